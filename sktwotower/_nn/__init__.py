@@ -1,0 +1,4 @@
+"""The PyTorch core: tensors in, tensors out.
+
+Nothing here knows pandas, scikit-learn or the rest of the package.
+"""

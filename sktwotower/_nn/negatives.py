@@ -1,0 +1,39 @@
+"""Which candidates a batch ranks, and with which probability each of them is there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def in_batch_log_q(counts: Tensor, batch_size: int) -> Tensor:
+    r"""Log-probability that an item is among the unique items of a batch.
+
+    An epoch is a permutation of its :math:`N` rows, so a batch of :math:`b` rows is a
+    draw without replacement, and an item with :math:`n` rows is in it with probability
+
+    .. math:: q = 1 - \binom{N - n}{b} \Big/ \binom{N}{b}
+                = 1 - \prod_{k=0}^{n-1} \left(1 - \frac{b}{N - k}\right),
+
+    which is :math:`1 - (1 - n/N)^b` where :math:`b \ll N`. The product is summed in
+    logarithms: a difference of log-gammas would lose all digits of a small ``q`` when
+    :math:`N` is large.
+
+    Parameters
+    ----------
+    counts : Tensor of shape (n_items,)
+        Rows of each item; their sum is :math:`N`.
+    batch_size : int
+        :math:`b`, at most :math:`N`.
+
+    Returns
+    -------
+    Tensor of shape (n_items,)
+        ``log q`` in float32; ``-inf`` for an item without rows.
+    """
+    n_rows = int(counts.sum())
+    steps = torch.arange(int(counts.max()), dtype=torch.float64)
+    remaining = (n_rows - steps).clamp(min=1)
+    log_misses = torch.log1p(-(batch_size / remaining).clamp(max=1.0)).cumsum(0)
+    log_absent = torch.cat([torch.zeros(1, dtype=torch.float64), log_misses])[counts]
+    return torch.log(-torch.expm1(log_absent)).float()

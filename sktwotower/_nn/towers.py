@@ -1,0 +1,254 @@
+"""Sparse rows in, embeddings out. Knows no loss and no optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+@dataclass(frozen=True)
+class TowerInput:
+    """What a tower eats: ``b`` gathered rows.
+
+    Attributes
+    ----------
+    id_codes : Tensor of shape (b,) or None
+        Rows of the id table, 0 for unknown.
+    columns, values : Tensor of shape (n_nonzero,)
+        The non-zeros of the sparse fields, row by row and in a row field by field.
+    offsets : Tensor of shape (b * n_sparse_fields,)
+        Where the bag of each (row, field) starts in ``columns``.
+    dense : tuple of Tensor of shape (b, width)
+        One block for each dense field.
+    """
+
+    id_codes: Tensor | None
+    columns: Tensor
+    values: Tensor
+    offsets: Tensor
+    dense: tuple[Tensor, ...]
+
+    def to(self, device: torch.device) -> TowerInput:
+        """The same rows on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return TowerInput(
+            id_codes=None if self.id_codes is None else move(self.id_codes),
+            columns=move(self.columns),
+            values=move(self.values),
+            offsets=move(self.offsets),
+            dense=tuple(move(block) for block in self.dense),
+        )
+
+
+@dataclass(frozen=True)
+class EntityRows:
+    """All input rows of one side; one index is one row that a tower can embed.
+
+    Lives on the CPU, so that the size of a gathered batch is known without asking an
+    accelerator; only what a batch needs is moved to it.
+
+    Attributes
+    ----------
+    id_codes : Tensor of shape (n_rows,) or None
+        The row of the id table of each row; None: this side has no id field.
+    n_ids : int
+        Rows of the id table, the unknown one included.
+    pointers : Tensor of shape (n_rows, n_sparse_fields + 1)
+        Where the fields of a row start in ``columns`` and ``values``; last, where it ends.
+    columns, values : Tensor of shape (n_nonzero,)
+        The sparse fields' non-zeros.
+    n_columns : int
+        Columns of all sparse fields.
+    dense : tuple of Tensor of shape (n_rows, width)
+        One block for each dense field.
+    """
+
+    id_codes: Tensor | None
+    n_ids: int
+    pointers: Tensor
+    columns: Tensor
+    values: Tensor
+    n_columns: int
+    dense: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pointers)
+
+    @property
+    def n_fields(self) -> int:
+        """Fields, the id included."""
+        has_id = self.id_codes is not None
+        return has_id + self.pointers.shape[1] - 1 + len(self.dense)
+
+    def take(self, rows: Tensor) -> TowerInput:
+        """Gather rows (b,), without a Python loop over them."""
+        pointers = self.pointers[rows]  # (b, n_sparse_fields + 1)
+        starts = pointers[:, 0]
+        lengths = pointers[:, -1] - starts
+        new_starts = lengths.cumsum(0) - lengths
+        shift = new_starts - starts  # old position + shift = new position
+        n_nonzero = int(lengths.sum())
+        positions = torch.arange(n_nonzero) - shift.repeat_interleave(
+            lengths, output_size=n_nonzero
+        )
+        return TowerInput(
+            id_codes=None if self.id_codes is None else self.id_codes[rows],
+            columns=self.columns[positions],
+            values=self.values[positions],
+            offsets=(pointers[:, :-1] + shift[:, None]).reshape(-1),
+            dense=tuple(block[rows] for block in self.dense),
+        )
+
+
+class Tower(nn.Module):
+    """Fields to vectors, concatenated, through an MLP, to one embedding.
+
+    The vector of field ``f`` of entity ``e`` is the sum over the field's columns ``c`` of
+    ``value[e, c] * E[c]``: a look-up for a category, a bag for several, a projection for
+    numbers.
+
+    Parameters
+    ----------
+    rows : EntityRows
+        Gives the sizes; it is not kept.
+    embedding_dim : int
+        Width of every field's vector and of the output.
+    hidden_layer_sizes : sequence of int
+        Hidden layers between the concatenated fields and the output; empty: one linear
+        map.
+    activation : {"relu", "gelu", "silu", "tanh"}
+        Between the layers.
+    batch_norm : bool
+        Normalise the batch before each activation.
+    dropout : float
+        Share of hidden units (or, without hidden layers, of the input) that is dropped.
+    normalize : bool
+        Scale the output to unit length.
+    """
+
+    def __init__(
+        self,
+        rows: EntityRows,
+        *,
+        embedding_dim: int,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        batch_norm: bool,
+        dropout: float,
+        normalize: bool,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.n_sparse_fields = rows.pointers.shape[1] - 1
+        self.id_table = None
+        if rows.id_codes is not None:
+            self.id_table = _table(rows.n_ids, embedding_dim)
+        self.column_table = None
+        if self.n_sparse_fields:
+            self.column_table = _table(rows.n_columns, embedding_dim)
+        self.dense_tables = nn.ParameterList(
+            _table(block.shape[1], embedding_dim) for block in rows.dense
+        )
+        widths = [rows.n_fields * embedding_dim, *hidden_layer_sizes]
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers.append(nn.Linear(width_in, width_out))
+            if batch_norm:
+                layers.append(_BatchNorm(width_out))
+            layers.append(ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        if dropout and not hidden_layer_sizes:
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(widths[-1], embedding_dim))
+        self.mlp = nn.Sequential(*layers)
+
+    def fields(self, batch: TowerInput) -> Tensor:
+        """One vector for each field, (b, n_fields, embedding_dim); the id's is first."""
+        parts: list[Tensor] = []
+        if self.id_table is not None and batch.id_codes is not None:
+            parts.append(F.embedding(batch.id_codes, self.id_table)[:, None])
+        if self.column_table is not None:
+            bags = F.embedding_bag(
+                batch.columns,
+                self.column_table,
+                batch.offsets,
+                mode="sum",
+                per_sample_weights=batch.values,
+            )
+            parts.append(bags.unflatten(0, (-1, self.n_sparse_fields)))
+        parts += [
+            (block @ table)[:, None]
+            for block, table in zip(batch.dense, self.dense_tables, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def forward(self, batch: TowerInput) -> Tensor:
+        """Embeddings (b, embedding_dim)."""
+        embeddings = self.mlp(self.fields(batch).flatten(1))
+        return F.normalize(embeddings, dim=1) if self.normalize else embeddings
+
+    def embedding_tables(self) -> Iterator[nn.Parameter]:
+        """The parameters that are looked up rather than multiplied as a layer."""
+        if self.id_table is not None:
+            yield self.id_table
+        if self.column_table is not None:
+            yield self.column_table
+        yield from self.dense_tables
+
+    @torch.no_grad()
+    def set_unknown_id(self) -> None:
+        """Give the unknown id the mean vector of the known ones.
+
+        Without it an unknown entity would be read through a row that no step has trained.
+        """
+        if self.id_table is not None and len(self.id_table) > 1:
+            self.id_table[0] = self.id_table[1:].mean(0)
+
+    @torch.inference_mode()
+    def embed(self, rows: EntityRows, *, block_size: int = 8192) -> Tensor:
+        """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in inference mode."""
+        device = next(self.parameters()).device
+        was_training = self.training
+        self.eval()
+        blocks = [
+            self(rows.take(block).to(device)).cpu()
+            for block in torch.arange(len(rows)).split(block_size)
+        ]
+        self.train(was_training)
+        return torch.cat(blocks)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch norm that answers a batch of one row from its running statistics."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if self.training and len(batch) == 1:
+            return F.batch_norm(
+                batch,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                eps=self.eps,
+            )
+        return super().forward(batch)
+
+
+def _table(n_rows: int, width: int) -> nn.Parameter:
+    """An embedding table; small values, so that the first steps decide, not the draw."""
+    return nn.Parameter(torch.randn(n_rows, width) * 0.1)

@@ -1,0 +1,80 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sktwotower._nn.batches import Batch, InBatchSampler
+from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.runtime import RandomStream
+from sktwotower._nn.towers import EntityRows, Tower
+
+Objective = Callable[[Tensor, Tensor, Batch], Tensor]
+
+
+class TwoTowers(nn.Module):
+    """The two towers, side by side.
+
+    Parameters
+    ----------
+    user_tower, item_tower : Tower
+        One for each side, of equal output width.
+    """
+
+    def __init__(self, user_tower: Tower, item_tower: Tower) -> None:
+        super().__init__()
+        self.user_tower = user_tower
+        self.item_tower = item_tower
+
+    def embedding_tables(self) -> Iterator[nn.Parameter]:
+        """The embedding tables of both towers."""
+        yield from self.user_tower.embedding_tables()
+        yield from self.item_tower.embedding_tables()
+
+
+def softmax_objective(temperature: float) -> Objective:
+    """The softmax loss of a batch, given its users' and candidates' embeddings."""
+
+    def objective(users: Tensor, items: Tensor, batch: Batch) -> Tensor:
+        scores = users @ items.T / temperature  # (b, c)
+        return softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
+
+    return objective
+
+
+def train(
+    towers: TwoTowers,
+    user_rows: EntityRows,
+    item_rows: EntityRows,
+    batches: InBatchSampler,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    random: RandomStream,
+) -> Iterator[float]:
+    """Train without end, an epoch at a time; whoever iterates decides when to stop.
+
+    Yields
+    ------
+    float
+        Mean loss over the rows of the epoch.
+    """
+    device = next(towers.parameters()).device
+    while True:
+        total = torch.zeros((), device=device)
+        towers.train()
+        with random.active():
+            for batch in batches.epoch():
+                batch_on_device = batch.to(device)
+                users = towers.user_tower(user_rows.take(batch.user_rows).to(device))
+                items = towers.item_tower(item_rows.take(batch.item_rows).to(device))
+                value = objective(users, items, batch_on_device)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                optimizer.step()
+                schedule.step()
+                total += value.detach() * len(batch)  # no graph, no device sync
+        yield float(total) / batches.n_rows
