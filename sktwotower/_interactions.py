@@ -1,0 +1,309 @@
+"""X and y to checked ids, labels, weights and order. Bad input is refused here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, column_or_1d, validate_data
+
+from sktwotower.utils._columns import (
+    Column,
+    as_pandas,
+    column_position,
+    id_array,
+    is_frame,
+    where_first,
+)
+from sktwotower.utils._sklearn import check_feature_names, check_sample_weight
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Checked rows of X, y and sample_weight.
+
+    Attributes
+    ----------
+    users, items : ndarray of shape (n,)
+        Ids; nothing is missing.
+    positive : ndarray of shape (n,), bool
+        ``y is None`` or ``y > 0``.
+    weights : ndarray of shape (n,) or None
+        Positive sample weights; rows of weight 0 have left.
+    times : ndarray of shape (n,) or None
+        Timestamps as numbers that order like them.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    positive: np.ndarray
+    weights: np.ndarray | None
+    times: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """Some of the rows: a mask or positions."""
+        return Interactions(
+            users=self.users[rows],
+            items=self.items[rows],
+            positive=self.positive[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            times=None if self.times is None else self.times[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of X mean what.
+
+    Attributes
+    ----------
+    user_column, item_column, timestamp_column : str, int or None
+        Names, or positions among ``names``.
+    names : list or None
+        The columns of fit, among which positions count; None: those of the X at hand.
+    owner : str
+        Who reads, for messages.
+    """
+
+    user_column: Column = 0
+    item_column: Column = 1
+    timestamp_column: Column | None = None
+    names: list | None = None
+    owner: str = "This estimator"
+
+    @classmethod
+    def of(cls, estimator: BaseEstimator) -> Roles:
+        """The roles that a fitted estimator's parameters give."""
+        names = getattr(estimator, "feature_names_in_", None)
+        return cls(
+            user_column=estimator.user_column,
+            item_column=estimator.item_column,
+            timestamp_column=getattr(estimator, "timestamp_column", None),
+            names=list(range(estimator.n_features_in_)) if names is None else list(names),
+            owner=type(estimator).__name__,
+        )
+
+    def column(self, X: pd.DataFrame | np.ndarray, role: str) -> Any:
+        """The column of X that has a role.
+
+        Raises
+        ------
+        ValueError
+            If it is not there.
+        """
+        given: Column = getattr(self, role)
+        names = self.names
+        if names is None:
+            names = (
+                list(range(X.shape[1])) if isinstance(X, np.ndarray) else list(X.columns)
+            )
+        position = column_position(given, names, role=role)
+        if isinstance(X, np.ndarray):
+            return X[:, position]
+        if not isinstance(names[position], str):
+            return X.iloc[:, position]
+        if names[position] not in X.columns:
+            raise ValueError(
+                f"X lacks the column {names[position]!r} ({role}={given!r}) that "
+                f"{self.owner} was fitted with; the columns are {list(X.columns)}."
+            )
+        return X[names[position]]
+
+
+def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | np.ndarray:
+    """X as a pandas frame or a 2-D array, after scikit-learn's checks of its shape.
+
+    With ``reset=True`` the number and the names of the columns are taken down. Later a
+    frame needs only the columns that are used; an array must have as many as at fit.
+    """
+    owner = type(estimator).__name__
+    X = as_interactions(X, owner=owner)
+    if X.shape[1] < 2 and reset:
+        raise ValueError(
+            f"X has {X.shape[1]} feature(s), but {owner} needs at least two columns: a "
+            "user id and an item id."
+        )
+    if reset:
+        validate_data(estimator, X, skip_check_array=True)
+    elif isinstance(X, np.ndarray):
+        check_feature_names(estimator, X, reset=False)
+        if X.shape[1] != estimator.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {owner} is expecting "
+                f"{estimator.n_features_in_} features as input."
+            )
+    return X
+
+
+def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
+    """X as a pandas frame or a 2-D array with at least one row; ids may be anything."""
+    if is_frame(X):
+        frame: pd.DataFrame = as_pandas(X)
+        if len(frame) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={frame.shape}) while a minimum of 1 "
+                f"is required by {owner}."
+            )
+        return frame
+    if sp.issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but interactions are rows of (user id, item "
+            "id): dense data is required. Use a frame or X.toarray()."
+        )
+    return check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+
+
+def read_interactions(
+    X: pd.DataFrame | np.ndarray,
+    y: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    *,
+    roles: Roles,
+) -> Interactions:
+    """Take X, y and sample_weight apart and refuse what is wrong in them.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray of shape (n_samples, n_columns)
+        Interactions, as :func:`check_X` returns them; columns without a role are not
+        looked at.
+    y : array-like of shape (n_samples,), optional
+        A row is a positive when its y is above 0; None: all are.
+    sample_weight : array-like of shape (n_samples,), optional
+        Rows of weight 0 leave.
+    roles : Roles
+        Which columns are read.
+
+    Raises
+    ------
+    ValueError
+        With the column, the count and the first row, for whatever is wrong.
+    """
+    users = id_array(roles.column(X, "user_column"), what="user id")
+    items = id_array(roles.column(X, "item_column"), what="item id")
+    times = None
+    if roles.timestamp_column is not None:
+        times = _times(roles.column(X, "timestamp_column"))
+    weights = None
+    if sample_weight is not None:
+        weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+    interactions = Interactions(users, items, _labels(y, len(X)) > 0, weights, times)
+    if weights is not None and not weights.all():
+        interactions = interactions.take(weights > 0)
+    return interactions
+
+
+def hold_out(
+    interactions: Interactions, fraction: float, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Rows to validate on while the others train.
+
+    With timestamps they are each user's latest, ``fraction`` of the user's rows on
+    average; without, a random share of all rows. Neither a user nor an item ever loses
+    all its rows, so whoever is in X is trained.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Only positive rows are held out.
+    fraction : float
+        In (0, 1).
+    random_state : RandomState
+        Rounds a user's share up or down, or draws the rows.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    positive = np.flatnonzero(interactions.positive)
+    users = pd.factorize(interactions.users[positive])[0]
+    items = pd.factorize(interactions.items[positive])[0]
+    if interactions.times is None:
+        place = random_state.permutation(len(positive))
+        held = place < int(fraction * len(positive))
+        # The row that stays is the one that the permutation puts last.
+        held &= ~_is_last(users, place)
+    else:
+        place = np.lexsort((np.arange(len(positive)), interactions.times[positive]))
+        place = np.argsort(place)  # 0 for the earliest row
+        counts = np.bincount(users)
+        share = np.floor(fraction * counts + random_state.uniform(size=len(counts)))
+        share = np.minimum(share, counts - 1)
+        order = np.lexsort((place, users))
+        ends = np.cumsum(counts)
+        from_end = np.empty(len(positive))
+        from_end[order] = ends[users[order]] - np.arange(len(positive))  # 1: the latest
+        held = from_end <= share[users]
+    without_rows = np.bincount(items[~held], minlength=items.max(initial=0) + 1) == 0
+    held &= ~(without_rows[items] & _is_last(items, -place))
+    mask = np.zeros(len(interactions), dtype=bool)
+    mask[positive[held]] = True
+    return mask
+
+
+def _is_last(groups: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Which rows have the highest place of their group."""
+    order = np.lexsort((place, groups))
+    last = np.ones(len(groups), dtype=bool)
+    last[:-1] = groups[order[1:]] != groups[order[:-1]]
+    out = np.zeros(len(groups), dtype=bool)
+    out[order[last]] = True
+    return out
+
+
+def _labels(y: ArrayLike | None, n: int) -> np.ndarray:
+    if y is None:
+        return np.ones(n)
+    given: np.ndarray = column_or_1d(y, warn=True)
+    if len(given) != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n} rows, "
+            f"y has {len(given)}."
+        )
+    try:
+        labels = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Unknown label type: y must hold numbers, above 0 for a positive "
+            f"interaction ({error})."
+        ) from error
+    missing = np.isnan(labels)
+    if missing.any():
+        rows, first = where_first(missing)
+        raise ValueError(f"Input y contains NaN: {rows} {first}; drop or fill them.")
+    if np.isinf(labels).any():
+        rows, first = where_first(np.isinf(labels))
+        raise ValueError(f"Input y contains infinity: {rows} {first}.")
+    return labels
+
+
+def _times(column: Any) -> np.ndarray:
+    """Timestamps as int64 or float64 that order alike."""
+    series = pd.Series(column).reset_index(drop=True)
+    if series.dtype == object:
+        series = series.infer_objects()
+    missing = series.isna().to_numpy()
+    if missing.any():
+        rows, first = where_first(missing)
+        raise ValueError(
+            f"X has {rows} with a missing timestamp (NaN or NaT) {first}; drop or fill "
+            "them first."
+        )
+    if series.dtype.kind == "M" or isinstance(series.dtype, pd.DatetimeTZDtype):
+        return series.dt.as_unit("ns").astype(np.int64).to_numpy()
+    if series.dtype.kind in "iuf":
+        return series.to_numpy(dtype=np.float64 if series.dtype.kind == "f" else np.int64)
+    raise ValueError(
+        f"The timestamp column holds {series.dtype} values, which have no order in time; "
+        "give numbers or datetimes (pandas.to_datetime)."
+    )

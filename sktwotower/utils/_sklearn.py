@@ -1,0 +1,30 @@
+"""The only module that imports private scikit-learn names.
+
+When scikit-learn moves one of them, this file is the one that changes.
+"""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    Options,
+    StrOptions,
+)
+from sklearn.utils.validation import (
+    _check_feature_names as check_feature_names,
+)
+from sklearn.utils.validation import (
+    _check_sample_weight as check_sample_weight,
+)
+
+__all__ = [
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "check_feature_names",
+    "check_sample_weight",
+    "fit_context",
+]
