@@ -1,0 +1,7 @@
+"""Two-tower recommendation as a scikit-learn estimator on a PyTorch core."""
+
+from sktwotower._entities import EntityTable
+from sktwotower._two_tower import TwoTowerRecommender
+from sktwotower._version import __version__
+
+__all__ = ["EntityTable", "TwoTowerRecommender", "__version__"]

@@ -1,0 +1,568 @@
+"""The estimator: parameters, fit, and what is remembered of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
+
+from sktwotower._entities import Entities, as_table, build_entities
+from sktwotower._interactions import Interactions, hold_out
+from sktwotower._nn.batches import InBatchSampler
+from sktwotower._nn.optim import SCHEDULES, make_optimizer, make_schedule
+from sktwotower._nn.runtime import RandomStream, resolve_device
+from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
+from sktwotower._nn.trainer import TwoTowers, softmax_objective, train
+from sktwotower.base import EmbeddingRecommenderMixin
+from sktwotower.metrics._ranking import parse_metric
+from sktwotower.metrics._scorer import evaluate
+from sktwotower.preprocessing import FeatureEncoder
+from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+
+
+class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
+    """A two-tower (dual-encoder) recommender.
+
+    One network turns a user (id and features) into a vector, another turns an item into
+    a vector; their dot product is the score. Training pulls the vectors of a user and an
+    item that the user had together, against the other items of the batch: a softmax over
+    sampled candidates, corrected for how often each is sampled [1]_. ``recommend`` ranks
+    the whole catalogue.
+
+    ``fit`` takes interactions, one row each. Features live in side tables
+    (``user_table``, ``item_table``), are encoded by any scikit-learn transformer, and
+    enter a tower field by field: the vector of field ``f`` of entity ``e`` is the sum over
+    the field's columns ``c`` of ``value[e, c] * E[c]``, with a learned vector ``E[c]`` for
+    each encoded column. The fields' vectors are concatenated, go through the layers, and
+    are scaled to unit length.
+
+    Parameters
+    ----------
+    user_column : str or int, default=0
+        Column of X with the user ids: a name, or a position. Ids are anything hashable.
+    item_column : str or int, default=1
+        Column of X with the item ids.
+    timestamp_column : str or int, default=None
+        Column of X with numbers or datetimes that order the interactions. Early stopping
+        then holds out each user's latest rows rather than random ones.
+    user_table, item_table : DataFrame or EntityTable, default=None
+        Features of the users and items, one row an id. A plain frame has its ids in the
+        column named like that of X, or else in its first column; every other column is a
+        feature. ``clone``, and so every search, copies a frame: wrap a large one in
+        :class:`EntityTable`, which is shared.
+    user_encoder, item_encoder : transformer, default=None
+        Encodes the features of a table; None: a
+        :class:`~sktwotower.preprocessing.FeatureEncoder`. A ``ColumnTransformer`` makes
+        each of its transformers a field, any other transformer is one field. A text
+        vectorizer takes a table with a single feature.
+    user_id_embedding, item_id_embedding : bool, default=True
+        Whether the id is a field of its own. Without it a side is described by its
+        features alone, and rows of the table that nobody touched yet are in the
+        catalogue.
+    embedding_dim : int, default=64
+        Width of the embeddings, and of the vector of every field.
+    hidden_layer_sizes : array-like of int or int, default=()
+        Hidden layers of each tower; ``()``: one linear map from the fields to the
+        embedding, which is hard to beat without many features.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Between hidden layers.
+    batch_norm : bool, default=False
+        Normalise over the batch before each activation. It makes a row's embedding depend
+        on who else is in the batch.
+    dropout : float, default=0.0
+        Share of the inputs of the output layer (and between hidden layers) that is
+        dropped in training, in [0, 1).
+    normalize : bool, default=True
+        Scale embeddings to unit length, so that the score is a cosine. Without it popular
+        items may grow long, and the temperature has to be near 1.
+    temperature : float, default=0.1
+        The score is divided by it in the loss. Small values make the nearest few
+        negatives count; large ones make all count alike.
+    sampling_correction : {"logq"} or None, default="logq"
+        ``"logq"`` subtracts the logarithm of each candidate's probability of being in the
+        batch from its score. None punishes popular items for being sampled often.
+    learning_rate : float, default=5e-3
+        Step size of Adam at the start.
+    lr_schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the learning rate goes to zero over ``max_iter`` epochs, or that it stays.
+    weight_decay : float, default=10.0
+        Decoupled decay of the embedding tables (not of the layers): each step shrinks
+        them by ``learning_rate * weight_decay``. Rows that are seldom seen stay near zero
+        and leave the word to the features. 0: none, for data with many rows an id.
+    batch_size : int, default=1024
+        Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
+        has more candidates.
+    max_iter : int, default=12
+        Epochs, at most.
+    early_stopping : bool, default=False
+        Hold out a share of X, rank it after each epoch against the whole catalogue, stop
+        when it no longer gets better, and go back to the best epoch. Held-out rows stay
+        seen: they are not recommended later. No user and no item loses its last row.
+    validation_fraction : float, default=0.1
+        Share of the rows that early stopping holds out: of each user's rows the latest
+        with ``timestamp_column``, else random ones.
+    n_iter_no_change : int, default=3
+        Epochs without progress before early stopping stops.
+    tol : float, default=1e-4
+        A validation score must rise by more than this to be progress.
+    validation_metric : str, default="ndcg@10"
+        What is validated; see :func:`~sktwotower.metrics.make_ranking_scorer`.
+    device : str or torch.device, default="auto"
+        Where to train: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` takes an accelerator if
+        there is one. A fitted estimator lives on the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Draws initial weights, batches and what is held out. On a CPU the same number
+        gives bit-equal embeddings. The global generators of torch and NumPy stay as they
+        were.
+    verbose : bool or int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
+        Known ids: those of X in the order of their appearance, then those that only a
+        table has.
+    user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
+        Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
+    user_encoder_, item_encoder_ : fitted transformer or None
+        What encodes the features; None without any.
+    user_tower_, item_tower_ : TowerTransformer
+        Fitted transformers from ids to embeddings, for other Pipelines.
+    n_iter_ : int
+        Epochs that were run.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        ``validation_metric`` after each epoch; None without validation.
+    best_validation_score_ : float or None
+        The highest of them.
+    temperature_ : float
+        The temperature of the loss.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    EntityTable : A side table that clones share.
+    sktwotower.metrics.make_ranking_scorer : Scorers for searches and cross-validation.
+    sktwotower.baselines.EASERecommender : A strong reference without features.
+
+    References
+    ----------
+    .. [1] Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+       Recommendations", RecSys 2019.
+
+    Examples
+    --------
+    >>> from sktwotower import TwoTowerRecommender
+    >>> from sktwotower.datasets import make_interactions
+    >>> data = make_interactions(n_users=50, n_items=30, n_interactions=600,
+    ...                          random_state=0)
+    >>> model = TwoTowerRecommender(
+    ...     user_column="user_id", item_column="item_id",
+    ...     user_table=data.user_table, item_table=data.item_table,
+    ...     random_state=0,
+    ... ).fit(data.interactions)
+    >>> item_ids, scores = model.recommend([0, 1], n_recommendations=3)
+    >>> item_ids.shape
+    (2, 3)
+    >>> model.recommend([0], n_recommendations=2, as_frame=True).columns.tolist()
+    ['user', 'item', 'score', 'rank']
+    """
+
+    _parameter_constraints: dict = {
+        "user_column": [str, Integral],
+        "item_column": [str, Integral],
+        "timestamp_column": [str, Integral, None],
+        "user_table": "no_validation",
+        "item_table": "no_validation",
+        "user_encoder": [HasMethods(["fit", "transform"]), None],
+        "item_encoder": [HasMethods(["fit", "transform"]), None],
+        "user_id_embedding": ["boolean"],
+        "item_id_embedding": ["boolean"],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "batch_norm": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "normalize": ["boolean"],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "sampling_correction": [StrOptions({"logq"}), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "validation_metric": [str],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        user_column: str | int = 0,
+        item_column: str | int = 1,
+        timestamp_column: str | int | None = None,
+        user_table: Any = None,
+        item_table: Any = None,
+        user_encoder: BaseEstimator | None = None,
+        item_encoder: BaseEstimator | None = None,
+        user_id_embedding: bool = True,
+        item_id_embedding: bool = True,
+        embedding_dim: int = 64,
+        hidden_layer_sizes: Sequence[int] | int = (),
+        activation: str = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        normalize: bool = True,
+        temperature: float = 0.1,
+        sampling_correction: str | None = "logq",
+        learning_rate: float = 5e-3,
+        lr_schedule: str = "linear",
+        weight_decay: float = 10.0,
+        batch_size: int = 1024,
+        max_iter: int = 12,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        validation_metric: str = "ndcg@10",
+        device: str | torch.device = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = 0,
+    ) -> None:
+        self.user_column = user_column
+        self.item_column = item_column
+        self.timestamp_column = timestamp_column
+        self.user_table = user_table
+        self.item_table = item_table
+        self.user_encoder = user_encoder
+        self.item_encoder = item_encoder
+        self.user_id_embedding = user_id_embedding
+        self.item_id_embedding = item_id_embedding
+        self.embedding_dim = embedding_dim
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.normalize = normalize
+        self.temperature = temperature
+        self.sampling_correction = sampling_correction
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.validation_metric = validation_metric
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+    ) -> TwoTowerRecommender:
+        """Learn from interactions.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions: a user id and an item id a row. Columns without a role are
+            ignored.
+        y : array-like of shape (n_samples,), default=None
+            A row is a positive when its y is above 0; None: all are. Other rows train
+            nothing, but count as seen.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the loss; rows of weight 0 are as if they were not
+            there.
+        X_val, y_val : like X and y, default=None
+            Interactions to validate each epoch on, in place of a held-out share of X.
+            For a direct call: scikit-learn's searches cut fit parameters to the fold.
+
+        Returns
+        -------
+        self : TwoTowerRecommender
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            For input that cannot be used (the message says what, where and how often),
+            or when the loss becomes NaN.
+        """
+        parse_metric(self.validation_metric)
+        interactions = self._read(X, y, sample_weight, reset=True)
+        if not interactions.positive.any():
+            raise ValueError(
+                "There is nothing to learn from: no row of X is a positive (y > 0)."
+            )
+        random_state = _random_state(self.random_state)
+        train_rows = interactions.positive
+        held_out = None
+        if X_val is not None:
+            held_out = self._read(X_val, y_val, None)
+        elif self.early_stopping:
+            rows = hold_out(interactions, self.validation_fraction, random_state)
+            if not rows.any():
+                raise ValueError(
+                    f"early_stopping=True, but validation_fraction="
+                    f"{self.validation_fraction} of {len(interactions)} rows leaves none "
+                    "to validate on that a user and an item could spare; raise it, or set "
+                    "early_stopping=False."
+                )
+            held_out = interactions.take(rows)
+            train_rows = train_rows & ~rows
+        self._build_entities(interactions, train_rows)
+        epochs = self._start_training(interactions.take(train_rows), random_state)
+        validation = None
+        if held_out is not None:
+            validation = _Validation(
+                held_out, self.validation_metric, self.tol, self.n_iter_no_change
+            )
+        self._run_epochs(epochs, X, y, sample_weight, validation)
+        return self
+
+    def _build_entities(self, interactions: Interactions, train_rows: np.ndarray) -> None:
+        """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
+        names = getattr(self, "feature_names_in_", None)
+        sides = {}
+        for side in ("user", "item"):
+            table = as_table(
+                getattr(self, f"{side}_table"),
+                parameter=f"{side}_table",
+                id_column=getattr(self, f"{side}_column"),
+                names=None if names is None else list(names),
+            )
+            encoder = getattr(self, f"{side}_encoder")
+            sides[side], fitted_encoder = build_entities(
+                getattr(interactions, f"{side}s"),
+                train_rows,
+                table,
+                FeatureEncoder() if encoder is None else encoder,
+                parameter=f"{side}_table",
+            )
+            setattr(self, f"{side}_encoder_", fitted_encoder)
+            if not (getattr(self, f"{side}_id_embedding") or sides[side].fields):
+                raise ValueError(
+                    f"The {side} tower has no field: {side}_id_embedding=False and "
+                    f"{side}_table has no features. Give it a table with features, or set "
+                    f"{side}_id_embedding=True."
+                )
+        self._users: Entities = sides["user"]
+        self._items: Entities = sides["item"]
+        codes = np.arange(1, len(self._items) + 1)
+        if self.item_id_embedding:
+            codes = codes[self._items.id_codes[1:] > 0]
+        n_outside = len(self._items) - len(codes)
+        if n_outside and self.verbose:
+            print(
+                f"{n_outside} items without a training row are recommended only when "
+                "candidates names them: nothing has trained the item tower without ids."
+            )
+        self._set_interactions(
+            interactions, self._users.vocabulary, self._items.vocabulary, codes
+        )
+
+    def _start_training(
+        self, interactions: Interactions, random_state: np.random.RandomState
+    ) -> Iterator[float]:
+        """Make the towers and the stream of their epochs' losses."""
+        device = resolve_device(self.device)
+        random = RandomStream(random_state.randint(np.iinfo(np.int32).max), device)
+        self._user_rows = self._users.rows(with_id=self.user_id_embedding)
+        self._item_rows = self._items.rows(with_id=self.item_id_embedding)
+        with random.active():
+            self._towers = TwoTowers(
+                self._make_tower(self._user_rows), self._make_tower(self._item_rows)
+            ).to(device)
+        weights = interactions.weights
+        batches = InBatchSampler(
+            torch.from_numpy(self._users.vocabulary.codes(interactions.users)),
+            torch.from_numpy(self._items.vocabulary.codes(interactions.items)),
+            None if weights is None else torch.from_numpy(weights).float(),
+            batch_size=self.batch_size,
+            corrected=self.sampling_correction is not None,
+        )
+        optimizer = make_optimizer(
+            self._towers.embedding_tables(),
+            self._towers.parameters(),
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        schedule = make_schedule(
+            optimizer, self.lr_schedule, self.max_iter * batches.n_batches
+        )
+        return train(
+            self._towers,
+            self._user_rows,
+            self._item_rows,
+            batches,
+            softmax_objective(self.temperature),
+            optimizer,
+            schedule,
+            random,
+        )
+
+    def _make_tower(self, rows: EntityRows) -> Tower:
+        sizes = self.hidden_layer_sizes
+        return Tower(
+            rows,
+            embedding_dim=self.embedding_dim,
+            hidden_layer_sizes=tuple(sizes) if isinstance(sizes, Iterable) else (sizes,),
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+            normalize=self.normalize,
+        )
+
+    def _run_epochs(
+        self,
+        epochs: Iterator[float],
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        validation: _Validation | None,
+    ) -> None:
+        """Train until an epoch, a callback or the validation metric says stop."""
+        labels = np.ones(len(X)) if y is None else y  # ScoringMonitor skips y=None
+        task: dict[str, Any] = {"estimator": self, "X": X, "y": labels}
+        if sample_weight is not None:
+            task["metadata"] = {"sample_weight": sample_weight}
+        fit_context = self._init_callback_context(max_subtasks=self.max_iter)
+        fit_context.call_on_fit_task_begin(**task)
+        self.temperature_ = float(self.temperature)
+        self.loss_curve_: list[float] = []
+        for epoch in range(1, self.max_iter + 1):
+            started = time.perf_counter()
+            epoch_context = fit_context.subcontext(task_name="epoch")
+            epoch_context.call_on_fit_task_begin(**task)
+            loss = next(epochs)
+            if not np.isfinite(loss):
+                raise ValueError(
+                    f"The loss became {loss} in epoch {epoch}: training has diverged. Try "
+                    f"a lower learning_rate (now {self.learning_rate}), a higher "
+                    f"temperature (now {self.temperature}), or normalize=True."
+                )
+            self.loss_curve_.append(loss)
+            self.n_iter_ = epoch
+            stop = False
+            if validation is not None:
+                self._publish()
+                stop = validation.look(self, self._towers) and self.early_stopping
+            if self.verbose:
+                print(self._report(validation, time.perf_counter() - started))
+            stop |= epoch_context.call_on_fit_task_end(
+                **task, reconstruction_attributes=self._epoch_attributes
+            )
+            if stop:
+                break
+        if validation is not None and self.early_stopping:
+            self._towers.load_state_dict(validation.best_weights)
+        self._publish()
+        self._towers.cpu()
+        self.validation_scores_ = None if validation is None else validation.scores
+        self.best_validation_score_ = None if validation is None else validation.best_score
+        fit_context.call_on_fit_task_end(**task, reconstruction_attributes=dict)
+
+    def _epoch_attributes(self) -> dict[str, Any]:
+        """What differs from epoch to epoch, for a callback's copy of the estimator."""
+        self._publish()
+        names = (
+            "user_embeddings_ item_embeddings_ _unknown_user _unknown_item n_iter_"
+        ).split()
+        attributes = {name: getattr(self, name) for name in names}
+        return attributes | {"loss_curve_": list(self.loss_curve_)}
+
+    def _publish(self) -> None:
+        """Embed everyone; from here on known users and items are answered from arrays."""
+        for side in ("user", "item"):
+            tower: Tower = getattr(self._towers, f"{side}_tower")
+            tower.set_unknown_id()
+            vectors = tower.embed(getattr(self, f"_{side}_rows")).numpy()
+            setattr(self, f"_unknown_{side}", vectors[0].copy())
+            setattr(self, f"{side}_embeddings_", vectors[1:])
+
+    def _report(self, validation: _Validation | None, seconds: float) -> str:
+        line = f"epoch {self.n_iter_}/{self.max_iter}  loss {self.loss_curve_[-1]:.4f}"
+        if validation is not None:
+            line += f"  {validation.metric} {validation.scores[-1]:.4f}"
+        return f"{line}  {seconds:.1f} s"
+
+
+class _Validation:
+    """Scores epoch after epoch, keeps the weights of the best, and loses patience.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        What is ranked against the full catalogue.
+    metric : str
+        What counts.
+    tol : float
+        An epoch that is not better by this much is no progress.
+    patience : int
+        Epochs without progress before it is enough.
+    """
+
+    def __init__(
+        self, interactions: Interactions, metric: str, tol: float, patience: int
+    ) -> None:
+        self.interactions = interactions
+        self.metric = metric
+        self.tol = tol
+        self.patience = patience
+        self.scores: list[float] = []
+        self.best_score = -np.inf
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.n_without_progress = 0
+
+    def look(self, recommender: TwoTowerRecommender, towers: TwoTowers) -> bool:
+        """Score this epoch; True when patience has run out."""
+        score = evaluate(recommender, self.interactions, [self.metric]).means[self.metric]
+        self.scores.append(score)
+        progress = score > self.best_score + self.tol
+        self.n_without_progress = 0 if progress else self.n_without_progress + 1
+        if score > self.best_score:
+            self.best_score = score
+            self.best_weights = deepcopy(towers.state_dict())
+        return self.n_without_progress >= self.patience
+
+
+def _random_state(
+    random_state: int | np.random.RandomState | None,
+) -> np.random.RandomState:
+    """Like scikit-learn's, but None does not draw from NumPy's global generator."""
+    if random_state is None:
+        return np.random.RandomState(np.random.MT19937())
+    return check_random_state(random_state)

@@ -1,0 +1,396 @@
+"""What every recommender of the package has in common."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from sktwotower._entities import Vocabulary
+from sktwotower._index import top_k
+from sktwotower._interactions import Interactions, Roles, check_X, read_interactions
+from sktwotower._tower_transformer import TowerTransformer, take_vectors
+from sktwotower.metrics._scorer import evaluate
+from sktwotower.utils._columns import as_pandas, id_array, is_frame
+
+
+class RecommenderMixin:
+    """``recommend`` and ``score`` for an estimator that can score users against items.
+
+    A subclass sets ``user_column`` and ``item_column`` in its constructor and, in ``fit``,
+    calls ``_set_interactions`` and defines ``_item_scorer``.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
+        Known ids; row ``r`` of anything about them belongs to code ``r + 1``.
+    """
+
+    user_column: str | int
+    item_column: str | int
+    _user_vocabulary: Vocabulary
+    _item_vocabulary: Vocabulary
+    _seen: sp.csr_matrix  # (n_users, n_items)
+    _catalogue: np.ndarray  # codes of the items that can be recommended
+
+    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that scores user codes (b,) against these items: (b, n_items)."""
+        raise NotImplementedError
+
+    def _read(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        *,
+        reset: bool = False,
+    ) -> Interactions:
+        X = check_X(self, X, reset=reset)
+        return read_interactions(X, y, sample_weight, roles=Roles.of(self))
+
+    def _set_interactions(
+        self,
+        interactions: Interactions,
+        users: Vocabulary,
+        items: Vocabulary,
+        catalogue: np.ndarray,
+    ) -> None:
+        """Remember who and what there is, and which pairs have been seen."""
+        self._user_vocabulary = users
+        self._item_vocabulary = items
+        self._catalogue = catalogue
+        self._seen = self._pairs(interactions)
+        self.user_ids_ = users.ids
+        self.item_ids_ = items.ids
+
+    def _pairs(self, interactions: Interactions) -> sp.csr_matrix:
+        """Binary (n_users, n_items); a repeated pair is one pair here."""
+        users = self._user_vocabulary.codes(interactions.users) - 1
+        items = self._item_vocabulary.codes(interactions.items) - 1
+        pairs = sp.csr_matrix(
+            (np.ones(len(users), dtype=np.float32), (users, items)),
+            shape=(len(self._user_vocabulary), len(self._item_vocabulary)),
+        )
+        pairs.data[:] = 1.0
+        return pairs
+
+    def _query_users(self, X: Any) -> np.ndarray:
+        """User ids of a query: 1-D ids, or the user column of rows laid out like X."""
+        column = as_pandas(X)
+        if isinstance(column, pd.DataFrame):
+            return id_array(Roles.of(self).column(column, "user_column"), what="user id")
+        if not isinstance(column, pd.Series | pd.Index):
+            column = np.asarray(column) if not isinstance(column, list) else column
+            if np.ndim(column) == 2:
+                rows = check_X(self, column, reset=False)
+                return id_array(Roles.of(self).column(rows, "user_column"), what="user id")
+            if np.ndim(column) != 1:
+                raise ValueError(
+                    "Expected user ids (1-D) or rows of users (a frame or 2-D array); got "
+                    f"{np.ndim(column)} dimension(s). For one user give [user_id]."
+                )
+        return id_array(column, what="user id")
+
+    def recommend(
+        self,
+        X: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: ArrayLike | None = None,
+        exclude_seen: bool = True,
+        as_frame: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
+        """The best items for each user, over the whole catalogue.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries,), or frame or 2-D array of user rows
+            User ids, or rows laid out like the X of ``fit``, of which the user column is
+            read. Unknown users are answered too.
+        n_recommendations : int, default=10
+            Items a user.
+        candidates : array-like of shape (n_candidates,), default=None
+            Item ids to choose from, for all users; None: the catalogue. Ids that are not
+            known are left out, with a warning that counts them.
+        exclude_seen : bool, default=True
+            Leave out the items that a user has in the training data.
+        as_frame : bool, default=False
+            Return a long frame instead of two arrays.
+
+        Returns
+        -------
+        item_ids : ndarray of shape (n_queries, n_recommendations)
+            Best first. Where fewer items are eligible the row is padded with None.
+        scores : ndarray of shape (n_queries, n_recommendations), float32
+            Padded with ``-inf``.
+        frame : DataFrame with columns user, item, score, rank
+            Instead of the two with ``as_frame=True``; rank counts from 1 and short rows
+            are short.
+        """
+        check_is_fitted(self)
+        _check_count(n_recommendations)
+        users = self._query_users(X)
+        user_codes = self._user_vocabulary.codes(users)
+        items = self._candidate_codes(candidates)
+        exclude = self._seen_among(user_codes, items) if exclude_seen else None
+        columns, scores = self._search(user_codes, items, n_recommendations, exclude)
+        item_ids = self._ids_of(items, columns)
+        if as_frame:
+            return _long_frame(users, item_ids, scores, columns >= 0)
+        return item_ids, scores
+
+    def score(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """NDCG@10 over the whole catalogue, mean over users.
+
+        Seen pairs are excluded from the ranking, except the pairs that are scored, so
+        that training rows can be scored too. Relevant items that are not in the catalogue
+        are dropped, and users without a relevant item are left out.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions, laid out like the X of ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            A row is relevant when its y is above 0; None: all are.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A user counts with the mean weight of their rows; rows of weight 0 do not
+            count.
+
+        Returns
+        -------
+        float
+            In [0, 1]; NaN, with a warning, if no user has a relevant item in the
+            catalogue.
+
+        Raises
+        ------
+        ValueError
+            If no row is relevant.
+        """
+        check_is_fitted(self)
+        interactions = self._read(X, y, sample_weight)
+        return evaluate(self, interactions, ["ndcg@10"]).means["ndcg@10"]
+
+    def _rank_held_out(
+        self, users: np.ndarray, held_out: sp.csr_matrix, k: int, *, exclude_seen: bool
+    ) -> np.ndarray:
+        """Ranked columns of the catalogue (n_users, k) for scoring pairs ``held_out``.
+
+        ``held_out`` is (n_users, n_catalogue): pairs that are ranked even when seen.
+        """
+        user_codes = self._user_vocabulary.codes(users)
+        exclude = None
+        if exclude_seen:
+            exclude = self._seen_among(user_codes, self._catalogue)
+            exclude = exclude - exclude.multiply(held_out)
+            exclude.eliminate_zeros()
+        return self._search(user_codes, self._catalogue, k, exclude)[0]
+
+    def _search(
+        self,
+        user_codes: np.ndarray,
+        item_codes: np.ndarray,
+        k: int,
+        exclude: sp.csr_matrix | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        score = self._item_scorer(item_codes)
+        return top_k(
+            lambda block: score(user_codes[block]),
+            len(user_codes),
+            len(item_codes),
+            k,
+            exclude,
+        )
+
+    def _candidate_codes(self, candidates: ArrayLike | None) -> np.ndarray:
+        if candidates is None:
+            return self._catalogue
+        if is_frame(candidates):
+            raise TypeError(
+                "candidates must be item ids (1-D); got a frame. Pass its id column."
+            )
+        codes = self._item_vocabulary.codes(id_array(candidates, what="candidate id"))
+        n_unknown = int((codes == 0).sum())
+        if n_unknown:
+            warnings.warn(
+                f"{n_unknown} of {len(codes)} candidates are not known items and are left "
+                "out.",
+                stacklevel=3,
+            )
+        return np.unique(codes[codes > 0])
+
+    def _seen_among(self, user_codes: np.ndarray, item_codes: np.ndarray) -> sp.csr_matrix:
+        """Seen pairs as (n_queries, n_item_codes); unknown users have none."""
+        known = user_codes > 0
+        rows = self._seen[user_codes[known] - 1]
+        column_of = np.full(self._seen.shape[1], -1, dtype=np.int64)
+        column_of[item_codes - 1] = np.arange(len(item_codes))
+        queries = np.repeat(np.flatnonzero(known), np.diff(rows.indptr))
+        columns = column_of[rows.indices]
+        inside = columns >= 0
+        return sp.csr_matrix(
+            (
+                np.ones(int(inside.sum()), dtype=np.float32),
+                (queries[inside], columns[inside]),
+            ),
+            shape=(len(user_codes), len(item_codes)),
+        )
+
+    def _ids_of(self, item_codes: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Item ids of ranked columns; None, in an object array, where there is none."""
+        ids = self._item_vocabulary.ids
+        padded = columns < 0
+        if not padded.any():
+            return ids[item_codes[columns] - 1]
+        out = np.full(columns.shape, None, dtype=object)
+        out[~padded] = ids[item_codes[columns[~padded]] - 1]
+        return out
+
+
+class EmbeddingRecommenderMixin(RecommenderMixin):
+    """A recommender whose score is the dot product of a user's and an item's vector.
+
+    Attributes
+    ----------
+    user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
+        Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
+    """
+
+    user_embeddings_: np.ndarray
+    item_embeddings_: np.ndarray
+    _unknown_user: np.ndarray  # (embedding_dim,)
+    _unknown_item: np.ndarray
+
+    @property
+    def user_tower_(self) -> TowerTransformer:
+        """User ids in, embeddings out: a fitted transformer for other Pipelines."""
+        check_is_fitted(self)
+        return TowerTransformer(
+            "user", self._user_vocabulary, self.user_embeddings_, self._unknown_user
+        )
+
+    @property
+    def item_tower_(self) -> TowerTransformer:
+        """Item ids in, embeddings out: a fitted transformer for other Pipelines."""
+        check_is_fitted(self)
+        return TowerTransformer(
+            "item", self._item_vocabulary, self.item_embeddings_, self._unknown_item
+        )
+
+    def _user_vectors(self, codes: np.ndarray) -> np.ndarray:
+        return take_vectors(self.user_embeddings_, self._unknown_user, codes)
+
+    def _item_vectors(self, codes: np.ndarray) -> np.ndarray:
+        return take_vectors(self.item_embeddings_, self._unknown_item, codes)
+
+    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        items = self._item_vectors(item_codes).T
+        return lambda user_codes: self._user_vectors(user_codes) @ items
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Score of each row's pair.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions, laid out like the X of ``fit``. Unknown users and items are
+            answered, never refused.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float32
+            ``<u, v>``, a cosine when embeddings are normalised; the temperature is not
+            applied.
+        """
+        check_is_fitted(self)
+        interactions = self._read(X, None, None)
+        users = self._user_vectors(self._user_vocabulary.codes(interactions.users))
+        items = self._item_vectors(self._item_vocabulary.codes(interactions.items))
+        return np.einsum("nd,nd->n", users, items)
+
+    def similar_items(
+        self,
+        item_ids: ArrayLike,
+        *,
+        n_recommendations: int = 10,
+        as_frame: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
+        """The items of the catalogue whose vectors are nearest to each of these items'.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n_queries,)
+            Items to find the like of; unknown ones are answered with the vector of the
+            unknown item.
+        n_recommendations : int, default=10
+            Items a query; never the query itself.
+        as_frame : bool, default=False
+            Return a long frame instead of two arrays.
+
+        Returns
+        -------
+        item_ids : ndarray of shape (n_queries, n_recommendations)
+            Best first; a short row is padded with None.
+        scores : ndarray of shape (n_queries, n_recommendations), float32
+            ``<v, v'>``; a short row is padded with ``-inf``.
+        frame : DataFrame with columns query, item, score, rank
+            Instead of the two with ``as_frame=True``.
+        """
+        check_is_fitted(self)
+        _check_count(n_recommendations)
+        queries = id_array(item_ids, what="item id", where="The query")
+        codes = self._item_vocabulary.codes(queries)
+        items = self._catalogue
+        itself = sp.csr_matrix(codes[:, None] == items[None, :])
+        vectors = self._item_vectors(codes)
+        others = self._item_vectors(items).T
+        columns, scores = top_k(
+            lambda block: vectors[block] @ others,
+            len(codes),
+            len(items),
+            n_recommendations,
+            itself,
+        )
+        found = self._ids_of(items, columns)
+        if as_frame:
+            return _long_frame(queries, found, scores, columns >= 0, query="query")
+        return found, scores
+
+
+def _check_count(n_recommendations: Any) -> None:
+    if not isinstance(n_recommendations, Integral) or n_recommendations < 1:
+        raise ValueError(
+            f"n_recommendations must be an integer of at least 1; got "
+            f"{n_recommendations!r}."
+        )
+
+
+def _long_frame(
+    queries: np.ndarray,
+    item_ids: np.ndarray,
+    scores: np.ndarray,
+    filled: np.ndarray,
+    *,
+    query: str = "user",
+) -> pd.DataFrame:
+    rows, ranks = np.nonzero(filled)
+    return pd.DataFrame(
+        {
+            query: queries[rows],
+            "item": pd.Series(item_ids[filled]).infer_objects(),
+            "score": scores[filled],
+            "rank": ranks + 1,
+        }
+    )
