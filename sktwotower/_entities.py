@@ -279,6 +279,8 @@ def build_entities(
     if frame.ndim == 2 and frame.shape[1] == 0:
         return Entities(vocabulary, id_codes, None, {}), None
     encoder = clone(encoder)
+    if hasattr(encoder, "set_output"):  # whatever is set globally: frames hold no CSR
+        encoder.set_output(transform="default")
     encoded = as_features(encoder.fit_transform(prepare(encoder, frame)), parameter)
     # Rows of entities that the table does not have stay empty.
     rows = np.flatnonzero(np.concatenate([[False], known]))

@@ -1,0 +1,333 @@
+"""Read the columns of any X, and say what each of them holds.
+
+A column's *family* says what its values are ("string", "number", "list", ...); a
+field's *kind* (``_fields.py``) says how they are encoded. Families are found per call,
+kinds are fixed by ``fit``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import numbers
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import validate_data
+
+LISTS = (list, tuple, set, frozenset, np.ndarray)
+BOOLEANS = (bool, np.bool_)
+NUMBERS = (numbers.Number, decimal.Decimal)
+DATES = (datetime.date, np.datetime64, pd.Period)
+DURATIONS = (datetime.timedelta, np.timedelta64)
+OTHERS = (str, bytes, datetime.time, enum.Enum, uuid.UUID, pd.Interval)
+SCALARS: tuple[type, ...] = (*BOOLEANS, *NUMBERS, *DATES, *DURATIONS, *OTHERS)
+
+FAMILY_OF_DTYPE_KIND = {
+    "b": "boolean",
+    "i": "number",
+    "u": "number",
+    "f": "number",
+    "M": "datetime",
+    "m": "timedelta",
+}
+
+
+@dataclass
+class Column:
+    """One column of X: its values and what they are.
+
+    Attributes
+    ----------
+    name : str
+        The column's name, ``x0``, ``x1``, ... for arrays. Errors name it.
+    values : Series of shape (n_samples,)
+    missing : ndarray of bool of shape (n_samples,)
+    family : str
+        "boolean", "number", "datetime", "timedelta", "string", "mixed" (other scalars),
+        "list", or "missing" if there is no value at all.
+    """
+
+    name: str
+    values: pd.Series
+    missing: np.ndarray
+    family: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Positions of the rows that have a value."""
+        return np.flatnonzero(~self.missing)
+
+    def first_row(self, is_wrong: Callable[[Any], bool]) -> tuple[int, Any]:
+        """Position and value of the first present value that `is_wrong`."""
+        values = self.values.to_numpy(dtype=object)
+        return next((int(r), values[r]) for r in self.rows if is_wrong(values[r]))
+
+    def lists(self) -> np.ndarray:
+        """The present lists as an object array, each of them 1-D."""
+        values = self.values.to_numpy(dtype=object)[self.rows]
+        if any(isinstance(v, np.ndarray) and v.ndim != 1 for v in values):
+            row, value = self.first_row(lambda v: getattr(v, "ndim", 1) != 1)
+            raise ValueError(
+                f"Column {self.name!r} holds an array of shape {value.shape} at row "
+                f"{row}; every array in a column must be 1-D."
+            )
+        return values
+
+    @cached_property
+    def factorized(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (-1 where missing) and the distinct keys of a column of scalars."""
+        return factorize(self.values)
+
+    @cached_property
+    def floats(self) -> np.ndarray:
+        """Values as float64, times in days, NaN where missing; none is infinite."""
+        values = _to_floats(self.values, self.family)
+        check_finite(self.name, values)
+        return values
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Refuse infinite values, of shape (n_samples,) or (n_samples, n_entries)."""
+    infinite = np.isinf(values).reshape(len(values), -1)
+    if infinite.any():
+        n_infinite, row = int(infinite.sum()), int(infinite.any(axis=1).argmax())
+        values_noun = "value" if n_infinite == 1 else "values"
+        raise ValueError(
+            f"Column {name!r} has {n_infinite} infinite {values_noun} (first at row "
+            f"{row}); replace or drop them."
+        )
+
+
+def _to_floats(values: pd.Series, family: str) -> np.ndarray:
+    if family == "missing":
+        return np.full(len(values), np.nan)
+    if family == "number":
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    times: np.ndarray
+    if family == "timedelta":
+        times = pd.to_timedelta(values).to_numpy(dtype="timedelta64[us]")
+    else:
+        if values.dtype == object:  # dates, timestamps and periods side by side
+            values = values.map(_without_period)
+        # Times without a zone are taken as UTC: a moment is one number however spelt.
+        moments = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+        times = moments.to_numpy(dtype="datetime64[us]")
+    days = times.view(np.int64) / 86_400e6
+    days[np.isnat(times)] = np.nan
+    return days
+
+
+def _without_period(value: Any) -> Any:
+    return value.to_timestamp() if isinstance(value, pd.Period) else value
+
+
+def key_of(value: Any) -> str:
+    """The string that stands for a scalar.
+
+    Equal numbers have one key whatever their type (``2``, ``2.0`` and ``Decimal("2")``
+    are "2"), because a missing value turns a column of integers into floats.
+    """
+    if isinstance(value, BOOLEANS) or not isinstance(value, NUMBERS):
+        return str(value)
+    number: Any = value
+    if isinstance(number, numbers.Integral) or float(number).is_integer():
+        return str(int(number))
+    return str(float(number))
+
+
+def factorize(values: pd.Series | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and distinct string keys of scalars.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_values,)
+
+    Returns
+    -------
+    codes : ndarray of int of shape (n_values,)
+        Positions in `keys`; -1 where missing.
+    keys : ndarray of object of shape (n_keys,)
+        Distinct strings, in no particular order.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes = np.asarray(pd.Series(values).cat.codes, dtype=np.intp)
+        distinct = values.dtype.categories
+    else:
+        if values.dtype == object and not _is_hash_safe(values):
+            missing = pd.isna(values)
+            pairs = zip(values, missing, strict=True)
+            texts = (None if m else key_of(v) for v, m in pairs)
+            values = np.fromiter(texts, dtype=object, count=len(values))
+        codes, distinct = pd.factorize(pd.Series(values, dtype=values.dtype))
+    keys = np.array([key_of(value) for value in distinct], dtype=object)
+    merged, unique_keys = pd.factorize(keys)
+    if len(unique_keys) < len(keys):  # 1 and "1" of one category dtype
+        codes, keys = np.where(codes < 0, -1, merged[codes]), unique_keys
+    return codes, keys
+
+
+def _is_hash_safe(values: pd.Series | np.ndarray) -> bool:
+    """Whether equal values have equal keys: pandas then may merge them first.
+
+    It may not in mixed columns: True equals 1, and which of the two were kept would
+    depend on the order of the rows.
+    """
+    types = set(map(type, values[~np.asarray(pd.isna(values))]))
+    return all(issubclass(t, str) for t in types) or (
+        all(issubclass(t, NUMBERS) for t in types) and bool not in types
+    )
+
+
+def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
+    """Validate X for `encoder` and split it into columns.
+
+    Parameters
+    ----------
+    encoder : estimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are set (`reset`) or checked.
+    X : {array-like, dataframe} of shape (n_samples, n_features)
+    reset : bool
+        True in ``fit``.
+    """
+    if hasattr(X, "columns") and hasattr(X, "shape"):
+        _check_frame(encoder, X)
+        validate_data(encoder, X, reset=reset, skip_check_array=True)
+        series = [_frame_column(X, position) for position in range(X.shape[1])]
+    else:
+        X = validate_data(
+            encoder, _as_rows(X), reset=reset, dtype=None, ensure_all_finite=False
+        )
+        dtype = object if X.dtype.kind in "OSUT" else None  # no inference by pandas
+        series = [pd.Series(X[:, position], dtype=dtype) for position in range(X.shape[1])]
+    names = getattr(encoder, "feature_names_in_", [f"x{i}" for i in range(len(series))])
+    return [
+        _make_column(str(name), values) for name, values in zip(names, series, strict=True)
+    ]
+
+
+def _check_frame(encoder: Any, X: Any) -> None:
+    for size, noun in zip(X.shape, ["sample(s)", "feature(s)"], strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {noun} (shape={tuple(X.shape)}) while a minimum "
+                f"of 1 is required by {type(encoder).__name__}."
+            )
+    names = pd.Index(list(X.columns))
+    if names.has_duplicates:
+        duplicates = names[names.duplicated()].unique().tolist()
+        raise ValueError(
+            f"X has duplicate column names {duplicates}; rename them, because each "
+            "column becomes a field of its own name."
+        )
+
+
+def _frame_column(X: Any, position: int) -> pd.Series:
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[:, position].reset_index(drop=True)
+    values = np.asarray(X[X.columns[position]].to_numpy())  # polars and its kin
+    if values.ndim == 2:  # a column of fixed-length arrays
+        return pd.Series(list(values), dtype=object)
+    return pd.Series(values, dtype=object if values.dtype.kind in "OSUT" else None)
+
+
+def _as_rows(X: Any) -> Any:
+    """Lists of rows as an object array: NumPy would make ``[["a", 1]]`` strings."""
+    rows = X if isinstance(X, (list, tuple)) else []
+    if any(not isinstance(row, (list, tuple)) for row in rows):
+        return X
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        return X  # scikit-learn says what is wrong with it
+    return pd.DataFrame(list(rows), dtype=object).to_numpy()
+
+
+def _make_column(name: str, values: pd.Series) -> Column:
+    dtype = values.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        values = values.astype(dtype.subtype)
+    elif isinstance(dtype, pd.PeriodDtype):
+        values = values.dt.to_timestamp()
+    elif isinstance(dtype, pd.ArrowDtype) and dtype.kind not in FAMILY_OF_DTYPE_KIND:
+        if not pd.api.types.is_string_dtype(dtype):
+            values = values.astype(object)  # lists, dates, decimals, dictionaries
+    missing = values.isna().to_numpy()
+    column = Column(name, values, missing, "missing")
+    if not missing.all():
+        column.family = _family_of(column)
+    elif values.dtype.kind == "c":
+        raise _complex_error(name)
+    return column
+
+
+def _family_of(column: Column) -> str:
+    dtype = column.values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        all_strings = all(isinstance(category, str) for category in dtype.categories)
+        return "string" if all_strings else "mixed"
+    if dtype.kind in FAMILY_OF_DTYPE_KIND:
+        return FAMILY_OF_DTYPE_KIND[dtype.kind]
+    if dtype.kind == "c":
+        raise _complex_error(column.name)
+    if isinstance(dtype, (pd.StringDtype, pd.ArrowDtype)):  # others are objects by now
+        return "string"
+    return _family_of_objects(column)
+
+
+def _family_of_objects(column: Column) -> str:
+    types = set(map(type, column.values.to_numpy(dtype=object)[column.rows]))
+    check_scalar_types(column, types, also=LISTS)
+
+    def all_are(classes: tuple[type, ...]) -> bool:
+        return all(issubclass(t, classes) for t in types)
+
+    if any(issubclass(t, LISTS) for t in types):
+        if all_are(LISTS):
+            return "list"
+        row, value = column.first_row(lambda v: not isinstance(v, LISTS))
+        raise ValueError(
+            f"Column {column.name!r} holds lists, but row {row} holds {value!r}, which "
+            "is not a list; put it into one."
+        )
+    if all_are((str,)):
+        return "string"
+    if all_are(BOOLEANS):
+        return "boolean"
+    if all_are(NUMBERS) and bool not in types:
+        return "number"
+    if all_are(DATES) and pd.Timedelta not in types:
+        return "datetime"
+    return "timedelta" if all_are(DURATIONS) else "mixed"
+
+
+def check_scalar_types(
+    column: Column,
+    types: Iterable[type],
+    also: tuple[type, ...] = (),
+    where: str = "values",
+) -> None:
+    """Refuse complex numbers, and objects of which the string says nothing."""
+    for t in types:
+        if issubclass(t, (complex, np.complexfloating)):
+            raise _complex_error(column.name)
+        if not issubclass(t, (*SCALARS, *also)):
+            raise TypeError(
+                f"Column {column.name!r} (dtype {column.values.dtype}) has {where} of "
+                f"type {t.__name__!r}, which cannot be encoded; values must be "
+                "strings, numbers, booleans, dates, or lists of these."
+            )
+
+
+def _complex_error(name: str) -> ValueError:
+    return ValueError(
+        f"Complex data not supported: column {name!r} holds complex numbers; split "
+        "them into a real and an imaginary column."
+    )
