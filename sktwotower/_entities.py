@@ -163,14 +163,20 @@ def as_table(
             f"{type(table).__name__}."
         )
     columns = list(as_pandas(table).columns)
-    if isinstance(id_column, int) and names is not None:
-        id_column = names[id_column]
-    if id_column not in columns:
-        id_column = columns[0]
+    if not columns:
+        raise ValueError(f"{parameter} has no column, and so no ids.")
+    wanted = names[id_column] if isinstance(id_column, int) and names else id_column
+    chosen = wanted if wanted in columns else columns[0]
     try:
-        return EntityTable(table, id_column)
+        return EntityTable(table, chosen)
     except ValueError as error:
-        raise ValueError(f"{parameter}: {error}") from error
+        hint = ""
+        if chosen != wanted and isinstance(wanted, str):
+            hint = (
+                f" It has no id column {wanted!r} as X has, so its first column was taken "
+                "for the ids; name another with EntityTable(frame, id_column)."
+            )
+        raise ValueError(f"{parameter}: {error}{hint}") from error
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def softmax_objective(temperature: float) -> Objective:
     """The softmax loss of a batch, given its users' and candidates' embeddings."""
 
     def objective(users: Tensor, items: Tensor, batch: Batch) -> Tensor:
-        scores = users @ items.T / temperature  # (b, c)
+        scores = (users / temperature) @ items.T  # (b, c), the cheaper side scaled
         return softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
 
     return objective

@@ -75,10 +75,11 @@ class FeatureEncoder(FieldEncoder):
     TypeError
         If a column holds objects that are neither scalars nor lists of scalars.
 
-    See Also -------- MultiHotEncoder : The multi-valued part on its own.
+    See Also
+    --------
+    MultiHotEncoder : The multi-valued part on its own.
     sklearn.compose.ColumnTransformer : Chooses an encoder per column by hand; its
-    transformers
-        are fields, too.
+        transformers are fields, too.
     sklearn.preprocessing.OneHotEncoder : The categorical part.
 
     Notes
@@ -102,14 +103,23 @@ class FeatureEncoder(FieldEncoder):
     values. A column of which fit saw no value is a number if its dtype says so, else a
     category. Times without a zone are UTC.
 
-    Examples -------- >>> import pandas as pd >>> from sktwotower.preprocessing import
-    FeatureEncoder >>> films = pd.DataFrame({ ...     "genres": ["Comedy|Drama",
-    "Comedy", "Drama|Horror"], ...     "year": [1994, 1995, None], ... }) >>> encoder =
-    FeatureEncoder().fit(films) >>> encoder.kinds_ {'genres': 'multi_hot', 'year':
-    'number'} >>> encoder.output_indices_ {'genres': slice(0, 3, None), 'year': slice(3,
-    5, None)} >>> encoder.get_feature_names_out().tolist() ['genres_Comedy',
-    'genres_Drama', 'genres_infrequent_sklearn', 'year', 'year_missing'] >>>
-    encoder.transform(films).toarray() array([[ 0.5,  0.5,  0. , -1. ,  0. ],
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktwotower.preprocessing import FeatureEncoder
+    >>> films = pd.DataFrame({
+    ...     "genres": ["Comedy|Drama", "Comedy", "Drama|Horror"],
+    ...     "year": [1994, 1995, None],
+    ... })
+    >>> encoder = FeatureEncoder().fit(films)
+    >>> encoder.kinds_
+    {'genres': 'multi_hot', 'year': 'number'}
+    >>> encoder.output_indices_
+    {'genres': slice(0, 3, None), 'year': slice(3, 5, None)}
+    >>> encoder.get_feature_names_out().tolist()
+    ['genres_Comedy', 'genres_Drama', 'genres_infrequent_sklearn', 'year', 'year_missing']
+    >>> encoder.transform(films).toarray()
+    array([[ 0.5,  0.5,  0. , -1. ,  0. ],
            [ 1. ,  0. ,  0. ,  1. ,  0. ],
            [ 0. ,  0.5,  0.5,  0. ,  1. ]], dtype=float32)
     """

@@ -59,21 +59,27 @@ class MultiHotEncoder(FieldEncoder):
         If a column holds times, or objects that are neither scalars nor lists of
         scalars.
 
-    See Also -------- FeatureEncoder : Encodes mixed frames, multi-valued columns among
-    them. sklearn.preprocessing.MultiLabelBinarizer : The same for labels: one column,
-    every value
-        known.
+    See Also
+    --------
+    FeatureEncoder : Encodes mixed frames, multi-valued columns among them.
+    sklearn.preprocessing.MultiLabelBinarizer : The same for labels: one column, every
+        value known.
 
-    Notes ----- Values are compared by their string: 1, 1.0 and "1" are one value. A
-    number is a set of one; missing rows, missing values in lists and empty lists have
-    no entry.
+    Notes
+    -----
+    Values are compared by their string: 1, 1.0 and "1" are one value. A number is a set
+    of one; missing rows, missing values in lists and empty lists have no entry.
 
-    Examples -------- >>> import pandas as pd >>> from sktwotower.preprocessing import
-    MultiHotEncoder >>> films = pd.DataFrame({"genres": ["Comedy|Drama", "Comedy",
-    "Drama|Horror"]}) >>> encoder = MultiHotEncoder(combiner="sum").fit(films) >>>
-    encoder.get_feature_names_out().tolist() ['genres_Comedy', 'genres_Drama',
-    'genres_infrequent_sklearn'] >>> encoder.transform(pd.DataFrame({"genres": ["Drama",
-    "Western|Comedy"]})).toarray() array([[0., 1., 0.],
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktwotower.preprocessing import MultiHotEncoder
+    >>> films = pd.DataFrame({"genres": ["Comedy|Drama", "Comedy", "Drama|Horror"]})
+    >>> encoder = MultiHotEncoder(combiner="sum").fit(films)
+    >>> encoder.get_feature_names_out().tolist()
+    ['genres_Comedy', 'genres_Drama', 'genres_infrequent_sklearn']
+    >>> encoder.transform(pd.DataFrame({"genres": ["Drama", "Western|Comedy"]})).toarray()
+    array([[0., 1., 0.],
            [1., 0., 1.]], dtype=float32)
     """
 
