@@ -17,7 +17,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from sktwotower._nn.towers import EntityRows
-from sktwotower.utils._columns import Column, as_pandas, id_array, is_frame, where_first
+from sktwotower.utils._columns import (
+    Column,
+    as_pandas,
+    id_array,
+    is_frame,
+    refuse_repeated_names,
+    where_first,
+)
 
 # A field whose rows are mostly non-zero is multiplied as a matrix from this width on;
 # below it the bag that all sparse fields share is as fast.
@@ -68,8 +75,8 @@ class EntityTable:
     ----------
     frame : DataFrame
         One row an entity. It is not copied; do not change it afterwards.
-    id_column : str or int
-        The column with the entities' ids, unique and never missing.
+    id_column : str
+        Name of the column with the entities' ids, unique and never missing.
     features : str or list of str, default=None
         Columns that are features; None: every column but the id. A single name is given
         to the encoder as a 1-D column, as text vectorizers want it.
@@ -108,6 +115,7 @@ class EntityTable:
         self.id_column = id_column
         self.features = features
         self._frame = as_pandas(frame)
+        refuse_repeated_names(self._frame, where="The table")
         names = list(self._frame.columns)
         wanted = [features] if isinstance(features, str) else features
         if wanted is None:
@@ -142,13 +150,11 @@ class EntityTable:
         """Ids of the rows, in the order of the frame."""
         return self._vocabulary.ids
 
-    def select(self, ids: np.ndarray) -> tuple[pd.DataFrame | pd.Series, np.ndarray]:
-        """The feature rows of those ids that are here, and a mask of who they are."""
-        codes = self._vocabulary.codes(ids)
-        known = codes > 0
-        rows = self._frame.iloc[codes[known] - 1]
+    @property
+    def feature_rows(self) -> pd.DataFrame | pd.Series:
+        """The features of the rows, in the order of the frame."""
         features = self._wanted[0] if isinstance(self.features, str) else self._wanted
-        return rows[features].reset_index(drop=True), known
+        return self._frame[features].reset_index(drop=True)
 
 
 def as_table(
@@ -274,22 +280,26 @@ def build_entities(
     id_codes = np.where(has_rows, has_rows.cumsum(), 0).astype(np.int32)
     if table is None:
         return Entities(vocabulary, id_codes, None, {}), None
-    frame, known = table.select(vocabulary.ids)
-    n_lacking = n_interacting - int(known[:n_interacting].sum())
+    rows = vocabulary.codes(table.ids)
+    n_lacking = n_interacting - int((rows <= n_interacting).sum())
     if n_lacking:
         warnings.warn(
             f"{parameter} lacks {n_lacking} of the {n_interacting} ids that X has; their "
             "features are taken as unknown.",
-            stacklevel=4,
+            stacklevel=6,
         )
+    frame = table.feature_rows
     if frame.ndim == 2 and frame.shape[1] == 0:
         return Entities(vocabulary, id_codes, None, {}), None
     encoder = clone(encoder)
     if hasattr(encoder, "set_output"):  # whatever is set globally: frames hold no CSR
         encoder.set_output(transform="default")
-    encoded = as_features(encoder.fit_transform(prepare(encoder, frame)), parameter)
-    # Rows of entities that the table does not have stay empty.
-    rows = np.flatnonzero(np.concatenate([[False], known]))
+    food = prepare(encoder, frame)
+    if hasattr(encoder, "fit_transform"):
+        encoded = as_features(encoder.fit_transform(food), parameter)
+    else:
+        encoded = as_features(encoder.fit(food).transform(food), parameter)
+    # From the table's order to that of the codes; who is not in the table stays empty.
     scatter = sp.csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (rows, np.arange(len(rows)))),
         shape=(len(vocabulary) + 1, len(rows)),

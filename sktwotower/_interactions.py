@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from sktwotower.utils._columns import (
     Column,
+    as_objects,
     as_pandas,
     column_position,
     id_array,
     is_frame,
+    refuse_repeated_names,
     where_first,
 )
 from sktwotower.utils._sklearn import check_feature_names, check_sample_weight
@@ -91,6 +93,17 @@ class Roles:
             owner=type(estimator).__name__,
         )
 
+    def refuse_same_column(self) -> None:
+        """Raise ValueError if users and items would be read from one column."""
+        names = list(self.names or [])
+        user = column_position(self.user_column, names, role="user_column")
+        item = column_position(self.item_column, names, role="item_column")
+        if user == item:
+            raise ValueError(
+                f"user_column={self.user_column!r} and item_column={self.item_column!r} "
+                f"are the same column of X, {names[user]!r}."
+            )
+
     def column(self, X: pd.DataFrame | np.ndarray, role: str) -> Any:
         """The column of X that has a role.
 
@@ -126,14 +139,17 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | 
     """
     owner = type(estimator).__name__
     X = as_interactions(X, owner=owner)
-    if X.shape[1] < 2 and reset:
-        raise ValueError(
-            f"X has {X.shape[1]} feature(s), but {owner} needs at least two columns: a "
-            "user id and an item id."
-        )
     if reset:
+        if X.shape[1] < 2:
+            raise ValueError(
+                f"X has {X.shape[1]} feature(s), but {owner} needs at least two columns: a "
+                "user id and an item id."
+            )
         validate_data(estimator, X, skip_check_array=True)
-    elif isinstance(X, np.ndarray):
+        Roles.of(estimator).refuse_same_column()
+        return X
+    named = hasattr(estimator, "feature_names_in_")
+    if isinstance(X, np.ndarray) or not named:
         check_feature_names(estimator, X, reset=False)
         if X.shape[1] != estimator.n_features_in_:
             raise ValueError(
@@ -147,6 +163,7 @@ def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
     """X as a pandas frame or a 2-D array with at least one row; ids may be anything."""
     if is_frame(X):
         frame: pd.DataFrame = as_pandas(X)
+        refuse_repeated_names(frame, where="X")
         if len(frame) == 0:
             raise ValueError(
                 f"Found array with 0 sample(s) (shape={frame.shape}) while a minimum of 1 "
@@ -158,6 +175,8 @@ def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
             "Sparse data was passed for X, but interactions are rows of (user id, item "
             "id): dense data is required. Use a frame or X.toarray()."
         )
+    if isinstance(X, list | tuple):
+        X = as_objects(X)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
 
 
@@ -292,6 +311,8 @@ def _times(column: Any) -> np.ndarray:
     series = pd.Series(column).reset_index(drop=True)
     if series.dtype == object:
         series = series.infer_objects()
+        if pd.api.types.infer_dtype(series) == "date":
+            series = pd.to_datetime(series)
     missing = series.isna().to_numpy()
     if missing.any():
         rows, first = where_first(missing)

@@ -205,7 +205,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -322,6 +322,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             or when the loss becomes NaN.
         """
         parse_metric(self.validation_metric)
+        self._refuse_parameters()
+        for name in ("user_embeddings_", "item_embeddings_"):  # if this fit fails
+            self.__dict__.pop(name, None)
         interactions = self._read(X, y, sample_weight, reset=True)
         if not interactions.positive.any():
             raise ValueError(
@@ -352,6 +355,27 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         self._run_epochs(epochs, X, y, sample_weight, validation)
         return self
+
+    def _refuse_parameters(self) -> None:
+        """Raise ValueError for what the constraints of single parameters cannot say."""
+        shrinkage = self.learning_rate * self.weight_decay
+        if shrinkage >= 1:
+            raise ValueError(
+                f"learning_rate={self.learning_rate} times weight_decay="
+                f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
+                "embedding tables by that share, and wipe them out from 1 on. Lower one of "
+                "the two; some hundredths are usual."
+            )
+        for size in self._hidden_sizes():
+            if not isinstance(size, Integral) or size < 1:
+                raise ValueError(
+                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
+                    "at least 1; () has no hidden layer."
+                )
+
+    def _hidden_sizes(self) -> tuple[Any, ...]:
+        sizes = self.hidden_layer_sizes
+        return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
 
     def _build_entities(self, interactions: Interactions, train_rows: np.ndarray) -> None:
         """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
@@ -405,12 +429,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         with random.active():
             self._towers = TwoTowers(
                 self._make_tower(self._user_rows), self._make_tower(self._item_rows)
-            ).to(device)
+            ).to(device, torch.float32)
         weights = interactions.weights
+        if weights is not None:  # in float64, so that their scale does not matter
+            weights = (weights / weights.mean()).astype(np.float32)
         batches = InBatchSampler(
             torch.from_numpy(self._users.vocabulary.codes(interactions.users)),
             torch.from_numpy(self._items.vocabulary.codes(interactions.items)),
-            None if weights is None else torch.from_numpy(weights).float(),
+            None if weights is None else torch.from_numpy(weights),
             batch_size=self.batch_size,
             corrected=self.sampling_correction is not None,
         )
@@ -435,11 +461,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         )
 
     def _make_tower(self, rows: EntityRows) -> Tower:
-        sizes = self.hidden_layer_sizes
         return Tower(
             rows,
             embedding_dim=self.embedding_dim,
-            hidden_layer_sizes=tuple(sizes) if isinstance(sizes, Iterable) else (sizes,),
+            hidden_layer_sizes=self._hidden_sizes(),
             activation=self.activation,
             batch_norm=self.batch_norm,
             dropout=self.dropout,
@@ -471,8 +496,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             if not np.isfinite(loss):
                 raise ValueError(
                     f"The loss became {loss} in epoch {epoch}: training has diverged. Try "
-                    f"a lower learning_rate (now {self.learning_rate}), a higher "
-                    f"temperature (now {self.temperature}), or normalize=True."
+                    f"a lower learning_rate (now {self.learning_rate}), a lower "
+                    f"weight_decay (now {self.weight_decay}), a higher temperature (now "
+                    f"{self.temperature}), or normalize=True."
                 )
             self.loss_curve_.append(loss)
             self.n_iter_ = epoch
@@ -549,7 +575,13 @@ class _Validation:
 
     def look(self, recommender: TwoTowerRecommender, towers: TwoTowers) -> bool:
         """Score this epoch; True when patience has run out."""
-        score = evaluate(recommender, self.interactions, [self.metric]).means[self.metric]
+        evaluation = evaluate(recommender, self.interactions, [self.metric])
+        if evaluation.n_users == 0:
+            raise ValueError(
+                "There is nothing to validate on: none of the items of X_val is in the "
+                "catalogue, which has the items of X."
+            )
+        score = evaluation.means[self.metric]
         self.scores.append(score)
         progress = score > self.best_score + self.tol
         self.n_without_progress = 0 if progress else self.n_without_progress + 1

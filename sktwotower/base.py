@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,7 @@ from sktwotower._index import top_k
 from sktwotower._interactions import Interactions, Roles, check_X, read_interactions
 from sktwotower._tower_transformer import TowerTransformer, take_vectors
 from sktwotower.metrics._scorer import evaluate
-from sktwotower.utils._columns import as_pandas, id_array, is_frame
+from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
 
 
 class RecommenderMixin:
@@ -40,6 +41,9 @@ class RecommenderMixin:
     _seen: sp.csr_matrix  # (n_users, n_items)
     _catalogue: np.ndarray  # codes of the items that can be recommended
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "item_ids_")
+
     def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """A function that scores user codes (b,) against these items: (b, n_items)."""
         raise NotImplementedError
@@ -53,7 +57,10 @@ class RecommenderMixin:
         reset: bool = False,
     ) -> Interactions:
         X = check_X(self, X, reset=reset)
-        return read_interactions(X, y, sample_weight, roles=Roles.of(self))
+        roles = Roles.of(self)
+        if not reset:  # nobody asks for the order of what is not learnt from
+            roles = replace(roles, timestamp_column=None)
+        return read_interactions(X, y, sample_weight, roles=roles)
 
     def _set_interactions(
         self,
@@ -83,20 +90,13 @@ class RecommenderMixin:
 
     def _query_users(self, X: Any) -> np.ndarray:
         """User ids of a query: 1-D ids, or the user column of rows laid out like X."""
-        column = as_pandas(X)
-        if isinstance(column, pd.DataFrame):
-            return id_array(Roles.of(self).column(column, "user_column"), what="user id")
-        if not isinstance(column, pd.Series | pd.Index):
-            column = np.asarray(column) if not isinstance(column, list) else column
-            if np.ndim(column) == 2:
-                rows = check_X(self, column, reset=False)
-                return id_array(Roles.of(self).column(rows, "user_column"), what="user id")
-            if np.ndim(column) != 1:
-                raise ValueError(
-                    "Expected user ids (1-D) or rows of users (a frame or 2-D array); got "
-                    f"{np.ndim(column)} dimension(s). For one user give [user_id]."
-                )
-        return id_array(column, what="user id")
+        X = as_pandas(X)
+        if isinstance(X, list | tuple):
+            X = as_objects(X)
+        if np.ndim(X) == 2:
+            rows = check_X(self, X, reset=False)
+            X = Roles.of(self).column(rows, "user_column")
+        return id_array(X, what="user id")
 
     def recommend(
         self,
@@ -180,8 +180,9 @@ class RecommenderMixin:
             If no row is relevant.
         """
         check_is_fitted(self)
-        interactions = self._read(X, y, sample_weight)
-        return evaluate(self, interactions, ["ndcg@10"]).means["ndcg@10"]
+        evaluation = evaluate(self, self._read(X, y, sample_weight), ["ndcg@10"])
+        evaluation.warn_if_undefined()
+        return evaluation.means["ndcg@10"]
 
     def _rank_held_out(
         self, users: np.ndarray, held_out: sp.csr_matrix, k: int, *, exclude_seen: bool
@@ -235,18 +236,8 @@ class RecommenderMixin:
         """Seen pairs as (n_queries, n_item_codes); unknown users have none."""
         known = user_codes > 0
         rows = self._seen[user_codes[known] - 1]
-        column_of = np.full(self._seen.shape[1], -1, dtype=np.int64)
-        column_of[item_codes - 1] = np.arange(len(item_codes))
         queries = np.repeat(np.flatnonzero(known), np.diff(rows.indptr))
-        columns = column_of[rows.indices]
-        inside = columns >= 0
-        return sp.csr_matrix(
-            (
-                np.ones(int(inside.sum()), dtype=np.float32),
-                (queries[inside], columns[inside]),
-            ),
-            shape=(len(user_codes), len(item_codes)),
-        )
+        return _pairs_among(queries, rows.indices + 1, len(user_codes), item_codes)
 
     def _ids_of(self, item_codes: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Item ids of ranked columns; None, in an object array, where there is none."""
@@ -255,7 +246,9 @@ class RecommenderMixin:
         if not padded.any():
             return ids[item_codes[columns] - 1]
         out = np.full(columns.shape, None, dtype=object)
-        out[~padded] = ids[item_codes[columns[~padded]] - 1]
+        # Through a Series, which makes objects of datetimes without losing their kind.
+        objects = pd.Series(ids).astype(object).to_numpy()
+        out[~padded] = objects[item_codes[columns[~padded]] - 1]
         return out
 
 
@@ -272,6 +265,10 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     item_embeddings_: np.ndarray
     _unknown_user: np.ndarray  # (embedding_dim,)
     _unknown_item: np.ndarray
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Set last, and taken away first by the next fit: one that failed has none.
+        return hasattr(self, "item_embeddings_")
 
     @property
     def user_tower_(self) -> TowerTransformer:
@@ -353,7 +350,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         queries = id_array(item_ids, what="item id", where="The query")
         codes = self._item_vocabulary.codes(queries)
         items = self._catalogue
-        itself = sp.csr_matrix(codes[:, None] == items[None, :])
+        itself = _pairs_among(np.arange(len(codes)), codes, len(codes), items)
         vectors = self._item_vectors(codes)
         others = self._item_vectors(items).T
         columns, scores = top_k(
@@ -369,8 +366,24 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         return found, scores
 
 
+def _pairs_among(
+    queries: np.ndarray, item_codes: np.ndarray, n_queries: int, candidates: np.ndarray
+) -> sp.csr_matrix:
+    """Pairs of a query and an item as (n_queries, n_candidates); others are left out."""
+    highest = max(item_codes.max(initial=0), candidates.max(initial=0))
+    column_of = np.full(highest + 1, -1, dtype=np.int64)
+    column_of[candidates] = np.arange(len(candidates))
+    columns = column_of[item_codes]
+    inside = columns >= 0
+    return sp.csr_matrix(
+        (np.ones(int(inside.sum()), dtype=np.float32), (queries[inside], columns[inside])),
+        shape=(n_queries, len(candidates)),
+    )
+
+
 def _check_count(n_recommendations: Any) -> None:
-    if not isinstance(n_recommendations, Integral) or n_recommendations < 1:
+    is_integer = isinstance(n_recommendations, Integral) and n_recommendations is not True
+    if not is_integer or n_recommendations < 1:
         raise ValueError(
             f"n_recommendations must be an integer of at least 1; got "
             f"{n_recommendations!r}."

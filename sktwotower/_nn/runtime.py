@@ -12,7 +12,14 @@ from torch import Tensor
 def resolve_device(device: str | torch.device) -> torch.device:
     """The device that a name stands for; ``"auto"`` is an accelerator if there is one."""
     if isinstance(device, torch.device) or device != "auto":
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"device={device!r} cannot be used here ({reason}); 'auto' takes what is "
+                "there, 'cpu' is always there."
+            ) from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

@@ -145,9 +145,10 @@ def make_interactions(
 
     Notes
     -----
-    Drawing without repetition is done for a block of users at once: the items with the largest :math:`\log \pi_j + a_{ij} / \tau + G_{ij}`, with independent
-    Gumbel noise :math:`G`, in descending order, have the distribution of the sequential
-    draw above [1]_.
+    Drawing without repetition is done for a block of users at once: the items with the
+    largest :math:`\log \pi_j + a_{ij} / \tau + G_{ij}`, with independent Gumbel noise
+    :math:`G`, in descending order, have the distribution of the sequential draw above
+    [1]_.
 
     References
     ----------

@@ -51,6 +51,16 @@ class Evaluation:
     n_left_out: int
     n_dropped: int
 
+    def warn_if_undefined(self) -> None:
+        """Warn when there was no user to measure."""
+        if self.n_users == 0:
+            warnings.warn(
+                "No user has a relevant item that could be recommended (none of the items "
+                "of X is in the catalogue); the metrics are NaN.",
+                UndefinedMetricWarning,
+                stacklevel=3,
+            )
+
 
 def evaluate(
     recommender: Any,
@@ -101,13 +111,6 @@ def evaluate(
     if weights is not None:
         user_weights = np.bincount(users, interactions.weights) / np.bincount(users)
     keep = np.diff(relevant.indptr) > 0
-    if not keep.any():
-        warnings.warn(
-            "No user has a relevant item that could be recommended (none of the items of "
-            "X is in the catalogue); the metrics are NaN.",
-            UndefinedMetricWarning,
-            stacklevel=3,
-        )
     matched = match_relevance(ranked, relevant)
     means = {}
     for metric, (name, cut) in parsed.items():
@@ -205,7 +208,8 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
-        check_is_fitted(estimator)
+        if hasattr(estimator, "fit"):
+            check_is_fitted(estimator)
         recommender, X = _unwrap(estimator, X)
         interactions = read_interactions(
             as_interactions(X, owner="A ranking scorer"),
@@ -215,9 +219,11 @@ class _RankingScorer:
         )
         single = isinstance(self.metrics, str)
         names = [self.metrics] if isinstance(self.metrics, str) else self.metrics
-        means = evaluate(
+        evaluation = evaluate(
             recommender, interactions, names, exclude_seen=self.exclude_seen
-        ).means
+        )
+        evaluation.warn_if_undefined()
+        means = evaluation.means
         return means[names[0]] if single else means
 
     def _roles(self, recommender: Any) -> Roles:

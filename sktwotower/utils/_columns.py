@@ -20,6 +20,24 @@ def as_pandas(X: Any) -> Any:
     return X.to_pandas() if hasattr(X, "to_pandas") else X
 
 
+def as_objects(rows: Any) -> np.ndarray:
+    """Lists (of lists) as an object array, so that NumPy does not make all strings."""
+    try:
+        return np.array(rows, dtype=object)
+    except ValueError as error:
+        raise ValueError(f"The rows are not all of one length ({error}).") from error
+
+
+def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
+    """Raise ValueError if two columns of a frame have the same name."""
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"{where} has several columns named {repeated[0]!r}; column names must be "
+            f"unique. The columns are {list(frame.columns)}."
+        )
+
+
 def column_position(column: Column, names: list, *, role: str) -> int:
     """Where a column is among ``names``.
 
@@ -80,7 +98,15 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
     TypeError
         For ids that cannot be hashed.
     """
-    series = pd.Series(as_pandas(column)).reset_index(drop=True)
+    column = as_pandas(column)
+    if isinstance(column, list | tuple):
+        column = as_objects(column)
+    if np.ndim(column) != 1:
+        raise ValueError(
+            f"{where} must be {what}s in one dimension; got {np.ndim(column)}. "
+            "For a single one give a list of one."
+        )
+    series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     if series.dtype == object:
