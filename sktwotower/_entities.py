@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -292,18 +293,18 @@ def build_entities(
     if frame.ndim == 2 and frame.shape[1] == 0:
         return Entities(vocabulary, id_codes, None, {}), None
     encoder = clone(encoder)
-    if hasattr(encoder, "set_output"):  # whatever is set globally: frames hold no CSR
-        encoder.set_output(transform="default")
     food = prepare(encoder, frame)
-    if hasattr(encoder, "fit_transform"):
-        encoded = as_features(encoder.fit_transform(food), parameter)
-    else:
-        encoded = as_features(encoder.fit(food).transform(food), parameter)
+    with config_context(transform_output="default"):  # frames hold no sparse matrix
+        if hasattr(encoder, "fit_transform"):
+            encoded = encoder.fit_transform(food)
+        else:
+            encoded = encoder.fit(food).transform(food)
     # From the table's order to that of the codes; who is not in the table stays empty.
     scatter = sp.csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (rows, np.arange(len(rows)))),
         shape=(len(vocabulary) + 1, len(rows)),
     )
+    encoded = as_features(encoded, parameter)
     features = sp.csr_matrix(scatter @ encoded)
     features.sort_indices()
     return Entities(vocabulary, id_codes, features, field_slices(encoder, encoded)), encoder

@@ -91,9 +91,9 @@ class RecommenderMixin:
     def _query_users(self, X: Any) -> np.ndarray:
         """User ids of a query: 1-D ids, or the user column of rows laid out like X."""
         X = as_pandas(X)
-        if isinstance(X, list | tuple):
+        if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
             X = as_objects(X)
-        if np.ndim(X) == 2:
+        if not isinstance(X, list | tuple) and np.ndim(X) == 2:
             rows = check_X(self, X, reset=False)
             X = Roles.of(self).column(rows, "user_column")
         return id_array(X, what="user id")

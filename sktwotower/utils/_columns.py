@@ -100,7 +100,7 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
     """
     column = as_pandas(column)
     if isinstance(column, list | tuple):
-        column = as_objects(column)
+        column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
     if np.ndim(column) != 1:
         raise ValueError(
             f"{where} must be {what}s in one dimension; got {np.ndim(column)}. "

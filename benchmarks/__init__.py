@@ -1,0 +1,1 @@
+"""Measurements of sktwotower; see benchmarks/README.md."""

@@ -1,0 +1,114 @@
+"""What the benchmarks share: data, and results with the machine that made them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from sklearn.utils import shuffle
+
+from sktwotower import EntityTable
+from sktwotower.datasets import load_movielens_small
+from sktwotower.model_selection import LastInteractionsSplit
+
+COLUMNS = {"user_column": "user_id", "item_column": "item_id"}
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Interactions to train on and to find, and the tables beside them."""
+
+    name: str
+    train: pd.DataFrame
+    test: pd.DataFrame
+    tables: dict[str, EntityTable]
+
+
+def bundled() -> Split:
+    """The bundled data; of each user the last fifth in time is test."""
+    data = load_movielens_small()
+    rows = LastInteractionsSplit(
+        fraction=0.2, timestamp_column="timestamp", user_column="user_id"
+    )
+    train, test = next(rows.split(data.interactions))
+    return Split(
+        "bundled ml-latest-small, by time",
+        data.interactions.iloc[train],
+        data.interactions.iloc[test],
+        {"item_table": EntityTable(data.item_table, "item_id")},
+    )
+
+
+def from_folder(folder: Path) -> Split:
+    """``train``, ``test`` and maybe ``users`` and ``items`` of a folder, all parquet."""
+    tables = {}
+    for side in ("user", "item"):
+        path = folder / f"{side}s.parquet"
+        if path.exists():
+            tables[f"{side}_table"] = EntityTable(pd.read_parquet(path), f"{side}_id")
+    return Split(
+        f"{folder.name}, as it lies there",
+        pd.read_parquet(folder / "train.parquet"),
+        pd.read_parquet(folder / "test.parquet"),
+        tables,
+    )
+
+
+def at_random(split: Split, seed: int = 0) -> Split:
+    """The same data, a random fifth of each user's rows as test."""
+    rows = shuffle(pd.concat([split.train, split.test]), random_state=seed)
+    train, test = next(
+        LastInteractionsSplit(fraction=0.2, user_column="user_id").split(rows)
+    )
+    name = f"{split.name.split(',')[0]}, random split"
+    return Split(name, rows.iloc[train], rows.iloc[test], split.tables)
+
+
+def slice_of_train(split: Split) -> Split:
+    """Train once more cut in two, for choices that must not see the test rows.
+
+    The validation rows are the last in time where there are timestamps that differ, else
+    the last in a random order.
+    """
+    if "random" in split.name or split.train["timestamp"].nunique() == 1:
+        return at_random(Split(split.name, split.train, split.train.iloc[:0], split.tables))
+    rows = LastInteractionsSplit(
+        fraction=0.2, timestamp_column="timestamp", user_column="user_id"
+    )
+    train, test = next(rows.split(split.train))
+    return Split(split.name, split.train.iloc[train], split.train.iloc[test], split.tables)
+
+
+def write(name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
+    """Print rows as a table; keep them as JSON with machine and versions."""
+    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    RESULTS.mkdir(exist_ok=True)
+    packages = ("sktwotower", "torch", "scikit-learn", "numpy", "scipy", "pandas")
+    record = {
+        "rows": rows,
+        "settings": settings,
+        "machine": {"processor": _processor(), "threads": torch.get_num_threads()},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+    }
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    print(f"written to {path}")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
