@@ -130,6 +130,13 @@ class Roles:
             )
         return X[names[position]]
 
+    def ids(self, X: pd.DataFrame | np.ndarray, role: str) -> np.ndarray:
+        """The ids in the column of X that has a role, checked."""
+        entity = role.removesuffix("_column")
+        column = self.column(X, role)
+        name = getattr(column, "name", getattr(self, role))
+        return id_array(column, what=f"{entity} id", where=f"Column {name!r} of X")
+
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | np.ndarray:
     """X as a pandas frame or a 2-D array, after scikit-learn's checks of its shape.
@@ -206,11 +213,11 @@ def read_interactions(
     ValueError
         With the column, the count and the first row, for whatever is wrong.
     """
-    users = id_array(roles.column(X, "user_column"), what="user id")
-    items = id_array(roles.column(X, "item_column"), what="item id")
+    users = roles.ids(X, "user_column")
+    items = roles.ids(X, "item_column")
     times = None
     if roles.timestamp_column is not None:
-        times = _times(roles.column(X, "timestamp_column"))
+        times = _times(roles.column(X, "timestamp_column"), roles.timestamp_column)
     weights = None
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
@@ -306,7 +313,7 @@ def _labels(y: ArrayLike | None, n: int) -> np.ndarray:
     return labels
 
 
-def _times(column: Any) -> np.ndarray:
+def _times(column: Any, name: Column) -> np.ndarray:
     """Timestamps as int64 or float64 that order alike."""
     series = pd.Series(column).reset_index(drop=True)
     if series.dtype == object:
@@ -317,14 +324,14 @@ def _times(column: Any) -> np.ndarray:
     if missing.any():
         rows, first = where_first(missing)
         raise ValueError(
-            f"X has {rows} with a missing timestamp (NaN or NaT) {first}; drop or fill "
-            "them first."
+            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{first}; drop or fill them first."
         )
     if series.dtype.kind == "M" or isinstance(series.dtype, pd.DatetimeTZDtype):
         return series.dt.as_unit("ns").astype(np.int64).to_numpy()
     if series.dtype.kind in "iuf":
         return series.to_numpy(dtype=np.float64 if series.dtype.kind == "f" else np.int64)
     raise ValueError(
-        f"The timestamp column holds {series.dtype} values, which have no order in time; "
-        "give numbers or datetimes (pandas.to_datetime)."
+        f"timestamp_column={name!r} holds {series.dtype} values, which have no order in "
+        "time; give numbers or datetimes (pandas.to_datetime)."
     )

@@ -19,7 +19,7 @@ from sktwotower._entities import Entities, as_table, build_entities
 from sktwotower._interactions import Interactions, hold_out
 from sktwotower._nn.batches import InBatchSampler
 from sktwotower._nn.optim import SCHEDULES, make_optimizer, make_schedule
-from sktwotower._nn.runtime import RandomStream, resolve_device
+from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
 from sktwotower._nn.trainer import TwoTowers, softmax_objective, train
 from sktwotower.base import EmbeddingRecommenderMixin
@@ -149,7 +149,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         The temperature of the loss.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if all are strings.
 
     See Also
@@ -323,8 +323,6 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         parse_metric(self.validation_metric)
         self._refuse_parameters()
-        for name in ("user_embeddings_", "item_embeddings_"):  # if this fit fails
-            self.__dict__.pop(name, None)
         interactions = self._read(X, y, sample_weight, reset=True)
         if not interactions.positive.any():
             raise ValueError(
@@ -333,6 +331,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         random_state = _random_state(self.random_state)
         train_rows = interactions.positive
         held_out = None
+        if y_val is not None and X_val is None:
+            raise ValueError("y_val is given without X_val.")
         if X_val is not None:
             held_out = self._read(X_val, y_val, None)
         elif self.early_stopping:
@@ -346,6 +346,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 )
             held_out = interactions.take(rows)
             train_rows = train_rows & ~rows
+        for name in ("user_embeddings_", "item_embeddings_"):
+            self.__dict__.pop(name, None)  # what follows may fail half-way
         self._build_entities(interactions, train_rows)
         epochs = self._start_training(interactions.take(train_rows), random_state)
         validation = None
@@ -367,7 +369,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "the two; some hundredths are usual."
             )
         for size in self._hidden_sizes():
-            if not isinstance(size, Integral) or size < 1:
+            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
                 raise ValueError(
                     f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
                     "at least 1; () has no hidden layer."
@@ -418,18 +420,20 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             interactions, self._users.vocabulary, self._items.vocabulary, codes
         )
 
+    @torch.inference_mode(False)  # the caller may be in it
     def _start_training(
         self, interactions: Interactions, random_state: np.random.RandomState
     ) -> Iterator[float]:
         """Make the towers and the stream of their epochs' losses."""
         device = resolve_device(self.device)
-        random = RandomStream(random_state.randint(np.iinfo(np.int32).max), device)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        generators = Generators.seeded(seed, device)
         self._user_rows = self._users.rows(with_id=self.user_id_embedding)
         self._item_rows = self._items.rows(with_id=self.item_id_embedding)
-        with random.active():
-            self._towers = TwoTowers(
-                self._make_tower(self._user_rows), self._make_tower(self._item_rows)
-            ).to(device, torch.float32)
+        self._towers = TwoTowers(
+            self._make_tower(self._user_rows, generators.host),
+            self._make_tower(self._item_rows, generators.host),
+        ).to(device, torch.float32)
         weights = interactions.weights
         if weights is not None:  # in float64, so that their scale does not matter
             weights = (weights / weights.mean()).astype(np.float32)
@@ -457,10 +461,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             softmax_objective(self.temperature),
             optimizer,
             schedule,
-            random,
+            generators,
         )
 
-    def _make_tower(self, rows: EntityRows) -> Tower:
+    def _make_tower(self, rows: EntityRows, generator: torch.Generator) -> Tower:
         return Tower(
             rows,
             embedding_dim=self.embedding_dim,
@@ -469,6 +473,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             batch_norm=self.batch_norm,
             dropout=self.dropout,
             normalize=self.normalize,
+            generator=generator,
         )
 
     def _run_epochs(

@@ -94,8 +94,9 @@ class RecommenderMixin:
         if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
             X = as_objects(X)
         if not isinstance(X, list | tuple) and np.ndim(X) == 2:
-            rows = check_X(self, X, reset=False)
-            X = Roles.of(self).column(rows, "user_column")
+            if len(X) == 0:
+                return np.empty(0, dtype=object)
+            return Roles.of(self).ids(check_X(self, X, reset=False), "user_column")
         return id_array(X, what="user id")
 
     def recommend(

@@ -85,7 +85,7 @@ class PopularRecommender(_CountingRecommender):
         Score of each item.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X has any.
 
     See Also
@@ -168,7 +168,7 @@ class EASERecommender(_CountingRecommender):
         :math:`B`.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if X has any.
 
     See Also

@@ -90,9 +90,9 @@ class InBatchSampler:
             {size: in_batch_log_q(counts, size) for size in sizes} if corrected else {}
         )
 
-    def epoch(self) -> Iterator[Batch]:
-        """One pass over the rows in a new order, drawn from torch's generator."""
-        order = torch.randperm(len(self.user_rows))
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass over the rows in a new order."""
+        order = torch.randperm(self.n_rows, generator=generator)
         for rows in order.tensor_split(self.n_batches):
             items, positives = self.item_rows[rows].unique(return_inverse=True)
             yield Batch(

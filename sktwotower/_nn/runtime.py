@@ -1,12 +1,10 @@
-"""Device and random state of a fit."""
+"""Device and random numbers of a fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -27,32 +25,28 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return torch.device("cpu")
 
 
-class RandomStream:
-    """A random state of its own, lent to torch's global generators while in use.
+@dataclass(frozen=True)
+class Generators:
+    """Random numbers of one fit.
 
-    ``nn.Linear``, dropout and ``randperm`` all draw from torch's global generators.
-    Between two uses those generators are the caller's: whatever a callback draws between
-    two epochs neither changes the fit nor is changed by it.
+    Torch's global generators are left alone: they are the caller's, and two fits in
+    threads would take them from each other.
+
+    Attributes
+    ----------
+    host : torch.Generator
+        On the CPU: initial weights and the order of the rows.
+    device : torch.Generator
+        Where the towers are: dropout. The same one on a CPU.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._cuda = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(self._cuda):
-            torch.random.default_generator.manual_seed(seed)
-            for cuda_device in self._cuda:
-                with torch.cuda.device(cuda_device):
-                    torch.cuda.manual_seed(seed)
-            self._states = self._read()
+    host: torch.Generator
+    device: torch.Generator
 
-    def _read(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._cuda)]
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Draw from this stream inside the block, from where it last stopped."""
-        with torch.random.fork_rng(self._cuda):
-            torch.set_rng_state(self._states[0])
-            for cuda_device, state in zip(self._cuda, self._states[1:], strict=True):
-                torch.cuda.set_rng_state(state, cuda_device)
-            yield
-            self._states = self._read()
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> Generators:
+        """Generators that draw the same numbers for the same seed and device."""
+        host = torch.Generator().manual_seed(seed)
+        if device.type == "cpu":
+            return cls(host, host)
+        return cls(host, torch.Generator(device).manual_seed(seed))

@@ -138,6 +138,8 @@ class Tower(nn.Module):
         Share of hidden units (or, without hidden layers, of the input) that is dropped.
     normalize : bool
         Scale the output to unit length.
+    generator : torch.Generator
+        Draws the initial weights, on the CPU.
     """
 
     def __init__(
@@ -150,31 +152,32 @@ class Tower(nn.Module):
         batch_norm: bool,
         dropout: float,
         normalize: bool,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.normalize = normalize
         self.n_sparse_fields = rows.pointers.shape[1] - 1
         self.id_table = None
         if rows.id_codes is not None:
-            self.id_table = _table(rows.n_ids, embedding_dim)
+            self.id_table = _table(rows.n_ids, embedding_dim, generator)
         self.column_table = None
         if self.n_sparse_fields:
-            self.column_table = _table(rows.n_columns, embedding_dim)
+            self.column_table = _table(rows.n_columns, embedding_dim, generator)
         self.dense_tables = nn.ParameterList(
-            _table(block.shape[1], embedding_dim) for block in rows.dense
+            _table(block.shape[1], embedding_dim, generator) for block in rows.dense
         )
         widths = [rows.n_fields * embedding_dim, *hidden_layer_sizes]
         layers: list[nn.Module] = []
         for width_in, width_out in zip(widths, widths[1:], strict=False):
-            layers.append(nn.Linear(width_in, width_out))
+            layers.append(_linear(width_in, width_out, generator))
             if batch_norm:
                 layers.append(_BatchNorm(width_out))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(_Dropout(dropout))
         if dropout and not hidden_layer_sizes:
-            layers.append(nn.Dropout(dropout))
-        layers.append(nn.Linear(widths[-1], embedding_dim))
+            layers.append(_Dropout(dropout))
+        layers.append(_linear(widths[-1], embedding_dim, generator))
         self.mlp = nn.Sequential(*layers)
 
     def fields(self, batch: TowerInput) -> Tensor:
@@ -197,10 +200,15 @@ class Tower(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def forward(self, batch: TowerInput) -> Tensor:
-        """Embeddings (b, embedding_dim)."""
-        embeddings = self.mlp(self.fields(batch).flatten(1))
-        return F.normalize(embeddings, dim=1) if self.normalize else embeddings
+    def forward(
+        self, batch: TowerInput, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Embeddings (b, embedding_dim); the generator draws what is dropped."""
+        hidden = self.fields(batch).flatten(1)
+        for layer in self.mlp:
+            drops = isinstance(layer, _Dropout)
+            hidden = layer(hidden, generator) if drops else layer(hidden)
+        return F.normalize(hidden, dim=1) if self.normalize else hidden
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
         """The parameters that are looked up rather than multiplied as a layer."""
@@ -233,6 +241,20 @@ class Tower(nn.Module):
         return torch.cat(blocks)
 
 
+class _Dropout(nn.Module):
+    """Dropout that is told where to draw from; torch's knows the global generator only."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.training:
+            return batch
+        draws = torch.rand(batch.shape, generator=generator, device=batch.device)
+        return batch * (draws >= self.share) / (1.0 - self.share)
+
+
 class _BatchNorm(nn.BatchNorm1d):
     """Batch norm that answers a batch of one row from its running statistics."""
 
@@ -249,6 +271,15 @@ class _BatchNorm(nn.BatchNorm1d):
         return super().forward(batch)
 
 
-def _table(n_rows: int, width: int) -> nn.Parameter:
+def _table(n_rows: int, width: int, generator: torch.Generator) -> nn.Parameter:
     """An embedding table; small values, so that the first steps decide, not the draw."""
-    return nn.Parameter(torch.randn(n_rows, width) * 0.1)
+    return nn.Parameter(torch.randn(n_rows, width, generator=generator) * 0.1)
+
+
+def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
+    """``nn.Linear`` with its usual initial weights, drawn from a generator."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
+    bound = width_in**-0.5
+    for parameter in (layer.weight, layer.bias):
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sktwotower._nn.batches import Batch, InBatchSampler
 from sktwotower._nn.losses import softmax_loss
-from sktwotower._nn.runtime import RandomStream
+from sktwotower._nn.runtime import Generators
 from sktwotower._nn.towers import EntityRows, Tower
 
 Objective = Callable[[Tensor, Tensor, Batch], Tensor]
@@ -53,7 +53,7 @@ def train(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    random: RandomStream,
+    generators: Generators,
 ) -> Iterator[float]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
 
@@ -64,13 +64,18 @@ def train(
     """
     device = next(towers.parameters()).device
     while True:
-        total = torch.zeros((), device=device)
         towers.train()
-        with random.active():
-            for batch in batches.epoch():
+        # Whatever the caller is in: under no_grad there would be nothing to learn.
+        with torch.inference_mode(False), torch.enable_grad():
+            total = torch.zeros((), device=device)
+            for batch in batches.epoch(generators.host):
                 batch_on_device = batch.to(device)
-                users = towers.user_tower(user_rows.take(batch.user_rows).to(device))
-                items = towers.item_tower(item_rows.take(batch.item_rows).to(device))
+                users = towers.user_tower(
+                    user_rows.take(batch.user_rows).to(device), generators.device
+                )
+                items = towers.item_tower(
+                    item_rows.take(batch.item_rows).to(device), generators.device
+                )
                 value = objective(users, items, batch_on_device)
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()

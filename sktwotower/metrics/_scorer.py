@@ -27,7 +27,7 @@ from sktwotower.metrics._ranking import (
     match_relevance,
     parse_metric,
 )
-from sktwotower.utils._columns import Column
+from sktwotower.utils._columns import Column, is_frame
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def evaluate(
     matched = match_relevance(ranked, relevant)
     means = {}
     for metric, (name, cut) in parsed.items():
-        if name == "coverage":
+        if not keep.any():
+            means[metric] = float("nan")
+        elif name == "coverage":
             means[metric] = catalogue_coverage(ranked[keep], n_items, k=cut)
         else:
             values = METRICS[name](matched, k=cut)
@@ -164,20 +166,25 @@ def _foreign_ranking(
     whatever is relevant.
     """
     found = recommender.recommend(query_ids, n_recommendations=k, exclude_seen=exclude_seen)
-    found_ids = np.asarray(found[0] if isinstance(found, tuple) else found)
+    rows = found[0] if isinstance(found, tuple) else found
+    if is_frame(rows) or len(rows) != len(query_ids):
+        raise TypeError(
+            f"{type(recommender).__name__}.recommend returned a {type(rows).__name__} of "
+            f"{len(rows)} rows for {len(query_ids)} users; a scorer needs one row of item "
+            "ids for each, or a tuple that starts with such rows."
+        )
+    found_ids = np.full((len(rows), k), None, dtype=object)
+    for row, ids in zip(found_ids, rows, strict=True):
+        row[: len(ids)] = ids[:k]
     filled = ~pd.isna(found_ids)
-    catalogue = getattr(recommender, "item_ids_", None)
-    if catalogue is None:
-        catalogue = np.concatenate([found_ids[filled], item_ids])
-    index = pd.Index(pd.unique(np.asarray(catalogue)))
+    known = getattr(recommender, "item_ids_", item_ids)
+    index = pd.Index(pd.unique(np.concatenate([np.asarray(known), found_ids[filled]])))
     ranked = np.full(found_ids.shape, -1, dtype=np.int64)
-    ranked[filled] = index.get_indexer(found_ids[filled])
+    ranked[filled] = index.get_indexer(pd.Index(found_ids[filled]).infer_objects())
     return ranked, index.get_indexer(item_ids), len(index)
 
 
 def _mean(values: np.ndarray, keep: np.ndarray, user_weights: np.ndarray | None) -> float:
-    if not keep.any():
-        return float("nan")
     if user_weights is None:
         return float(values[keep].mean())
     return float(np.average(values[keep], weights=user_weights[keep]))

@@ -62,7 +62,7 @@ class FeatureEncoder(FieldEncoder):
         :class:`~sklearn.compose.ColumnTransformer` has it.
     n_features_in_ : int
         Number of columns of X in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, if they are all strings. Otherwise columns are called
         ``x0``, ``x1``, ...
 

@@ -47,7 +47,7 @@ class MultiHotEncoder(FieldEncoder):
         Column name -> its columns in the output.
     n_features_in_ : int
         Number of columns of X in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, if they are all strings.
 
     Raises
