@@ -1,0 +1,421 @@
+"""One scorer for everything that recommends, against brute force in plain Python."""
+
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sktwotower import TwoTowerRecommender
+from sktwotower.baselines import EASERecommender, PopularRecommender
+from sktwotower.metrics import make_ranking_scorer
+
+ALL = [
+    "ndcg@3",
+    "recall@5",
+    "precision@2",
+    "map@4",
+    "mrr@5",
+    "hit_rate@2",
+    "coverage@2",
+]
+
+
+def interactions(seed=0, n=90):
+    rng = np.random.RandomState(seed)
+    return pd.DataFrame(
+        {
+            "user": [f"u{i}" for i in rng.randint(0, 12, n)],
+            "item": [f"i{i}" for i in rng.randint(0, 9, n)],
+        }
+    )
+
+
+X, NEW = interactions(), interactions(seed=1, n=40)
+
+
+def reorder(frame):
+    """A step after which the user is in the second column."""
+    return frame[["item", "user"]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TwoTowerRecommender(embedding_dim=4, max_iter=2, random_state=0).fit(X)
+
+
+# --- brute force: only recommend is asked, one user at a time ------------------------
+
+
+def one_user(items, relevant, metric):
+    name, k = metric.split("@")
+    k = int(k)
+    items = items[:k]
+    hits = [item in relevant for item in items]
+    first = hits.index(True) + 1 if any(hits) else math.inf
+    return {
+        "ndcg": sum(hit / math.log2(r + 2) for r, hit in enumerate(hits))
+        / sum(1 / math.log2(r + 2) for r in range(min(k, len(relevant)))),
+        "recall": sum(hits) / len(relevant),
+        "precision": sum(hits) / k,
+        "map": sum(sum(hits[: r + 1]) / (r + 1) for r in range(len(hits)) if hits[r])
+        / min(k, len(relevant)),
+        "mrr": 1 / first,
+        "hit_rate": float(any(hits)),
+    }[name]
+
+
+def brute_force(model, data, metric, y=None, seen=X, exclude_seen=True):
+    y = np.ones(len(data)) if y is None else np.asarray(y)
+    data = data[y > 0]
+    catalogue = set(model.item_ids_.tolist())
+    values, shown = [], set()
+    for user in data["user"].unique():
+        relevant = set(data["item"][data["user"] == user]) & catalogue
+        if not relevant:
+            continue
+        hidden = set(seen["item"][seen["user"] == user]) - relevant
+        ids, _ = model.recommend([user], n_recommendations=99, exclude_seen=False)
+        items = [i for i in ids[0] if i is not None and not (exclude_seen and i in hidden)]
+        if metric.startswith("coverage"):
+            shown |= set(items[: int(metric.split("@")[1])])
+        else:
+            values.append(one_user(items, relevant, metric))
+    if metric.startswith("coverage"):
+        return len(shown) / len(catalogue)
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("metric", ALL)
+@pytest.mark.parametrize("data", [X, NEW], ids=["training rows", "new rows"])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_by_brute_force(model, metric, data, exclude_seen):
+    scorer = make_ranking_scorer(metric, exclude_seen=exclude_seen)
+    expected = brute_force(model, data, metric, exclude_seen=exclude_seen)
+    value = scorer(model, data)
+    assert isinstance(value, float)
+    assert value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("estimator", [EASERecommender(), PopularRecommender()])
+def test_references_by_brute_force(estimator):
+    estimator = clone(estimator).fit(X)
+    for metric, value in make_ranking_scorer(ALL)(estimator, NEW).items():
+        assert value == pytest.approx(brute_force(estimator, NEW, metric)), metric
+
+
+def test_labels(model):
+    y = np.random.RandomState(0).choice([-1, 0, 1, 5], len(NEW))
+    for metric in ALL:
+        value = make_ranking_scorer(metric)(model, NEW, y)
+        assert value == pytest.approx(brute_force(model, NEW, metric, y)), metric
+
+
+def test_a_list_makes_a_dict_and_a_name_a_number(model):
+    many = make_ranking_scorer(ALL)(model, NEW)
+    assert list(many) == ALL
+    for metric in ALL:
+        assert many[metric] == make_ranking_scorer(metric)(model, NEW)
+        assert make_ranking_scorer([metric])(model, NEW) == {metric: many[metric]}
+        assert make_ranking_scorer((metric,))(model, NEW) == {metric: many[metric]}
+
+
+def test_cut_offs_of_one_ranking_do_not_disturb_each_other(model):
+    both = make_ranking_scorer(["precision@1", "precision@9"])(model, NEW)
+    assert both["precision@1"] == make_ranking_scorer("precision@1")(model, NEW)
+    large = make_ranking_scorer(["recall@500", "ndcg@500"], exclude_seen=False)(model, NEW)
+    assert large["recall@500"] == pytest.approx(1.0)
+
+
+def test_it_is_the_score_of_the_estimator(model):
+    assert make_ranking_scorer("ndcg@10")(model, NEW) == model.score(NEW)
+
+
+# --- what can be scored --------------------------------------------------------------
+
+
+def test_pipeline_whose_steps_move_columns():
+    pipeline = Pipeline(
+        [
+            ("reorder", FunctionTransformer(reorder)),
+            (
+                "model",
+                TwoTowerRecommender(
+                    user_column=1,
+                    item_column=0,
+                    embedding_dim=4,
+                    max_iter=2,
+                    random_state=0,
+                ),
+            ),
+        ]
+    ).fit(X)
+    alone = clone(pipeline[-1]).fit(reorder(X))
+    scorer = make_ranking_scorer(ALL)
+    assert scorer(pipeline, NEW) == scorer(alone, reorder(NEW))
+    # not what it would be if the columns were confused
+    expected = brute_force(alone, NEW, "ndcg@3")
+    assert scorer(pipeline, NEW)["ndcg@3"] == pytest.approx(expected)
+
+
+def test_pipeline_of_arrays():
+    swap = FunctionTransformer(lambda rows: rows[:, ::-1])
+    model = PopularRecommender(user_column=1, item_column=0)
+    pipeline = make_pipeline(swap, model).fit(X.to_numpy())
+    value = make_ranking_scorer("ndcg@3")(pipeline, NEW.to_numpy())
+    expected = make_ranking_scorer("ndcg@3")(PopularRecommender().fit(X), NEW)
+    assert value == pytest.approx(expected)
+
+
+def test_pipeline_of_one_step_and_pipelines_in_pipelines(model):
+    scorer = make_ranking_scorer("ndcg@3")
+    assert scorer(Pipeline([("model", model)]), NEW) == scorer(model, NEW)
+    inner = make_pipeline(
+        FunctionTransformer(reorder), PopularRecommender(user_column=1, item_column=0)
+    )
+    outer = make_pipeline(FunctionTransformer(lambda frame: frame), inner).fit(X)
+    assert scorer(outer, NEW) == scorer(PopularRecommender().fit(X), NEW)
+    skipped = make_pipeline("passthrough", PopularRecommender()).fit(X)
+    assert scorer(skipped, NEW) == scorer(PopularRecommender().fit(X), NEW)
+
+
+def test_fitted_search():
+    scorer = make_ranking_scorer("ndcg@3")
+    search = GridSearchCV(
+        make_pipeline(
+            FunctionTransformer(reorder), EASERecommender(user_column=1, item_column=0)
+        ),
+        {"easerecommender__regularization": [1.0, 100.0]},
+        scoring=scorer,
+        cv=3,
+    ).fit(X)
+    assert scorer(search, NEW) == scorer(search.best_estimator_, NEW)
+    assert search.score(NEW) == scorer(search, NEW)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_in_cross_validation_by_hand():
+    scorer = make_ranking_scorer(["ndcg@3", "recall@5"])
+    cv = KFold(3, shuffle=True, random_state=0)
+    found = cross_validate(PopularRecommender(), X, scoring=scorer, cv=cv)
+    for fold, (train, test) in enumerate(cv.split(X)):
+        estimator = PopularRecommender().fit(X.iloc[train])
+        for metric in ("ndcg@3", "recall@5"):
+            expected = brute_force(estimator, X.iloc[test], metric, seen=X.iloc[train])
+            assert found[f"test_{metric}"][fold] == pytest.approx(expected)
+
+
+def test_multi_metric_search():
+    search = GridSearchCV(
+        EASERecommender(),
+        {"regularization": [1.0, 100.0]},
+        scoring=make_ranking_scorer(["ndcg@3", "coverage@3"]),
+        refit="coverage@3",
+        cv=3,
+    ).fit(X)
+    assert search.best_score_ == search.cv_results_["mean_test_coverage@3"].max()
+    assert "mean_test_ndcg@3" in search.cv_results_
+
+
+class OnlyRecommends:
+    """No scikit-learn, no fit, nothing but recommend: the first items, to everyone."""
+
+    def __init__(self, order):
+        self.order = order
+
+    def recommend(self, X, *, n_recommendations, exclude_seen):
+        assert list(X) == list(dict.fromkeys(X))  # each user once
+        return [self.order[:n_recommendations] for _ in X]
+
+
+class Foreign(BaseEstimator):
+    """Another package's estimator: item ids only, shorter than asked, columns its own."""
+
+    def __init__(self, user_column=0, item_column=1, returns="ids"):
+        self.user_column = user_column
+        self.item_column = item_column
+        self.returns = returns
+
+    def fit(self, X, y=None):
+        self.popular_ = X["item"].value_counts().index.to_numpy()
+        self.seen_ = X.groupby("user")["item"].agg(set).to_dict()
+        return self
+
+    def recommend(self, X, n_recommendations=10, exclude_seen=True):
+        rows = []
+        for user in X:
+            hidden = self.seen_.get(user, set()) if exclude_seen else set()
+            row = [item for item in self.popular_ if item not in hidden]
+            rows.append((row + [None] * n_recommendations)[:n_recommendations])
+        ids = np.array(rows, dtype=object)
+        return (ids, np.zeros(ids.shape)) if self.returns == "tuple" else ids
+
+
+def foreign_by_hand(estimator, data, metric):
+    values, shown = [], set()
+    for user in data["user"].unique():
+        relevant = set(data["item"][data["user"] == user])
+        items = [i for i in estimator.recommend([user], n_recommendations=99)[0] if i]
+        shown |= set(items[: int(metric.split("@")[1])])
+        if not metric.startswith("coverage"):
+            values.append(one_user(items, relevant, metric))
+    if metric.startswith("coverage"):
+        every = set(np.ravel(estimator.recommend(data["user"].unique(), 5)))
+        return len(shown) / len((every | set(data["item"])) - {None})
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("returns", ["ids", "tuple"])
+def test_foreign_estimator(returns):
+    estimator = Foreign(returns=returns).fit(X)
+    plain = Foreign().fit(X)
+    scorer = make_ranking_scorer(ALL)
+    for metric, value in scorer(estimator, NEW).items():
+        assert value == pytest.approx(foreign_by_hand(plain, NEW, metric)), metric
+
+
+def test_foreign_estimator_with_its_columns():
+    estimator = Foreign().fit(X)
+    expected = make_ranking_scorer("ndcg@3")(estimator, NEW)
+    swapped = reorder(NEW)
+    by_name = make_ranking_scorer("ndcg@3", user_column="user", item_column="item")
+    assert by_name(estimator, swapped) == expected
+    assert make_ranking_scorer("ndcg@3")(Foreign(1, 0).fit(X), swapped) == expected
+    found = cross_validate(Foreign(), X, scoring=by_name, cv=3, error_score="raise")
+    assert np.isfinite(found["test_score"]).all()
+
+
+def test_anything_that_recommends():
+    data = pd.DataFrame({"user": [1, 1, 2], "item": ["a", "z", "c"]})
+    scorer = make_ranking_scorer(["precision@2", "recall@2", "hit_rate@1"])
+    found = scorer(OnlyRecommends(["a", "b", "c"]), data)
+    assert found == {"precision@2": 0.25, "recall@2": 0.25, "hit_rate@1": 0.5}
+
+
+def test_short_and_long_rows_of_a_foreign_recommender():
+    class Rows:
+        def __init__(self, *rows):
+            self.rows = rows
+
+        def recommend(self, X, *, n_recommendations, exclude_seen):
+            return list(self.rows)
+
+    data = pd.DataFrame({"user": [1, 2, 2], "item": ["a", "b", "z"]})
+    scorer = make_ranking_scorer(["precision@2", "recall@2"])
+    expected = {"precision@2": 0.5, "recall@2": 0.75}
+    # more than was asked for is cut, less counts as nothing
+    assert scorer(Rows(["c", "a", "b"], ["c", "b", "z"]), data) == expected
+    assert scorer(Rows(["a"], ["c", "b"]), data) == expected
+    assert scorer(Rows(["a", None], ["b", np.nan]), data) == expected
+
+
+def test_what_cannot_be_scored(model):
+    scorer = make_ranking_scorer("ndcg@3")
+
+    class Silent(BaseEstimator):
+        def fit(self, X, y=None):
+            self.fitted_ = True
+            return self
+
+    with pytest.raises(TypeError, match="Silent has none"):
+        scorer(Silent().fit(X), X)
+    with pytest.raises(NotFittedError):
+        scorer(TwoTowerRecommender(), X)
+    with pytest.raises(NotFittedError):
+        scorer(make_pipeline(FunctionTransformer(reorder), PopularRecommender()), X)
+    with pytest.raises(NotFittedError):
+        scorer(GridSearchCV(PopularRecommender(), {}), X)
+
+
+# --- users left out, and what is refused ---------------------------------------------
+
+
+def test_users_without_relevant_items_are_left_out(model):
+    more = pd.DataFrame(
+        {"user": ["lonely", "u0", "u1"], "item": ["unheard", "unheard", "unheard"]}
+    )
+    scorer = make_ranking_scorer(ALL)
+    with_them = scorer(model, pd.concat([NEW, more], ignore_index=True))
+    assert with_them == pytest.approx(scorer(model, NEW))
+    y = np.r_[np.ones(len(NEW)), 0]
+    zero = pd.concat([NEW, pd.DataFrame({"user": ["zero"], "item": ["i0"]})])
+    assert scorer(model, zero, y) == pytest.approx(scorer(model, NEW))
+
+
+def test_nothing_relevant(model):
+    with pytest.raises(ValueError, match="no row of X is relevant"):
+        make_ranking_scorer("ndcg@3")(model, NEW, np.zeros(len(NEW)))
+    with pytest.raises(ValueError, match="no row of X is relevant"):
+        make_ranking_scorer(["ndcg@3"])(Foreign().fit(X), NEW, np.zeros(len(NEW)))
+    unheard = pd.DataFrame({"user": ["u0"], "item": ["unheard"]})
+    with pytest.warns(UndefinedMetricWarning):
+        found = make_ranking_scorer(ALL)(model, unheard)
+    # coverage of nobody is no more defined than the rest
+    assert [metric for metric, value in found.items() if not math.isnan(value)] == []
+
+
+def test_sample_weight(model):
+    weights = np.random.RandomState(0).choice([0, 1, 4], len(NEW))
+    users = NEW["user"].unique()
+    values, shares = [], []
+    for user in users:
+        own = (NEW["user"] == user).to_numpy() & (weights > 0)
+        if own.any():
+            values.append(brute_force(model, NEW[own], "ndcg@3"))
+            shares.append(weights[own].mean())
+    expected = np.average(values, weights=shares)
+    found = make_ranking_scorer("ndcg@3")(model, NEW, sample_weight=weights)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ("ndgc@10", "ndcg"),
+        ("recal@5", "recall"),
+        (["ndcg@10", "hitrate@3"], "hit_rate"),
+        ("ndcg@0", "0"),
+        ("ndcg@x", "x"),
+        ([], "empty"),
+    ],
+)
+def test_unknown_metrics(metrics, message):
+    with pytest.raises(ValueError, match=message):
+        make_ranking_scorer(metrics)
+
+
+def test_did_you_mean():
+    with pytest.raises(ValueError, match=r"(?i)did you mean.*ndcg"):
+        make_ranking_scorer("ndgc@10")
+
+
+def test_bad_columns_say_so(model):
+    with pytest.raises(ValueError, match="user_column='uid' is not a column"):
+        make_ranking_scorer("ndcg@3", user_column="uid")(Foreign().fit(X), NEW)
+    with pytest.raises(ValueError, match="missing item id"):
+        make_ranking_scorer("ndcg@3")(model, NEW.assign(item=None))
+    with pytest.raises(ValueError, match="inconsistent"):
+        make_ranking_scorer("ndcg@3")(model, NEW, np.ones(3))
+
+
+def test_pickling(model):
+    scorer = make_ranking_scorer(["ndcg@3", "mrr@5"], user_column="user")
+    copy = pickle.loads(pickle.dumps(scorer))
+    assert copy(model, NEW) == scorer(model, NEW)
+    assert "ndcg@3" in repr(copy)
+    assert clone(GridSearchCV(PopularRecommender(), {}, scoring=scorer)).scoring is not None
+
+
+def test_timestamps_are_not_needed_to_score():
+    timed = X.assign(t=np.arange(len(X)))
+    model = TwoTowerRecommender(
+        timestamp_column="t", embedding_dim=4, max_iter=1, random_state=0
+    ).fit(timed)
+    scorer = make_ranking_scorer("ndcg@10")
+    assert scorer(model, NEW) == scorer(model, NEW.assign(t=np.nan)) == model.score(NEW)
