@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from sklearn.utils import shuffle
 
-from sktwotower import EntityTable
+from sktwotower import EntityTable, __version__
 from sktwotower.datasets import load_movielens_small
 from sktwotower.model_selection import LastInteractionsSplit
 
@@ -90,13 +90,14 @@ def write(name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
     """Print rows as a table; keep them as JSON with machine and versions."""
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     RESULTS.mkdir(exist_ok=True)
-    packages = ("sktwotower", "torch", "scikit-learn", "numpy", "scipy", "pandas")
+    packages = ("torch", "scikit-learn", "numpy", "scipy", "pandas")
     record = {
         "rows": rows,
         "settings": settings,
         "machine": {"processor": _processor(), "threads": torch.get_num_threads()},
         "versions": {
             "python": platform.python_version(),
+            "sktwotower": __version__,
             **{package: version(package) for package in packages},
         },
     }

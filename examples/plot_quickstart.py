@@ -104,7 +104,7 @@ print(similar[["title", "score"]].round(3).to_string(index=False))
 
 search = GridSearchCV(
     model,
-    {"temperature": [0.1, 0.2], "weight_decay": [2.0, 6.0]},
+    {"temperature": [0.08, 0.12], "max_iter": [8, 12]},
     scoring=make_ranking_scorer("ndcg@10"),
     cv=by_time,
 )

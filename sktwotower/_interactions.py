@@ -94,15 +94,21 @@ class Roles:
         )
 
     def refuse_same_column(self) -> None:
-        """Raise ValueError if users and items would be read from one column."""
+        """Raise ValueError if two roles would be read from one column."""
         names = list(self.names or [])
-        user = column_position(self.user_column, names, role="user_column")
-        item = column_position(self.item_column, names, role="item_column")
-        if user == item:
-            raise ValueError(
-                f"user_column={self.user_column!r} and item_column={self.item_column!r} "
-                f"are the same column of X, {names[user]!r}."
-            )
+        role_of: dict[int, str] = {}
+        for role in ("user_column", "item_column", "timestamp_column"):
+            column = getattr(self, role)
+            if column is None:
+                continue
+            position = column_position(column, names, role=role)
+            if position in role_of:
+                other = role_of[position]
+                raise ValueError(
+                    f"{other}={getattr(self, other)!r} and {role}={column!r} are the same "
+                    f"column of X, {names[position]!r}."
+                )
+            role_of[position] = role
 
     def column(self, X: pd.DataFrame | np.ndarray, role: str) -> Any:
         """The column of X that has a role.

@@ -28,6 +28,11 @@ from sktwotower.metrics._scorer import evaluate
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
+# weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
+# What an epoch shrinks carries over between data sets of different length (benchmarks).
+_SHRINKAGE_OF_EPOCH = 4.0
+_SHRINKAGE_OF_STEP = 0.03
+
 
 class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
     """A two-tower (dual-encoder) recommender.
@@ -84,21 +89,24 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     normalize : bool, default=True
         Scale embeddings to unit length, so that the score is a cosine. Without it popular
         items may grow long, and the temperature has to be near 1.
-    temperature : float, default=0.1
+    temperature : float, default=0.12
         The score is divided by it in the loss. Small values make the nearest few
         negatives count; large ones make all count alike.
     sampling_correction : {"logq"} or None, default="logq"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being in the
         batch from its score. None punishes popular items for being sampled often.
-    learning_rate : float, default=5e-3
+    learning_rate : float, default=2e-3
         Step size of Adam at the start.
     lr_schedule : {"linear", "cosine", "constant"}, default="linear"
         How the learning rate goes to zero over ``max_iter`` epochs, or that it stays.
-    weight_decay : float, default=10.0
+    weight_decay : float or "auto", default="auto"
         Decoupled decay of the embedding tables (not of the layers): each step shrinks
         them by ``learning_rate * weight_decay``. Rows that are seldom seen stay near zero
-        and leave the word to the features. 0: none, for data with many rows an id.
-    batch_size : int, default=1024
+        and leave the word to the features. ``"auto"`` shrinks by ``4 / n_batches`` a step,
+        for ``n_batches`` steps an epoch, but never by more than 0.03: what suits depends
+        on how many steps pass between two sightings of a row, and this way neither the
+        size of the data nor the batch size nor the learning rate changes it. 0: none.
+    batch_size : int, default=512
         Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
         has more candidates.
     max_iter : int, default=12
@@ -204,7 +212,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "sampling_correction": [StrOptions({"logq"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
@@ -235,12 +243,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         batch_norm: bool = False,
         dropout: float = 0.0,
         normalize: bool = True,
-        temperature: float = 0.1,
+        temperature: float = 0.12,
         sampling_correction: str | None = "logq",
-        learning_rate: float = 5e-3,
+        learning_rate: float = 2e-3,
         lr_schedule: str = "linear",
-        weight_decay: float = 10.0,
-        batch_size: int = 1024,
+        weight_decay: float | str = "auto",
+        batch_size: int = 512,
         max_iter: int = 12,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -360,13 +368,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
-        shrinkage = self.learning_rate * self.weight_decay
+        decay = self.weight_decay
+        shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
         if shrinkage >= 1:
             raise ValueError(
                 f"learning_rate={self.learning_rate} times weight_decay="
                 f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
                 "embedding tables by that share, and wipe them out from 1 on. Lower one of "
-                "the two; some hundredths are usual."
+                "the two, or set weight_decay='auto'."
             )
         for size in self._hidden_sizes():
             if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
@@ -448,7 +457,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             self._towers.embedding_tables(),
             self._towers.parameters(),
             learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
+            weight_decay=self._weight_decay(batches.n_batches),
         )
         schedule = make_schedule(
             optimizer, self.lr_schedule, self.max_iter * batches.n_batches
@@ -463,6 +472,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             schedule,
             generators,
         )
+
+    def _weight_decay(self, n_batches: int) -> float:
+        """The parameter, or what shrinks as much in an epoch of any length."""
+        if not isinstance(self.weight_decay, str):
+            return float(self.weight_decay)
+        shrinkage = min(_SHRINKAGE_OF_EPOCH / n_batches, _SHRINKAGE_OF_STEP)
+        return shrinkage / self.learning_rate
 
     def _make_tower(self, rows: EntityRows, generator: torch.Generator) -> Tower:
         return Tower(

@@ -61,7 +61,7 @@ class InBatchSampler:
     user_rows, item_rows : Tensor of shape (n_rows,)
         The positives.
     weights : Tensor of shape (n_rows,) or None
-        Sample weights.
+        Sample weights; their mean is 1.
     batch_size : int
         Rows of a batch at most. Batches of an epoch differ by one row at most, so that
         none is a remnant with hardly a candidate.

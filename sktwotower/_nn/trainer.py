@@ -40,7 +40,9 @@ def softmax_objective(temperature: float) -> Objective:
 
     def objective(users: Tensor, items: Tensor, batch: Batch) -> Tensor:
         scores = (users / temperature) @ items.T  # (b, c), the cheaper side scaled
-        return softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
+        loss = softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
+        # The loss is a mean over this batch; light batches shall count less than heavy.
+        return loss if batch.weights is None else loss * batch.weights.mean()
 
     return objective
 
@@ -60,7 +62,7 @@ def train(
     Yields
     ------
     float
-        Mean loss over the rows of the epoch.
+        Mean loss over the rows of the epoch, weighted.
     """
     device = next(towers.parameters()).device
     while True:
