@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from sktwotower._nn.batches import InBatchSampler
 from sktwotower._nn.optim import SCHEDULES, make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
-from sktwotower._nn.trainer import TwoTowers, softmax_objective, train
+from sktwotower._nn.trainer import TwoTowers, average_of, softmax_objective, train
 from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.metrics._scorer import evaluate
@@ -95,6 +95,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     sampling_correction : {"logq"} or None, default="logq"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being in the
         batch from its score. None punishes popular items for being sampled often.
+    mask_known_positives : bool, default=True
+        Whether the other items that a user has in the training data are left out of the
+        user's negatives, as they are left out of recommendations later. False ranks a
+        positive against them, too.
     learning_rate : float, default=2e-3
         Step size of Adam at the start.
     lr_schedule : {"linear", "cosine", "constant"}, default="linear"
@@ -109,8 +113,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     batch_size : int, default=512
         Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
         has more candidates.
-    max_iter : int, default=12
+    max_iter : int, default=18
         Epochs, at most.
+    average : bool, default=True
+        Serve, and validate, a running average of the weights after each epoch rather than
+        the last ones [2]_. It costs one copy of the weights and is worth several percent
+        of NDCG.
     early_stopping : bool, default=False
         Hold out a share of X, rank it after each epoch against the whole catalogue, stop
         when it no longer gets better, and go back to the best epoch. Held-out rows stay
@@ -170,6 +178,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     ----------
     .. [1] Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
        Recommendations", RecSys 2019.
+    .. [2] Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+       2013: the polynomial-decay average with eta = 3.
 
     Examples
     --------
@@ -210,11 +220,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "normalize": ["boolean"],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "sampling_correction": [StrOptions({"logq"}), None],
+        "mask_known_positives": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "average": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -245,11 +257,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         normalize: bool = True,
         temperature: float = 0.12,
         sampling_correction: str | None = "logq",
+        mask_known_positives: bool = True,
         learning_rate: float = 2e-3,
         lr_schedule: str = "linear",
         weight_decay: float | str = "auto",
         batch_size: int = 512,
-        max_iter: int = 12,
+        max_iter: int = 18,
+        average: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
@@ -276,11 +290,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.normalize = normalize
         self.temperature = temperature
         self.sampling_correction = sampling_correction
+        self.mask_known_positives = mask_known_positives
         self.learning_rate = learning_rate
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.average = average
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -439,10 +455,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         generators = Generators.seeded(seed, device)
         self._user_rows = self._users.rows(with_id=self.user_id_embedding)
         self._item_rows = self._items.rows(with_id=self.item_id_embedding)
-        self._towers = TwoTowers(
+        towers = TwoTowers(
             self._make_tower(self._user_rows, generators.host),
             self._make_tower(self._item_rows, generators.host),
         ).to(device, torch.float32)
+        average = average_of(towers) if self.average else None
+        self._towers = towers if average is None else cast(TwoTowers, average.module)
         weights = interactions.weights
         if weights is not None:  # in float64, so that their scale does not matter
             weights = (weights / weights.mean()).astype(np.float32)
@@ -452,10 +470,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             None if weights is None else torch.from_numpy(weights),
             batch_size=self.batch_size,
             corrected=self.sampling_correction is not None,
+            mask_known_positives=self.mask_known_positives,
         )
         optimizer = make_optimizer(
-            self._towers.embedding_tables(),
-            self._towers.parameters(),
+            towers.embedding_tables(),
+            towers.parameters(),
             learning_rate=self.learning_rate,
             weight_decay=self._weight_decay(batches.n_batches),
         )
@@ -463,7 +482,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             optimizer, self.lr_schedule, self.max_iter * batches.n_batches
         )
         return train(
-            self._towers,
+            towers,
             self._user_rows,
             self._item_rows,
             batches,
@@ -471,6 +490,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             optimizer,
             schedule,
             generators,
+            average,
         )
 
     def _weight_decay(self, n_batches: int) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sktwotower._nn.negatives import in_batch_log_q
+from sktwotower._nn.negatives import KnownPositives, in_batch_log_q
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Batch:
         Log-probability of each candidate to be one; None: no correction.
     weights : Tensor of shape (b,) or None
         Sample weights; None: all equal.
+    masked : Tensor of shape (n_masked,) or None
+        Positions ``row * c + column`` of the pairs that are no negatives.
     """
 
     user_rows: Tensor
@@ -35,6 +37,7 @@ class Batch:
     positives: Tensor
     log_q: Tensor | None
     weights: Tensor | None
+    masked: Tensor | None
 
     def __len__(self) -> int:
         return len(self.user_rows)
@@ -50,6 +53,7 @@ class Batch:
             positives=self.positives.to(device, non_blocking=True),
             log_q=move(self.log_q),
             weights=move(self.weights),
+            masked=move(self.masked),
         )
 
 
@@ -67,6 +71,8 @@ class InBatchSampler:
         none is a remnant with hardly a candidate.
     corrected : bool
         Whether batches carry the ``log_q`` of their candidates.
+    mask_known_positives : bool
+        Whether a candidate that the row's user is known to have is masked.
     """
 
     def __init__(
@@ -77,10 +83,14 @@ class InBatchSampler:
         *,
         batch_size: int,
         corrected: bool,
+        mask_known_positives: bool,
     ) -> None:
         self.user_rows = user_rows
         self.item_rows = item_rows
         self.weights = weights
+        self._known = None
+        if mask_known_positives:
+            self._known = KnownPositives(user_rows, item_rows)
         self.n_rows = n_rows = len(user_rows)
         self.n_batches = math.ceil(n_rows / batch_size)
         # One table for each of the (at most two) sizes of tensor_split's parts.
@@ -94,11 +104,16 @@ class InBatchSampler:
         """One pass over the rows in a new order."""
         order = torch.randperm(self.n_rows, generator=generator)
         for rows in order.tensor_split(self.n_batches):
+            users = self.user_rows[rows]
             items, positives = self.item_rows[rows].unique(return_inverse=True)
+            masked = None
+            if self._known is not None:
+                masked = self._known.among(users, items, positives)
             yield Batch(
-                user_rows=self.user_rows[rows],
+                user_rows=users,
                 item_rows=items,
                 positives=positives,
                 log_q=self._log_q[len(rows)][items] if self._log_q else None,
                 weights=None if self.weights is None else self.weights[rows],
+                masked=masked,
             )

@@ -5,6 +5,52 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sktwotower._nn.segments import segment_positions
+
+
+class KnownPositives:
+    """Which items each user is known to have, to keep them from being negatives.
+
+    Parameters
+    ----------
+    user_rows, item_rows : Tensor of shape (n_rows,)
+        The positives; repeated pairs are one.
+    """
+
+    def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
+        n_items = int(item_rows.max()) + 1
+        pairs = (user_rows.long() * n_items + item_rows).unique()
+        self._items = (pairs % n_items).to(item_rows.dtype)
+        counts = torch.bincount(pairs // n_items)
+        self._ends = counts.cumsum(0)
+        self._counts = counts
+
+    def among(self, user_rows: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
+        """Entries of a (b, c) matrix of scores that are known positives.
+
+        Parameters
+        ----------
+        user_rows : Tensor of shape (b,)
+            Users of the rows.
+        candidates : Tensor of shape (c,)
+            Items, each once, in ascending order.
+        positives : Tensor of shape (b,)
+            The row's own positive among the candidates; it is not returned.
+
+        Returns
+        -------
+        Tensor of shape (n_known,), int64
+            Positions ``row * c + column``.
+        """
+        counts = self._counts[user_rows]
+        items = self._items[segment_positions(self._ends[user_rows] - counts, counts)]
+        rows = torch.arange(len(user_rows)).repeat_interleave(
+            counts, output_size=len(items)
+        )
+        columns = torch.searchsorted(candidates, items).clamp(max=len(candidates) - 1)
+        known = (candidates[columns] == items) & (columns != positives[rows])
+        return rows[known] * len(candidates) + columns[known]
+
 
 def in_batch_log_q(counts: Tensor, batch_size: int) -> Tensor:
     r"""Log-probability that an item is among the unique items of a batch.

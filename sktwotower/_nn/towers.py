@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sktwotower._nn.segments import segment_positions
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -99,12 +101,8 @@ class EntityRows:
         pointers = self.pointers[rows]  # (b, n_sparse_fields + 1)
         starts = pointers[:, 0]
         lengths = pointers[:, -1] - starts
-        new_starts = lengths.cumsum(0) - lengths
-        shift = new_starts - starts  # old position + shift = new position
-        n_nonzero = int(lengths.sum())
-        positions = torch.arange(n_nonzero) - shift.repeat_interleave(
-            lengths, output_size=n_nonzero
-        )
+        positions = segment_positions(starts, lengths)
+        shift = lengths.cumsum(0) - lengths - starts  # from the old place to the new
         return TowerInput(
             id_codes=None if self.id_codes is None else self.id_codes[rows],
             columns=self.columns[positions],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batches import Batch, InBatchSampler
 from sktwotower._nn.losses import softmax_loss
@@ -35,11 +36,37 @@ class TwoTowers(nn.Module):
         yield from self.item_tower.embedding_tables()
 
 
+def average_of(towers: TwoTowers) -> AveragedModel:
+    r"""A running average of the weights after each epoch, to serve in their place.
+
+    With :math:`w_t` the weights after epoch :math:`t`,
+
+    .. math:: \bar w_t = \bar w_{t-1} + \frac{4}{t + 3} (w_t - \bar w_{t-1}),
+
+    the polynomial-decay average: it forgets the first epochs, can be had after any, and
+    costs one copy of the weights, updated once an epoch.
+
+    References
+    ----------
+    Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J.
+    Control Optim. 30(4), 1992. Shamir & Zhang, "Stochastic Gradient Descent for
+    Non-smooth Optimization", ICML 2013 (the weights, with eta = 3).
+    """
+
+    def step(average: Tensor, weights: Tensor, n_averaged: Tensor | int) -> Tensor:
+        return average + (weights - average) * 4.0 / (n_averaged + 4.0)
+
+    return AveragedModel(towers, avg_fn=step, use_buffers=True)
+
+
 def softmax_objective(temperature: float) -> Objective:
     """The softmax loss of a batch, given its users' and candidates' embeddings."""
 
     def objective(users: Tensor, items: Tensor, batch: Batch) -> Tensor:
         scores = (users / temperature) @ items.T  # (b, c), the cheaper side scaled
+        if batch.masked is not None:
+            flat = scores.flatten().index_fill(0, batch.masked, -torch.inf)
+            scores = flat.view_as(scores)
         loss = softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
         # The loss is a mean over this batch; light batches shall count less than heavy.
         return loss if batch.weights is None else loss * batch.weights.mean()
@@ -56,6 +83,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generators: Generators,
+    average: AveragedModel | None = None,
 ) -> Iterator[float]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
 
@@ -84,4 +112,6 @@ def train(
                 optimizer.step()
                 schedule.step()
                 total += value.detach() * len(batch)  # no graph, no device sync
+            if average is not None:
+                average.update_parameters(towers)
         yield float(total) / batches.n_rows

@@ -21,6 +21,7 @@ def sampler(n_rows=23, n_items=5, batch_size=4, corrected=True, weighted=True):
         torch.rand(n_rows, generator=generator) if weighted else None,
         batch_size=batch_size,
         corrected=corrected,
+        mask_known_positives=False,
     )
 
 
@@ -77,6 +78,7 @@ def test_int32_codes_are_fine():
         None,
         batch_size=6,
         corrected=True,
+        mask_known_positives=False,
     )
     (batch,) = batches.epoch(seeded())
     assert batch.item_rows.tolist() == [1, 2, 3]
@@ -92,3 +94,33 @@ def test_moving_keeps_everything(weighted):
     assert torch.equal(moved.positives, batch.positives)
     assert torch.equal(moved.log_q, batch.log_q)
     assert (moved.weights is None) == (not weighted)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 20))
+@settings(max_examples=40, deadline=None)
+def test_known_positives_are_masked(seed, n_rows, batch_size):
+    generator = seeded(seed)
+    users = torch.randint(0, 5, (n_rows,), generator=generator)
+    items = torch.randint(1, 8, (n_rows,), generator=generator).int()
+    batches = InBatchSampler(
+        users,
+        items,
+        None,
+        batch_size=batch_size,
+        corrected=True,
+        mask_known_positives=True,
+    )
+    known = set(zip(users.tolist(), items.tolist(), strict=True))
+    for batch in batches.epoch(generator):
+        n_candidates = len(batch.item_rows)
+        expected = [
+            row * n_candidates + column
+            for row, user in enumerate(batch.user_rows.tolist())
+            for column, item in enumerate(batch.item_rows.tolist())
+            if (user, item) in known and column != batch.positives[row]
+        ]
+        assert sorted(batch.masked.tolist()) == expected
+
+
+def test_without_a_mask():
+    assert next(sampler().epoch(seeded())).masked is None

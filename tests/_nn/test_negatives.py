@@ -50,7 +50,14 @@ def test_counted_in_the_sampler():
     """Where it is used: frequencies of candidates over many epochs."""
     rng = np.random.RandomState(0)
     items = torch.from_numpy(rng.zipf(1.5, size=100).clip(max=20))
-    sampler = InBatchSampler(torch.arange(100), items, None, batch_size=8, corrected=True)
+    sampler = InBatchSampler(
+        torch.arange(100),
+        items,
+        None,
+        batch_size=8,
+        corrected=True,
+        mask_known_positives=False,
+    )
     generator = torch.Generator().manual_seed(0)
     seen, said = {}, {}
     n_epochs = 400

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sktwotower._nn.batches import InBatchSampler
+from sktwotower._nn.batches import Batch, InBatchSampler
 from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.towers import EntityRows, Tower
-from sktwotower._nn.trainer import TwoTowers, softmax_objective, train
+from sktwotower._nn.trainer import TwoTowers, average_of, softmax_objective, train
 
 CPU = torch.device("cpu")
 N_USERS, N_ITEMS, TEMPERATURE = 6, 5, 0.2
@@ -49,10 +49,13 @@ def make_batches(batch_size=7, weighted=False):
         torch.rand(30, generator=generator) if weighted else None,
         batch_size=batch_size,
         corrected=True,
+        mask_known_positives=False,
     )
 
 
-def start(towers, batches, *, seed=0, learning_rate=0.05, name="linear", decay=0.1):
+def start(
+    towers, batches, *, seed=0, learning_rate=0.05, name="linear", decay=0.1, average=None
+):
     optimizer = make_optimizer(
         towers.embedding_tables(),
         towers.parameters(),
@@ -69,6 +72,7 @@ def start(towers, batches, *, seed=0, learning_rate=0.05, name="linear", decay=0
         optimizer,
         schedule,
         Generators.seeded(seed, CPU),
+        average,
     )
 
 
@@ -112,7 +116,7 @@ def test_against_a_loop_in_full(weighted):
             logits = users @ vectors.T / TEMPERATURE - torch.log(1 - absent)[items].float()
             nll = -logits.log_softmax(1)[torch.arange(6), positives]
             weights = batches.weights[rows] if weighted else torch.ones(6)
-            loss = (weights * nll).sum() / weights.sum()
+            loss = (weights * nll).sum() / 6  # batches count by their weight
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -189,7 +193,9 @@ def test_towers_are_in_training_mode_again_each_epoch():
 def test_it_learns():
     # User u only ever has item u: a perfect ranking exists.
     pairs = torch.arange(1, N_ITEMS).repeat(8)
-    batches = InBatchSampler(pairs, pairs, None, batch_size=8, corrected=True)
+    batches = InBatchSampler(
+        pairs, pairs, None, batch_size=8, corrected=True, mask_known_positives=False
+    )
     towers = make_towers()
     epochs = start(towers, batches, name="constant", decay=0.0)
     losses = list(itertools.islice(epochs, 30))
@@ -203,7 +209,12 @@ def test_objective_is_the_softmax_of_cosines_over_the_temperature():
     users, items = torch.randn(6, 4), torch.randn(3, 4)
     batch = next(make_batches(batch_size=30).epoch(torch.Generator()))
     few = type(batch)(
-        batch.user_rows[:6], torch.arange(3), torch.tensor([0, 1, 2, 0, 1, 2]), None, None
+        batch.user_rows[:6],
+        torch.arange(3),
+        torch.tensor([0, 1, 2, 0, 1, 2]),
+        None,
+        None,
+        None,
     )
     value = softmax_objective(0.5)(users, items, few)
     expected = F.cross_entropy(users @ items.T * 2, few.positives)
@@ -221,3 +232,50 @@ def test_reported_loss_is_the_mean_over_rows():
             items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
             total += softmax_objective(TEMPERATURE)(users, items, batch).item() * len(batch)
     assert reported == pytest.approx(total / 30, rel=1e-5)
+
+
+def test_average_of_the_epochs():
+    towers = make_towers(hidden_layer_sizes=(4,), batch_norm=True)
+    average = average_of(towers)
+    epochs = start(towers, make_batches(), average=average)
+    history = []
+    for _ in range(4):
+        next(epochs)
+        history.append({k: v.clone() for k, v in towers.state_dict().items()})
+    # by hand: the shares of 4 epochs under (eta + 1) / (t + eta), eta = 3
+    shares = [1.0]
+    for t in (2, 3, 4):
+        step = 4 / (t + 3)
+        shares = [share * (1 - step) for share in shares] + [step]
+    assert sum(shares) == pytest.approx(1)
+    for name, found in average.module.state_dict().items():
+        if found.is_floating_point():
+            expected = sum(
+                share * weights[name]
+                for share, weights in zip(shares, history, strict=True)
+            )
+            torch.testing.assert_close(found, expected)
+    # training goes on from the weights themselves, not from their average
+    assert not torch.equal(towers.user_tower.id_table, average.module.user_tower.id_table)
+
+
+def test_masked_candidates_are_no_negatives():
+    users = F.normalize(torch.randn(3, 4), dim=1).requires_grad_()
+    items = F.normalize(torch.randn(5, 4), dim=1).requires_grad_()
+    batch = Batch(
+        user_rows=torch.arange(3),
+        item_rows=torch.arange(5),
+        positives=torch.tensor([0, 3, 1]),
+        log_q=None,
+        weights=None,
+        masked=torch.tensor([0 * 5 + 2, 0 * 5 + 4, 2 * 5 + 0]),
+    )
+    value = softmax_objective(0.5)(users, items, batch)
+    left = [[0, 1, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4]]
+    expected = [
+        -torch.log_softmax(users[row] @ items[columns].T / 0.5, 0)[columns.index(positive)]
+        for row, (columns, positive) in enumerate(zip(left, [0, 3, 1], strict=True))
+    ]
+    torch.testing.assert_close(value, torch.stack(expected).mean())
+    value.backward()
+    assert torch.isfinite(users.grad).all() and torch.isfinite(items.grad).all()
