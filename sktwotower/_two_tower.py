@@ -99,7 +99,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
         positive against them, too.
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=5e-3
         Step size of Adam at the start.
     lr_schedule : {"linear", "cosine", "constant"}, default="linear"
         How the learning rate goes to zero over ``max_iter`` epochs, or that it stays.
@@ -113,7 +113,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     batch_size : int, default=512
         Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
         has more candidates.
-    max_iter : int, default=18
+    max_iter : int, default=15
         Epochs, at most.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch rather than
@@ -258,11 +258,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         temperature: float = 0.12,
         sampling_correction: str | None = "logq",
         mask_known_positives: bool = True,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 5e-3,
         lr_schedule: str = "linear",
         weight_decay: float | str = "auto",
         batch_size: int = 512,
-        max_iter: int = 18,
+        max_iter: int = 15,
         average: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
