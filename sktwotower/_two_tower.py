@@ -126,6 +126,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     validation_fraction : float, default=0.1
         Share of the rows that early stopping holds out: of each user's rows the latest
         with ``timestamp_column``, else random ones.
+    refit : bool, default=False
+        After early stopping, train once more on all rows for as many epochs as were best.
+        The rows that were held out are the latest, and worth having; it takes as long
+        again. ``validation_scores_`` are those of the first training.
     n_iter_no_change : int, default=3
         Epochs without progress before early stopping stops.
     tol : float, default=1e-4
@@ -230,6 +234,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "refit": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "validation_metric": [str],
         "device": [str, torch.device],
@@ -266,6 +271,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         average: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
+        refit: bool = False,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         validation_metric: str = "ndcg@10",
@@ -299,6 +305,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.average = average
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.refit = refit
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.validation_metric = validation_metric
@@ -354,7 +361,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         random_state = _random_state(self.random_state)
         train_rows = interactions.positive
-        held_out = None
+        held_out, refit = None, False
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
@@ -368,18 +375,26 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                     "to validate on that a user and an item could spare; raise it, or set "
                     "early_stopping=False."
                 )
-            held_out = interactions.take(rows)
+            held_out, refit = interactions.take(rows), self.refit
             train_rows = train_rows & ~rows
         for name in ("user_embeddings_", "item_embeddings_"):
             self.__dict__.pop(name, None)  # what follows may fail half-way
         self._build_entities(interactions, train_rows)
-        epochs = self._start_training(interactions.take(train_rows), random_state)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        epochs = self._start_training(interactions.take(train_rows), seed)
         validation = None
         if held_out is not None:
             validation = _Validation(
                 held_out, self.validation_metric, self.tol, self.n_iter_no_change
             )
-        self._run_epochs(epochs, X, y, sample_weight, validation)
+        self._run_epochs(
+            epochs,
+            validation,
+            # Nobody lost its last row, so all codes stay as they are.
+            refit_rows=interactions.take(interactions.positive) if refit else None,
+            seed=seed,
+            task=_callback_task(self, X, y, sample_weight),
+        )
         return self
 
     def _refuse_parameters(self) -> None:
@@ -446,12 +461,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         )
 
     @torch.inference_mode(False)  # the caller may be in it
-    def _start_training(
-        self, interactions: Interactions, random_state: np.random.RandomState
-    ) -> Iterator[float]:
+    def _start_training(self, interactions: Interactions, seed: int) -> Iterator[float]:
         """Make the towers and the stream of their epochs' losses."""
         device = resolve_device(self.device)
-        seed = random_state.randint(np.iinfo(np.int32).max)
         generators = Generators.seeded(seed, device)
         self._user_rows = self._users.rows(with_id=self.user_id_embedding)
         self._item_rows = self._items.rows(with_id=self.item_id_embedding)
@@ -515,16 +527,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     def _run_epochs(
         self,
         epochs: Iterator[float],
-        X: Any,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
         validation: _Validation | None,
+        *,
+        refit_rows: Interactions | None,
+        seed: int,
+        task: dict[str, Any],
     ) -> None:
         """Train until an epoch, a callback or the validation metric says stop."""
-        labels = np.ones(len(X)) if y is None else y  # ScoringMonitor skips y=None
-        task: dict[str, Any] = {"estimator": self, "X": X, "y": labels}
-        if sample_weight is not None:
-            task["metadata"] = {"sample_weight": sample_weight}
         fit_context = self._init_callback_context(max_subtasks=self.max_iter)
         fit_context.call_on_fit_task_begin(**task)
         self.temperature_ = float(self.temperature)
@@ -556,6 +565,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 break
         if validation is not None and self.early_stopping:
             self._towers.load_state_dict(validation.best_weights)
+            if refit_rows is not None:
+                epochs = self._start_training(refit_rows, seed)
+                for _ in range(validation.best_epoch):
+                    next(epochs)
         self._publish()
         self._towers.cpu()
         self.validation_scores_ = None if validation is None else validation.scores
@@ -611,6 +624,7 @@ class _Validation:
         self.patience = patience
         self.scores: list[float] = []
         self.best_score = -np.inf
+        self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.n_without_progress = 0
 
@@ -627,9 +641,23 @@ class _Validation:
         progress = score > self.best_score + self.tol
         self.n_without_progress = 0 if progress else self.n_without_progress + 1
         if score > self.best_score:
-            self.best_score = score
+            self.best_score, self.best_epoch = score, len(self.scores)
             self.best_weights = deepcopy(towers.state_dict())
         return self.n_without_progress >= self.patience
+
+
+def _callback_task(
+    estimator: TwoTowerRecommender,
+    X: Any,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+) -> dict[str, Any]:
+    """What callbacks are told of a task."""
+    labels = np.ones(len(X)) if y is None else y  # ScoringMonitor skips y=None
+    task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
+    if sample_weight is not None:
+        task["metadata"] = {"sample_weight": sample_weight}
+    return task
 
 
 def _random_state(

@@ -26,6 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower._interactions import hold_out
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.metrics import make_ranking_scorer
@@ -846,6 +847,35 @@ def test_early_stopping_restores_the_best_epoch():
     by_hand = TwoTowerRecommender(**options, max_iter=best + 1).fit(train)
     assert same(model, by_hand)
     assert by_hand.score(valid) == model.best_validation_score_ == model.score(valid)
+
+
+def test_refit_is_a_fit_of_all_rows_for_the_best_number_of_epochs():
+    data = planted()
+    options = dict(
+        user_column="user_id",
+        item_column="item_id",
+        timestamp_column="timestamp",
+        embedding_dim=8,
+        batch_size=64,
+        lr_schedule="constant",
+        learning_rate=0.02,
+        weight_decay=0.0,
+    )
+    early = dict(max_iter=40, early_stopping=True, n_iter_no_change=2, random_state=3)
+    stopped = TwoTowerRecommender(**options, **early).fit(data)
+    again = TwoTowerRecommender(**options, **early, refit=True).fit(data)
+    assert again.validation_scores_ == stopped.validation_scores_
+    assert not same(again, stopped)
+    best = int(np.argmax(stopped.validation_scores_)) + 1
+
+    # by hand: the same draws before the seed of the weights, then all rows
+    random_state = np.random.RandomState(3)
+    by_hand = TwoTowerRecommender(**options, max_iter=best, random_state=random_state)
+    hold_out(by_hand._read(data, None, None, reset=True), 0.1, random_state)
+    assert same(by_hand.fit(data), again)
+    # nothing was held out: nothing to train on again
+    given = make_model(early_stopping=True, refit=True, max_iter=3).fit(X, X_val=X)
+    assert same(given, make_model(early_stopping=True, max_iter=3).fit(X, X_val=X))
 
 
 def test_patience():

@@ -1,0 +1,90 @@
+"""What early stopping costs, and what a refit on all rows gives back.
+
+    python -m benchmarks.early_stopping [--data DIR] [--seeds 2] [--threads 2]
+
+Three models on a slice of train: all epochs on all rows; early stopping, which holds out a
+tenth of the rows; and all rows again for as many epochs as early stopping found best.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._common import (
+    COLUMNS,
+    Split,
+    at_random,
+    bundled,
+    from_folder,
+    slice_of_train,
+    write,
+)
+from sktwotower import TwoTowerRecommender
+
+
+class StopAfter:
+    """A callback that stops after some epochs of a longer schedule."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Nothing to set up."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Nothing to take down."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Nothing to do."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+        """Say stop at the end of the last epoch."""
+        return context.task_name == "epoch" and context.task_id + 1 >= self.n_epochs
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    splits = [(bundled(), "timestamp")]
+    if arguments.data:
+        given = from_folder(arguments.data)
+        splits = [(given, "timestamp"), (at_random(given), None), *splits]
+    rows = []
+    for split, timestamp in splits:
+        runs = [measure(split, timestamp, seed) for seed in range(arguments.seeds)]
+        means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+        rows.append({"data": f"slice of train, {split.name}", **means})
+    write("early_stopping", rows, seeds=arguments.seeds)
+
+
+def measure(split: Split, timestamp: str | None, seed: int) -> dict[str, float]:
+    """NDCG@10 of the three models on the slice that train leaves out."""
+    inner = slice_of_train(split)
+    parameters = {**COLUMNS, **inner.tables, "random_state": seed}
+    plain = TwoTowerRecommender(**parameters).fit(inner.train)
+    stopped = TwoTowerRecommender(
+        **parameters, timestamp_column=timestamp, early_stopping=True
+    ).fit(inner.train)
+    best = int(np.argmax(stopped.validation_scores_)) + 1
+    again = TwoTowerRecommender(**parameters).set_callbacks(StopAfter(best))
+    again.fit(inner.train)
+    return {
+        "all epochs, all rows": plain.score(inner.test),
+        "early stopping": stopped.score(inner.test),
+        "refit on all rows": again.score(inner.test),
+        "best epoch": best,
+    }
+
+
+if __name__ == "__main__":
+    main()
