@@ -106,7 +106,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     weight_decay : float or "auto", default="auto"
         Decoupled decay of the embedding tables (not of the layers): each step shrinks
         them by ``learning_rate * weight_decay``. Rows that are seldom seen stay near zero
-        and leave the word to the features. ``"auto"`` shrinks by ``4 / n_batches`` a step,
+        and leave the word to the features. ``"auto"`` shrinks by ``4 / n_batches`` a step at first,
         for ``n_batches`` steps an epoch, but never by more than 0.03: what suits depends
         on how many steps pass between two sightings of a row, and this way neither the
         size of the data nor the batch size nor the learning rate changes it. 0: none.
