@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -172,8 +173,14 @@ def as_table(
     columns = list(as_pandas(table).columns)
     if not columns:
         raise ValueError(f"{parameter} has no column, and so no ids.")
-    wanted = names[id_column] if isinstance(id_column, int) and names else id_column
-    chosen = wanted if wanted in columns else columns[0]
+    wanted: Column | None = id_column
+    if isinstance(
+        id_column, Integral
+    ):  # a position in X names a column only if X has names
+        wanted = names[int(id_column)] if names else None
+    chosen: Column = columns[0]
+    if wanted is not None and wanted in columns:
+        chosen = wanted
     try:
         return EntityTable(table, chosen)
     except ValueError as error:
@@ -314,7 +321,10 @@ def prepare(encoder: BaseEstimator, frame: pd.DataFrame | pd.Series) -> Any:
     """What an encoder wants to eat: a text vectorizer takes a column, not a frame."""
     first = encoder
     while isinstance(first, Pipeline):
-        first = first.steps[0][1]
+        steps = [step for _, step in first.steps if not isinstance(step, str)]
+        if not steps:  # only "passthrough"
+            return frame
+        first = steps[0]
     if isinstance(frame, pd.Series) or get_tags(first).input_tags.two_d_array:
         return frame
     if frame.shape[1] == 1:

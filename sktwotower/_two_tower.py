@@ -106,10 +106,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     weight_decay : float or "auto", default="auto"
         Decoupled decay of the embedding tables (not of the layers): each step shrinks
         them by ``learning_rate * weight_decay``. Rows that are seldom seen stay near zero
-        and leave the word to the features. ``"auto"`` shrinks by ``4 / n_batches`` a step at first,
-        for ``n_batches`` steps an epoch, but never by more than 0.03: what suits depends
-        on how many steps pass between two sightings of a row, and this way neither the
-        size of the data nor the batch size nor the learning rate changes it. 0: none.
+        and leave the word to the features. ``"auto"`` starts at ``4 / n_batches`` a step,
+        for ``n_batches`` steps an epoch, and falls with the learning rate; it is never
+        more than 0.03. What suits depends on how many steps pass between two sightings of
+        a row, so a fixed value would have to follow the size of the data. 0: none.
     batch_size : int, default=512
         Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
         has more candidates.
@@ -544,12 +544,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             epoch_context.call_on_fit_task_begin(**task)
             loss = next(epochs)
             if not np.isfinite(loss):
-                raise ValueError(
-                    f"The loss became {loss} in epoch {epoch}: training has diverged. Try "
-                    f"a lower learning_rate (now {self.learning_rate}), a lower "
-                    f"weight_decay (now {self.weight_decay}), a higher temperature (now "
-                    f"{self.temperature}), or normalize=True."
-                )
+                raise ValueError(self._divergence("loss", loss, epoch))
             self.loss_curve_.append(loss)
             self.n_iter_ = epoch
             stop = False
@@ -575,6 +570,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.best_validation_score_ = None if validation is None else validation.best_score
         fit_context.call_on_fit_task_end(**task, reconstruction_attributes=dict)
 
+    def _divergence(self, what: str, value: object, epoch: int | None = None) -> str:
+        return (
+            f"The {what} became {value} in epoch {epoch or self.n_iter_}: training has "
+            f"diverged. Try a lower learning_rate (now {self.learning_rate}), a lower "
+            f"weight_decay (now {self.weight_decay}), a higher temperature (now "
+            f"{self.temperature}), or normalize=True."
+        )
+
     def _epoch_attributes(self) -> dict[str, Any]:
         """What differs from epoch to epoch, for a callback's copy of the estimator."""
         self._publish()
@@ -590,6 +593,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             tower: Tower = getattr(self._towers, f"{side}_tower")
             tower.set_unknown_id()
             vectors = tower.embed(getattr(self, f"_{side}_rows")).numpy()
+            if not np.isfinite(vectors).all():  # the last step is in no loss
+                raise ValueError(self._divergence(f"{side} embeddings", "NaN or infinite"))
             setattr(self, f"_unknown_{side}", vectors[0].copy())
             setattr(self, f"{side}_embeddings_", vectors[1:])
 

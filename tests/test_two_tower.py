@@ -1361,3 +1361,19 @@ def test_real_ratings():
     titles = data.item_table.set_index("item_id")["title"]
     similar, _ = model.similar_items([260], n_recommendations=10)  # Star Wars
     assert any("Star Wars" in titles[item] for item in similar[0])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_divergence_in_the_last_step_is_seen(early_stopping):
+    model = make_model(
+        normalize=False,
+        learning_rate=1e20,
+        weight_decay=0.0,
+        max_iter=1,
+        batch_size=512,
+        early_stopping=early_stopping,
+    )
+    with pytest.raises(ValueError, match="in epoch 1: training has diverged"):
+        model.fit(X)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
