@@ -20,6 +20,7 @@ from sktwotower.utils._columns import (
     id_array,
     is_frame,
     refuse_repeated_names,
+    time_numbers,
     where_first,
 )
 from sktwotower.utils._sklearn import check_feature_names, check_sample_weight
@@ -223,7 +224,9 @@ def read_interactions(
     items = roles.ids(X, "item_column")
     times = None
     if roles.timestamp_column is not None:
-        times = _times(roles.column(X, "timestamp_column"), roles.timestamp_column)
+        times = time_numbers(
+            roles.column(X, "timestamp_column"), name=roles.timestamp_column
+        )
     weights = None
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
@@ -233,64 +236,6 @@ def read_interactions(
     if weights is not None and not weights.all():
         interactions = interactions.take(weights > 0)
     return interactions
-
-
-def hold_out(
-    interactions: Interactions, fraction: float, random_state: np.random.RandomState
-) -> np.ndarray:
-    """Rows to validate on while the others train.
-
-    With timestamps they are each user's latest, ``fraction`` of the user's rows on
-    average; without, a random share of all rows. Neither a user nor an item ever loses
-    all its rows, so whoever is in X is trained.
-
-    Parameters
-    ----------
-    interactions : Interactions
-        Only positive rows are held out.
-    fraction : float
-        In (0, 1).
-    random_state : RandomState
-        Rounds a user's share up or down, or draws the rows.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
-    positive = np.flatnonzero(interactions.positive)
-    users = pd.factorize(interactions.users[positive])[0]
-    items = pd.factorize(interactions.items[positive])[0]
-    if interactions.times is None:
-        place = random_state.permutation(len(positive))
-        held = place < int(fraction * len(positive))
-        # The row that stays is the one that the permutation puts last.
-        held &= ~_is_last(users, place)
-    else:
-        place = np.lexsort((np.arange(len(positive)), interactions.times[positive]))
-        place = np.argsort(place)  # 0 for the earliest row
-        counts = np.bincount(users)
-        share = np.floor(fraction * counts + random_state.uniform(size=len(counts)))
-        share = np.minimum(share, counts - 1)
-        order = np.lexsort((place, users))
-        ends = np.cumsum(counts)
-        from_end = np.empty(len(positive))
-        from_end[order] = ends[users[order]] - np.arange(len(positive))  # 1: the latest
-        held = from_end <= share[users]
-    without_rows = np.bincount(items[~held], minlength=items.max(initial=0) + 1) == 0
-    held &= ~(without_rows[items] & _is_last(items, -place))
-    mask = np.zeros(len(interactions), dtype=bool)
-    mask[positive[held]] = True
-    return mask
-
-
-def _is_last(groups: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Which rows have the highest place of their group."""
-    order = np.lexsort((place, groups))
-    last = np.ones(len(groups), dtype=bool)
-    last[:-1] = groups[order[1:]] != groups[order[:-1]]
-    out = np.zeros(len(groups), dtype=bool)
-    out[order[last]] = True
-    return out
 
 
 def _labels(y: ArrayLike | None, n: int) -> np.ndarray:
@@ -317,27 +262,3 @@ def _labels(y: ArrayLike | None, n: int) -> np.ndarray:
         rows, first = where_first(np.isinf(labels))
         raise ValueError(f"Input y contains infinity: {rows} {first}.")
     return labels
-
-
-def _times(column: Any, name: Column) -> np.ndarray:
-    """Timestamps as int64 or float64 that order alike."""
-    series = pd.Series(column).reset_index(drop=True)
-    if series.dtype == object:
-        series = series.infer_objects()
-        if pd.api.types.infer_dtype(series) == "date":
-            series = pd.to_datetime(series)
-    missing = series.isna().to_numpy()
-    if missing.any():
-        rows, first = where_first(missing)
-        raise ValueError(
-            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
-            f"{first}; drop or fill them first."
-        )
-    if series.dtype.kind == "M" or isinstance(series.dtype, pd.DatetimeTZDtype):
-        return series.dt.as_unit("ns").astype(np.int64).to_numpy()
-    if series.dtype.kind in "iuf":
-        return series.to_numpy(dtype=np.float64 if series.dtype.kind == "f" else np.int64)
-    raise ValueError(
-        f"timestamp_column={name!r} holds {series.dtype} values, which have no order in "
-        "time; give numbers or datetimes (pandas.to_datetime)."
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -15,8 +14,9 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 
+from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._entities import Entities, as_table, build_entities
-from sktwotower._interactions import Interactions, hold_out
+from sktwotower._interactions import Interactions
 from sktwotower._nn.batches import InBatchSampler
 from sktwotower._nn.optim import SCHEDULES, make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators, resolve_device
@@ -24,7 +24,6 @@ from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, softmax_objective, train
 from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
-from sktwotower.metrics._scorer import evaluate
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
@@ -384,7 +383,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         epochs = self._start_training(interactions.take(train_rows), seed)
         validation = None
         if held_out is not None:
-            validation = _Validation(
+            validation = Validation(
                 held_out, self.validation_metric, self.tol, self.n_iter_no_change
             )
         self._run_epochs(
@@ -527,7 +526,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     def _run_epochs(
         self,
         epochs: Iterator[float],
-        validation: _Validation | None,
+        validation: Validation | None,
         *,
         refit_rows: Interactions | None,
         seed: int,
@@ -598,57 +597,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             setattr(self, f"_unknown_{side}", vectors[0].copy())
             setattr(self, f"{side}_embeddings_", vectors[1:])
 
-    def _report(self, validation: _Validation | None, seconds: float) -> str:
+    def _report(self, validation: Validation | None, seconds: float) -> str:
         line = f"epoch {self.n_iter_}/{self.max_iter}  loss {self.loss_curve_[-1]:.4f}"
         if validation is not None:
             line += f"  {validation.metric} {validation.scores[-1]:.4f}"
         return f"{line}  {seconds:.1f} s"
-
-
-class _Validation:
-    """Scores epoch after epoch, keeps the weights of the best, and loses patience.
-
-    Parameters
-    ----------
-    interactions : Interactions
-        What is ranked against the full catalogue.
-    metric : str
-        What counts.
-    tol : float
-        An epoch that is not better by this much is no progress.
-    patience : int
-        Epochs without progress before it is enough.
-    """
-
-    def __init__(
-        self, interactions: Interactions, metric: str, tol: float, patience: int
-    ) -> None:
-        self.interactions = interactions
-        self.metric = metric
-        self.tol = tol
-        self.patience = patience
-        self.scores: list[float] = []
-        self.best_score = -np.inf
-        self.best_epoch = 0
-        self.best_weights: dict[str, torch.Tensor] = {}
-        self.n_without_progress = 0
-
-    def look(self, recommender: TwoTowerRecommender, towers: TwoTowers) -> bool:
-        """Score this epoch; True when patience has run out."""
-        evaluation = evaluate(recommender, self.interactions, [self.metric])
-        if evaluation.n_users == 0:
-            raise ValueError(
-                "There is nothing to validate on: none of the items of X_val is in the "
-                "catalogue, which has the items of X."
-            )
-        score = evaluation.means[self.metric]
-        self.scores.append(score)
-        progress = score > self.best_score + self.tol
-        self.n_without_progress = 0 if progress else self.n_without_progress + 1
-        if score > self.best_score:
-            self.best_score, self.best_epoch = score, len(self.scores)
-            self.best_weights = deepcopy(towers.state_dict())
-        return self.n_without_progress >= self.patience
 
 
 def _callback_task(

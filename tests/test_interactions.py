@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
+from sktwotower._early_stopping import hold_out
 from sktwotower._interactions import (
     Interactions,
     Roles,
     as_interactions,
     check_X,
-    hold_out,
     read_interactions,
 )
 from sktwotower.utils._columns import id_array
@@ -377,6 +377,8 @@ def test_hold_out_never_loses_anyone(pairs, fraction, timed, seed, data):
     kept = positive & ~held
     assert set(users[kept]) == set(users[positive])
     assert set(items[kept]) == set(items[positive])
+    trained = set(zip(users[kept], items[kept], strict=True))
+    assert not trained & set(zip(users[held], items[held], strict=True))
     if not timed:
         assert held.sum() <= int(fraction * positive.sum())
         return
@@ -386,35 +388,35 @@ def test_hold_out_never_loses_anyone(pairs, fraction, timed, seed, data):
         order = own[np.lexsort((own, times[own]))]  # equal times: the later row is later
         first = np.flatnonzero(held[order])
         if len(first):
-            # what is kept after a held row is kept for its item's sake
+            # what is kept after a held row is kept for its item's or its pair's sake
             for row in order[first[0] :]:
-                if not held[row]:
+                same_pair = (users[kept] == user) & (items[kept] == items[row])
+                if not held[row] and same_pair.sum() == 1:
                     assert (items[kept] == items[row]).sum() == 1
 
 
 def test_hold_out_takes_the_latest():
     users = np.repeat([0, 1], 4)
     times = np.array([4, 3, 2, 1, 1, 2, 3, 4])
-    items = np.zeros(8, dtype=int)
+    items = np.tile(np.arange(4), 2)  # each user trains on what is held out of the other
     interactions = Interactions(users, items, np.ones(8, dtype=bool), None, times)
     held = hold_out(interactions, 0.5, np.random.RandomState(0))
     assert held.tolist() == [True, True, False, False, False, False, True, True]
 
 
 def test_hold_out_of_equal_times_takes_the_later_rows():
-    n = 10
-    interactions = Interactions(
-        np.zeros(n, dtype=int), np.zeros(n, dtype=int), np.ones(n, bool), None, np.zeros(n)
-    )
+    users = np.repeat([0, 1], 10)
+    items = np.r_[np.arange(10), np.arange(10)[::-1]]
+    interactions = Interactions(users, items, np.ones(20, bool), None, np.zeros(20))
     held = hold_out(interactions, 0.3, np.random.RandomState(0))
-    assert np.flatnonzero(held).tolist() == [7, 8, 9]
+    assert np.flatnonzero(held).tolist() == [7, 8, 9, 17, 18, 19]
 
 
 def test_hold_out_share_is_met_on_average():
     users = np.repeat(np.arange(300), 5)
     interactions = Interactions(
         users,
-        np.zeros(1500, dtype=int),
+        np.arange(1500) % 50,
         np.ones(1500, dtype=bool),
         None,
         np.arange(1500),

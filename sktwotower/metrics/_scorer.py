@@ -95,7 +95,6 @@ def evaluate(
             "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
             "metric is defined."
         )
-    weights = interactions.weights
     interactions = interactions.take(interactions.positive)
     users, query_ids = pd.factorize(interactions.users)
     rank = _own_ranking if hasattr(recommender, "_rank_held_out") else _foreign_ranking
@@ -108,7 +107,7 @@ def evaluate(
         shape=(len(query_ids), n_items),
     )
     user_weights = None
-    if weights is not None:
+    if interactions.weights is not None:
         user_weights = np.bincount(users, interactions.weights) / np.bincount(users)
     keep = np.diff(relevant.indptr) > 0
     matched = match_relevance(ranked, relevant)

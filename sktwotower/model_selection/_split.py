@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_array
+
+from sktwotower.utils._columns import (
+    Column,
+    column_position,
+    id_array,
+    places_from_end,
+    time_numbers,
+)
 
 IntArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
@@ -74,8 +82,8 @@ class LastInteractionsSplit(BaseCrossValidator):
         *,
         n_last: int | None = None,
         fraction: float | None = None,
-        timestamp_column: Hashable | None = None,
-        user_column: Hashable = 0,
+        timestamp_column: Column | None = None,
+        user_column: Column = 0,
     ) -> None:
         # At construction, as scikit-learn's splitters do: they have no fit to do it in.
         _check_size(n_last, fraction)
@@ -109,10 +117,8 @@ class LastInteractionsSplit(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If a column is not there, a user id or a timestamp is missing, or no row
-            would be held out.
-        TypeError
-            If the timestamps are neither numbers nor datetimes.
+            If a column is not there, a user id or a timestamp is missing, timestamps are
+            neither numbers nor times, or no row would be held out.
         """
         if groups is not None:
             warnings.warn(
@@ -141,12 +147,15 @@ class LastInteractionsSplit(BaseCrossValidator):
     def _iter_test_masks(
         self, X: Any = None, y: Any = None, groups: Any = None
     ) -> Iterator[BoolArray]:
-        user_codes = _user_codes(X, self.user_column)
-        timestamps = None
+        users = _column(X, self.user_column, "user_column")
+        where = f"Column {self.user_column!r} of X"
+        user_codes = pd.factorize(id_array(users, what="user id", where=where))[0]
+        times = None
         if self.timestamp_column is not None:
-            timestamps = _timestamps(X, self.timestamp_column)
+            column = _column(X, self.timestamp_column, "timestamp_column")
+            times = time_numbers(column, name=self.timestamp_column)
         n_rows = np.bincount(user_codes)  # (n_users,)
-        from_end = _place_from_end(user_codes, timestamps)
+        from_end = places_from_end(user_codes, times)
         test = from_end < self._n_held_out(n_rows)[user_codes]
         if not test.any():
             raise ValueError(self._empty_message(n_rows))
@@ -193,101 +202,17 @@ def _check_size(n_last: Any, fraction: Any) -> None:
             )
 
 
-def _place_from_end(user_codes: IntArray, timestamps: npt.NDArray[Any] | None) -> IntArray:
-    """Return each row's place in its user's history, 0 for the user's last row.
-
-    Equal timestamps are in row order; so is everything without timestamps.
-    """
-    if timestamps is None:
-        order = np.argsort(user_codes, kind="stable")
-    else:
-        order = np.lexsort((timestamps, user_codes))  # stable; the last key is the first
-    n_rows = np.bincount(user_codes)
-    ends = np.repeat(np.cumsum(n_rows), n_rows)
-    from_end = np.empty_like(order)
-    from_end[order] = ends - 1 - np.arange(len(order))
-    return from_end
-
-
-def _user_codes(X: Any, user_column: Hashable) -> IntArray:
-    """Return a dense code for each row's user, (n_samples,)."""
-    users = _column(X, user_column, "user_column")
-    _refuse_missing(users, "user id")
-    codes: IntArray = pd.factorize(users)[0]
-    return codes
-
-
-def _timestamps(X: Any, timestamp_column: Hashable) -> npt.NDArray[Any]:
-    """Return each row's timestamp as a number that sorts as the timestamp does."""
-    column = _column(X, timestamp_column, "timestamp_column")
-    _refuse_missing(column, "timestamp")
-    if column.dtype == object:
-        column = _parse_objects(column)
-    if column.dtype.kind in "mM":
-        # Integers, not floats: nanoseconds since 1970 do not fit in 53 bits.
-        return column.astype("int64").to_numpy()
-    if column.dtype.kind in "iuf":
-        return column.to_numpy()
-    types = ", ".join(sorted({type(value).__name__ for value in column}))
-    raise TypeError(
-        f"timestamp_column={timestamp_column!r} holds values of type {types}; "
-        "timestamps are numbers or datetimes: convert the column, for example with "
-        "pandas.to_datetime."
-    )
-
-
-def _parse_objects(column: pd.Series) -> pd.Series:
-    """Give an object column of numbers or of datetimes its proper type."""
-    kind = pd.api.types.infer_dtype(column)
-    if kind in ("integer", "floating", "mixed-integer-float"):
-        return pd.to_numeric(column)
-    if kind in ("datetime", "datetime64", "date"):
-        return pd.to_datetime(column, utc=True)  # utc: the rows may be in several zones
-    return column
-
-
-def _refuse_missing(column: pd.Series, what: str) -> None:
-    rows = np.flatnonzero(column.isna())
-    if len(rows):
-        n_rows = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-        raise ValueError(
-            f"X has {n_rows} with a missing {what} (first at row {rows[0]}); "
-            "drop them or fill them before the split."
-        )
-
-
-def _column(X: Any, column: Hashable, role: str) -> pd.Series:
+def _column(X: Any, column: Column, role: str) -> pd.Series:
     """Return the column of X that the parameter `role` names, as a Series."""
     names = list(X.columns) if hasattr(X, "columns") else None
     if names is None:
         # object: numpy would turn a list with one string into strings only.
         X = X if hasattr(X, "dtype") else np.asarray(X, dtype=object)
         X = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)
-    position = _position(names, X.shape[1], column, role)
+    if names is not None and names.count(column) > 1:
+        raise ValueError(
+            f"{role}={column!r} names {names.count(column)} columns of X; give a position."
+        )
+    position = column_position(column, names or list(range(X.shape[1])), role=role)
     cells = X.iloc if hasattr(X, "iloc") else X
     return pd.Series(cells[:, position]).reset_index(drop=True)
-
-
-def _position(names: list[Any] | None, n_columns: int, column: Any, role: str) -> int:
-    if isinstance(column, Integral) and not isinstance(column, bool):
-        if -n_columns <= int(column) < n_columns:
-            return int(column)
-        raise ValueError(
-            f"{role}={column!r} is not a column of X; the positions go from 0 to "
-            f"{n_columns - 1}."
-        )
-    if names is None:
-        raise ValueError(
-            f"{role}={column!r} needs an X with column names, and X is an array; "
-            "give a position."
-        )
-    positions = [place for place, name in enumerate(names) if name == column]
-    if not positions:
-        raise ValueError(
-            f"{role}={column!r} is not a column of X; the columns are {names}."
-        )
-    if len(positions) > 1:
-        raise ValueError(
-            f"{role}={column!r} names {len(positions)} columns of X; give a position."
-        )
-    return positions[0]

@@ -144,3 +144,62 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
             f"a number or another hashable id ({error})."
         ) from error
     return values
+
+
+def time_numbers(column: Any, *, name: Column) -> np.ndarray:
+    """Timestamps as numbers that order alike, (n,).
+
+    Parameters
+    ----------
+    column : array-like of shape (n,)
+        Numbers, datetimes, dates or durations.
+    name : str or int
+        Of the column, for messages.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or for values that have no order in time.
+    """
+    series = pd.Series(column).reset_index(drop=True)
+    missing = series.isna().to_numpy()
+    if missing.any():
+        rows, first = where_first(missing)
+        raise ValueError(
+            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{first}; drop or fill them first."
+        )
+    if series.dtype == object:
+        kind = pd.api.types.infer_dtype(series)
+        if kind in ("integer", "floating", "mixed-integer-float"):
+            series = pd.to_numeric(series)
+        elif kind in ("datetime", "datetime64", "date"):
+            series = pd.to_datetime(series, utc=True)  # rows may be in several zones
+        elif kind in ("timedelta", "timedelta64"):
+            series = pd.to_timedelta(series)
+    if series.dtype.kind in "mM":
+        # Integers, not floats: nanoseconds since 1970 do not fit in 53 bits.
+        return series.astype("int64").to_numpy()
+    if series.dtype.kind in "iuf":
+        return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
+    types = ", ".join(sorted({type(value).__name__ for value in series}))
+    raise ValueError(
+        f"timestamp_column={name!r} holds values of type {types}, which have no order in "
+        "time; give numbers or datetimes, for example with pandas.to_datetime."
+    )
+
+
+def places_from_end(groups: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+    """Each row's place in its group counted from the last, which has 0.
+
+    Equal times are in row order; so is everything without times.
+    """
+    if times is None:
+        order = np.argsort(groups, kind="stable")
+    else:
+        order = np.lexsort((times, groups))  # stable; the last key is the first
+    sizes = np.bincount(groups)
+    ends = np.repeat(np.cumsum(sizes), sizes)
+    places = np.empty_like(order)
+    places[order] = ends - 1 - np.arange(len(order))
+    return places

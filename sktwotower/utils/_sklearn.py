@@ -6,9 +6,7 @@ When scikit-learn moves one of them, this file is the one that changes.
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
-    Hidden,
     Interval,
-    Options,
     StrOptions,
 )
 from sklearn.utils.validation import (
@@ -20,9 +18,7 @@ from sklearn.utils.validation import (
 
 __all__ = [
     "HasMethods",
-    "Hidden",
     "Interval",
-    "Options",
     "StrOptions",
     "check_feature_names",
     "check_sample_weight",
