@@ -28,7 +28,6 @@ from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
 # weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
-# What an epoch shrinks carries over between data sets of different length (benchmarks).
 _SHRINKAGE_OF_EPOCH = 4.0
 _SHRINKAGE_OF_STEP = 0.03
 
@@ -116,8 +115,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Epochs, at most.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch rather than
-        the last ones [2]_. It costs one copy of the weights and is worth several percent
-        of NDCG.
+        the last ones [2]_. It costs one copy of the weights.
     early_stopping : bool, default=False
         Hold out a share of X, rank it after each epoch against the whole catalogue, stop
         when it no longer gets better, and go back to the best epoch. Held-out rows stay
@@ -128,7 +126,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     refit : bool, default=False
         After early stopping, train once more on all rows for as many epochs as were best.
         The rows that were held out are the latest, and worth having; it takes as long
-        again. ``validation_scores_`` are those of the first training.
+        again. ``validation_scores_``, ``loss_curve_`` and ``n_iter_`` are those of the
+        first training. With ``X_val`` nothing was held out, and nothing is done.
     n_iter_no_change : int, default=3
         Epochs without progress before early stopping stops.
     tol : float, default=1e-4

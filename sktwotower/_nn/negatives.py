@@ -18,8 +18,8 @@ class KnownPositives:
     """
 
     def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
-        n_items = int(item_rows.max()) + 1
-        pairs = (user_rows.long() * n_items + item_rows).unique()
+        self._n_items = n_items = int(item_rows.max()) + 1
+        self._pairs = pairs = (user_rows.long() * n_items + item_rows).unique()
         self._items = (pairs % n_items).to(item_rows.dtype)
         counts = torch.bincount(pairs // n_items)
         self._ends = counts.cumsum(0)
@@ -43,13 +43,22 @@ class KnownPositives:
             Positions ``row * c + column``.
         """
         counts = self._counts[user_rows]
+        n_candidates = len(candidates)
+        if int(counts.sum()) > len(user_rows) * n_candidates:
+            # Histories longer than the list of candidates: look every pair up instead, so
+            # that a few very active users cost no more than the scores do.
+            keys = user_rows.long()[:, None] * self._n_items + candidates  # (b, c)
+            places = torch.searchsorted(self._pairs, keys).clamp(max=len(self._pairs) - 1)
+            known = self._pairs[places] == keys
+            known[torch.arange(len(user_rows)), positives] = False
+            return known.flatten().nonzero()[:, 0]
         items = self._items[segment_positions(self._ends[user_rows] - counts, counts)]
         rows = torch.arange(len(user_rows)).repeat_interleave(
             counts, output_size=len(items)
         )
-        columns = torch.searchsorted(candidates, items).clamp(max=len(candidates) - 1)
+        columns = torch.searchsorted(candidates, items).clamp(max=n_candidates - 1)
         known = (candidates[columns] == items) & (columns != positives[rows])
-        return rows[known] * len(candidates) + columns[known]
+        return rows[known] * n_candidates + columns[known]
 
 
 def in_batch_log_q(counts: Tensor, batch_size: int) -> Tensor:

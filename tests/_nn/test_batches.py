@@ -96,12 +96,15 @@ def test_moving_keeps_everything(weighted):
     assert (moved.weights is None) == (not weighted)
 
 
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 20))
-@settings(max_examples=40, deadline=None)
-def test_known_positives_are_masked(seed, n_rows, batch_size):
+@given(
+    st.integers(0, 2**31), st.integers(1, 60), st.integers(2, 20), st.sampled_from([1, 5])
+)
+@settings(max_examples=80, deadline=None)
+def test_known_positives_are_masked(seed, n_rows, batch_size, n_users):
+    """One user has a history longer than the candidates, five have shorter ones."""
     generator = seeded(seed)
-    users = torch.randint(0, 5, (n_rows,), generator=generator)
-    items = torch.randint(1, 8, (n_rows,), generator=generator).int()
+    users = torch.randint(0, n_users, (n_rows,), generator=generator)
+    items = torch.randint(1, 40, (n_rows,), generator=generator).int()
     batches = InBatchSampler(
         users,
         items,
