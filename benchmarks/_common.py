@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from dataclasses import dataclass
@@ -29,6 +30,26 @@ class Split:
     train: pd.DataFrame
     test: pd.DataFrame
     tables: dict[str, EntityTable]
+
+
+def arguments(description: str | None, *, seeds: int | None) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
+    if seeds is not None:
+        parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def splits_of(folder: Path | None) -> list[Split]:
+    """The data of a folder as it lies there and split at random, and the bundled data."""
+    if folder is None:
+        return [bundled()]
+    given = from_folder(folder)
+    return [given, at_random(given), bundled()]
 
 
 def bundled() -> Split:

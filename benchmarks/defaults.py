@@ -7,21 +7,12 @@ No test row is read. The last column is the ratio to the defaults, averaged over
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._common import (
-    COLUMNS,
-    at_random,
-    bundled,
-    from_folder,
-    slice_of_train,
-    write,
-)
+from benchmarks._common import COLUMNS, arguments, slice_of_train, splits_of, write
 from sktwotower import TwoTowerRecommender
 
 # A float weight_decay is the decay of every step whatever the length of an epoch.
@@ -45,16 +36,9 @@ VARIANTS: list[dict[str, Any]] = [
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    splits = [bundled()]
-    if arguments.data:
-        given = from_folder(arguments.data)
-        splits = [given, at_random(given), *splits]
+    options = arguments(__doc__, seeds=2).parse_args()
+    torch.set_num_threads(options.threads)
+    splits = splits_of(options.data)
     slices = [slice_of_train(split) for split in splits]
     rows: list[dict[str, Any]] = []
     for variant in VARIANTS:
@@ -64,7 +48,7 @@ def main() -> None:
                 TwoTowerRecommender(**COLUMNS, **part.tables, **variant, random_state=seed)
                 .fit(part.train)
                 .score(part.test)
-                for seed in range(arguments.seeds)
+                for seed in range(options.seeds)
             ]
             row[part.name] = float(np.mean(scores))
         first = rows[0] if rows else row
@@ -73,7 +57,7 @@ def main() -> None:
         )
         rows.append(row)
         print(row, flush=True)
-    write("defaults", rows, seeds=arguments.seeds)
+    write("defaults", rows, seeds=options.seeds)
 
 
 if __name__ == "__main__":

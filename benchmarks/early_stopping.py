@@ -8,48 +8,31 @@ tenth of the rows; and the same with ``refit=True``.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from benchmarks._common import (
-    COLUMNS,
-    Split,
-    at_random,
-    bundled,
-    from_folder,
-    slice_of_train,
-    write,
-)
+from benchmarks._common import COLUMNS, Split, arguments, slice_of_train, splits_of, write
 from sktwotower import TwoTowerRecommender
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    splits = [(bundled(), "timestamp")]
-    if arguments.data:
-        given = from_folder(arguments.data)
-        splits = [(given, "timestamp"), (at_random(given), None), *splits]
+    options = arguments(__doc__, seeds=2).parse_args()
+    torch.set_num_threads(options.threads)
+    splits = splits_of(options.data)
     rows = []
-    for split, timestamp in splits:
-        runs = [measure(split, timestamp, seed) for seed in range(arguments.seeds)]
+    for split in splits:
+        runs = [measure(split, seed) for seed in range(options.seeds)]
         means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
         rows.append({"data": f"slice of train, {split.name}", **means})
-    write("early_stopping", rows, seeds=arguments.seeds)
+    write("early_stopping", rows, seeds=options.seeds)
 
 
-def measure(split: Split, timestamp: str | None, seed: int) -> dict[str, float]:
+def measure(split: Split, seed: int) -> dict[str, float]:
     """NDCG@10 of the three models on the slice that train leaves out."""
     inner = slice_of_train(split)
     parameters = {**COLUMNS, **inner.tables, "random_state": seed}
+    timestamp = None if "random" in split.name else "timestamp"
     early = {**parameters, "timestamp_column": timestamp, "early_stopping": True}
     plain = TwoTowerRecommender(**parameters).fit(inner.train)
     stopped = TwoTowerRecommender(**early).fit(inner.train)

@@ -10,23 +10,13 @@ slice of train; the two-tower model has its defaults.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._common import (
-    COLUMNS,
-    Split,
-    at_random,
-    bundled,
-    from_folder,
-    slice_of_train,
-    write,
-)
+from benchmarks._common import COLUMNS, Split, arguments, slice_of_train, splits_of, write
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
@@ -36,18 +26,11 @@ METRICS = ["ndcg@10", "recall@10", "coverage@10"]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    splits = [bundled()]
-    if arguments.data:
-        given = from_folder(arguments.data)
-        splits = [given, at_random(given), *splits]
-    rows = [row for split in splits for row in measure(split, arguments.seeds)]
-    write("quality", rows, seeds=arguments.seeds)
+    options = arguments(__doc__, seeds=3).parse_args()
+    torch.set_num_threads(options.threads)
+    splits = splits_of(options.data)
+    rows = [row for split in splits for row in measure(split, options.seeds)]
+    write("quality", rows, seeds=options.seeds)
 
 
 def measure(split: Split, n_seeds: int) -> list[dict[str, Any]]:

@@ -8,34 +8,28 @@ between a fit of 1 + ``--epochs`` epochs and one of 1.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks._common import COLUMNS, Split, bundled, from_folder, write
+from benchmarks._common import COLUMNS, Split, arguments, splits_of, write
 from sktwotower import TwoTowerRecommender
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = arguments(__doc__, seeds=None)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    split = from_folder(arguments.data) if arguments.data else bundled()
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    split = splits_of(options.data)[0]
     default = TwoTowerRecommender().batch_size
     rows = []
-    for batch_size in arguments.batch_size or [default]:
-        rates = [
-            rate(split, batch_size, arguments.epochs) for _ in range(arguments.repeats)
-        ]
+    for batch_size in options.batch_size or [default]:
+        rates = [rate(split, batch_size, options.epochs) for _ in range(options.repeats)]
         rows.append(
             {
                 "data": split.name,
@@ -45,7 +39,7 @@ def main() -> None:
                 "worst": min(rates),
             }
         )
-    write("train", rows, repeats=arguments.repeats, epochs=arguments.epochs)
+    write("train", rows, repeats=options.repeats, epochs=options.epochs)
 
 
 def rate(split: Split, batch_size: int, epochs: int) -> float:
