@@ -203,7 +203,7 @@ class Entities:
         Those of training first, then those that only the table has.
     id_codes : ndarray of shape (n + 1,), int32
         Rows of the id table; 0 for an entity without a training row.
-    features : csr_matrix of shape (n + 1, n_columns), or None
+    features : csr_matrix of shape (n + 1, n_columns)
         Encoded features; row 0, and that of an entity without features, is empty.
     fields : dict of str to slice
         Which columns are which field.
@@ -211,33 +211,35 @@ class Entities:
 
     vocabulary: Vocabulary
     id_codes: np.ndarray
-    features: sp.csr_matrix | None
+    features: sp.csr_matrix
     fields: dict[str, slice]
 
     def __len__(self) -> int:
         return len(self.vocabulary)
 
+    def blocks(self) -> tuple[list[sp.csr_matrix], list[sp.csr_matrix]]:
+        """The fields' columns, in the order of a tower's fields: as bags, as matrices."""
+        sparse: list[sp.csr_matrix] = []
+        dense: list[sp.csr_matrix] = []
+        for columns in self.fields.values():
+            block = self.features[:, columns]
+            filled = block.nnz >= _DENSE_SHARE * block.shape[0] * block.shape[1]
+            is_dense = filled and block.shape[1] >= _DENSE_WIDTH
+            (dense if is_dense else sparse).append(block)
+        return sparse, dense
+
     def rows(self, *, with_id: bool) -> EntityRows:
         """The tensors that a tower's input is gathered from."""
         n_rows = len(self) + 1
-        matrix = self.features
-        if matrix is None:
-            matrix = sp.csr_matrix((n_rows, 0), dtype=np.float32)
-        sparse, dense = [], []
-        for columns in self.fields.values():
-            block = matrix[:, columns]
-            filled = block.nnz >= _DENSE_SHARE * block.shape[0] * block.shape[1]
-            if filled and block.shape[1] >= _DENSE_WIDTH:
-                dense.append(torch.from_numpy(block.toarray()))
-            else:
-                sparse.append(block)
+        sparse, wide = self.blocks()
+        dense = [torch.from_numpy(block.toarray()) for block in wide]
         lengths = np.stack(
             [
                 np.zeros(n_rows, dtype=np.int64),
                 *(np.diff(block.indptr) for block in sparse),
             ]
         )  # (n_sparse_fields + 1, n_rows)
-        bags = sp.hstack(sparse, format="csr") if sparse else matrix[:, :0]
+        bags = sp.hstack(sparse, format="csr") if sparse else self.features[:, :0]
         pointers = bags.indptr[:-1, None] + lengths.cumsum(axis=0).T
         return EntityRows(
             id_codes=torch.from_numpy(self.id_codes) if with_id else None,
@@ -286,8 +288,9 @@ def build_entities(
     has_rows = np.zeros(len(vocabulary) + 1, dtype=bool)
     has_rows[vocabulary.codes(ids[trained])] = True
     id_codes = np.where(has_rows, has_rows.cumsum(), 0).astype(np.int32)
+    no_features = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
     if table is None:
-        return Entities(vocabulary, id_codes, None, {}), None
+        return Entities(vocabulary, id_codes, no_features, {}), None
     rows = vocabulary.codes(table.ids)
     n_lacking = n_interacting - int((rows <= n_interacting).sum())
     if n_lacking:
@@ -298,7 +301,7 @@ def build_entities(
         )
     frame = table.feature_rows
     if frame.ndim == 2 and frame.shape[1] == 0:
-        return Entities(vocabulary, id_codes, None, {}), None
+        return Entities(vocabulary, id_codes, no_features, {}), None
     encoder = clone(encoder)
     food = prepare(encoder, frame)
     with config_context(transform_output="default"):  # frames hold no sparse matrix

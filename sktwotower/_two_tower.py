@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -16,12 +17,19 @@ from sklearn.utils import check_random_state
 
 from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._entities import Entities, as_table, build_entities
+from sktwotower._field_dependence import field_dependence
 from sktwotower._interactions import Interactions
-from sktwotower._nn.batches import InBatchSampler
-from sktwotower._nn.optim import SCHEDULES, make_optimizer, make_schedule
+from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.optim import DECOUPLED, SCHEDULES, make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators, resolve_device
+from sktwotower._nn.self_supervision import (
+    SelfSupervision,
+    correlated_masks,
+    random_masks,
+)
 from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
-from sktwotower._nn.trainer import TwoTowers, average_of, softmax_objective, train
+from sktwotower._nn.trainer import TwoTowers, average_of, train
+from sktwotower._objective import NEGATIVES, ObjectiveSpec
 from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
@@ -30,6 +38,7 @@ from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_cont
 # weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
 _SHRINKAGE_OF_EPOCH = 4.0
 _SHRINKAGE_OF_STEP = 0.03
+_FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 
 
 class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
@@ -220,13 +229,26 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "batch_norm": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "normalize": ["boolean"],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-        "sampling_correction": [StrOptions({"logq"}), None],
+        "loss": [StrOptions(set(NEGATIVES))],
+        "negatives": [StrOptions({"auto"}.union(*NEGATIVES.values()))],
+        "n_negatives": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "temperature": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"learned"}),
+        ],
+        "sampling_correction": [StrOptions({"logq", "refined"}), None],
         "mask_known_positives": ["boolean"],
+        "margin": [Interval(Real, 0, None, closed="left")],
+        "ssl_pattern": [StrOptions({"rfm", "rfm-complementary", "cfm"}), None],
+        "ssl_weight": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [StrOptions(set(DECOUPLED))],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "average": ["boolean"],
         "early_stopping": ["boolean"],
@@ -258,12 +280,22 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         batch_norm: bool = False,
         dropout: float = 0.0,
         normalize: bool = True,
-        temperature: float = 0.12,
+        loss: str = "softmax",
+        negatives: str = "auto",
+        n_negatives: int | str = "auto",
+        temperature: float | str = 0.12,
         sampling_correction: str | None = "logq",
         mask_known_positives: bool = True,
+        margin: float = 1.0,
+        ssl_pattern: str | None = None,
+        ssl_weight: float = 0.2,
+        optimizer: str = "adamw",
         learning_rate: float = 5e-3,
         lr_schedule: str = "linear",
+        warmup_fraction: float = 0.0,
         weight_decay: float | str = "auto",
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
         batch_size: int = 512,
         max_iter: int = 15,
         average: bool = True,
@@ -292,12 +324,22 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.batch_norm = batch_norm
         self.dropout = dropout
         self.normalize = normalize
+        self.loss = loss
+        self.negatives = negatives
+        self.n_negatives = n_negatives
         self.temperature = temperature
         self.sampling_correction = sampling_correction
         self.mask_known_positives = mask_known_positives
+        self.margin = margin
+        self.ssl_pattern = ssl_pattern
+        self.ssl_weight = ssl_weight
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.lr_schedule = lr_schedule
+        self.warmup_fraction = warmup_fraction
         self.weight_decay = weight_decay
+        self.epsilon = epsilon
+        self.max_grad_norm = max_grad_norm
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.average = average
@@ -358,7 +400,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
         random_state = _random_state(self.random_state)
-        train_rows = interactions.positive
+        train_rows = self._rows_that_train(interactions)
         held_out, refit = None, False
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
@@ -389,7 +431,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             epochs,
             validation,
             # Nobody lost its last row, so all codes stay as they are.
-            refit_rows=interactions.take(interactions.positive) if refit else None,
+            refit_rows=interactions.take(train_rows | rows) if refit else None,
             seed=seed,
             task=_callback_task(self, X, y, sample_weight),
         )
@@ -397,9 +439,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
+        ObjectiveSpec.of(self)
         decay = self.weight_decay
         shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
-        if shrinkage >= 1:
+        if shrinkage >= 1 and DECOUPLED[self.optimizer]:
             raise ValueError(
                 f"learning_rate={self.learning_rate} times weight_decay="
                 f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
@@ -412,6 +455,17 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                     f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
                     "at least 1; () has no hidden layer."
                 )
+
+    def _rows_that_train(self, interactions: Interactions) -> np.ndarray:
+        """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
+        positive = interactions.positive
+        if ObjectiveSpec.of(self).learns_from_labels(positive):
+            return np.ones(len(interactions), dtype=bool)
+        users = pd.factorize(interactions.users)[0]
+        items = pd.factorize(interactions.items)[0]
+        # Who has no positive is not trained, and nobody's negative either.
+        known = np.isin(users, users[positive]) & np.isin(items, items[positive])
+        return positive | known
 
     def _hidden_sizes(self) -> tuple[Any, ...]:
         sizes = self.hidden_layer_sizes
@@ -468,45 +522,98 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         towers = TwoTowers(
             self._make_tower(self._user_rows, generators.host),
             self._make_tower(self._item_rows, generators.host),
+            self._first_temperature(),
+            learned=self.temperature == "learned",
         ).to(device, torch.float32)
         average = average_of(towers) if self.average else None
         self._towers = towers if average is None else cast(TwoTowers, average.module)
-        weights = interactions.weights
-        if weights is not None:  # in float64, so that their scale does not matter
-            weights = (weights / weights.mean()).astype(np.float32)
-        batches = InBatchSampler(
-            torch.from_numpy(self._users.vocabulary.codes(interactions.users)),
-            torch.from_numpy(self._items.vocabulary.codes(interactions.items)),
-            None if weights is None else torch.from_numpy(weights),
-            batch_size=self.batch_size,
-            corrected=self.sampling_correction is not None,
-            mask_known_positives=self.mask_known_positives,
-        )
+        rows = self._training_rows(interactions)
+        items = rows.item_rows.unique()
+        objective = ObjectiveSpec.of(self).resolve(rows, items)
+        if self.verbose:
+            print(f"{objective}: {len(rows)} rows, {len(items)} items")
+        batches = objective.batches(rows, items)
         optimizer = make_optimizer(
+            self.optimizer,
             towers.embedding_tables(),
             towers.parameters(),
             learning_rate=self.learning_rate,
             weight_decay=self._weight_decay(batches.n_batches),
-        )
-        schedule = make_schedule(
-            optimizer, self.lr_schedule, self.max_iter * batches.n_batches
+            epsilon=self.epsilon,
         )
         return train(
             towers,
             self._user_rows,
             self._item_rows,
             batches,
-            softmax_objective(self.temperature),
+            objective.objective(),
             optimizer,
-            schedule,
+            make_schedule(
+                optimizer,
+                self.lr_schedule,
+                n_epochs=self.max_iter,
+                n_batches=batches.n_batches,
+                warmup_fraction=self.warmup_fraction,
+            ),
             generators,
-            average,
+            self_supervision=self._self_supervision(),
+            average=average,
+            max_grad_norm=self.max_grad_norm,
+        )
+
+    def _training_rows(self, interactions: Interactions) -> TrainingRows:
+        weights = interactions.weights
+        if weights is not None:  # in float64, so that their scale does not matter
+            weights = (weights / weights.mean()).astype(np.float32)
+        return TrainingRows(
+            torch.from_numpy(self._users.vocabulary.codes(interactions.users)),
+            torch.from_numpy(self._items.vocabulary.codes(interactions.items)),
+            torch.from_numpy(interactions.positive),
+            None if weights is None else torch.from_numpy(weights),
+            n_users=len(self._user_rows),
+            n_items=len(self._item_rows),
+        )
+
+    def _first_temperature(self) -> float:
+        if not isinstance(self.temperature, str):
+            return float(self.temperature)
+        return _FIRST_TEMPERATURE if self.normalize else 1.0
+
+    def _self_supervision(self) -> SelfSupervision | None:
+        """The loss on masked items, if there is one."""
+        if self.ssl_pattern is None:
+            return None
+        n_fields = self._item_rows.n_fields
+        if n_fields < 2:
+            raise ValueError(
+                f"ssl_pattern={self.ssl_pattern!r} masks item fields, and needs at least "
+                f"two; there is {n_fields} (the id counts as one). Give item_table further "
+                "features, set item_id_embedding=True, or ssl_pattern=None."
+            )
+        if self.ssl_pattern == "cfm":
+            blocks = [
+                block[self._catalogue] for part in self._items.blocks() for block in part
+            ]
+            dependence = field_dependence(blocks, with_id=self.item_id_embedding)
+            draw_masks = correlated_masks(torch.from_numpy(dependence))
+        else:
+            draw_masks = random_masks(
+                n_fields, complementary=self.ssl_pattern == "rfm-complementary"
+            )
+        return SelfSupervision(
+            self._item_rows,
+            torch.from_numpy(self._catalogue),
+            n_draws=self.batch_size,
+            draw_masks=draw_masks,
+            weight=self.ssl_weight,
         )
 
     def _weight_decay(self, n_batches: int) -> float:
         """The parameter, or what shrinks as much in an epoch of any length."""
         if not isinstance(self.weight_decay, str):
             return float(self.weight_decay)
+        if not DECOUPLED[self.optimizer]:
+            return 0.0
         shrinkage = min(_SHRINKAGE_OF_EPOCH / n_batches, _SHRINKAGE_OF_STEP)
         return shrinkage / self.learning_rate
 
@@ -534,7 +641,6 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """Train until an epoch, a callback or the validation metric says stop."""
         fit_context = self._init_callback_context(max_subtasks=self.max_iter)
         fit_context.call_on_fit_task_begin(**task)
-        self.temperature_ = float(self.temperature)
         self.loss_curve_: list[float] = []
         for epoch in range(1, self.max_iter + 1):
             started = time.perf_counter()
@@ -580,16 +686,22 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """What differs from epoch to epoch, for a callback's copy of the estimator."""
         self._publish()
         names = (
-            "user_embeddings_ item_embeddings_ _unknown_user _unknown_item n_iter_"
+            "user_embeddings_ item_embeddings_ _unknown_user _unknown_item n_iter_ "
+            "temperature_"
         ).split()
         attributes = {name: getattr(self, name) for name in names}
         return attributes | {"loss_curve_": list(self.loss_curve_)}
 
     def _publish(self) -> None:
         """Embed everyone; from here on known users and items are answered from arrays."""
+        temperature = self._towers.temperature
+        self.temperature_ = (
+            temperature if isinstance(temperature, float) else temperature.item()
+        )
         for side in ("user", "item"):
             tower: Tower = getattr(self._towers, f"{side}_tower")
-            tower.set_unknown_id()
+            if side == "user" or self.ssl_pattern is None:  # else it is trained
+                tower.set_unknown_id()
             vectors = tower.embed(getattr(self, f"_{side}_rows")).numpy()
             if not np.isfinite(vectors).all():  # the last step is in no loss
                 raise ValueError(self._divergence(f"{side} embeddings", "NaN or infinite"))

@@ -1,18 +1,63 @@
-"""Codes to shuffled batches."""
+"""Rows to shuffled batches, each with what its positives are ranked against."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from sktwotower._nn.negatives import KnownPositives, in_batch_log_q
+from sktwotower._nn.negatives import (
+    ExplicitNegatives,
+    ItemSampler,
+    KnownPositives,
+    Sampler,
+    in_batch_log_absence,
+    log_presence,
+)
 
 
 @dataclass(frozen=True)
+class TrainingRows:
+    """Interactions to train on, as rows of the two sides' inputs.
+
+    Attributes
+    ----------
+    user_rows, item_rows : Tensor of shape (n,)
+        Who and what.
+    positive : Tensor of shape (n,), bool
+        False for an explicit negative.
+    weights : Tensor of shape (n,) or None
+        Sample weights; None: all equal.
+    n_users, n_items : int
+        Rows of the two sides' inputs.
+    """
+
+    user_rows: Tensor
+    item_rows: Tensor
+    positive: Tensor
+    weights: Tensor | None
+    n_users: int
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.user_rows)
+
+    def take(self, rows: Tensor) -> TrainingRows:
+        """Some of the rows: a mask or positions."""
+        return replace(
+            self,
+            user_rows=self.user_rows[rows],
+            item_rows=self.item_rows[rows],
+            positive=self.positive[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One step's worth of rows.
 
@@ -21,99 +66,322 @@ class Batch:
     user_rows : Tensor of shape (b,)
         Rows of the user side's input.
     item_rows : Tensor of shape (c,)
-        Rows of the item side's input: the candidates, each once.
-    positives : Tensor of shape (b,)
-        Which candidate is the row's positive.
-    log_q : Tensor of shape (c,) or None
-        Log-probability of each candidate to be one; None: no correction.
+        Rows of the item side's input to embed; columns count along it.
     weights : Tensor of shape (b,) or None
         Sample weights; None: all equal.
-    masked : Tensor of shape (n_masked,) or None
-        Positions ``row * c + column`` of the pairs that are no negatives.
     """
 
     user_rows: Tensor
     item_rows: Tensor
-    positives: Tensor
-    log_q: Tensor | None
     weights: Tensor | None
-    masked: Tensor | None
 
     def __len__(self) -> int:
         return len(self.user_rows)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The same batch with what a loss needs on another device."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
-
-        return replace(
-            self,
-            positives=self.positives.to(device, non_blocking=True),
-            log_q=move(self.log_q),
-            weights=move(self.weights),
-            masked=move(self.masked),
-        )
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+            and field.name not in ("user_rows", "item_rows")
+        }
+        return replace(self, **moved)
 
 
-class InBatchSampler:
-    """Shuffled batches whose candidates are their own unique items.
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxBatch(Batch):
+    """Rows that share their candidates, but for a few of their own.
+
+    Attributes
+    ----------
+    n_shared : int
+        The first so many columns are candidates of every row.
+    log_q : Tensor of shape (n_shared,) or None
+        Log-probability of each of them to be one; None: no correction.
+    masked : Tensor of shape (n_masked,) or None
+        Positions ``row * n_shared + column`` of the pairs that are no negatives.
+    own : Tensor of shape (b, k) or None
+        Columns of the candidates that a row has for itself.
+    own_log_q : Tensor of shape (b, k) or None
+        Their log-probabilities; ``inf`` leaves a candidate out.
+    positives : Tensor of shape (b,)
+        Which of its ``n_shared + k`` candidates is the row's positive.
+    """
+
+    n_shared: int
+    log_q: Tensor | None
+    masked: Tensor | None
+    own: Tensor | None
+    own_log_q: Tensor | None
+    positives: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledBatch(Batch):
+    """Rows of an item each, and negatives for each of them.
+
+    Attributes
+    ----------
+    items : Tensor of shape (b,)
+        Column of the row's item.
+    labels : Tensor of shape (b,)
+        1 for a positive, 0 for an explicit negative.
+    negatives : Tensor of shape (b, k)
+        Columns of the row's negatives.
+    negative_weights : Tensor of shape (b, k)
+        How much each counts; 0 leaves it out.
+    """
+
+    items: Tensor
+    labels: Tensor
+    negatives: Tensor
+    negative_weights: Tensor
+
+
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+
+
+class Opponents(Protocol[B_co]):
+    """What the positives of a batch are ranked against."""
+
+    def batch(self, rows: TrainingRows, generator: torch.Generator) -> B_co:
+        """The rows as a batch."""
+
+
+class Batches(Generic[B_co]):
+    """Shuffled batches of rows.
 
     Parameters
     ----------
-    user_rows, item_rows : Tensor of shape (n_rows,)
+    rows : TrainingRows
+        What an epoch goes through once.
+    opponents : Opponents
+        Completes each batch.
+    n_batches : int
+        Of an epoch. They differ by one row at most, so that none is a remnant with
+        hardly a candidate.
+    """
+
+    def __init__(
+        self, rows: TrainingRows, opponents: Opponents[B_co], n_batches: int
+    ) -> None:
+        self.rows = rows
+        self.opponents = opponents
+        self.n_batches = n_batches
+
+    def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
+        """One pass over the rows in a new order."""
+        order = torch.randperm(len(self.rows), generator=generator)
+        for positions in order.tensor_split(self.n_batches):
+            yield self.opponents.batch(self.rows.take(positions), generator)
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> tuple[int, set[int]]:
+    """How many batches an epoch has, and the (at most two) sizes that they have."""
+    n_batches = math.ceil(n_rows / batch_size)
+    return n_batches, {math.ceil(n_rows / n_batches), n_rows // n_batches}
+
+
+class SharedCandidates:
+    """Candidates of a softmax: the batch's own items, draws, both, or the catalogue.
+
+    Parameters
+    ----------
+    rows : TrainingRows
         The positives.
-    weights : Tensor of shape (n_rows,) or None
-        Sample weights; their mean is 1.
-    batch_size : int
-        Rows of a batch at most. Batches of an epoch differ by one row at most, so that
-        none is a remnant with hardly a candidate.
-    corrected : bool
-        Whether batches carry the ``log_q`` of their candidates.
-    mask_known_positives : bool
-        Whether a candidate that the row's user is known to have is masked.
+    from_batch : bool
+        Whether the unique items of the batch are candidates.
+    sampler : ItemSampler or None
+        Draws more of them. With neither, every item is a candidate.
+    n_draws : int
+        How often it draws for a batch, with replacement.
+    items : Tensor of shape (n_trained,)
+        Items that have a training row, in ascending order.
+    sizes : set of int
+        Sizes of the batches.
+    correction : {"logq", "refined"} or None
+        Whether batches carry the ``log q`` of candidates: the probability to be one of a
+        batch, or to be one of a batch in which the row at hand is.
+    known : KnownPositives or None
+        What is masked beside the row's own positive.
+    explicit : ExplicitNegatives or None
+        One of the user's is a candidate of the row.
     """
 
     def __init__(
         self,
-        user_rows: Tensor,
-        item_rows: Tensor,
-        weights: Tensor | None,
+        rows: TrainingRows,
         *,
-        batch_size: int,
-        corrected: bool,
-        mask_known_positives: bool,
+        from_batch: bool,
+        sampler: ItemSampler | None,
+        n_draws: int,
+        items: Tensor,
+        sizes: set[int],
+        correction: str | None,
+        known: KnownPositives | None,
+        explicit: ExplicitNegatives | None,
     ) -> None:
-        self.user_rows = user_rows
-        self.item_rows = item_rows
-        self.weights = weights
-        self._known = None
-        if mask_known_positives:
-            self._known = KnownPositives(user_rows, item_rows)
-        self.n_rows = n_rows = len(user_rows)
-        self.n_batches = math.ceil(n_rows / batch_size)
-        # One table for each of the (at most two) sizes of tensor_split's parts.
-        sizes = {math.ceil(n_rows / self.n_batches), n_rows // self.n_batches}
-        counts = torch.bincount(item_rows)
-        self._log_q = (
-            {size: in_batch_log_q(counts, size) for size in sizes} if corrected else {}
+        self.from_batch = from_batch
+        self.sampler = sampler
+        self.n_draws = n_draws
+        self.items = items
+        self.correction = correction
+        self.known = known
+        self.explicit = explicit
+        self._place = torch.full((rows.n_items,), -1)  # an item's place among the items
+        self._place[items.long()] = torch.arange(len(items))
+        self._log_q: dict[int, Tensor] = {}
+        if correction is not None and (from_batch or sampler is not None):
+            counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
+            refined = correction == "refined"
+            for size in sizes:
+                log_absence = torch.zeros(rows.n_items, dtype=torch.float64)
+                if from_batch:
+                    log_absence += in_batch_log_absence(counts, size, beside_a_row=refined)
+                if sampler is not None:
+                    drawable = slice(len(sampler.probabilities))
+                    log_absence[drawable] += n_draws * torch.log1p(-sampler.probabilities)
+                self._log_q[size] = log_presence(log_absence)
+
+    def batch(self, rows: TrainingRows, generator: torch.Generator) -> SoftmaxBatch:
+        """The rows as a batch."""
+        shared, positives = self._shared(rows.item_rows, generator)
+        n_shared = len(shared)
+        log_q = self._log_q.get(len(rows))
+        own: list[tuple[Tensor, Tensor]] = []  # a candidate of each row, and its log q
+        if not (self.from_batch or self.sampler is None):  # the positive is not shared
+            positives = torch.full((len(rows),), n_shared)
+            of_positives = torch.zeros(len(rows))
+            if log_q is not None and self.correction == "logq":
+                of_positives = log_q[rows.item_rows]
+            own.append((rows.item_rows, of_positives))
+        if self.explicit is not None:
+            own.append(self._turned_down(rows.user_rows, generator))
+        item_rows, columns, own_log_q = shared, None, None
+        if own:
+            unique, places = torch.stack([items for items, _ in own], dim=1).unique(
+                return_inverse=True
+            )
+            item_rows, columns = torch.cat([shared, unique]), n_shared + places
+            own_log_q = torch.stack([log_q for _, log_q in own], dim=1)
+        return SoftmaxBatch(
+            user_rows=rows.user_rows,
+            item_rows=item_rows,
+            weights=rows.weights,
+            n_shared=n_shared,
+            log_q=None if log_q is None else log_q[shared],
+            masked=self._masked(rows, shared, positives),
+            own=columns,
+            own_log_q=own_log_q,
+            positives=positives,
         )
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass over the rows in a new order."""
-        order = torch.randperm(self.n_rows, generator=generator)
-        for rows in order.tensor_split(self.n_batches):
-            users = self.user_rows[rows]
-            items, positives = self.item_rows[rows].unique(return_inverse=True)
-            masked = None
-            if self._known is not None:
-                masked = self._known.among(users, items, positives)
-            yield Batch(
-                user_rows=users,
-                item_rows=items,
-                positives=positives,
-                log_q=self._log_q[len(rows)][items] if self._log_q else None,
-                weights=None if self.weights is None else self.weights[rows],
-                masked=masked,
-            )
+    def _turned_down(
+        self, users: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """An explicit negative of each user, and its ``log q``; ``inf`` without one."""
+        assert self.explicit is not None
+        items, totals, counts = self.explicit.draw(users, generator)
+        if self.correction is None:
+            totals = totals / counts.clamp(min=1)
+        return items, -torch.log(totals)  # corrected, it stands for all that the user has
+
+    def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Unique shared candidates, ascending, and where the positives are among them."""
+        if self.sampler is None:
+            if self.from_batch:
+                shared, positives = items.unique(return_inverse=True)
+                return shared, positives
+            return self.items, self._place[items]
+        draws = self.sampler.draw(items[:1], self.n_draws, generator)[0]
+        if self.from_batch:
+            draws = torch.cat([items, draws])
+        shared, places = draws.unique(return_inverse=True)
+        return shared, places[: len(items)]
+
+    def _masked(
+        self, rows: TrainingRows, shared: Tensor, positives: Tensor
+    ) -> Tensor | None:
+        """Known positives among the shared candidates, but the row's positive itself."""
+        n_shared = len(shared)
+        if self.known is not None:
+            masked = self.known.among(rows.user_rows, shared)
+            return masked[masked % n_shared != positives[masked // n_shared]]
+        if self.from_batch or self.sampler is None:
+            return None
+        # The positive is a candidate of its own; drawn, it is there a second time.
+        columns = torch.searchsorted(shared, rows.item_rows).clamp(max=n_shared - 1)
+        hit = shared[columns] == rows.item_rows
+        return torch.arange(len(rows))[hit] * n_shared + columns[hit]
+
+
+class SampledNegatives:
+    """Negatives of its own for each row.
+
+    Parameters
+    ----------
+    sampler : Sampler or None
+        Draws them for the positives; None: there are only the labels.
+    n_draws : int
+        How many for a row.
+    probabilities : Tensor of shape (n_items,) or None
+        By item row, that of being drawn: a negative counts ``1 / (n q)``, with ``n`` the
+        number of items that can be drawn, so that the loss is on average that of uniform
+        draws. None: all count alike.
+    known : KnownPositives or None
+        What is left out beside the row's own item.
+    explicit : ExplicitNegatives or None
+        One of the user's is a further negative of the row.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler | None,
+        n_draws: int,
+        *,
+        probabilities: Tensor | None,
+        known: KnownPositives | None,
+        explicit: ExplicitNegatives | None,
+    ) -> None:
+        self.sampler = sampler
+        self.n_draws = n_draws if sampler is not None else 0
+        self.known = known
+        self.explicit = explicit
+        self._importance = None
+        if probabilities is not None:
+            n_drawable = int((probabilities > 0).sum())
+            self._importance = (1.0 / (n_drawable * probabilities)).float()
+
+    def batch(self, rows: TrainingRows, generator: torch.Generator) -> SampledBatch:
+        """The rows as a batch."""
+        users, items = rows.user_rows[:, None], rows.item_rows[:, None]
+        negatives = items[:, :0]
+        if self.sampler is not None:
+            negatives = self.sampler.draw(rows.user_rows, self.n_draws, generator)
+        weights = (negatives != items).float()
+        if self._importance is not None:
+            weights *= self._importance[negatives]
+        if self.known is not None and self.sampler is not None:
+            weights *= ~self.known.contain(users, negatives)
+        if not rows.positive.all():
+            weights *= rows.positive[:, None]
+        if self.explicit is not None:
+            turned_down, totals, counts = self.explicit.draw(rows.user_rows, generator)
+            means = totals / counts.clamp(min=1)
+            # The loss is a mean over the columns, also where the last one is empty.
+            filled = torch.where(counts > 0, 1.0, (self.n_draws + 1) / self.n_draws)
+            weights = torch.cat([weights * filled[:, None], means[:, None]], dim=1)
+            negatives = torch.cat([negatives, turned_down[:, None]], dim=1)
+        item_rows, columns = torch.cat([items, negatives], dim=1).unique(
+            return_inverse=True
+        )
+        return SampledBatch(
+            user_rows=rows.user_rows,
+            item_rows=item_rows,
+            weights=rows.weights,
+            items=columns[:, 0],
+            labels=rows.positive.float(),
+            negatives=columns[:, 1:],
+            negative_weights=weights,
+        )

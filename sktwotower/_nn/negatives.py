@@ -1,11 +1,15 @@
-"""Which candidates a batch ranks, and with which probability each of them is there."""
+"""Which items a positive is ranked against, and with which probability each is drawn."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sktwotower._nn.segments import segment_positions
+
+POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 
 
 class KnownPositives:
@@ -25,7 +29,13 @@ class KnownPositives:
         self._ends = counts.cumsum(0)
         self._counts = counts
 
-    def among(self, user_rows: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
+    def contain(self, user_rows: Tensor, item_rows: Tensor) -> Tensor:
+        """Whether each pair is known; the two tensors broadcast, and are the shape."""
+        keys = user_rows.long() * self._n_items + item_rows
+        places = torch.searchsorted(self._pairs, keys).clamp(max=len(self._pairs) - 1)
+        return (self._pairs[places] == keys) & (item_rows < self._n_items)
+
+    def among(self, user_rows: Tensor, candidates: Tensor) -> Tensor:
         """Entries of a (b, c) matrix of scores that are known positives.
 
         Parameters
@@ -34,8 +44,6 @@ class KnownPositives:
             Users of the rows.
         candidates : Tensor of shape (c,)
             Items, each once, in ascending order.
-        positives : Tensor of shape (b,)
-            The row's own positive among the candidates; it is not returned.
 
         Returns
         -------
@@ -47,30 +55,171 @@ class KnownPositives:
         if int(counts.sum()) > len(user_rows) * n_candidates:
             # Histories longer than the list of candidates: look every pair up instead, so
             # that a few very active users cost no more than the scores do.
-            keys = user_rows.long()[:, None] * self._n_items + candidates  # (b, c)
-            places = torch.searchsorted(self._pairs, keys).clamp(max=len(self._pairs) - 1)
-            known = self._pairs[places] == keys
-            known[torch.arange(len(user_rows)), positives] = False
+            known = self.contain(user_rows[:, None], candidates)  # (b, c)
             return known.flatten().nonzero()[:, 0]
         items = self._items[segment_positions(self._ends[user_rows] - counts, counts)]
         rows = torch.arange(len(user_rows)).repeat_interleave(
             counts, output_size=len(items)
         )
         columns = torch.searchsorted(candidates, items).clamp(max=n_candidates - 1)
-        known = (candidates[columns] == items) & (columns != positives[rows])
+        known = candidates[columns] == items
         return rows[known] * n_candidates + columns[known]
 
 
-def in_batch_log_q(counts: Tensor, batch_size: int) -> Tensor:
-    r"""Log-probability that an item is among the unique items of a batch.
+class ExplicitNegatives:
+    """Which items each user turned down, with ``y <= 0``.
+
+    Parameters
+    ----------
+    user_rows, item_rows : Tensor of shape (n_rows,)
+        The rows.
+    weights : Tensor of shape (n_rows,) or None
+        Sample weights; a row is drawn in proportion to its weight.
+    n_users : int
+        Rows of the user side.
+    """
+
+    def __init__(
+        self, user_rows: Tensor, item_rows: Tensor, weights: Tensor | None, n_users: int
+    ) -> None:
+        order = torch.argsort(user_rows, stable=True)
+        self._items = item_rows[order]
+        if weights is None:
+            weights = torch.ones(len(order))
+        self._ends = torch.cat([torch.zeros(1), weights[order]]).double().cumsum(0)
+        self._counts = torch.bincount(user_rows, minlength=n_users)
+        self._stops = self._counts.cumsum(0)
+
+    def draw(
+        self, user_rows: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One of the items of each user.
+
+        Returns
+        -------
+        item_rows : Tensor of shape (b,)
+            Any item for a user who has turned down none.
+        totals : Tensor of shape (b,), float32
+            Weight of all rows of the user, for which the item stands; 0 without any.
+        counts : Tensor of shape (b,)
+            How many rows they are.
+        """
+        counts = self._counts[user_rows]
+        stops = self._stops[user_rows]
+        low, high = self._ends[stops - counts], self._ends[stops]
+        uniform = torch.rand(len(user_rows), generator=generator, dtype=torch.float64)
+        places = torch.searchsorted(self._ends, low + uniform * (high - low), right=True)
+        places = torch.minimum(places, stops).clamp(min=1) - 1  # rounding; no rows at all
+        return self._items[places], (high - low).float(), counts
+
+
+class Sampler(Protocol):
+    """Draws items for rows."""
+
+    def draw(self, user_rows: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+        """Items for each row, (b, n_draws), drawn with replacement."""
+
+
+class ItemSampler:
+    """Draws items with given probabilities, whoever the user is.
+
+    Parameters
+    ----------
+    items : Tensor of shape (n_items,)
+        What may be drawn, each once.
+    weights : Tensor of shape (n_items,), optional
+        In proportion to them; None: uniformly.
+    """
+
+    def __init__(self, items: Tensor, weights: Tensor | None = None) -> None:
+        self.items = items
+        self._ends = None
+        probabilities = torch.full((len(items),), 1.0 / len(items), dtype=torch.float64)
+        if weights is not None:
+            probabilities = weights.double() / weights.double().sum()
+            self._ends = probabilities.cumsum(0)
+        # By item row, 0 for what is never drawn.
+        self.probabilities = torch.zeros(int(items.max()) + 1, dtype=torch.float64)
+        self.probabilities[items.long()] = probabilities
+
+    @classmethod
+    def popular(cls, item_rows: Tensor) -> ItemSampler:
+        """Draws an item in proportion to (its number of rows) ** 0.75."""
+        items, counts = item_rows.unique(return_counts=True)
+        return cls(items, counts.double() ** POPULARITY_EXPONENT)
+
+    def draw(self, user_rows: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+        """Items for each row, (b, n_draws), drawn with replacement."""
+        shape = (len(user_rows), n_draws)
+        if self._ends is None:
+            return self.items[torch.randint(len(self.items), shape, generator=generator)]
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+        places = torch.searchsorted(self._ends, uniform, right=True)
+        return self.items[places.clamp(max=len(self.items) - 1)]  # rounding
+
+
+class UnconsumedSampler:
+    """Draws uniformly from the items that the row's user does not have.
+
+    Exact and without rejection. Let :math:`k_0 < k_1 < ...` be the user's items, counted
+    from 0 among the :math:`n` that may be drawn. The :math:`r`-th item that is not among
+    them is :math:`r + t` with :math:`t` the number of :math:`k_i` with
+    :math:`k_i - i \\le r`, which one binary search finds. A user who has everything is
+    given any item.
+
+    Parameters
+    ----------
+    items : Tensor of shape (n_items,)
+        What may be drawn, each once, in ascending order.
+    user_rows, item_rows : Tensor of shape (n_rows,)
+        The positives.
+    n_users : int
+        Rows of the user side.
+    """
+
+    def __init__(
+        self, items: Tensor, user_rows: Tensor, item_rows: Tensor, n_users: int
+    ) -> None:
+        self.items = items
+        n_items = len(items)
+        places = torch.searchsorted(items, item_rows)
+        pairs = (user_rows.long() * n_items + places).unique()
+        users = pairs // n_items
+        self._counts = torch.bincount(users, minlength=n_users)
+        self._starts = self._counts.cumsum(0) - self._counts
+        ranks = torch.arange(len(pairs)) - self._starts[users]
+        # A user's shifted items are below n_items, so users do not mix.
+        self._shifted = pairs - ranks  # user * n_items + k_i - i
+
+    def draw(self, user_rows: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+        """Items for each row, (b, n_draws), drawn with replacement."""
+        n_items = len(self.items)
+        counts = self._counts[user_rows][:, None]  # (b, 1)
+        n_left = n_items - counts
+        everything = n_left == 0
+        uniform = torch.rand(
+            (len(user_rows), n_draws), generator=generator, dtype=torch.float64
+        )
+        n_choices = torch.where(everything, n_items, n_left)
+        ranks = torch.minimum((uniform * n_choices).long(), n_choices - 1)
+        keys = user_rows.long()[:, None] * n_items + ranks
+        before = torch.searchsorted(self._shifted, keys, right=True)
+        before = before - self._starts[user_rows][:, None]
+        return self.items[torch.where(everything, ranks, ranks + before)]
+
+
+def in_batch_log_absence(
+    counts: Tensor, batch_size: int, *, beside_a_row: bool = False
+) -> Tensor:
+    r"""Log-probability that an item is not among the items of a batch.
 
     An epoch is a permutation of its :math:`N` rows, so a batch of :math:`b` rows is a
-    draw without replacement, and an item with :math:`n` rows is in it with probability
+    draw without replacement, and an item with :math:`n` rows is missing with probability
 
-    .. math:: q = 1 - \binom{N - n}{b} \Big/ \binom{N}{b}
-                = 1 - \prod_{k=0}^{n-1} \left(1 - \frac{b}{N - k}\right),
+    .. math:: 1 - q = \binom{N - n}{b} \Big/ \binom{N}{b}
+                    = \prod_{k=0}^{n-1} \left(1 - \frac{b}{N - k}\right),
 
-    which is :math:`1 - (1 - n/N)^b` where :math:`b \ll N`. The product is summed in
+    which is :math:`(1 - n/N)^b` where :math:`b \ll N`. The product is summed in
     logarithms: a difference of log-gammas would lose all digits of a small ``q`` when
     :math:`N` is large.
 
@@ -80,15 +229,23 @@ def in_batch_log_q(counts: Tensor, batch_size: int) -> Tensor:
         Rows of each item; their sum is :math:`N`.
     batch_size : int
         :math:`b`, at most :math:`N`.
+    beside_a_row : bool, default=False
+        Given that a certain row of another item is in the batch: :math:`b - 1` draws from
+        the other :math:`N - 1` rows.
 
     Returns
     -------
-    Tensor of shape (n_items,)
-        ``log q`` in float32; ``-inf`` for an item without rows.
+    Tensor of shape (n_items,), float64
+        0 for an item without rows, ``-inf`` for one that is always there.
     """
-    n_rows = int(counts.sum())
+    n_rows = int(counts.sum()) - beside_a_row
+    n_draws = batch_size - beside_a_row
     steps = torch.arange(int(counts.max()), dtype=torch.float64)
     remaining = (n_rows - steps).clamp(min=1)
-    log_misses = torch.log1p(-(batch_size / remaining).clamp(max=1.0)).cumsum(0)
-    log_absent = torch.cat([torch.zeros(1, dtype=torch.float64), log_misses])[counts]
-    return torch.log(-torch.expm1(log_absent)).float()
+    log_misses = torch.log1p(-(n_draws / remaining).clamp(max=1.0)).cumsum(0)
+    return torch.cat([torch.zeros(1, dtype=torch.float64), log_misses])[counts]
+
+
+def log_presence(log_absence: Tensor) -> Tensor:
+    """``log q`` in float32 from ``log(1 - q)``; ``-inf`` for what is never there."""
+    return torch.log(-torch.expm1(log_absence)).float()

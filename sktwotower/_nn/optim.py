@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -8,33 +8,51 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+DECAY_OF_EPOCH = 0.96  # of the exponential schedule
+
+# Learning rate at a share of the way through training, and after so many epochs.
+SCHEDULES: dict[str, Callable[[float, int], float]] = {
+    "constant": lambda progress, epochs: 1.0,
+    "linear": lambda progress, epochs: 1.0 - progress,
+    "cosine": lambda progress, epochs: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "exponential": lambda progress, epochs: DECAY_OF_EPOCH**epochs,
 }
+
+# Whether weight decay is decoupled from the gradient: it then shrinks a table by
+# learning_rate * weight_decay a step. Elsewhere it is an L2 penalty's gradient, and what it
+# does depends on the size of the others.
+DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
 
 
 def make_optimizer(
+    name: str,
     embedding_tables: Iterable[nn.Parameter],
     parameters: Iterable[nn.Parameter],
     *,
     learning_rate: float,
     weight_decay: float,
+    epsilon: float,
 ) -> torch.optim.Optimizer:
-    """Adam with a decoupled weight decay on the embedding tables alone.
+    """An optimiser that decays the embedding tables alone.
 
-    Decay shrinks every row of a table at every step by ``learning_rate * weight_decay``,
-    so rows that are seldom seen stay near zero and leave the word to the other fields.
+    A table's rows that are seldom seen then stay near zero and leave the word to the other
+    fields. Layers, biases, norms and the temperature are not decayed.
 
     Parameters
     ----------
+    name : {"adamw", "adam", "adagrad", "sgd"}
+        ``adamw`` decouples the decay (Loshchilov & Hutter, "Decoupled Weight Decay
+        Regularization", ICLR 2019), for ``sgd`` (without momentum) it makes no
+        difference, ``adam`` and ``adagrad`` add ``weight_decay`` times the table to the
+        gradient.
     embedding_tables : iterable of Parameter
         Decayed.
     parameters : iterable of Parameter
-        All parameters of the model; those that are no embedding table are not decayed.
+        All parameters of the model.
     learning_rate, weight_decay : float
-        As in Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+        Step size and strength of the decay.
+    epsilon : float
+        Added to the denominator of the adaptive ones.
     """
     tables = list(embedding_tables)
     table_ids = set(map(id, tables))
@@ -43,16 +61,35 @@ def make_optimizer(
         {"params": tables, "weight_decay": weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=learning_rate, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, eps=epsilon, fused=True)
+    if name == "adam":
+        return torch.optim.Adam(groups, lr=learning_rate, eps=epsilon, fused=True)
+    if name == "adagrad":
+        return torch.optim.Adagrad(groups, lr=learning_rate, eps=epsilon)
+    return torch.optim.SGD(groups, lr=learning_rate)
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, name: str, n_steps: int
+    optimizer: torch.optim.Optimizer,
+    name: str,
+    *,
+    n_epochs: int,
+    n_batches: int,
+    warmup_fraction: float = 0.0,
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Scale the learning rate from step to step; after ``n_steps`` it stays at the end."""
+    """Scale the learning rate from step to step; after ``n_epochs`` it stays at the end.
+
+    Over the first ``warmup_fraction`` of the steps the rate also rises linearly from
+    near zero.
+    """
     factor = SCHEDULES[name]
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: factor(min(step / n_steps, 1.0))
-    )
+    n_steps = n_epochs * n_batches
+    n_warmup = math.ceil(warmup_fraction * n_steps)
+
+    def scale(step: int) -> float:
+        warmup = min((step + 1) / n_warmup, 1.0) if n_warmup else 1.0
+        return warmup * factor(min(step / n_steps, 1.0), step // n_batches)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, scale)

@@ -178,11 +178,18 @@ class Tower(nn.Module):
         layers.append(_linear(widths[-1], embedding_dim, generator))
         self.mlp = nn.Sequential(*layers)
 
-    def fields(self, batch: TowerInput) -> Tensor:
-        """One vector for each field, (b, n_fields, embedding_dim); the id's is first."""
+    def fields(self, batch: TowerInput, mask: Tensor | None = None) -> Tensor:
+        """One vector for each field, (b, n_fields, embedding_dim).
+
+        The id's is first, then the sparse fields' and the dense ones'. Where ``mask``
+        (n_fields,) is True, the vector is zero, and that of the id the unknown one's.
+        """
         parts: list[Tensor] = []
         if self.id_table is not None and batch.id_codes is not None:
-            parts.append(F.embedding(batch.id_codes, self.id_table)[:, None])
+            codes = batch.id_codes
+            if mask is not None and mask[0]:
+                codes = torch.zeros_like(codes)
+            parts.append(F.embedding(codes, self.id_table)[:, None])
         if self.column_table is not None:
             bags = F.embedding_bag(
                 batch.columns,
@@ -196,13 +203,26 @@ class Tower(nn.Module):
             (block @ table)[:, None]
             for block, table in zip(batch.dense, self.dense_tables, strict=True)
         ]
-        return torch.cat(parts, dim=1)
+        fields = torch.cat(parts, dim=1)
+        if mask is None:
+            return fields
+        hidden = mask.clone()
+        if self.id_table is not None:
+            hidden[0] = False  # it has its vector already
+        return fields.masked_fill(hidden.to(fields.device)[:, None], 0.0)
 
     def forward(
-        self, batch: TowerInput, generator: torch.Generator | None = None
+        self,
+        batch: TowerInput,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Embeddings (b, embedding_dim); the generator draws what is dropped."""
-        hidden = self.fields(batch).flatten(1)
+        """Embeddings (b, embedding_dim).
+
+        The generator draws what is dropped; ``mask`` (n_fields,), on the CPU, hides
+        fields.
+        """
+        hidden = self.fields(batch, mask).flatten(1)
         for layer in self.mlp:
             drops = isinstance(layer, _Dropout)
             hidden = layer(hidden, generator) if drops else layer(hidden)

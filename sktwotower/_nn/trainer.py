@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sktwotower._nn.batches import Batch, InBatchSampler
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.batches import Batches
+from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.runtime import Generators
+from sktwotower._nn.self_supervision import SelfSupervision
 from sktwotower._nn.towers import EntityRows, Tower
 
-Objective = Callable[[Tensor, Tensor, Batch], Tensor]
+# Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
+LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
 
 
 class TwoTowers(nn.Module):
-    """The two towers, side by side.
+    """The two towers, side by side, and the temperature that scales their scores.
 
     Parameters
     ----------
     user_tower, item_tower : Tower
         One for each side, of equal output width.
+    temperature : float
+        Of the scores in the loss.
+    learned : bool
+        Whether its logarithm is a parameter that is trained.
     """
 
-    def __init__(self, user_tower: Tower, item_tower: Tower) -> None:
+    def __init__(
+        self, user_tower: Tower, item_tower: Tower, temperature: float, *, learned: bool
+    ) -> None:
         super().__init__()
         self.user_tower = user_tower
         self.item_tower = item_tower
+        self._temperature = temperature
+        self.log_temperature = None
+        if learned:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """What scores are divided by."""
+        if self.log_temperature is None:
+            return self._temperature
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Bring a learned temperature back into its range, where it has a gradient."""
+        if self.log_temperature is not None:
+            self.log_temperature.clamp_(
+                math.log(LEAST_TEMPERATURE), math.log(GREATEST_TEMPERATURE)
+            )
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
         """The embedding tables of both towers."""
@@ -59,31 +87,19 @@ def average_of(towers: TwoTowers) -> AveragedModel:
     return AveragedModel(towers, avg_fn=step, use_buffers=True)
 
 
-def softmax_objective(temperature: float) -> Objective:
-    """The softmax loss of a batch, given its users' and candidates' embeddings."""
-
-    def objective(users: Tensor, items: Tensor, batch: Batch) -> Tensor:
-        scores = (users / temperature) @ items.T  # (b, c), the cheaper side scaled
-        if batch.masked is not None:
-            flat = scores.flatten().index_fill(0, batch.masked, -torch.inf)
-            scores = flat.view_as(scores)
-        loss = softmax_loss(scores, batch.positives, batch.log_q, batch.weights)
-        # The loss is a mean over this batch; light batches shall count less than heavy.
-        return loss if batch.weights is None else loss * batch.weights.mean()
-
-    return objective
-
-
 def train(
     towers: TwoTowers,
     user_rows: EntityRows,
     item_rows: EntityRows,
-    batches: InBatchSampler,
-    objective: Objective,
+    batches: Batches[B],
+    objective: Objective[B],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generators: Generators,
+    *,
+    self_supervision: SelfSupervision | None = None,
     average: AveragedModel | None = None,
+    max_grad_norm: float | None = None,
 ) -> Iterator[float]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
 
@@ -92,7 +108,8 @@ def train(
     float
         Mean loss over the rows of the epoch, weighted.
     """
-    device = next(towers.parameters()).device
+    parameters = list(towers.parameters())
+    device = parameters[0].device
     while True:
         towers.train()
         # Whatever the caller is in: under no_grad there would be nothing to learn.
@@ -106,12 +123,22 @@ def train(
                 items = towers.item_tower(
                     item_rows.take(batch.item_rows).to(device), generators.device
                 )
-                value = objective(users, items, batch_on_device)
+                value = objective(users / towers.temperature, items, batch_on_device)
+                if batch_on_device.weights is not None:
+                    # It is a mean over the batch; a light batch shall count for less.
+                    value = value * batch_on_device.weights.mean()
+                if self_supervision is not None:
+                    value = value + self_supervision(
+                        towers.item_tower, towers.temperature, generators
+                    )
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
+                if max_grad_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
                 optimizer.step()
                 schedule.step()
+                towers.clamp_temperature()
                 total += value.detach() * len(batch)  # no graph, no device sync
             if average is not None:
                 average.update_parameters(towers)
-        yield float(total) / batches.n_rows
+        yield float(total) / len(batches.rows)
