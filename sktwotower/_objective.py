@@ -43,6 +43,9 @@ NEGATIVES = {
 SAMPLING = ("mixed", "random", "unconsumed", "popular")  # those that n_negatives is for
 # "auto" ranks against the whole catalogue up to so many items, and in the batch beyond.
 FULL_UP_TO = 4096
+# n_negatives="auto" of the losses on pairs: 1 is .006 to .015 of NDCG worse on MovieLens
+# 100k, 32 no better.
+DRAWS_FOR_A_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,8 @@ class ObjectiveSpec:
                     negatives = "labels"
         n_negatives = self.n_negatives
         if n_negatives == "auto":
-            shared = min(self.batch_size, n_items)
-            n_negatives = shared if self.loss == "softmax" else 1
+            wanted = self.batch_size if self.loss == "softmax" else DRAWS_FOR_A_ROW
+            n_negatives = min(wanted, n_items)
         elif negatives in SAMPLING and int(n_negatives) > n_items:
             raise ValueError(
                 f"n_negatives={n_negatives} is more than the {n_items} items that X has. "

@@ -46,9 +46,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
     One network turns a user (id and features) into a vector, another turns an item into
     a vector; their dot product is the score. Training pulls the vectors of a user and an
-    item that the user had together, against the other items of the batch: a softmax over
-    sampled candidates, corrected for how often each is sampled [1]_. ``recommend`` ranks
-    the whole catalogue.
+    item that the user had together, against other items: by default a softmax over the
+    catalogue or, where it is large, over sampled candidates, corrected for how often each
+    is sampled [1]_. ``recommend`` ranks the whole catalogue.
 
     ``fit`` takes interactions, one row each. Features live in side tables
     (``user_table``, ``item_table``), are encoded by any scikit-learn transformer, and
@@ -96,30 +96,85 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     normalize : bool, default=True
         Scale embeddings to unit length, so that the score is a cosine. Without it popular
         items may grow long, and the temperature has to be near 1.
-    temperature : float, default=0.12
-        The score is divided by it in the loss. Small values make the nearest few
-        negatives count; large ones make all count alike.
-    sampling_correction : {"logq"} or None, default="logq"
-        ``"logq"`` subtracts the logarithm of each candidate's probability of being in the
-        batch from its score. None punishes popular items for being sampled often.
+    loss : {"softmax", "cross_entropy", "max_margin", "bpr"}, default="softmax"
+        ``"softmax"`` picks the positive out of many candidates. The others work on pairs:
+        ``"bpr"`` [3]_ puts a positive above its negatives, ``"max_margin"`` above them by
+        ``margin``, ``"cross_entropy"`` says which of them is the positive, or, where y has
+        rows of 0 or less, what y is. See :doc:`/user_guide/which_objective`.
+    negatives : {"auto", "in_batch", "mixed", "full", "random", "unconsumed", "popular"}, \
+            default="auto"
+        What a positive is ranked against.
+
+        - ``"in_batch"``: the other items of the batch;
+        - ``"mixed"``: these, and uniform draws [4]_;
+        - ``"full"``: every item that has a training row;
+        - ``"random"``: uniform draws;
+        - ``"popular"``: draws in proportion to (number of rows) ** 0.75;
+        - ``"unconsumed"``: uniform draws from what the user does not have.
+
+        ``loss="softmax"`` takes all but ``"unconsumed"``, and its candidates are shared by
+        the rows of a batch; the other losses take the last three. ``"auto"`` is
+        ``"full"`` up to 4096 items and ``"in_batch"`` beyond for the softmax, the labels
+        for ``"cross_entropy"`` where y has some, else ``"unconsumed"``; ``verbose`` says
+        what it was.
+    n_negatives : int or "auto", default="auto"
+        How many are drawn: for a batch with ``loss="softmax"``, for each row otherwise. Of
+        no effect where nothing is drawn. ``"auto"``: ``batch_size``, and 8, but not more
+        than there are items.
+    temperature : float or "learned", default=0.12
+        Scores are divided by it in every loss. Small values make the nearest few
+        negatives count; large ones make all count alike. ``"learned"`` starts at 0.12
+        (without ``normalize`` at 1) and trains its logarithm, between 0.01 and 10. It
+        tends to fall as long as training goes on, and to overfit where rows are few.
+    sampling_correction : {"logq", "refined"} or None, default="logq"
+        ``"logq"`` subtracts the logarithm of each candidate's probability of being a
+        candidate from its score; a negative that is drawn for a row counts as much less
+        as it is drawn more often than uniformly. ``"refined"`` leaves the positive
+        uncorrected, which is a candidate for certain [5]_ (softmax only). None punishes
+        popular items for being sampled often. With ``negatives="full"`` nothing is
+        sampled, and all three are the same.
     mask_known_positives : bool, default=True
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
         positive against them, too.
+    margin : float, default=1.0
+        Of ``loss="max_margin"``, in units of score / temperature.
+    ssl_pattern : {"rfm", "rfm-complementary", "cfm"} or None, default=None
+        Self-supervision of the item tower [6]_, beside the softmax: items are drawn
+        uniformly, two views of each with different fields masked are pulled together,
+        against the other items. ``"rfm"`` masks a random half of the fields for each
+        view, ``"rfm-complementary"`` a half and the other half, ``"cfm"`` the half that
+        has most to do with a random field and the other half. The id is a field; a masked
+        id is the unknown one. It helps items with few rows.
+    ssl_weight : float, default=0.2
+        Weight of that loss beside the softmax.
+    optimizer : {"adamw", "adam", "adagrad", "sgd"}, default="adamw"
+        ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
+        gradient. ``"sgd"`` wants a learning rate a hundred times as high, ``"adagrad"``
+        one ten times as high.
     learning_rate : float, default=5e-3
-        Step size of Adam at the start.
-    lr_schedule : {"linear", "cosine", "constant"}, default="linear"
-        How the learning rate goes to zero over ``max_iter`` epochs, or that it stays.
+        Step size at the start.
+    lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
+        How the learning rate goes to zero over ``max_iter`` epochs, that it stays, or
+        that it falls by the factor 0.96 an epoch.
+    warmup_fraction : float, default=0.0
+        Share of all steps over which the learning rate also rises from zero, in [0, 1).
     weight_decay : float or "auto", default="auto"
-        Decoupled decay of the embedding tables (not of the layers): each step shrinks
-        them by ``learning_rate * weight_decay``. Rows that are seldom seen stay near zero
-        and leave the word to the features. ``"auto"`` starts at ``4 / n_batches`` a step,
-        for ``n_batches`` steps an epoch, and falls with the learning rate; it is never
-        more than 0.03. What suits depends on how many steps pass between two sightings of
-        a row, so a fixed value would have to follow the size of the data. 0: none.
+        Decay of the embedding tables, not of layers. With ``"adamw"`` and ``"sgd"`` each
+        step shrinks them by ``learning_rate * weight_decay``. Rows that are seldom seen
+        stay near zero and leave the word to the features. ``"auto"`` starts at ``4 /
+        n_batches`` a step, for ``n_batches`` steps an epoch, and falls with the learning
+        rate; it is never more than 0.03. What suits depends on how many steps pass
+        between two sightings of a row, so a fixed value would have to follow the size of
+        the data. With ``"adam"`` and ``"adagrad"`` it is an L2 penalty, whose gradient
+        ``weight_decay * table`` is scaled like any other, and ``"auto"`` is none. 0: none.
+    epsilon : float, default=1e-8
+        Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
+    max_grad_norm : float or None, default=None
+        The gradient of a step is scaled down to this length if it is longer.
     batch_size : int, default=512
-        Rows of a batch, at most; batches of an epoch are of equal size. A larger batch
-        has more candidates.
+        Rows of a batch, at most; batches of an epoch are of equal size. With
+        ``negatives="in_batch"`` a larger batch has more candidates.
     max_iter : int, default=15
         Epochs, at most.
     average : bool, default=True
@@ -151,7 +206,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         gives bit-equal embeddings. The global generators of torch and NumPy stay as they
         were.
     verbose : bool or int, default=0
-        1 prints a line an epoch.
+        1 prints what is trained against what, and a line an epoch.
 
     Attributes
     ----------
@@ -173,7 +228,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     best_validation_score_ : float or None
         The highest of them.
     temperature_ : float
-        The temperature of the loss.
+        The temperature of the loss, learned or not.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -191,6 +246,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
        Recommendations", RecSys 2019.
     .. [2] Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
        2013: the polynomial-decay average with eta = 3.
+    .. [3] Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI
+       2009.
+    .. [4] Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
+       Recommendations", WWW 2020 companion.
+    .. [5] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
+       for Large-Scale Retrieval", RecSys 2025.
+    .. [6] Yao et al., "Self-supervised Learning for Large-scale Item Recommendations",
+       CIKM 2021.
 
     Examples
     --------
@@ -372,11 +435,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Interactions: a user id and an item id a row. Columns without a role are
             ignored.
         y : array-like of shape (n_samples,), default=None
-            A row is a positive when its y is above 0; None: all are. Other rows train
-            nothing, but count as seen.
+            A row is a positive when its y is above 0; None: all are. The others are
+            explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
+            labels; for the other losses one of the user's, drawn by weight, is a further
+            negative of each of the user's positives.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss; rows of weight 0 are as if they were not
-            there.
+            Weights of the rows in the loss, also of explicit negatives; rows of weight 0
+            are as if they were not there.
         X_val, y_val : like X and y, default=None
             Interactions to validate each epoch on, in place of a held-out share of X.
             For a direct call: scikit-learn's searches cut fit parameters to the fold.

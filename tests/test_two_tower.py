@@ -569,18 +569,37 @@ def test_the_timestamp_is_for_fit_only():
 # --- labels and weights --------------------------------------------------------------
 
 
-def test_rows_with_y_0_train_nothing_but_are_seen():
+def test_rows_with_y_0_train_and_are_seen():
     y = np.ones(90)
     y[-10:] = [0, -1] * 5
     model = make_model().fit(X, y)
     trained = make_model().fit(X[:80])
-    order = pd.Index(trained.item_ids_).get_indexer(model.item_ids_)
-    common = order >= 0
-    np.testing.assert_array_equal(
-        model.item_embeddings_[common], trained.item_embeddings_[order[common]]
-    )
+    assert model.item_ids_.tolist() == trained.item_ids_.tolist()
+    assert not np.allclose(model.item_embeddings_, trained.item_embeddings_, atol=1e-4)
     for user, item in X[["user", "item"]][-10:].itertuples(index=False):
         assert item not in model.recommend([user])[0]
+
+
+def test_who_has_only_rows_with_y_0_stays_unknown():
+    extra = pd.DataFrame({"user": ["hates", 0], "item": [0, "hated"], "time": [0, 0]})
+    data = pd.concat([X, extra], ignore_index=True)
+    model = make_model().fit(data, np.r_[np.ones(90), 0, -1])
+    # nobody is trained by these rows: the embeddings are as without them
+    trained = make_model().fit(X)
+    known_users, known_items = model.user_ids_ != "hates", model.item_ids_ != "hated"
+    np.testing.assert_array_equal(
+        model.user_embeddings_[known_users], trained.user_embeddings_
+    )
+    np.testing.assert_array_equal(
+        model.item_embeddings_[known_items], trained.item_embeddings_
+    )
+    for tower, name in ((model.user_tower_, "hates"), (model.item_tower_, "hated")):
+        vector, unknown = tower.transform([name, "no such"])
+        np.testing.assert_array_equal(vector, unknown)
+    found, _ = model.recommend(["new", 0], n_recommendations=99)
+    assert "hated" not in found
+    found, _ = model.recommend(["hates"], n_recommendations=99)
+    assert set(found[0]) - {None} == set(range(1, N_ITEMS))  # all but the seen one
 
 
 def test_rows_of_weight_0_are_as_if_they_were_not_there():
@@ -681,7 +700,11 @@ def test_the_correction_lets_rare_items_up():
     shares = []
     for correction in ("logq", None):
         model = make_model(
-            sampling_correction=correction, batch_size=256, max_iter=5, weight_decay=1.0
+            negatives="in_batch",
+            sampling_correction=correction,
+            batch_size=256,
+            max_iter=5,
+            weight_decay=1.0,
         ).fit(data)
         found, _ = model.recommend(range(60), n_recommendations=5, exclude_seen=False)
         popular = set(data["item"].value_counts().index[:10])
@@ -1067,11 +1090,12 @@ def test_verbose(capsys):
     assert capsys.readouterr().out == ""
     make_model(max_iter=3, verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    for n, line in enumerate(lines, start=1):
+    assert lines[0] == "loss='softmax', negatives='full': 90 rows, 9 items"
+    assert len(lines) == 4
+    for n, line in enumerate(lines[1:], start=1):
         assert re.match(rf"epoch {n}/3 +loss \d\.\d{{4}} +\d+\.\d s$", line), line
     make_model(max_iter=3, verbose=True, validation_metric="recall@2").fit(X, X_val=X)
-    for line in capsys.readouterr().out.splitlines():
+    for line in capsys.readouterr().out.splitlines()[1:]:
         assert re.search(r"recall@2 0\.\d{4}", line), line
 
 
@@ -1212,7 +1236,6 @@ def test_bad_input(case):
         ("lr_schedule", "step"),
         ("weight_decay", -1e-9),
         ("batch_size", 0),
-        ("batch_size", 1),  # no negative, nothing to learn
         ("max_iter", 0),
         ("validation_fraction", 0.0),
         ("validation_fraction", 1.0),
@@ -1267,10 +1290,13 @@ def test_unknown_ids_are_the_mean_of_the_known():
 
 
 def test_the_smallest_fit():
-    for rows in ([[1, 2]], [["a", "b"]], pd.DataFrame({"u": [1], "i": [2]})):
+    two_rows = ([[1, 2], [1, 3]], [["a", "b"], ["a", "c"]])
+    for rows in (*two_rows, pd.DataFrame({"u": [1, 1], "i": [2, 3]})):
         model = make_model(hidden_layer_sizes=(3,), batch_norm=True).fit(rows)
         assert np.isfinite(model.user_embeddings_).all()
         assert model.recommend(model.user_ids_, n_recommendations=1)[0].tolist() == [[None]]
+        with pytest.raises(ValueError, match="X has 1 item only.*at least 2 items"):
+            model.fit(rows[:1])
     many = make_model(batch_size=10**6, max_iter=1).fit(X)
     assert np.isfinite(many.loss_curve_).all()
     # batches of two rows and, one of them, of a single row

@@ -239,7 +239,8 @@ def in_batch_log_absence(
         0 for an item without rows, ``-inf`` for one that is always there.
     """
     n_rows = int(counts.sum()) - beside_a_row
-    n_draws = batch_size - beside_a_row
+    # A tensor: a number would be multiplied by a reciprocal, and b / b not be 1.
+    n_draws = torch.tensor(batch_size - beside_a_row, dtype=torch.float64)
     steps = torch.arange(int(counts.max()), dtype=torch.float64)
     remaining = (n_rows - steps).clamp(min=1)
     log_misses = torch.log1p(-(n_draws / remaining).clamp(max=1.0)).cumsum(0)

@@ -22,8 +22,7 @@ def softmax_objective(*, refined: bool) -> Objective[SoftmaxBatch]:
     def objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
         scores = users @ items[: batch.n_shared].T  # (b, n_shared)
         if batch.masked is not None:
-            flat = scores.flatten().index_fill(0, batch.masked, -torch.inf)
-            scores = flat.view_as(scores)
+            scores.view(-1).index_fill_(0, batch.masked, -torch.inf)
         log_q = batch.log_q
         if batch.own is not None and batch.own_log_q is not None:
             own = torch.einsum("bd,bkd->bk", users, items[batch.own])

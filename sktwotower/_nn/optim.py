@@ -89,7 +89,8 @@ def make_schedule(
     n_warmup = math.ceil(warmup_fraction * n_steps)
 
     def scale(step: int) -> float:
+        step = min(step, n_steps)
         warmup = min((step + 1) / n_warmup, 1.0) if n_warmup else 1.0
-        return warmup * factor(min(step / n_steps, 1.0), step // n_batches)
+        return warmup * factor(step / n_steps, step // n_batches)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale)

@@ -1,6 +1,7 @@
-"""The softmax loss against numbers worked by hand, plain NumPy and repetition."""
+"""The losses against numbers worked by hand, plain Python and repetition."""
 
 import math
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -10,18 +11,152 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.losses import (
+    bpr_loss,
+    cross_entropy_loss,
+    max_margin_loss,
+    softmax_loss,
+)
+
+float64 = partial(torch.tensor, dtype=torch.float64)
 
 LN2, LN3 = math.log(2), math.log(3)
-# Row sums of exp: 1 + 1 + 2, 3 + 1 + 1, 1 + 2 + 3.
-SCORES = torch.tensor([[0.0, 0.0, LN2], [LN3, 0.0, 0.0], [0.0, LN2, LN3]])
+# Exponentials: (1, 1, 2), (3, 1, 1), (1, 2, 3).
+SCORES = float64([[0.0, 0.0, LN2], [LN3, 0.0, 0.0], [0.0, LN2, LN3]])
 POSITIVES = torch.tensor([2, 0, 1])
+LABELS = float64([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+LOG_Q = float64([1.0, 1 / 2, 1 / 4]).log()
+PAIR_WEIGHTS = float64([[1.0, 0.0, 2.0], [0.5, 1.0, 1.0], [0.0, 0.0, 0.0]])
+WEIGHTS = float64([1.0, 0.0, 3.0])
+
+# Each loss of some of the three rows, for what holds of all of them.
+LOSSES = {
+    "softmax": lambda scores, rows, weights: softmax_loss(
+        scores, POSITIVES[rows], LOG_Q, weights
+    ),
+    "softmax, no correction": lambda scores, rows, weights: softmax_loss(
+        scores, POSITIVES[rows], None, weights
+    ),
+    "softmax, refined": lambda scores, rows, weights: softmax_loss(
+        scores, POSITIVES[rows], LOG_Q, weights, correct_positive=False
+    ),
+    "cross_entropy": lambda scores, rows, weights: cross_entropy_loss(
+        scores, LABELS[rows], PAIR_WEIGHTS[rows], weights
+    ),
+    "bpr": lambda scores, rows, weights: bpr_loss(
+        scores[:, 0], scores[:, 1:], PAIR_WEIGHTS[rows, 1:], weights
+    ),
+    "max_margin": lambda scores, rows, weights: max_margin_loss(
+        scores[:, 0], scores[:, 1:], PAIR_WEIGHTS[rows, 1:], weights, margin=0.8
+    ),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-def brute_force(scores, positives, log_q=None, weights=None):
+def as_tensor(array):
+    return None if array is None else torch.from_numpy(array)
+
+
+def is_about(value, expected):
+    return value.item() == pytest.approx(expected, rel=1e-12)
+
+
+# By hand
+
+
+def test_softmax_by_hand():
+    # Probabilities of the positives: 2/4, 3/5, 2/6.
+    losses = [-math.log(2 / 4), -math.log(3 / 5), -math.log(2 / 6)]
+    assert is_about(softmax_loss(SCORES, POSITIVES), sum(losses) / 3)
+    weighted = (losses[0] + 3 * losses[2]) / 4
+    assert is_about(softmax_loss(SCORES, POSITIVES, None, WEIGHTS), weighted)
+
+
+def test_logq_by_hand():
+    # q = (1, 1/2, 1/4) multiplies the exponentials by 1, 2, 4:
+    # (1, 2, 8)[2] -> 8/11, (3, 2, 4)[0] -> 3/9, (1, 4, 12)[1] -> 4/17.
+    losses = [-math.log(8 / 11), -math.log(3 / 9), -math.log(4 / 17)]
+    assert is_about(softmax_loss(SCORES, POSITIVES, LOG_Q), sum(losses) / 3)
+    weighted = (losses[0] + 3 * losses[2]) / 4
+    assert is_about(softmax_loss(SCORES, POSITIVES, LOG_Q, WEIGHTS), weighted)
+
+
+def test_logq_of_each_row_by_hand():
+    # (1, 2, 8)[2] -> 8/11, (6, 1, 3)[0] -> 6/10, (1, 8, 3)[1] -> 8/12.
+    q = float64([[1, 1 / 2, 1 / 4], [1 / 2, 1, 1 / 3], [1, 1 / 4, 1]])
+    losses = [-math.log(8 / 11), -math.log(6 / 10), -math.log(8 / 12)]
+    assert is_about(softmax_loss(SCORES, POSITIVES, q.log()), sum(losses) / 3)
+
+
+def test_refined_by_hand():
+    # The positive is not multiplied:
+    # (1, 2, 2)[2] -> 2/5, (3, 2, 4)[0] -> 3/9, (1, 2, 12)[1] -> 2/15.
+    losses = [-math.log(2 / 5), -math.log(3 / 9), -math.log(2 / 15)]
+    value = softmax_loss(SCORES, POSITIVES, LOG_Q, correct_positive=False)
+    assert is_about(value, sum(losses) / 3)
+    value = softmax_loss(SCORES, POSITIVES, LOG_Q, WEIGHTS, correct_positive=False)
+    assert is_about(value, (losses[0] + 3 * losses[2]) / 4)
+
+
+def test_cross_entropy_by_hand():
+    # Sigmoids of 0, ln 2, ln 3 are 1/2, 2/3, 3/4; a label of 0 takes the other part.
+    right = [[1 / 2, 1 / 2, 1 / 3], [3 / 4, 1 / 2, 1 / 2], [1 / 2, 2 / 3, 1 / 4]]
+    losses = [[-math.log(p) for p in row] for row in right]
+    value = cross_entropy_loss(SCORES, LABELS)
+    assert is_about(value, sum(map(sum, losses)) / 9)
+    rows = [
+        (losses[0][0] + 2 * losses[0][2]) / 3,
+        (losses[1][0] / 2 + losses[1][1] + losses[1][2]) / 3,
+        0.0,
+    ]
+    assert is_about(cross_entropy_loss(SCORES, LABELS, PAIR_WEIGHTS), sum(rows) / 3)
+    value = cross_entropy_loss(SCORES, LABELS, PAIR_WEIGHTS, WEIGHTS)
+    assert is_about(value, (rows[0] + 3 * rows[2]) / 4)
+
+
+def test_bpr_by_hand():
+    # Positives ln 2, 0, ln 3 above the rows of SCORES: odds exp(s_p) / exp(s_j) of
+    # (2, 2, 1), (1/3, 1, 1), (3, 3/2, 1), and so probabilities odds / (1 + odds).
+    positives = float64([LN2, 0.0, LN3])
+    above = [[2 / 3, 2 / 3, 1 / 2], [1 / 4, 1 / 2, 1 / 2], [3 / 4, 3 / 5, 1 / 2]]
+    losses = [[-math.log(p) for p in row] for row in above]
+    assert is_about(bpr_loss(positives, SCORES), sum(map(sum, losses)) / 9)
+    rows = [
+        (losses[0][0] + 2 * losses[0][2]) / 3,
+        (losses[1][0] / 2 + losses[1][1] + losses[1][2]) / 3,
+        0.0,
+    ]
+    assert is_about(bpr_loss(positives, SCORES, PAIR_WEIGHTS), sum(rows) / 3)
+    value = bpr_loss(positives, SCORES, PAIR_WEIGHTS, WEIGHTS)
+    assert is_about(value, (rows[0] + 3 * rows[2]) / 4)
+
+
+def test_max_margin_by_hand():
+    scores = float64([[0.0, 1.0, 3.0], [2.0, 2.5, -1.0], [0.0, 0.0, 0.0]])
+    positives = float64([1.0, 2.0, 0.25])
+    # relu(0.5 + s_j - s_p)
+    losses = [[0, 0.5, 2.5], [0.5, 1, 0], [0.25, 0.25, 0.25]]
+    value = max_margin_loss(positives, scores, margin=0.5)
+    assert is_about(value, sum(map(sum, losses)) / 9)
+    rows = [(0 + 2 * 2.5) / 3, (0.5 / 2 + 1) / 3, 0.0]
+    value = max_margin_loss(positives, scores, PAIR_WEIGHTS, margin=0.5)
+    assert is_about(value, sum(rows) / 3)
+    value = max_margin_loss(positives, scores, PAIR_WEIGHTS, WEIGHTS, margin=0.5)
+    assert is_about(value, (rows[0] + 3 * rows[2]) / 4)
+
+
+# By brute force
+
+
+def softmax_in_full(scores, positives, log_q, weights, refined=False):
     total = total_weight = 0.0
     for i, positive in enumerate(positives):
-        logits = scores[i] if log_q is None else scores[i] - log_q
+        logits = list(scores[i])
+        if log_q is not None:
+            row = log_q if log_q.ndim == 1 else log_q[i]
+            for j in range(len(logits)):
+                if not (refined and j == positive):
+                    logits[j] = logits[j] - row[j]
         top = max(logits)
         log_sum = top + math.log(sum(math.exp(x - top) for x in logits))
         weight = 1.0 if weights is None else weights[i]
@@ -30,52 +165,182 @@ def brute_force(scores, positives, log_q=None, weights=None):
     return total / total_weight
 
 
-def test_by_hand():
-    # Probabilities of the positives: 2/4, 3/5, 2/6.
-    expected = -(math.log(1 / 2) + math.log(3 / 5) + math.log(1 / 3)) / 3
-    assert softmax_loss(SCORES, POSITIVES).item() == pytest.approx(expected, rel=1e-6)
+def mean_in_full(pair_loss, shape, pair_weights, weights):
+    total = total_weight = 0.0
+    for i in range(shape[0]):
+        row = 0.0
+        for j in range(shape[1]):
+            row += (1.0 if pair_weights is None else pair_weights[i, j]) * pair_loss(i, j)
+        weight = 1.0 if weights is None else weights[i]
+        total += weight * row / shape[1]
+        total_weight += weight
+    return total / total_weight
 
 
-def test_correction_by_hand():
-    # q = (1, 1/2, 1/4) multiplies the exponentials by 1, 2, 4:
-    # (1, 2, 8)[2] -> 8/11, (3, 2, 4)[0] -> 3/9, (1, 4, 12)[1] -> 4/17.
-    log_q = torch.log(torch.tensor([1.0, 0.5, 0.25]))
-    expected = -(math.log(8 / 11) + math.log(3 / 9) + math.log(4 / 17)) / 3
-    value = softmax_loss(SCORES, POSITIVES, log_q).item()
-    assert value == pytest.approx(expected, rel=1e-6)
+def optional(shape, low, high):
+    return st.none() | hnp.arrays(np.float64, shape, elements=st.floats(low, high))
 
 
-def test_weights_by_hand():
-    weights = torch.tensor([1.0, 0.0, 3.0])
-    expected = -(math.log(1 / 2) + 3 * math.log(1 / 3)) / 4
-    value = softmax_loss(SCORES, POSITIVES, None, weights).item()
-    assert value == pytest.approx(expected, rel=1e-6)
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
-def problems():
-    return st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
-        lambda shape: st.tuples(
-            hnp.arrays(np.float64, shape, elements=st.floats(-20, 20)),
-            hnp.arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)),
-            st.none() | hnp.arrays(np.float64, shape[1], elements=st.floats(-15, 0)),
-            st.none() | hnp.arrays(np.float64, shape[0], elements=st.floats(0.1, 10)),
-        )
+def scores_of(shape):
+    return hnp.arrays(np.float64, shape, elements=st.floats(-20, 20))
+
+
+@st.composite
+def softmax_problems(draw):
+    shape = draw(shapes)
+    n_rows, n_candidates = shape
+    return (
+        draw(scores_of(shape)),
+        draw(hnp.arrays(np.int64, n_rows, elements=st.integers(0, n_candidates - 1))),
+        draw(optional(n_candidates, -15, 0) | optional(shape, -15, 0)),
+        draw(optional(n_rows, 0.1, 10)),
     )
 
 
-def as_tensor(array):
-    return None if array is None else torch.from_numpy(array)
+@st.composite
+def pair_problems(draw):
+    shape = draw(shapes)
+    return (
+        draw(scores_of(shape)),
+        draw(optional(shape, 0, 3)),
+        draw(optional(shape[0], 0.1, 10)),
+    )
 
 
-@given(problems())
-@settings(max_examples=100, deadline=None)
-def test_against_plain_python(problem):
-    value = softmax_loss(*map(as_tensor, problem))
+@given(softmax_problems(), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_softmax_against_plain_python(problem, refined):
+    value = softmax_loss(*map(as_tensor, problem), correct_positive=not refined)
     assert value.shape == ()
-    assert value.item() == pytest.approx(brute_force(*problem), rel=1e-9, abs=1e-12)
+    expected = softmax_in_full(*problem, refined=refined)
+    assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@given(problems(), st.floats(-50, 50))
+@given(pair_problems(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_cross_entropy_against_plain_python(problem, data):
+    scores, pair_weights, weights = problem
+    labels = data.draw(
+        hnp.arrays(np.float64, scores.shape, elements=st.sampled_from([0, 1]))
+    )
+
+    def pair_loss(i, j):
+        sign = 1 if labels[i, j] else -1
+        return math.log1p(math.exp(-sign * scores[i, j]))
+
+    value = cross_entropy_loss(*map(as_tensor, (scores, labels, pair_weights, weights)))
+    expected = mean_in_full(pair_loss, scores.shape, pair_weights, weights)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(pair_problems(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_bpr_against_plain_python(problem, data):
+    scores, pair_weights, weights = problem
+    positives = data.draw(scores_of(len(scores)))
+
+    def pair_loss(i, j):
+        return math.log1p(math.exp(scores[i, j] - positives[i]))
+
+    value = bpr_loss(*map(as_tensor, (positives, scores, pair_weights, weights)))
+    expected = mean_in_full(pair_loss, scores.shape, pair_weights, weights)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(pair_problems(), st.floats(0, 5), st.data())
+@settings(max_examples=80, deadline=None)
+def test_max_margin_against_plain_python(problem, margin, data):
+    scores, pair_weights, weights = problem
+    positives = data.draw(scores_of(len(scores)))
+
+    def pair_loss(i, j):
+        return max(0.0, margin + scores[i, j] - positives[i])
+
+    tensors = map(as_tensor, (positives, scores, pair_weights, weights))
+    value = max_margin_loss(*tensors, margin=margin)
+    expected = mean_in_full(pair_loss, scores.shape, pair_weights, weights)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+# Of all losses
+
+
+@every_loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradient(loss, weighted):
+    """Random scores: the hinge is nowhere near its kink."""
+    scores = torch.randn(
+        3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    weights = WEIGHTS if weighted else None
+    scores.requires_grad_()
+    rows = torch.arange(3)
+    assert torch.autograd.gradcheck(lambda s: loss(s, rows, weights), (scores,))
+
+
+def test_gradient_of_positives():
+    scores = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    negatives = torch.randn(
+        4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    scores.requires_grad_()
+    negatives.requires_grad_()
+    assert torch.autograd.gradcheck(bpr_loss, (scores, negatives))
+    assert torch.autograd.gradcheck(
+        lambda p, n: max_margin_loss(p, n, margin=0.3), (scores, negatives)
+    )
+
+
+@every_loss
+def test_a_weight_is_a_repetition(loss):
+    repeats = torch.tensor([1, 3, 2])
+    rows = torch.arange(3)
+    repeated = rows.repeat_interleave(repeats)
+    torch.testing.assert_close(
+        loss(SCORES, rows, repeats.double()), loss(SCORES[repeated], repeated, None)
+    )
+
+
+@every_loss
+def test_a_weight_of_zero_is_no_row(loss):
+    rows = torch.tensor([0, 2])
+    torch.testing.assert_close(
+        loss(SCORES, torch.arange(3), float64([2.0, 0.0, 5.0])),
+        loss(SCORES[rows], rows, float64([2.0, 5.0])),
+    )
+
+
+@every_loss
+def test_equal_weights_are_none_and_their_scale_does_not_matter(loss):
+    rows = torch.arange(3)
+    plain = loss(SCORES, rows, None)
+    torch.testing.assert_close(loss(SCORES, rows, float64([7.0] * 3)), plain)
+    weights = float64([1.0, 2.0, 5.0])
+    torch.testing.assert_close(
+        loss(SCORES, rows, weights / 1000), loss(SCORES, rows, weights)
+    )
+
+
+@every_loss
+@pytest.mark.parametrize("scale", [1e4, -1e4])
+def test_huge_scores_stay_finite(loss, scale):
+    scores = (scale * SCORES).requires_grad_()
+    value = loss(scores, torch.arange(3), None)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(scores.grad).all()
+
+
+# Of the softmax and its corrections
+
+
+@given(softmax_problems(), st.floats(-50, 50))
 @settings(max_examples=50, deadline=None)
 def test_a_constant_correction_changes_nothing(problem, shift):
     scores, positives, _, weights = map(as_tensor, problem)
@@ -84,46 +349,98 @@ def test_a_constant_correction_changes_nothing(problem, shift):
     torch.testing.assert_close(softmax_loss(scores, positives, shifts, weights), plain)
 
 
-@pytest.mark.parametrize("corrected", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_gradient(corrected, weighted):
-    torch_seed = torch.Generator().manual_seed(0)
-    scores = torch.randn(4, 5, dtype=torch.float64, generator=torch_seed)
-    log_q = torch.randn(5, dtype=torch.float64, generator=torch_seed) if corrected else None
-    weights = torch.tensor([1.0, 0.5, 2.0, 3.0], dtype=torch.float64) if weighted else None
-    positives = torch.tensor([0, 4, 2, 2])
-    scores.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda s: softmax_loss(s, positives, log_q, weights), (scores,)
+def as_in_the_paper(scores, positives, log_q, weights):
+    """Khrylchenko et al.: sg(1 - P) (-s_p + log of the sum over the negatives)."""
+    columns = positives[:, None]
+    negatives = (scores - log_q).scatter(1, columns, -torch.inf).logsumexp(1)
+    s_p = scores.gather(1, columns)[:, 0]
+    p = torch.sigmoid(s_p - negatives)
+    losses = (1 - p).detach() * (negatives - s_p)
+    weights = torch.ones_like(losses) if weights is None else weights
+    return (weights * losses).sum() / weights.sum()
+
+
+def gradient(loss, scores):
+    leaf = scores.clone().requires_grad_()
+    loss(leaf).backward()
+    return leaf.grad
+
+
+@given(softmax_problems(), st.integers(0, 2**31))
+@settings(max_examples=150, deadline=None)
+def test_refined_has_the_gradient_of_the_paper(problem, seed):
+    scores, positives, log_q, weights = map(as_tensor, problem)
+    if scores.shape[1] == 1:
+        return  # no negative, see below
+    if log_q is None:
+        log_q = torch.zeros(scores.shape[1], dtype=torch.float64)
+    # Some candidates are masked, but one negative of each row.
+    masked = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
+    masked[torch.arange(len(scores)), positives] = False
+    masked[torch.arange(len(scores)), (positives + 1) % scores.shape[1]] = False
+    scores = scores.masked_fill(masked, -torch.inf)
+    found = gradient(
+        lambda s: softmax_loss(s, positives, log_q, weights, correct_positive=False), scores
     )
+    expected = gradient(lambda s: as_in_the_paper(s, positives, log_q, weights), scores)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-14)
+    assert (found[masked] == 0).all()
 
 
-def test_a_weight_is_a_repetition():
-    repeats = torch.tensor([1, 3, 2])
-    log_q = torch.tensor([-0.1, -2.0, -1.0])
-    repeated = softmax_loss(
-        SCORES.repeat_interleave(repeats, 0), POSITIVES.repeat_interleave(repeats), log_q
+@given(softmax_problems())
+@settings(max_examples=80, deadline=None)
+def test_refined_is_the_full_softmax_where_all_candidates_are_certain(problem):
+    scores, positives, _, weights = map(as_tensor, problem)
+    certain = torch.zeros(scores.shape[1], dtype=torch.float64)
+    found = gradient(
+        lambda s: softmax_loss(s, positives, certain, weights, correct_positive=False),
+        scores,
     )
-    weighted = softmax_loss(SCORES, POSITIVES, log_q, repeats.float())
-    torch.testing.assert_close(weighted, repeated)
+    full = gradient(lambda s: softmax_loss(s, positives, None, weights), scores)
+    torch.testing.assert_close(found, full, rtol=1e-12, atol=0)
+    # and written out: probabilities, less 1 at the positive
+    shares = torch.ones(len(scores)) if weights is None else weights
+    hit = torch.nn.functional.one_hot(positives, scores.shape[1])
+    by_hand = (shares / shares.sum())[:, None] * (scores.softmax(1) - hit)
+    torch.testing.assert_close(full, by_hand.double(), rtol=1e-6, atol=1e-12)
 
 
-def test_equal_weights_are_none_and_scale_does_not_matter():
-    plain = softmax_loss(SCORES, POSITIVES)
-    torch.testing.assert_close(
-        softmax_loss(SCORES, POSITIVES, None, torch.full((3,), 7.0)), plain
+@given(softmax_problems())
+@settings(max_examples=80, deadline=None)
+def test_refined_is_never_negative(problem):
+    """The paper's form can be."""
+    value = softmax_loss(*map(as_tensor, problem), correct_positive=False)
+    assert value.item() >= 0
+
+
+@pytest.mark.parametrize("correct_positive", [False, True])
+@pytest.mark.parametrize("how", ["alone", "masked", "left out"])
+def test_no_negative_no_gradient(correct_positive, how):
+    scores, log_q = float64([[2.0, 1.0, 0.5]]), float64([[-1.0, -2.0, -0.5]])
+    if how == "alone":
+        scores, log_q = scores[:, :1], log_q[:, :1]
+    elif how == "masked":
+        scores[:, 1:] = -torch.inf
+    else:
+        log_q[:, 1:] = torch.inf
+    leaf = scores.requires_grad_()
+    value = softmax_loss(leaf, torch.tensor([0]), log_q, correct_positive=correct_positive)
+    value.backward()
+    assert value.item() == 0
+    assert (leaf.grad == 0).all()
+
+
+def test_refined_ignores_the_q_of_the_positive():
+    """Also one of 0, which is that of an item that no other row has."""
+    leaf = SCORES.clone().requires_grad_()
+    log_q = LOG_Q.expand(3, 3).clone()
+    log_q[torch.arange(3), POSITIVES] = -torch.inf
+    value = softmax_loss(leaf, POSITIVES, log_q, correct_positive=False)
+    value.backward()
+    expected = gradient(
+        lambda s: softmax_loss(s, POSITIVES, LOG_Q, correct_positive=False), SCORES
     )
-    weights = torch.tensor([1.0, 2.0, 5.0])
-    torch.testing.assert_close(
-        softmax_loss(SCORES, POSITIVES, None, weights / 1000),
-        softmax_loss(SCORES, POSITIVES, None, weights),
-    )
-
-
-def test_huge_scores_stay_finite():
-    scores = torch.tensor([[1e4, -1e4], [1e4, -1e4]])
-    value = softmax_loss(scores, torch.tensor([0, 1]))
-    assert value.item() == pytest.approx(1e4)
+    torch.testing.assert_close(leaf.grad, expected)
 
 
 def test_sampled_loss_is_unbiased_about_the_partition_sum():
@@ -144,3 +461,14 @@ def test_sampled_loss_is_unbiased_about_the_partition_sum():
         estimates.append(math.exp(loss + logits[0, 0].item()))
     present = np.unique(items)
     assert np.mean(estimates) == pytest.approx(np.exp(scores[present]).sum())
+
+
+# Of the pairwise losses
+
+
+def test_margin_of_zero_and_far_apart():
+    positives, negatives = torch.tensor([5.0]), torch.tensor([[1.0, 2.0]])
+    assert max_margin_loss(positives, negatives, margin=0.0).item() == 0
+    assert max_margin_loss(positives, negatives, margin=4.0).item() == 0.5
+    assert bpr_loss(positives + 100, negatives).item() == pytest.approx(0)
+    assert bpr_loss(positives - 100, negatives).item() == pytest.approx(96.5)

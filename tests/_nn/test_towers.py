@@ -173,6 +173,75 @@ def test_gradcheck_through_the_tower():
     assert torch.autograd.gradcheck(forward, tuple(tower.parameters()))
 
 
+def rows_of_all_kinds(seed=0):
+    """An id, two sparse fields and two dense ones."""
+    rng = np.random.RandomState(seed)
+    rows = entity_rows(
+        random_blocks(rng, 6, [3, 4], 0.7), id_codes=[1, 2, 0, 3, 4, 1], n_ids=5
+    )
+    dense = tuple(map(torch.from_numpy, random_blocks(rng, 6, [2, 3], 1.0)))
+    return EntityRows(rows.id_codes, 5, rows.pointers, rows.columns, rows.values, 7, dense)
+
+
+@given(st.lists(st.booleans(), min_size=5, max_size=5), st.integers(0, 100))
+@settings(max_examples=40, deadline=None)
+def test_a_masked_field_is_zero_and_a_masked_id_unknown(hidden, seed):
+    rows = rows_of_all_kinds(seed)
+    tower = make_tower(rows)
+    batch = rows.take(torch.tensor([0, 3, 3, 5]))
+    found, plain = tower.fields(batch, torch.tensor(hidden)), tower.fields(batch)
+    for field in range(5):
+        expected = plain[:, field]
+        if hidden[field]:
+            expected = tower.id_table[0].expand(4, -1) if field == 0 else 0 * expected
+        torch.testing.assert_close(found[:, field], expected)
+
+
+def test_a_mask_of_nothing_is_no_mask():
+    rows = rows_of_all_kinds()
+    tower = make_tower(rows, hidden_layer_sizes=(4,))
+    batch, nothing = rows.take(torch.arange(6)), torch.zeros(5, dtype=torch.bool)
+    assert torch.equal(tower(batch, mask=nothing), tower(batch))
+    assert not nothing.any()
+
+
+def test_a_mask_without_an_id():
+    """The first entry is then a field like the others."""
+    rows = entity_rows(random_blocks(np.random.RandomState(0), 4, [3, 2], 1.0))
+    tower = make_tower(rows)
+    batch = rows.take(torch.arange(4))
+    fields = tower.fields(batch, torch.tensor([True, False]))
+    assert (fields[:, 0] == 0).all()
+    assert torch.equal(fields[:, 1], tower.fields(batch)[:, 1])
+
+
+@pytest.mark.parametrize("hidden", range(5))
+def test_the_table_of_a_masked_field_has_no_gradient(hidden):
+    rows = rows_of_all_kinds()
+    tower = make_tower(rows, hidden_layer_sizes=(8,), activation="tanh")
+    mask = torch.zeros(5, dtype=torch.bool)
+    mask[hidden] = True
+    tower(rows.take(torch.arange(6)), mask=mask).square().sum().backward()
+    # tables of the five fields; the two sparse ones share one
+    sparse = tower.column_table.grad
+    gradients = [
+        tower.id_table.grad[1:],
+        sparse[:3],
+        sparse[3:],
+        *(table.grad for table in tower.dense_tables),
+    ]
+    touched = [bool((gradient != 0).any()) for gradient in gradients]
+    assert touched == [field != hidden for field in range(5)]
+    assert (tower.id_table.grad[0] != 0).any()  # unknown, or the third row's
+
+
+def test_a_masked_id_trains_the_unknown_one():
+    rows = only_ids([1, 2, 3], 4)
+    tower = make_tower(rows)
+    tower(rows.take(torch.arange(3)), mask=torch.tensor([True])).sum().backward()
+    assert tower.id_table.grad.abs().sum(1).bool().tolist() == [True, False, False, False]
+
+
 def test_only_looked_up_rows_have_a_gradient():
     rows = only_ids([1, 2, 3], 4)
     tower = make_tower(rows)
