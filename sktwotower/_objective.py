@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Self
 
+import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator
 
+from sktwotower._field_dependence import field_dependence
 from sktwotower._nn.batches import (
     Batches,
     SampledNegatives,
@@ -30,6 +33,8 @@ from sktwotower._nn.objectives import (
     pairwise_objective,
     softmax_objective,
 )
+from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
+from sktwotower._nn.towers import EntityRows
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")
@@ -107,10 +112,13 @@ class ObjectiveSpec:
                 "self-supervision is a softmax beside a softmax. Set ssl_pattern=None, or "
                 "loss='softmax'."
             )
+        self._refuse_a_lonely_row()
+
+    def _refuse_a_lonely_row(self) -> None:
         if self.batch_size == 1 and self.negatives == "in_batch":
             raise ValueError(
                 "batch_size=1 does not go with negatives='in_batch': a batch of one row "
-                "has no negative. Raise batch_size, or set negatives='full' or 'random'."
+                "has no negative. Raise batch_size, or set negatives='full' or 'mixed'."
             )
 
     def learns_from_labels(self, positive: Any) -> bool:
@@ -132,34 +140,35 @@ class ObjectiveSpec:
         ValueError
             If there are too few items for it.
         """
-        n_items = len(items)
-        if n_items < 2:
+        n_items, negatives = len(items), self.negatives
+        if negatives == "auto" and self.learns_from_labels(rows.positive):
+            negatives = "labels"
+        elif negatives == "auto" and self.loss == "softmax":
+            negatives = "full" if n_items <= FULL_UP_TO else "in_batch"
+        elif negatives == "auto":
+            negatives = "unconsumed"
+        if n_items < 2 and negatives != "labels":
             raise ValueError(
-                "X has 1 item only (n_samples = 1 of items), and nothing to rank it "
-                "against: give interactions with at least 2 items."
+                f"Only 1 item of X has a positive row (n_samples = {len(rows)}), so there "
+                "is nothing to rank it against: give interactions with at least 2 items."
             )
-        negatives = self.negatives
-        if negatives == "auto":
-            if self.loss == "softmax":
-                few = n_items <= FULL_UP_TO or self.batch_size == 1
-                negatives = "full" if few else "in_batch"
-            else:
-                negatives = "unconsumed"
-                if self.learns_from_labels(rows.positive):
-                    negatives = "labels"
         n_negatives = self.n_negatives
         if n_negatives == "auto":
             wanted = self.batch_size if self.loss == "softmax" else DRAWS_FOR_A_ROW
             n_negatives = min(wanted, n_items)
         elif negatives in SAMPLING and int(n_negatives) > n_items:
             raise ValueError(
-                f"n_negatives={n_negatives} is more than the {n_items} items that X has. "
-                "Lower n_negatives"
+                f"n_negatives={n_negatives} is more than the {n_items} items that can be "
+                "drawn. Lower n_negatives"
                 + (", or set negatives='full'." if self.loss == "softmax" else ".")
             )
-        return replace(self, negatives=negatives, n_negatives=n_negatives)
+        spec = replace(self, negatives=negatives, n_negatives=n_negatives)
+        spec._refuse_a_lonely_row()
+        return spec
 
     def __str__(self) -> str:
+        if self.negatives == "labels":
+            return f"loss={self.loss!r}, on the labels of y alone"
         count = f", n_negatives={self.n_negatives}" if self.negatives in SAMPLING else ""
         return f"loss={self.loss!r}, negatives={self.negatives!r}{count}"
 
@@ -174,53 +183,48 @@ class ObjectiveSpec:
         items : Tensor of shape (n_items,)
             Items with a training row, in ascending order.
         """
+        labelled = self.learns_from_labels(rows.positive)
+        if rows.weights is not None:  # of the rows that batches are made of
+            trained_weights = rows.weights if labelled else rows.weights[rows.positive]
+            rows = replace(rows, weights=rows.weights / trained_weights.mean())
         positives = rows.take(rows.positive)
-        known = None
-        if self.mask_known_positives and self.negatives not in ("unconsumed", "labels"):
-            known = KnownPositives(positives.user_rows, positives.item_rows)
-        trained, explicit = positives, None
-        if self.learns_from_labels(rows.positive):
-            trained = rows
-        elif not rows.positive.all():
-            explicit = _explicit(rows, positives)
+        known = KnownPositives(positives.user_rows, positives.item_rows)
+        explicit = None if labelled else _explicit(rows, known)
+        trained = rows if labelled else positives
         n_batches, sizes = batch_sizes(len(trained), self.batch_size)
         n_draws = int(self.n_negatives)
         item_sampler = _item_sampler(self.negatives, positives, items)
         if self.loss == "softmax":
-            return Batches(
+            candidates = SharedCandidates(
                 trained,
-                SharedCandidates(
-                    trained,
-                    from_batch=self.negatives in ("in_batch", "mixed"),
-                    sampler=item_sampler,
-                    n_draws=n_draws,
-                    items=items,
-                    sizes=sizes,
-                    correction=self.sampling_correction,
-                    known=known,
-                    explicit=explicit,
-                ),
-                n_batches,
+                from_batch=self.negatives in ("in_batch", "mixed"),
+                sampler=item_sampler,
+                n_draws=n_draws,
+                items=items,
+                sizes=sizes,
+                correction=self.sampling_correction,
+                known=known if self.mask_known_positives else None,
+                explicit=explicit,
             )
+            return Batches(trained, candidates, n_batches)
         sampler: Sampler | None = item_sampler
+        masks = self.mask_known_positives
         if self.negatives == "unconsumed":
-            sampler = UnconsumedSampler(
+            unconsumed = UnconsumedSampler(
                 items, positives.user_rows, positives.item_rows, rows.n_users
             )
+            sampler, masks = unconsumed, masks and unconsumed.is_exhausted
         corrected = self.negatives == "popular" and self.sampling_correction is not None
-        return Batches(
-            trained,
-            SampledNegatives(
-                sampler,
-                n_draws,
-                probabilities=(
-                    item_sampler.probabilities if item_sampler and corrected else None
-                ),
-                known=known,
-                explicit=explicit,
+        negatives = SampledNegatives(
+            sampler,
+            n_draws,
+            probabilities=(
+                item_sampler.probabilities if item_sampler and corrected else None
             ),
-            n_batches,
+            known=known if masks else None,
+            explicit=explicit,
         )
+        return Batches(trained, negatives, n_batches)
 
     def objective(self) -> Objective[Any]:
         """Embeddings of a batch to its loss."""
@@ -241,10 +245,9 @@ def _item_sampler(
     return ItemSampler(items) if negatives in ("mixed", "random") else None
 
 
-def _explicit(rows: TrainingRows, positives: TrainingRows) -> ExplicitNegatives | None:
+def _explicit(rows: TrainingRows, known: KnownPositives) -> ExplicitNegatives | None:
     """Rows with ``y <= 0`` whose pair is no positive elsewhere."""
     turned_down = rows.take(~rows.positive)
-    known = KnownPositives(positives.user_rows, positives.item_rows)
     contradicted = known.contain(turned_down.user_rows, turned_down.item_rows)
     turned_down = turned_down.take(~contradicted)
     if not len(turned_down):
@@ -252,3 +255,35 @@ def _explicit(rows: TrainingRows, positives: TrainingRows) -> ExplicitNegatives 
     return ExplicitNegatives(
         turned_down.user_rows, turned_down.item_rows, turned_down.weights, rows.n_users
     )
+
+
+def mask_drawer(
+    pattern: str, item_rows: EntityRows, fields: Sequence[sp.csr_matrix]
+) -> DrawMasks:
+    """What draws the two masks of ``ssl_pattern``.
+
+    Parameters
+    ----------
+    pattern : {"rfm", "rfm-complementary", "cfm"}
+        As in :class:`~sktwotower.TwoTowerRecommender`.
+    item_rows : EntityRows
+        The item side's input.
+    fields : sequence of csr_matrix
+        The encoded fields of the items of the catalogue, in the order of the tower's.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two fields.
+    """
+    n_fields = item_rows.n_fields
+    if n_fields < 2:
+        raise ValueError(
+            f"ssl_pattern={pattern!r} masks item fields, and needs at least two; there is "
+            f"{n_fields} (the id counts as one). Give item_table further features, set "
+            "item_id_embedding=True, or ssl_pattern=None."
+        )
+    if pattern == "cfm":
+        dependence = field_dependence(fields, with_id=item_rows.id_codes is not None)
+        return correlated_masks(torch.from_numpy(dependence))
+    return random_masks(n_fields, complementary=pattern == "rfm-complementary")

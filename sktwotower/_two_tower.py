@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -17,27 +18,25 @@ from sklearn.utils import check_random_state
 
 from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._entities import Entities, as_table, build_entities
-from sktwotower._field_dependence import field_dependence
 from sktwotower._interactions import Interactions
 from sktwotower._nn.batches import TrainingRows
-from sktwotower._nn.optim import DECOUPLED, SCHEDULES, make_optimizer, make_schedule
-from sktwotower._nn.runtime import Generators, resolve_device
-from sktwotower._nn.self_supervision import (
-    SelfSupervision,
-    correlated_masks,
-    random_masks,
+from sktwotower._nn.optim import (
+    DECOUPLED,
+    SCHEDULES,
+    auto_weight_decay,
+    make_optimizer,
+    make_schedule,
 )
+from sktwotower._nn.runtime import Generators, resolve_device
+from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
-from sktwotower._objective import NEGATIVES, ObjectiveSpec
+from sktwotower._objective import NEGATIVES, ObjectiveSpec, mask_drawer
 from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
-# weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
-_SHRINKAGE_OF_EPOCH = 4.0
-_SHRINKAGE_OF_STEP = 0.03
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 
 
@@ -459,13 +458,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         parse_metric(self.validation_metric)
         self._refuse_parameters()
+        objective = ObjectiveSpec.of(self)
         interactions = self._read(X, y, sample_weight, reset=True)
         if not interactions.positive.any():
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
         random_state = _random_state(self.random_state)
-        train_rows = self._rows_that_train(interactions)
+        train_rows = _rows_that_train(interactions, objective)
         held_out, refit = None, False
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
@@ -486,25 +486,29 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             self.__dict__.pop(name, None)  # what follows may fail half-way
         self._build_entities(interactions, train_rows)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        epochs = self._start_training(interactions.take(train_rows), seed)
+        draw_masks = self._mask_drawer()
+
+        def start(rows: np.ndarray) -> Iterator[float]:
+            return self._start_training(
+                interactions.take(rows), objective, draw_masks, seed
+            )
+
         validation = None
         if held_out is not None:
             validation = Validation(
                 held_out, self.validation_metric, self.tol, self.n_iter_no_change
             )
         self._run_epochs(
-            epochs,
+            start(train_rows),
             validation,
             # Nobody lost its last row, so all codes stay as they are.
-            refit_rows=interactions.take(train_rows | rows) if refit else None,
-            seed=seed,
+            restart=partial(start, train_rows | rows) if refit else None,
             task=_callback_task(self, X, y, sample_weight),
         )
         return self
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
-        ObjectiveSpec.of(self)
         decay = self.weight_decay
         shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
         if shrinkage >= 1 and DECOUPLED[self.optimizer]:
@@ -520,17 +524,6 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                     f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
                     "at least 1; () has no hidden layer."
                 )
-
-    def _rows_that_train(self, interactions: Interactions) -> np.ndarray:
-        """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
-        positive = interactions.positive
-        if ObjectiveSpec.of(self).learns_from_labels(positive):
-            return np.ones(len(interactions), dtype=bool)
-        users = pd.factorize(interactions.users)[0]
-        items = pd.factorize(interactions.items)[0]
-        # Who has no positive is not trained, and nobody's negative either.
-        known = np.isin(users, users[positive]) & np.isin(items, items[positive])
-        return positive | known
 
     def _hidden_sizes(self) -> tuple[Any, ...]:
         sizes = self.hidden_layer_sizes
@@ -571,19 +564,25 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if n_outside and self.verbose:
             print(
                 f"{n_outside} items without a training row are recommended only when "
-                "candidates names them: nothing has trained the item tower without ids."
+                "candidates names them: no positive has trained the item tower without ids."
             )
+        self._user_rows = self._users.rows(with_id=self.user_id_embedding)
+        self._item_rows = self._items.rows(with_id=self.item_id_embedding)
         self._set_interactions(
             interactions, self._users.vocabulary, self._items.vocabulary, codes
         )
 
     @torch.inference_mode(False)  # the caller may be in it
-    def _start_training(self, interactions: Interactions, seed: int) -> Iterator[float]:
+    def _start_training(
+        self,
+        interactions: Interactions,
+        objective: ObjectiveSpec,
+        draw_masks: DrawMasks | None,
+        seed: int,
+    ) -> Iterator[float]:
         """Make the towers and the stream of their epochs' losses."""
         device = resolve_device(self.device)
         generators = Generators.seeded(seed, device)
-        self._user_rows = self._users.rows(with_id=self.user_id_embedding)
-        self._item_rows = self._items.rows(with_id=self.item_id_embedding)
         towers = TwoTowers(
             self._make_tower(self._user_rows, generators.host),
             self._make_tower(self._item_rows, generators.host),
@@ -594,10 +593,19 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self._towers = towers if average is None else cast(TwoTowers, average.module)
         rows = self._training_rows(interactions)
         items = rows.item_rows.unique()
-        objective = ObjectiveSpec.of(self).resolve(rows, items)
+        objective = objective.resolve(rows, items)
         if self.verbose:
             print(f"{objective}: {len(rows)} rows, {len(items)} items")
         batches = objective.batches(rows, items)
+        self_supervision = None
+        if draw_masks is not None:
+            self_supervision = SelfSupervision(
+                self._item_rows,
+                torch.from_numpy(self._catalogue),
+                n_draws=self.batch_size,
+                draw_masks=draw_masks,
+                weight=self.ssl_weight,
+            )
         optimizer = make_optimizer(
             self.optimizer,
             towers.embedding_tables(),
@@ -621,7 +629,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 warmup_fraction=self.warmup_fraction,
             ),
             generators,
-            self_supervision=self._self_supervision(),
+            self_supervision=self_supervision,
             average=average,
             max_grad_norm=self.max_grad_norm,
         )
@@ -644,43 +652,20 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             return float(self.temperature)
         return _FIRST_TEMPERATURE if self.normalize else 1.0
 
-    def _self_supervision(self) -> SelfSupervision | None:
-        """The loss on masked items, if there is one."""
-        if self.ssl_pattern is None:
+    @property
+    def _is_self_supervised(self) -> bool:
+        return self.ssl_pattern is not None and self.ssl_weight > 0
+
+    def _mask_drawer(self) -> DrawMasks | None:
+        if self.ssl_pattern is None or not self._is_self_supervised:
             return None
-        n_fields = self._item_rows.n_fields
-        if n_fields < 2:
-            raise ValueError(
-                f"ssl_pattern={self.ssl_pattern!r} masks item fields, and needs at least "
-                f"two; there is {n_fields} (the id counts as one). Give item_table further "
-                "features, set item_id_embedding=True, or ssl_pattern=None."
-            )
-        if self.ssl_pattern == "cfm":
-            blocks = [
-                block[self._catalogue] for part in self._items.blocks() for block in part
-            ]
-            dependence = field_dependence(blocks, with_id=self.item_id_embedding)
-            draw_masks = correlated_masks(torch.from_numpy(dependence))
-        else:
-            draw_masks = random_masks(
-                n_fields, complementary=self.ssl_pattern == "rfm-complementary"
-            )
-        return SelfSupervision(
-            self._item_rows,
-            torch.from_numpy(self._catalogue),
-            n_draws=self.batch_size,
-            draw_masks=draw_masks,
-            weight=self.ssl_weight,
-        )
+        fields = [block[self._catalogue] for kind in self._items.blocks() for block in kind]
+        return mask_drawer(self.ssl_pattern, self._item_rows, fields)
 
     def _weight_decay(self, n_batches: int) -> float:
-        """The parameter, or what shrinks as much in an epoch of any length."""
-        if not isinstance(self.weight_decay, str):
-            return float(self.weight_decay)
-        if not DECOUPLED[self.optimizer]:
-            return 0.0
-        shrinkage = min(_SHRINKAGE_OF_EPOCH / n_batches, _SHRINKAGE_OF_STEP)
-        return shrinkage / self.learning_rate
+        if isinstance(self.weight_decay, str):
+            return auto_weight_decay(self.optimizer, self.learning_rate, n_batches)
+        return float(self.weight_decay)
 
     def _make_tower(self, rows: EntityRows, generator: torch.Generator) -> Tower:
         return Tower(
@@ -699,8 +684,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         epochs: Iterator[float],
         validation: Validation | None,
         *,
-        refit_rows: Interactions | None,
-        seed: int,
+        restart: Callable[[], Iterator[float]] | None,
         task: dict[str, Any],
     ) -> None:
         """Train until an epoch, a callback or the validation metric says stop."""
@@ -729,8 +713,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 break
         if validation is not None and self.early_stopping:
             self._towers.load_state_dict(validation.best_weights)
-            if refit_rows is not None:
-                epochs = self._start_training(refit_rows, seed)
+            if restart is not None:
+                if self.verbose:
+                    print(f"refit on all rows, epochs: {validation.best_epoch}")
+                epochs = restart()
                 for _ in range(validation.best_epoch):
                     next(epochs)
         self._publish()
@@ -740,11 +726,17 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         fit_context.call_on_fit_task_end(**task, reconstruction_attributes=dict)
 
     def _divergence(self, what: str, value: object, epoch: int | None = None) -> str:
+        advice = [
+            f"a lower learning_rate (now {self.learning_rate})",
+            f"a lower weight_decay (now {self.weight_decay})",
+        ]
+        if self.temperature != "learned":
+            advice.append(f"a higher temperature (now {self.temperature})")
+        if not self.normalize:
+            advice.append("normalize=True")
         return (
             f"The {what} became {value} in epoch {epoch or self.n_iter_}: training has "
-            f"diverged. Try a lower learning_rate (now {self.learning_rate}), a lower "
-            f"weight_decay (now {self.weight_decay}), a higher temperature (now "
-            f"{self.temperature}), or normalize=True."
+            f"diverged. Try {', or '.join([', '.join(advice[:-1]), advice[-1]])}."
         )
 
     def _epoch_attributes(self) -> dict[str, Any]:
@@ -765,7 +757,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         )
         for side in ("user", "item"):
             tower: Tower = getattr(self._towers, f"{side}_tower")
-            if side == "user" or self.ssl_pattern is None:  # else it is trained
+            if side == "user" or not self._is_self_supervised:  # else it is trained
                 tower.set_unknown_id()
             vectors = tower.embed(getattr(self, f"_{side}_rows")).numpy()
             if not np.isfinite(vectors).all():  # the last step is in no loss
@@ -778,6 +770,18 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if validation is not None:
             line += f"  {validation.metric} {validation.scores[-1]:.4f}"
         return f"{line}  {seconds:.1f} s"
+
+
+def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
+    """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
+    positive = interactions.positive
+    if objective.learns_from_labels(positive):
+        return np.ones(len(interactions), dtype=bool)
+    users = pd.factorize(interactions.users)[0]
+    items = pd.factorize(interactions.items)[0]
+    # Who has no positive is not trained, and nobody's negative either.
+    known = np.isin(users, users[positive]) & np.isin(items, items[positive])
+    return positive | known
 
 
 def _callback_task(

@@ -15,7 +15,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_random_state
 
-from sktwotower import TwoTowerRecommender, _objective, _two_tower
+from sktwotower import TwoTowerRecommender, _objective
+from sktwotower._nn.batches import TrainingRows
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import make_ranking_scorer
@@ -142,7 +143,7 @@ def test_every_combination_trains_or_is_refused(loss):
         (
             dict(negatives="in_batch", batch_size=1),
             "batch_size=1 does not go with negatives='in_batch'.*"
-            "Raise batch_size, or set negatives='full' or 'random'",
+            "Raise batch_size, or set negatives='full' or 'mixed'",
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -282,9 +283,10 @@ def test_the_margin_counts_for_max_margin_only():
     assert right.loss_curve_[-1] < 0.2 < wide.loss_curve_[-1]
 
 
-def test_nothing_is_corrected_where_nothing_is_sampled():
+@pytest.mark.parametrize("y", [None, LABELS])
+def test_nothing_is_corrected_where_nothing_is_sampled(y):
     one, two, three = (
-        make_model(negatives="full", sampling_correction=correction).fit(X)
+        make_model(negatives="full", sampling_correction=correction).fit(X, y)
         for correction in ("logq", "refined", None)
     )
     assert same(one, two) and same(two, three)
@@ -294,6 +296,54 @@ def test_nothing_is_corrected_where_nothing_is_sampled():
     ]
     assert not same(with_draws[0], with_draws[1])
     assert not same(with_draws[0], with_draws[2])
+
+
+@pytest.mark.parametrize("loss", ["softmax", "max_margin", "bpr"])
+def test_weights_of_explicit_negatives_leave_those_of_positives(loss):
+    """Only positives are rows of a batch, so the loss stays of the size that it has."""
+    losses = []
+    for weight in (0.01, 1.0, 100.0):
+        weights = np.where(LABELS > 0, 1.0, weight)
+        model = make_model(loss=loss, negatives="auto", max_iter=1, learning_rate=1e-9)
+        model.fit(X, LABELS, sample_weight=weights)
+        light = make_model(loss=loss, max_iter=1, learning_rate=1e-9)
+        light.fit(X, LABELS, sample_weight=1000 * weights)
+        assert light.loss_curve_ == pytest.approx(model.loss_curve_, rel=1e-5)
+        losses.append(model.loss_curve_[0])
+    assert losses[0] < losses[1] < losses[2]  # a heavy negative counts for more
+
+
+def test_the_weight_of_an_explicit_negative_is_that_beside_a_positive():
+    """A hand-worked batch: user 0 has item 0 and turned down item 1, with weight 5."""
+    rows = TrainingRows(
+        torch.tensor([1, 1, 2]),
+        torch.tensor([1, 2, 3]),
+        torch.tensor([True, False, True]),
+        torch.tensor([2.0, 10.0, 2.0]),
+        n_users=3,
+        n_items=4,
+    )
+    spec = _objective.ObjectiveSpec.of(make_model(negatives="full"))
+    items = torch.tensor([1, 2, 3])
+    (batch,) = spec.resolve(rows, items).batches(rows, items).epoch(torch.Generator())
+    assert batch.weights.tolist() == [1.0, 1.0]
+    first = batch.user_rows.tolist().index(1)
+    assert batch.own_log_q[:, 0].exp()[first].item() == pytest.approx(1 / 5)
+    assert batch.own_log_q[1 - first, 0] == torch.inf
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bpr", "max_margin"])
+def test_who_has_everything_has_no_negatives(loss):
+    data = pd.DataFrame({"user": [1, 1, 1, 2], "item": [1, 2, 3, 1]})
+    parameters = dict(loss=loss, learning_rate=0.05, max_iter=30, weight_decay=0)
+    model = make_model(negatives="unconsumed", **parameters).fit(data)
+    everything = data[data["user"] == 1]
+    other = make_model(
+        negatives="unconsumed", mask_known_positives=False, **parameters
+    ).fit(data)
+    if loss == "cross_entropy":  # nothing but "yes" for what user 1 has
+        assert model.predict(everything).min() > other.predict(everything).min() + 0.3
+    assert is_finite(model)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "max_margin", "bpr"])
@@ -491,14 +541,13 @@ def test_auto_is_in_batch_for_many_items(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("loss='softmax', negatives='in_batch': ")
     assert same(auto, make_model(negatives="in_batch").fit(X))
     # a batch of one row has nobody to rank against
-    assert same(
-        make_model(batch_size=1).fit(X), make_model(batch_size=1, negatives="full").fit(X)
-    )
+    with pytest.raises(ValueError, match="batch_size=1 does not go with negatives='in_"):
+        make_model(batch_size=1).fit(X)
 
 
 def test_auto_takes_labels_for_the_cross_entropy(capsys):
     auto = make_model(loss="cross_entropy", verbose=1).fit(X, LABELS)
-    assert capsys.readouterr().out.startswith("loss='cross_entropy', negatives='labels': ")
+    assert capsys.readouterr().out.startswith("loss='cross_entropy', on the labels of y")
     # nothing is drawn, so this does not matter, and however large it is
     many = make_model(loss="cross_entropy", n_negatives=99).fit(X, LABELS)
     assert same(auto, many)
@@ -730,8 +779,8 @@ def test_the_dependence_of_fields_is_computed_once(early_stopping, monkeypatch):
         found.append(field_dependence(*args, **kwargs))
         return found[-1]
 
-    field_dependence = _two_tower.field_dependence
-    monkeypatch.setattr(_two_tower, "field_dependence", counted)
+    field_dependence = _objective.field_dependence
+    monkeypatch.setattr(_objective, "field_dependence", counted)
     parameters = dict(item_table=ITEMS, max_iter=5, early_stopping=early_stopping)
     make_model(ssl_pattern="cfm", **parameters).fit(X)
     assert [dependence.shape for dependence in found] == [(3, 3)]
@@ -786,7 +835,7 @@ def test_more_negatives_than_items(loss, negatives):
         return
     instead = ", or set negatives='full'" if loss == "softmax" else ""
     message = (
-        f"n_negatives={n_items + 1} is more than the {n_items} items that X has. "
+        f"n_negatives={n_items + 1} is more than the {n_items} items that can be drawn. "
         rf"Lower n_negatives{instead}\."
     )
     with pytest.raises(ValueError, match=message):
@@ -797,11 +846,15 @@ def test_more_negatives_than_items(loss, negatives):
 def test_a_catalogue_of_one_item(loss, negatives):
     one = pd.DataFrame({"user": [1, 2, 3], "item": [7, 7, 7]})
     model = make_model(loss=loss, negatives=negatives, n_negatives=1, item_table=ITEMS)
-    with pytest.raises(ValueError, match="X has 1 item only.*at least 2 items"):
+    with pytest.raises(
+        ValueError, match="Only 1 item of X has a positive row.*at least 2 items"
+    ):
         model.fit(one)
     if loss != "cross_entropy":  # nor does one more that is only turned down count
         two = pd.DataFrame({"user": [1, 2, 3, 1], "item": [7, 7, 7, 8]})
-        with pytest.raises(ValueError, match="X has 1 item only.*at least 2 items"):
+        with pytest.raises(
+            ValueError, match="Only 1 item of X has a positive row.*at least 2 items"
+        ):
             model.fit(two, [1, 1, 1, 0])
 
 
@@ -966,3 +1019,13 @@ def test_real_ratings(loss, films):
     )
     assert found["ndcg@10"] > 1.05 * popular["ndcg@10"]
     assert found["recall@10"] > 1.15 * popular["recall@10"]
+
+
+def test_self_supervision_of_no_weight_is_none():
+    plain = make_model(item_table=ITEMS).fit(X)
+    weightless = make_model(item_table=ITEMS, ssl_pattern="cfm", ssl_weight=0).fit(X)
+    assert same(plain, weightless)
+    np.testing.assert_array_equal(
+        plain.item_tower_.transform(["no such"]),
+        weightless.item_tower_.transform(["no such"]),
+    )

@@ -1295,7 +1295,9 @@ def test_the_smallest_fit():
         model = make_model(hidden_layer_sizes=(3,), batch_norm=True).fit(rows)
         assert np.isfinite(model.user_embeddings_).all()
         assert model.recommend(model.user_ids_, n_recommendations=1)[0].tolist() == [[None]]
-        with pytest.raises(ValueError, match="X has 1 item only.*at least 2 items"):
+        with pytest.raises(
+            ValueError, match="Only 1 item of X has a positive row.*at least 2 items"
+        ):
             model.fit(rows[:1])
     many = make_model(batch_size=10**6, max_iter=1).fit(X)
     assert np.isfinite(many.loss_curve_).all()

@@ -142,8 +142,8 @@ class SampledBatch(Batch):
 B_co = TypeVar("B_co", bound=Batch, covariant=True)
 
 
-class Opponents(Protocol[B_co]):
-    """What the positives of a batch are ranked against."""
+class CandidateSource(Protocol[B_co]):
+    """What the rows of a batch are ranked against."""
 
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> B_co:
         """The rows as a batch."""
@@ -156,7 +156,7 @@ class Batches(Generic[B_co]):
     ----------
     rows : TrainingRows
         What an epoch goes through once.
-    opponents : Opponents
+    source : CandidateSource
         Completes each batch.
     n_batches : int
         Of an epoch. They differ by one row at most, so that none is a remnant with
@@ -164,17 +164,17 @@ class Batches(Generic[B_co]):
     """
 
     def __init__(
-        self, rows: TrainingRows, opponents: Opponents[B_co], n_batches: int
+        self, rows: TrainingRows, source: CandidateSource[B_co], n_batches: int
     ) -> None:
         self.rows = rows
-        self.opponents = opponents
+        self.source = source
         self.n_batches = n_batches
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """One pass over the rows in a new order."""
         order = torch.randperm(len(self.rows), generator=generator)
         for positions in order.tensor_split(self.n_batches):
-            yield self.opponents.batch(self.rows.take(positions), generator)
+            yield self.source.batch(self.rows.take(positions), generator)
 
 
 def batch_sizes(n_rows: int, batch_size: int) -> tuple[int, set[int]]:
@@ -223,6 +223,7 @@ class SharedCandidates:
         explicit: ExplicitNegatives | None,
     ) -> None:
         self.from_batch = from_batch
+        self.positive_is_shared = from_batch or sampler is None
         self.sampler = sampler
         self.n_draws = n_draws
         self.items = items
@@ -250,7 +251,7 @@ class SharedCandidates:
         n_shared = len(shared)
         log_q = self._log_q.get(len(rows))
         own: list[tuple[Tensor, Tensor]] = []  # a candidate of each row, and its log q
-        if not (self.from_batch or self.sampler is None):  # the positive is not shared
+        if not self.positive_is_shared:
             positives = torch.full((len(rows),), n_shared)
             of_positives = torch.zeros(len(rows))
             if log_q is not None and self.correction == "logq":
@@ -280,12 +281,13 @@ class SharedCandidates:
     def _turned_down(
         self, users: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """An explicit negative of each user, and its ``log q``; ``inf`` without one."""
+        """An explicit negative of each user, and its ``log q``; ``inf`` without one.
+
+        It stands for all that the user has, whatever the correction of the others.
+        """
         assert self.explicit is not None
-        items, totals, counts = self.explicit.draw(users, generator)
-        if self.correction is None:
-            totals = totals / counts.clamp(min=1)
-        return items, -torch.log(totals)  # corrected, it stands for all that the user has
+        items, totals, _ = self.explicit.draw(users, generator)
+        return items, -torch.log(totals)
 
     def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Unique shared candidates, ascending, and where the positives are among them."""
@@ -308,7 +310,7 @@ class SharedCandidates:
         if self.known is not None:
             masked = self.known.among(rows.user_rows, shared)
             return masked[masked % n_shared != positives[masked // n_shared]]
-        if self.from_batch or self.sampler is None:
+        if self.positive_is_shared:
             return None
         # The positive is a candidate of its own; drawn, it is there a second time.
         columns = torch.searchsorted(shared, rows.item_rows).clamp(max=n_shared - 1)
@@ -359,13 +361,13 @@ class SampledNegatives:
         negatives = items[:, :0]
         if self.sampler is not None:
             negatives = self.sampler.draw(rows.user_rows, self.n_draws, generator)
-        weights = (negatives != items).float()
+        weights = (rows.positive[:, None] & (negatives != items)).float()
         if self._importance is not None:
             weights *= self._importance[negatives]
         if self.known is not None and self.sampler is not None:
             weights *= ~self.known.contain(users, negatives)
-        if not rows.positive.all():
-            weights *= rows.positive[:, None]
+        # A label of 0 has no negatives: its own item, which is there anyway.
+        negatives = torch.where(rows.positive[:, None], negatives, items)
         if self.explicit is not None:
             turned_down, totals, counts = self.explicit.draw(rows.user_rows, generator)
             means = totals / counts.clamp(min=1)

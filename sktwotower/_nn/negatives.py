@@ -23,6 +23,7 @@ class KnownPositives:
 
     def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
         self._n_items = n_items = int(item_rows.max()) + 1
+        self._column = torch.full((n_items,), -1, dtype=torch.int32)  # of `among`
         self._pairs = pairs = (user_rows.long() * n_items + item_rows).unique()
         self._items = (pairs % n_items).to(item_rows.dtype)
         counts = torch.bincount(pairs // n_items)
@@ -41,9 +42,9 @@ class KnownPositives:
         Parameters
         ----------
         user_rows : Tensor of shape (b,)
-            Users of the rows.
+            Users of the rows, each with a positive.
         candidates : Tensor of shape (c,)
-            Items, each once, in ascending order.
+            Items with a positive, each once.
 
         Returns
         -------
@@ -61,8 +62,11 @@ class KnownPositives:
         rows = torch.arange(len(user_rows)).repeat_interleave(
             counts, output_size=len(items)
         )
-        columns = torch.searchsorted(candidates, items).clamp(max=n_candidates - 1)
-        known = candidates[columns] == items
+        places = candidates.long()
+        self._column[places] = torch.arange(n_candidates, dtype=torch.int32)
+        columns = self._column.index_select(0, items)
+        self._column[places] = -1  # for the next batch
+        known = columns >= 0
         return rows[known] * n_candidates + columns[known]
 
 
@@ -186,6 +190,8 @@ class UnconsumedSampler:
         pairs = (user_rows.long() * n_items + places).unique()
         users = pairs // n_items
         self._counts = torch.bincount(users, minlength=n_users)
+        # Some user has everything, and is given known positives.
+        self.is_exhausted = bool((self._counts == n_items).any())
         self._starts = self._counts.cumsum(0) - self._counts
         ranks = torch.arange(len(pairs)) - self._starts[users]
         # A user's shifted items are below n_items, so users do not mix.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sktwotower._nn.batches import Batch, SampledBatch, SoftmaxBatch
@@ -22,10 +23,11 @@ def softmax_objective(*, refined: bool) -> Objective[SoftmaxBatch]:
     def objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
         scores = users @ items[: batch.n_shared].T  # (b, n_shared)
         if batch.masked is not None:
-            scores.view(-1).index_fill_(0, batch.masked, -torch.inf)
+            # Out of autograd's sight: the softmax has no gradient at -inf anyway.
+            scores.detach().view(-1).index_fill_(0, batch.masked, -torch.inf)
         log_q = batch.log_q
         if batch.own is not None and batch.own_log_q is not None:
-            own = torch.einsum("bd,bkd->bk", users, items[batch.own])
+            own = torch.einsum("bd,bkd->bk", users, F.embedding(batch.own, items))
             if log_q is None:
                 log_q = scores.new_zeros(batch.n_shared)
             log_q = torch.cat([log_q.expand(len(scores), -1), batch.own_log_q], dim=1)
@@ -64,6 +66,6 @@ def pairwise_objective(
 def _scores(users: Tensor, items: Tensor, batch: SampledBatch) -> tuple[Tensor, Tensor]:
     """Scores of the rows' items (b,) and negatives (b, k)."""
     return (
-        (users * items[batch.items]).sum(dim=1),
-        torch.einsum("bd,bkd->bk", users, items[batch.negatives]),
+        (users * F.embedding(batch.items, items)).sum(dim=1),
+        torch.einsum("bd,bkd->bk", users, F.embedding(batch.negatives, items)),
     )

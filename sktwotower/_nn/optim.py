@@ -23,6 +23,21 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 # does depends on the size of the others.
 DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
 
+# weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
+_SHRINKAGE_OF_EPOCH = 4.0
+_SHRINKAGE_OF_STEP = 0.03
+
+
+def auto_weight_decay(name: str, learning_rate: float, n_batches: int) -> float:
+    """What shrinks the tables as much in an epoch of any length; none but for adamw.
+
+    Its steps are of one size whatever the gradient's; those of sgd would be lost against
+    the decay, and an L2 penalty is of another scale.
+    """
+    if name != "adamw":
+        return 0.0
+    return min(_SHRINKAGE_OF_EPOCH / n_batches, _SHRINKAGE_OF_STEP) / learning_rate
+
 
 def make_optimizer(
     name: str,

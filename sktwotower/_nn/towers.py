@@ -224,8 +224,12 @@ class Tower(nn.Module):
         """
         hidden = self.fields(batch, mask).flatten(1)
         for layer in self.mlp:
-            drops = isinstance(layer, _Dropout)
-            hidden = layer(hidden, generator) if drops else layer(hidden)
+            if isinstance(layer, _Dropout):
+                hidden = layer(hidden, generator)
+            elif isinstance(layer, _BatchNorm):
+                hidden = layer(hidden, keep=mask is None)
+            else:
+                hidden = layer(hidden)
         return F.normalize(hidden, dim=1) if self.normalize else hidden
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
@@ -274,16 +278,21 @@ class _Dropout(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """Batch norm that answers a batch of one row from its running statistics."""
+    """Batch norm that answers a batch of one row from its running statistics.
 
-    def forward(self, batch: Tensor) -> Tensor:
-        if self.training and len(batch) == 1:
+    With ``keep=False`` the batch leaves no trace in them: half of its fields are hidden.
+    """
+
+    def forward(self, batch: Tensor, *, keep: bool = True) -> Tensor:
+        if self.training and (len(batch) == 1 or not keep):
+            alone = len(batch) == 1
             return F.batch_norm(
                 batch,
-                self.running_mean,
-                self.running_var,
+                self.running_mean if alone else None,
+                self.running_var if alone else None,
                 self.weight,
                 self.bias,
+                training=not alone,
                 eps=self.eps,
             )
         return super().forward(batch)

@@ -79,7 +79,7 @@ def shared_candidates(
     rows, source, *, batch_size=7, correction="logq", masked=False, explicit=None
 ):
     n_batches, sizes = batch_sizes(len(rows), batch_size)
-    opponents = SharedCandidates(
+    ranker = SharedCandidates(
         rows,
         from_batch=source in ("in_batch", "mixed"),
         sampler=item_sampler(rows, source),
@@ -90,7 +90,7 @@ def shared_candidates(
         known=KnownPositives(rows.user_rows, rows.item_rows) if masked else None,
         explicit=explicit,
     )
-    return Batches(rows, opponents, n_batches)
+    return Batches(rows, ranker, n_batches)
 
 
 def exact_q(rows, source, size, *, beside_a_row=False):
@@ -213,14 +213,14 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
     negatives = explicit_negatives(rows, weights) if explicit else None
     known = set(zip(rows.user_rows.tolist(), rows.item_rows.tolist(), strict=True))
     trained = sorted(set(rows.item_rows.tolist()))
-    opponents = shared_candidates(
+    ranker = shared_candidates(
         rows, source, correction=correction, masked=masked, explicit=negatives
-    ).opponents
+    ).source
     for seed, size in product(range(6), (6, 7)):
         generator = seeded(seed)
         taken = rows.take(torch.randperm(len(rows), generator=generator)[:size])
         users, items = taken.user_rows.tolist(), taken.item_rows.tolist()
-        batch = opponents.batch(taken, generator)
+        batch = ranker.batch(taken, generator)
         assert isinstance(batch, SoftmaxBatch)
         assert batch.user_rows.tolist() == users
         assert torch.equal(batch.weights, taken.weights)
@@ -279,7 +279,7 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
                     assert log_q == math.inf  # left out
                     continue
                 assert (user, own_items[row][-1]) not in known
-                stands_for = totals if correction else totals / counts
+                stands_for = totals
                 assert log_q == pytest.approx(-math.log(stands_for), abs=1e-5)
 
         # Masked are the user's other positives, or the second copy of the row's own.
@@ -422,7 +422,7 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
     probabilities = sampler.probabilities if corrected and name != "unconsumed" else None
     weights = torch.rand(30, generator=seeded(9)) + 0.5
     negatives = explicit_negatives(rows, weights) if explicit else None
-    opponents = SampledNegatives(
+    ranker = SampledNegatives(
         sampler,
         3,
         probabilities=probabilities,
@@ -434,7 +434,7 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
     )
     for seed in range(8):
         taken = rows.take(torch.randperm(len(rows), generator=seeded(seed))[:7])
-        batch = opponents.batch(taken, seeded(seed))
+        batch = ranker.batch(taken, seeded(seed))
         assert isinstance(batch, SampledBatch)
         assert torch.equal(batch.user_rows, taken.user_rows)
         assert torch.equal(batch.weights, taken.weights)
@@ -445,7 +445,11 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
         generator = seeded(seed)
         draws = sampler.draw(taken.user_rows, 3, generator)
         found = batch.item_rows[batch.negatives]
-        assert torch.equal(found[:, :3], draws)
+        # a label of 0 draws, too, but has nothing but itself
+        expected_items = torch.where(
+            taken.positive[:, None], draws, taken.item_rows[:, None]
+        )
+        assert torch.equal(found[:, :3], expected_items)
         assert batch.negatives.shape == batch.negative_weights.shape == (7, 3 + explicit)
         totals = counts = torch.zeros(7)
         if explicit:
@@ -515,10 +519,10 @@ def test_importance_makes_popular_draws_uniform_on_average():
 
     def mean_loss(sampler, probabilities):
         """By row; a draw is one of the columns, with its probability."""
-        opponents = SampledNegatives(
+        ranker = SampledNegatives(
             everything, len(everything.items), **NOTHING | {"probabilities": probabilities}
         )
-        batch = opponents.batch(rows, seeded())
+        batch = ranker.batch(rows, seeded())
         items = batch.item_rows[batch.negatives]
         return (sampler.probabilities[items] * batch.negative_weights * losses[items]).sum(
             1

@@ -87,7 +87,7 @@ def test_among(rows, data):
     n_users = int(rows[0].max()) + 1
     users = data.draw(st.lists(st.integers(0, n_users - 1), min_size=1, max_size=8))
     candidates = data.draw(
-        st.lists(st.integers(0, 25), min_size=1, max_size=20, unique=True).map(sorted)
+        st.lists(st.integers(0, int(rows[1].max())), min_size=1, max_size=20, unique=True)
     )
     found = KnownPositives(*rows).among(
         torch.tensor(users), torch.tensor(candidates, dtype=rows[1].dtype)

@@ -49,7 +49,7 @@ def training_rows(*, weighted=False, labelled=False):
 TURNED_DOWN = {0: 8, 2: 3}  # of users 0 and 2 an item each; user 0 did so twice
 
 
-def opponents(rows, source, *, size, correction, masked=False, explicit=False):
+def ranker(rows, source, *, size, correction, masked=False, explicit=False):
     sampler = None
     if source in ("mixed", "random"):
         sampler = ItemSampler(rows.item_rows.unique())
@@ -103,7 +103,7 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
     rows = training_rows(weighted=weighted)
     taken = rows.take(torch.tensor([3, 11, 0, 17, 5, 13]))
     size = len(taken)
-    batch = opponents(
+    batch = ranker(
         rows, source, size=size, correction=correction, masked=masked, explicit=explicit
     ).batch(taken, seeded(3))
     all_users, all_items = embeddings()
@@ -124,7 +124,7 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
             (j, None) for j in shared - {item} if not (masked and (user, j) in known)
         ]
         if explicit and user in TURNED_DOWN:
-            n_rows = 2 if user == 0 and correction is not None else 1
+            n_rows = 2 if user == 0 else 1
             negatives.append((TURNED_DOWN[user], -math.log(n_rows)))
         loss = row_loss(
             lambda j, user=user: scores[user][j],
@@ -150,7 +150,7 @@ def test_a_batch_of_every_item_is_the_catalogue(masked):
     taken = rows.take(torch.arange(12))  # the first eight have every item that is trained
     results = {}
     for source in ("in_batch", "mixed", "full"):
-        batch = opponents(rows, source, size=12, correction=None, masked=masked).batch(
+        batch = ranker(rows, source, size=12, correction=None, masked=masked).batch(
             taken, seeded()
         )
         users, items = embeddings()
@@ -170,9 +170,7 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
     rows = training_rows()
     results = []
     for how, refined in ((correction, correction == "refined"), (None, False)):
-        batch = opponents(rows, source, size=len(rows), correction=how).batch(
-            rows, seeded()
-        )
+        batch = ranker(rows, source, size=len(rows), correction=how).batch(rows, seeded())
         users, items = embeddings()
         value = softmax_objective(refined=refined)(
             users[batch.user_rows], items[batch.item_rows], batch
@@ -187,7 +185,7 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
 def test_gradient(source, correction):
     rows = training_rows(weighted=True)
     taken = rows.take(torch.tensor([3, 11, 0, 17, 5, 13]))
-    batch = opponents(
+    batch = ranker(
         rows, source, size=6, correction=correction, masked=True, explicit=True
     ).batch(taken, seeded(3))
     objective = softmax_objective(refined=correction == "refined")
@@ -202,7 +200,7 @@ def test_a_row_without_a_negative_is_nothing():
         torch.arange(3), torch.zeros(3).long(), torch.ones(3).bool(), None, 3, 1
     )
     for correction in ("logq", "refined", None):
-        batch = opponents(rows, "in_batch", size=3, correction=correction).batch(
+        batch = ranker(rows, "in_batch", size=3, correction=correction).batch(
             rows, seeded()
         )
         users, items = embeddings()
@@ -217,7 +215,7 @@ def test_a_row_without_a_negative_is_nothing():
 def test_a_single_row_has_no_q():
     """Beside the one row of a batch there is nothing, and the log q of its item -inf."""
     rows = training_rows()
-    batch = opponents(rows, "in_batch", size=1, correction="refined", masked=True).batch(
+    batch = ranker(rows, "in_batch", size=1, correction="refined", masked=True).batch(
         rows.take(torch.tensor([2])), seeded()
     )
     assert batch.log_q.tolist() == [-math.inf]
@@ -238,14 +236,14 @@ def sampled_batch(*, weighted, labelled=False, sampler=True, explicit=False):
     positives = rows.take(rows.positive)
     popular = ItemSampler.popular(positives.item_rows)
     turned_down = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
-    opponents = SampledNegatives(
+    ranker = SampledNegatives(
         popular if sampler else None,
         3,
         probabilities=popular.probabilities if sampler else None,
         known=KnownPositives(positives.user_rows, positives.item_rows) if sampler else None,
         explicit=ExplicitNegatives(*turned_down, None, N_USERS) if explicit else None,
     )
-    return rows, opponents.batch(rows, seeded(2))
+    return rows, ranker.batch(rows, seeded(2))
 
 
 def sigmoid(x):

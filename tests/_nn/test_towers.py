@@ -287,6 +287,21 @@ def test_layers(activation):
     torch.testing.assert_close(tower(rows.take(torch.arange(3))), linears[-1](x))
 
 
+def test_masked_rows_leave_no_trace_in_batch_norm():
+    rows = entity_rows([np.random.RandomState(0).randn(6, 2)], [1, 2, 3, 1, 2, 3], 4)
+    tower = make_tower(rows, hidden_layer_sizes=(4,), batch_norm=True)
+    norm = next(layer for layer in tower.mlp if hasattr(layer, "running_mean"))
+    everything = rows.take(torch.arange(6))
+    tower(everything, None, torch.tensor([True, False]))
+    assert norm.running_mean.tolist() == [0.0] * 4
+    assert norm.running_var.tolist() == [1.0] * 4
+    hidden = tower.mlp[0](tower.fields(everything, torch.tensor([True, False])).flatten(1))
+    own = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + norm.eps).sqrt()
+    torch.testing.assert_close(norm(hidden, keep=False), own)
+    tower(everything)
+    assert norm.running_mean.abs().min() > 0
+
+
 def test_batch_norm_with_one_row():
     rows = only_ids([1, 2, 3], 4)
     tower = make_tower(rows, hidden_layer_sizes=(4,), batch_norm=True)

@@ -74,7 +74,7 @@ def in_batch(user_rows, item_rows, weights=None, *, batch_size):
         N_ITEMS,
     )
     n_batches, sizes = batch_sizes(len(rows), batch_size)
-    opponents = SharedCandidates(
+    source = SharedCandidates(
         rows,
         from_batch=True,
         sampler=None,
@@ -85,7 +85,7 @@ def in_batch(user_rows, item_rows, weights=None, *, batch_size):
         known=None,
         explicit=None,
     )
-    return Batches(rows, opponents, n_batches)
+    return Batches(rows, source, n_batches)
 
 
 def make_batches(batch_size=7, weighted=False):
@@ -538,9 +538,7 @@ def test_unconsumed_negatives_cost_little():
     }
     epochs = {}
     for name, sampler in samplers.items():
-        opponents = SampledNegatives(
-            sampler, 4, probabilities=None, known=None, explicit=None
-        )
+        source = SampledNegatives(sampler, 4, probabilities=None, known=None, explicit=None)
         towers = TwoTowers(
             *(
                 Tower(
@@ -558,7 +556,7 @@ def test_unconsumed_negatives_cost_little():
             TEMPERATURE,
             learned=False,
         )
-        batches = Batches(rows, opponents, 4)  # a few batches, of the size of 2048
+        batches = Batches(rows, source, 4)  # a few batches, of the size of 2048
         batches.rows = rows.take(torch.arange(4 * 2048))
         optimizer = make_optimizer(
             "adam",
