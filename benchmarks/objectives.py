@@ -1,9 +1,10 @@
 """Every loss x negatives x correction: NDCG@10, recall@10, coverage and samples a second.
 
-    python -m benchmarks.objectives --data DIR [--full] [--loss LOSS ...] [--seeds 3]
+    python -m benchmarks.objectives [--data DIR] [--full] [--loss LOSS ...] [--seeds 3]
 
-``DIR`` is ml-100k as benchmarks/README.md describes such a folder; with ``--full`` that of
-ml-1m, with one seed unless told otherwise, since a fit takes minutes. Each loss is tuned on
+``DIR`` is ml-100k as benchmarks/README.md describes such a folder; without it the bundled data
+is measured. With ``--full``, meant for ml-1m, where a fit takes minutes, there is one seed
+unless told otherwise, and the results have a file of their own. Each loss is tuned on
 a slice of the training rows, one seed: temperature, margin, negatives a row. The table is
 measured on the test rows. Nothing is made of timestamps.
 """
@@ -47,7 +48,7 @@ NEGATIVES = {
 
 def configurations(loss: str) -> list[dict[str, Any]]:
     """What goes with a loss; a correction only where it corrects something."""
-    found = []
+    found: list[dict[str, Any]] = []
     for negatives in NEGATIVES[loss]:
         corrections: list[str | None] = ["logq", "refined", None]
         if negatives in ("full", "unconsumed"):
@@ -57,6 +58,12 @@ def configurations(loss: str) -> list[dict[str, Any]]:
         found += [
             {"negatives": negatives, "sampling_correction": correction}
             for correction in corrections
+        ]
+    if loss == "softmax":
+        found.append({"negatives": "in_batch", "temperature": "learned"})
+        found += [
+            {"negatives": "in_batch", "ssl_pattern": pattern}
+            for pattern in ("rfm", "rfm-complementary", "cfm")
         ]
     return found
 
@@ -119,7 +126,7 @@ def main() -> None:
     for loss in options.loss:
         settings = tune(split, loss)
         for configuration in configurations(loss):
-            row = measure(split, seeds, loss=loss, **settings, **configuration)
+            row = measure(split, seeds, **{"loss": loss, **settings, **configuration})
             rows.append(row)
             print(row, flush=True)
     write("objectives-full" if options.full else "objectives", rows, seeds=seeds)

@@ -46,8 +46,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     One network turns a user (id and features) into a vector, another turns an item into
     a vector; their dot product is the score. Training pulls the vectors of a user and an
     item that the user had together, against other items: by default a softmax over the
-    catalogue or, where it is large, over sampled candidates, corrected for how often each
-    is sampled [1]_. ``recommend`` ranks the whole catalogue.
+    items of the batch, corrected for how often each is there [1]_. ``recommend`` ranks the
+    whole catalogue.
 
     ``fit`` takes interactions, one row each. Features live in side tables
     (``user_table``, ``item_table``), are encoded by any scikit-learn transformer, and
@@ -113,9 +113,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         ``loss="softmax"`` takes all but ``"unconsumed"``, and its candidates are shared by
         the rows of a batch; the other losses take the last three. ``"auto"`` is
-        ``"full"`` up to 4096 items and ``"in_batch"`` beyond for the softmax, the labels
-        for ``"cross_entropy"`` where y has some, else ``"unconsumed"``; ``verbose`` says
-        what it was.
+        ``"full"`` up to ``batch_size`` items and ``"in_batch"`` beyond for the softmax,
+        the labels for ``"cross_entropy"`` where y has some (they say nothing of items that
+        a user was never shown: to recommend, name a sampler beside them), else
+        ``"unconsumed"``. ``verbose`` says what it was.
     n_negatives : int or "auto", default="auto"
         How many are drawn: for a batch with ``loss="softmax"``, for each row otherwise. Of
         no effect where nothing is drawn. ``"auto"``: ``batch_size``, and 8, but not more
@@ -149,8 +150,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Weight of that loss beside the softmax.
     optimizer : {"adamw", "adam", "adagrad", "sgd"}, default="adamw"
         ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
-        gradient. ``"sgd"`` wants a learning rate a hundred times as high, ``"adagrad"``
-        one ten times as high.
+        gradient. ``"sgd"`` and ``"adagrad"`` want a higher learning rate; ``"sgd"`` learns
+        well only without ``normalize``, at a temperature near 1.
     learning_rate : float, default=5e-3
         Step size at the start.
     lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
@@ -166,7 +167,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         rate; it is never more than 0.03. What suits depends on how many steps pass
         between two sightings of a row, so a fixed value would have to follow the size of
         the data. With ``"adam"`` and ``"adagrad"`` it is an L2 penalty, whose gradient
-        ``weight_decay * table`` is scaled like any other, and ``"auto"`` is none. 0: none.
+        ``weight_decay * table`` is scaled like any other. ``"auto"`` is 0 but for
+        ``"adamw"``.
     epsilon : float, default=1e-8
         Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
     max_grad_norm : float or None, default=None

@@ -497,7 +497,7 @@ def test_who_has_only_explicit_negatives(loss):
     [
         ({}, None, "full", "negatives='full'"),
         ({}, LABELS, "full", "negatives='full'"),
-        ({"batch_size": 1}, None, "full", "negatives='full'"),
+        ({"batch_size": 8}, None, "in_batch", "negatives='in_batch'"),
         ({"loss": "bpr"}, None, "unconsumed", "negatives='unconsumed', n_negatives=8"),
         ({"loss": "bpr"}, LABELS, "unconsumed", "negatives='unconsumed', n_negatives=8"),
         (
@@ -516,7 +516,7 @@ def test_who_has_only_explicit_negatives(loss):
     ids=[
         "few items",
         "few items and labels",
-        "batches of one row",
+        "more items than rows of a batch",
         "bpr",
         "bpr with labels",
         "max_margin",
@@ -532,14 +532,12 @@ def test_auto_says_what_it_is_and_is_that(parameters, y, named, line, capsys):
     assert same(auto, make_model(**parameters, negatives=named).fit(X, y))
 
 
-def test_auto_is_in_batch_for_many_items(monkeypatch, capsys):
-    n_items = X["item"].nunique()
-    monkeypatch.setattr(_objective, "FULL_UP_TO", n_items)
+def test_auto_is_full_up_to_a_batch_of_items():
     assert same(make_model().fit(X), make_model(negatives="full").fit(X))
-    monkeypatch.setattr(_objective, "FULL_UP_TO", n_items - 1)
-    auto = make_model(verbose=1).fit(X)
-    assert capsys.readouterr().out.startswith("loss='softmax', negatives='in_batch': ")
-    assert same(auto, make_model(negatives="in_batch").fit(X))
+    few = dict(batch_size=N_ITEMS)
+    assert same(make_model(**few).fit(X), make_model(negatives="full", **few).fit(X))
+    few = dict(batch_size=N_ITEMS - 1)
+    assert same(make_model(**few).fit(X), make_model(negatives="in_batch", **few).fit(X))
     # a batch of one row has nobody to rank against
     with pytest.raises(ValueError, match="batch_size=1 does not go with negatives='in_"):
         make_model(batch_size=1).fit(X)
@@ -865,7 +863,7 @@ def test_batches_of_a_single_row(loss, negatives):
     for y in (None, [1, 1, 1, 1, 0]):
         model = make_model(loss=loss, negatives=negatives, batch_size=2, batch_norm=True)
         assert is_finite(model.set_params(hidden_layer_sizes=(3,)).fit(few, y))
-        if negatives != "in_batch":
+        if negatives != "in_batch" and (loss, negatives) != ("softmax", "auto"):
             assert is_finite(model.set_params(batch_size=1).fit(few, y))
 
 
