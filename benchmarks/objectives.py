@@ -2,9 +2,9 @@
 
     python -m benchmarks.objectives [--data DIR] [--full] [--loss LOSS ...] [--seeds 3]
 
-``DIR`` is ml-100k as benchmarks/README.md describes such a folder; without it the bundled data
-is measured. With ``--full``, meant for ml-1m, where a fit takes minutes, there is one seed
-unless told otherwise, and the results have a file of their own. Each loss is tuned on
+``DIR`` is ml-100k as benchmarks/README.md describes such a folder; without it the bundled
+data is measured. With ``--full``, meant for ml-1m, where a fit takes minutes, there is one
+seed unless told otherwise, and the results have a file of their own. Each loss is tuned on
 a slice of the training rows, one seed: temperature, margin, negatives a row. The table is
 measured on the test rows. Nothing is made of timestamps.
 """
