@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,11 @@ from sktwotower.utils._columns import (
     time_numbers,
     where_first,
 )
-from sktwotower.utils._sklearn import check_feature_names, check_sample_weight
+from sktwotower.utils._sklearn import (
+    check_feature_names,
+    check_sample_weight,
+    column_indices,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Interactions:
         Positive sample weights; rows of weight 0 have left.
     times : ndarray of shape (n,) or None
         Timestamps as numbers that order like them.
+    user_features, item_features : DataFrame or Series of n rows, or None
+        Feature columns that ride along.
     """
 
     users: np.ndarray
@@ -47,6 +54,8 @@ class Interactions:
     positive: np.ndarray
     weights: np.ndarray | None
     times: np.ndarray | None
+    user_features: pd.DataFrame | pd.Series | None = None
+    item_features: pd.DataFrame | pd.Series | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -59,7 +68,90 @@ class Interactions:
             positive=self.positive[rows],
             weights=None if self.weights is None else self.weights[rows],
             times=None if self.times is None else self.times[rows],
+            user_features=_rows_of(self.user_features, rows),
+            item_features=_rows_of(self.item_features, rows),
         )
+
+
+def _rows_of(
+    features: pd.DataFrame | pd.Series | None, rows: np.ndarray
+) -> pd.DataFrame | pd.Series | None:
+    return None if features is None else features.iloc[rows].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class FeatureColumns:
+    """Columns of X that are features of one side.
+
+    Attributes
+    ----------
+    names : list of str or int
+        The columns of fit, by name, or by position where they have none.
+    single : bool
+        Whether they were given as one name, so that an encoder gets a 1-D column.
+    """
+
+    names: list
+    single: bool = False
+
+    @classmethod
+    def of(cls, estimator: BaseEstimator, X: pd.DataFrame | np.ndarray, side: str) -> Any:
+        """Those that the parameter of an unfitted estimator names; None without any.
+
+        Raises
+        ------
+        ValueError
+            If a column is not there, or is the id of the side.
+        """
+        parameter = f"{side}_features"
+        wanted = getattr(estimator, parameter)
+        if wanted is None:
+            return None
+        try:
+            chosen = wanted(X) if callable(wanted) else wanted
+            positions = np.atleast_1d(column_indices(X, chosen)).tolist()
+        except (ValueError, IndexError, KeyError) as error:
+            known = list(X.columns) if isinstance(X, pd.DataFrame) else X.shape[1]
+            raise ValueError(
+                f"{parameter}={wanted!r} are not columns of X ({error}); the columns are "
+                f"{known}."
+            ) from error
+        roles = Roles.of(estimator)
+        ids = {
+            column_position(getattr(roles, role), list(roles.names or []), role=role): role
+            for role in ("user_column", "item_column")
+        }
+        named = [position for position in positions if position in ids]
+        if named and not callable(wanted):
+            raise ValueError(
+                f"{parameter}={wanted!r} names the {ids[named[0]]}; ids have an embedding "
+                "of their own and are no features. Leave it out."
+            )
+        positions = [position for position in positions if position not in ids]
+        names = positions if isinstance(X, np.ndarray) else [X.columns[p] for p in positions]
+        if not names:
+            return None
+        return cls(names, single=isinstance(wanted, str | Integral))
+
+    def read(self, X: pd.DataFrame | np.ndarray) -> pd.DataFrame | pd.Series | None:
+        """Those that X has, with a plain index; None if it has none of them."""
+        if isinstance(X, np.ndarray):
+            columns = {f"x{position}": X[:, position] for position in self.names}
+            frame = pd.DataFrame(columns).infer_objects()
+        else:
+            frame = X[[name for name in self.names if name in X.columns]]
+            frame = frame.reset_index(drop=True)
+        for name in frame:
+            column = frame[name]
+            if column.dtype.kind == "f" and np.isinf(column.to_numpy(float)).any():
+                rows, first = where_first(np.isinf(column.to_numpy(float)))
+                raise ValueError(
+                    f"Column {name!r} of X has {rows} with an infinite value {first}; "
+                    "replace or drop them."
+                )
+        if self.single:
+            return frame.iloc[:, 0] if frame.shape[1] else None
+        return frame if frame.shape[1] else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +166,8 @@ class Roles:
         The columns of fit, among which positions count; None: those of the X at hand.
     owner : str
         Who reads, for messages.
+    user_features, item_features : FeatureColumns or None
+        Columns that are read if they are there.
     """
 
     user_column: Column = 0
@@ -81,6 +175,8 @@ class Roles:
     timestamp_column: Column | None = None
     names: list | None = None
     owner: str = "This estimator"
+    user_features: FeatureColumns | None = None
+    item_features: FeatureColumns | None = None
 
     @classmethod
     def of(cls, estimator: BaseEstimator) -> Roles:
@@ -92,6 +188,8 @@ class Roles:
             timestamp_column=getattr(estimator, "timestamp_column", None),
             names=list(range(estimator.n_features_in_)) if names is None else list(names),
             owner=type(estimator).__name__,
+            user_features=getattr(estimator, "_user_features", None),
+            item_features=getattr(estimator, "_item_features", None),
         )
 
     def refuse_same_column(self) -> None:
@@ -110,6 +208,13 @@ class Roles:
                     f"column of X, {names[position]!r}."
                 )
             role_of[position] = role
+
+    def has(self, X: pd.DataFrame | np.ndarray, role: str) -> bool:
+        """Whether the column is there; an array has them all."""
+        name = getattr(self, role)
+        if self.names is not None and not isinstance(name, str):
+            name = self.names[name]
+        return isinstance(X, np.ndarray) or not isinstance(name, str) or name in X.columns
 
     def column(self, X: pd.DataFrame | np.ndarray, role: str) -> Any:
         """The column of X that has a role.
@@ -232,7 +337,15 @@ def read_interactions(
         weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
-    interactions = Interactions(users, items, _labels(y, len(X)) > 0, weights, times)
+    interactions = Interactions(
+        users,
+        items,
+        _labels(y, len(X)) > 0,
+        weights,
+        times,
+        None if roles.user_features is None else roles.user_features.read(X),
+        None if roles.item_features is None else roles.item_features.read(X),
+    )
     if weights is not None and not weights.all():
         interactions = interactions.take(weights > 0)
     return interactions

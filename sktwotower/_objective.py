@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from sktwotower._field_dependence import field_dependence
 from sktwotower._nn.batches import (
+    REPLAYED,
     Batches,
     SampledNegatives,
     SharedCandidates,
@@ -25,6 +26,7 @@ from sktwotower._nn.negatives import (
     ItemSampler,
     KnownPositives,
     Sampler,
+    StreamingFrequencies,
     UnconsumedSampler,
 )
 from sktwotower._nn.objectives import (
@@ -172,7 +174,14 @@ class ObjectiveSpec:
         count = f", n_negatives={self.n_negatives}" if self.negatives in SAMPLING else ""
         return f"loss={self.loss!r}, negatives={self.negatives!r}{count}"
 
-    def batches(self, rows: TrainingRows, items: torch.Tensor) -> Batches[Any]:
+    def batches(
+        self,
+        rows: TrainingRows,
+        items: torch.Tensor,
+        *,
+        n_new: int | None = None,
+        frequencies: StreamingFrequencies | None = None,
+    ) -> Batches[Any]:
         """Batches of the rows with their candidates or negatives; for a resolved one.
 
         Parameters
@@ -182,6 +191,10 @@ class ObjectiveSpec:
             something to rank against elsewhere.
         items : Tensor of shape (n_items,)
             Items with a training row, in ascending order.
+        n_new : int, optional
+            The first so many rows are new, the others have been trained before.
+        frequencies : StreamingFrequencies, optional
+            How often items have been in a batch so far.
         """
         labelled = self.learns_from_labels(rows.positive)
         if rows.weights is not None:  # of the rows that batches are made of
@@ -191,7 +204,13 @@ class ObjectiveSpec:
         known = KnownPositives(positives.user_rows, positives.item_rows)
         explicit = None if labelled else _explicit(rows, known)
         trained = rows if labelled else positives
-        n_batches, sizes = batch_sizes(len(trained), self.batch_size)
+        if n_new is None:
+            n_batches, sizes = batch_sizes(len(trained), self.batch_size)
+        else:  # each beside one from before
+            n_new = n_new if labelled else int(rows.positive[:n_new].sum())
+            share = 1 + REPLAYED
+            n_batches, sizes = batch_sizes(n_new, max(self.batch_size // share, 1))
+            sizes = {share * size for size in sizes}
         n_draws = int(self.n_negatives)
         item_sampler = _item_sampler(self.negatives, positives, items)
         if self.loss == "softmax":
@@ -205,8 +224,9 @@ class ObjectiveSpec:
                 correction=self.sampling_correction,
                 known=known if self.mask_known_positives else None,
                 explicit=explicit,
+                frequencies=frequencies,
             )
-            return Batches(trained, candidates, n_batches)
+            return Batches(trained, candidates, n_batches, n_new=n_new)
         sampler: Sampler | None = item_sampler
         masks = self.mask_known_positives
         if self.negatives == "unconsumed":
@@ -224,7 +244,7 @@ class ObjectiveSpec:
             known=known if masks else None,
             explicit=explicit,
         )
-        return Batches(trained, negatives, n_batches)
+        return Batches(trained, negatives, n_batches, n_new=n_new)
 
     def objective(self) -> Objective[Any]:
         """Embeddings of a batch to its loss."""

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from sktwotower._entities import Vocabulary
+from sktwotower._side import Side
 from sktwotower.utils._columns import as_pandas, id_array
 
 
 class TowerTransformer(TransformerMixin, BaseEstimator):
-    """Ids in, embeddings out: one side of a fitted recommender for a Pipeline.
+    """Ids or rows in, embeddings out: one side of a fitted recommender for a Pipeline.
 
     This is how two-tower embeddings enter the Pipeline of a second-stage ranker. Like
     scikit-learn's ``FrozenEstimator`` it comes fitted and stays so: ``fit`` does nothing,
@@ -22,14 +22,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    side : {"user", "item"}
-        Whose ids it takes.
-    vocabulary : Vocabulary
-        Which ids are known.
-    embeddings : ndarray of shape (n, embedding_dim)
-        Their vectors.
-    unknown : ndarray of shape (embedding_dim,)
-        The vector of every other id.
+    side : Side
+        Users or items of a fitted model.
 
     Examples
     --------
@@ -42,13 +36,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
     array(['item_embedding0', 'item_embedding1'], dtype=object)
     """
 
-    def __init__(
-        self, side: str, vocabulary: Vocabulary, embeddings: np.ndarray, unknown: np.ndarray
-    ) -> None:
+    def __init__(self, side: Side) -> None:
         self.side = side
-        self.vocabulary = vocabulary
-        self.embeddings = embeddings
-        self.unknown = unknown
 
     def __sklearn_clone__(self) -> TowerTransformer:
         return self
@@ -57,8 +46,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         return True
 
     def __repr__(self) -> str:
-        n, dim = self.embeddings.shape
-        return f"TowerTransformer({self.side!r}, {n} ids, embedding_dim={dim})"
+        n, dim = self.side.embeddings.shape
+        return f"TowerTransformer({self.side.name!r}, {n} ids, embedding_dim={dim})"
 
     def fit(self, X: Any = None, y: Any = None) -> TowerTransformer:
         """Do nothing; the tower is fitted.
@@ -76,30 +65,46 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embed ids.
+        """Embed ids, or rows of features.
 
         Parameters
         ----------
-        X : array-like of shape (n,) or (n, 1)
-            Ids; a frame has a single column. Unknown ones get the unknown id's vector.
+        X : array-like of shape (n,) or (n, 1), or frame
+            Ids; or rows with an id, with features, or with both: features that a frame
+            has take the place of those of training. An unknown id without features gets
+            the vector of the unknown one.
 
         Returns
         -------
         ndarray of shape (n, embedding_dim), float32
             Their embeddings.
         """
-        ids = as_pandas(X)
-        if not isinstance(ids, pd.DataFrame | pd.Series):
-            ids = np.asarray(ids, dtype=None if hasattr(ids, "dtype") else object)
-        if ids.ndim == 2:
-            if ids.shape[1] != 1:
+        side = self.side
+        ids, given = as_pandas(X), None
+        if isinstance(ids, pd.DataFrame):
+            frame = ids
+            ids, given = side.read(frame)
+            if ids is None and given is None and frame.shape[1] == 1:
+                ids = frame.iloc[:, 0]
+            elif ids is None and given is None:
                 raise ValueError(
-                    f"The {self.side} tower embeds one column of ids; X has "
-                    f"{ids.shape[1]} columns."
+                    f"The {side.name} tower finds neither ids nor features in X; its "
+                    f"columns are {list(frame.columns)}, ids are in one of "
+                    f"{list(side.id_names)} and features are {side.entities.columns}."
                 )
-            ids = ids.iloc[:, 0] if isinstance(ids, pd.DataFrame) else ids[:, 0]
-        codes = self.vocabulary.codes(id_array(ids, what=f"{self.side} id"))
-        return take_vectors(self.embeddings, self.unknown, codes)
+            elif ids is None:
+                return side.vectors(np.zeros(len(frame), dtype=np.int32), given)
+        elif not isinstance(ids, pd.Series):
+            ids = np.asarray(ids, dtype=None if hasattr(ids, "dtype") else object)
+            if ids.ndim == 2:
+                if ids.shape[1] != 1:
+                    raise ValueError(
+                        f"The {side.name} tower embeds one column of ids, or a frame with "
+                        f"features; X is an array with {ids.shape[1]} columns."
+                    )
+                ids = ids[:, 0]
+        codes = side.entities.vocabulary.codes(id_array(ids, what=f"{side.name} id"))
+        return side.vectors(codes, given)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's dimensions.
@@ -114,14 +119,5 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         ndarray of shape (embedding_dim,), object
             ``user_embedding0`` and so on.
         """
-        dim = self.embeddings.shape[1]
-        return np.array([f"{self.side}_embedding{i}" for i in range(dim)], dtype=object)
-
-
-def take_vectors(
-    embeddings: np.ndarray, unknown: np.ndarray, codes: np.ndarray
-) -> np.ndarray:
-    """Vectors of codes (n, embedding_dim); code 0 has the unknown one."""
-    vectors: np.ndarray = embeddings[codes - 1]  # code 0 takes the last row, replaced below
-    vectors[codes == 0] = unknown
-    return vectors
+        dim = self.side.embeddings.shape[1]
+        return np.array([f"{self.side.name}_embedding{i}" for i in range(dim)], dtype=object)

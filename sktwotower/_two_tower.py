@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, cast
@@ -15,11 +18,25 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from sktwotower._early_stopping import Validation, hold_out
-from sktwotower._entities import Entities, as_table, build_entities
-from sktwotower._interactions import Interactions
-from sktwotower._nn.batches import TrainingRows
+from sktwotower._entities import EntityTable, as_table
+from sktwotower._features import Entities, add_entities, build_entities, column_source
+from sktwotower._histories import Events, Histories, history_rows
+from sktwotower._interactions import FeatureColumns, Interactions, check_X
+from sktwotower._nn.batches import TrainingRows, batch_sizes
+from sktwotower._nn.growth import (
+    OptimizerState,
+    Source,
+    Sources,
+    copy_weights,
+    recall,
+    remember,
+    rows_stay,
+)
+from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import (
     DECOUPLED,
     SCHEDULES,
@@ -29,12 +46,14 @@ from sktwotower._nn.optim import (
 )
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
-from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower
+from sktwotower._nn.towers import ACTIVATIONS, EntityRows, Tower, TowerRows
 from sktwotower._nn.trainer import TwoTowers, average_of, train
 from sktwotower._objective import NEGATIVES, ObjectiveSpec, mask_drawer
+from sktwotower._side import PastItems, Side
 from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
+from sktwotower.utils._columns import is_frame
 from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
@@ -278,12 +297,16 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "user_column": [str, Integral],
         "item_column": [str, Integral],
         "timestamp_column": [str, Integral, None],
+        "user_features": [str, Integral, "array-like", slice, callable, None],
+        "item_features": [str, Integral, "array-like", slice, callable, None],
         "user_table": "no_validation",
         "item_table": "no_validation",
         "user_encoder": [HasMethods(["fit", "transform"]), None],
         "item_encoder": [HasMethods(["fit", "transform"]), None],
         "user_id_embedding": ["boolean"],
         "item_id_embedding": ["boolean"],
+        "id_dropout": [Interval(Real, 0, 1, closed="left")],
+        "history_size": [Interval(Integral, 0, None, closed="left")],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": [
             "array-like",
@@ -321,6 +344,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "refit": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "validation_metric": [str],
+        "warm_start": ["boolean"],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -332,12 +356,16 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         user_column: str | int = 0,
         item_column: str | int = 1,
         timestamp_column: str | int | None = None,
+        user_features: Any = None,
+        item_features: Any = None,
         user_table: Any = None,
         item_table: Any = None,
         user_encoder: BaseEstimator | None = None,
         item_encoder: BaseEstimator | None = None,
         user_id_embedding: bool = True,
         item_id_embedding: bool = True,
+        id_dropout: float = 0.0,
+        history_size: int = 0,
         embedding_dim: int = 64,
         hidden_layer_sizes: Sequence[int] | int = (),
         activation: str = "relu",
@@ -369,6 +397,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         validation_metric: str = "ndcg@10",
+        warm_start: bool = False,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = 0,
@@ -376,12 +405,16 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.user_column = user_column
         self.item_column = item_column
         self.timestamp_column = timestamp_column
+        self.user_features = user_features
+        self.item_features = item_features
         self.user_table = user_table
         self.item_table = item_table
         self.user_encoder = user_encoder
         self.item_encoder = item_encoder
         self.user_id_embedding = user_id_embedding
         self.item_id_embedding = item_id_embedding
+        self.id_dropout = id_dropout
+        self.history_size = history_size
         self.embedding_dim = embedding_dim
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -413,6 +446,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.validation_metric = validation_metric
+        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -461,11 +495,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         parse_metric(self.validation_metric)
         self._refuse_parameters()
         objective = ObjectiveSpec.of(self)
-        interactions = self._read(X, y, sample_weight, reset=True)
-        if not interactions.positive.any():
-            raise ValueError(
-                "There is nothing to learn from: no row of X is a positive (y > 0)."
-            )
+        before = self._so_far() if self.warm_start else None
+        interactions = self._read_training(X, y, sample_weight, reset=True)
         random_state = _random_state(self.random_state)
         train_rows = _rows_that_train(interactions, objective)
         held_out, refit = None, False
@@ -484,30 +515,112 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 )
             held_out, refit = interactions.take(rows), self.refit
             train_rows = train_rows & ~rows
-        for name in ("user_embeddings_", "item_embeddings_"):
-            self.__dict__.pop(name, None)  # what follows may fail half-way
-        self._build_entities(interactions, train_rows)
+        events, inputs = self._build_entities(interactions, train_rows, before)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        draw_masks = self._mask_drawer()
-
-        def start(rows: np.ndarray) -> Iterator[float]:
-            return self._start_training(
-                interactions.take(rows), objective, draw_masks, seed
-            )
-
+        training = _Training(
+            events, inputs, interactions.weights, objective, self._mask_drawer(), seed
+        )
         validation = None
         if held_out is not None:
             validation = Validation(
                 held_out, self.validation_metric, self.tol, self.n_iter_no_change
             )
         self._run_epochs(
-            start(train_rows),
+            self._start_training(training, train_rows, before),
             validation,
             # Nobody lost its last row, so all codes stay as they are.
-            restart=partial(start, train_rows | rows) if refit else None,
+            restart=(
+                partial(self._start_training, training, train_rows | rows, before)
+                if refit
+                else None
+            ),
             task=_callback_task(self, X, y, sample_weight),
         )
         return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        n_epochs: int = 1,
+    ) -> TwoTowerRecommender:
+        """Go on learning from further interactions; the first call begins.
+
+        New users and items get rows of their own, which start from the unknown one, and so
+        do new categories of a :class:`~sktwotower.preprocessing.FeatureEncoder`; other
+        encoders stay as they are. The tables are read again, so that they may have been
+        replaced by longer ones (``set_params``). The optimiser goes on with what it knows,
+        at a constant learning rate of half of ``learning_rate``, and the correction of
+        in-batch candidates with how often each item has been in a batch so far.
+
+        Beside each row of X a row from before is trained, so that what is new fits in with
+        what is known. The vectors of ids that X does not have stay bit by bit as they are
+        all the same, for users and items alike, and so does the weight decay let them be.
+        The embeddings of these users and items may move, since the layers are shared.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions that were not there before, laid out like those.
+        y, sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+        n_epochs : int, default=1
+            How often to go through X.
+
+        Returns
+        -------
+        self : TwoTowerRecommender
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            As ``fit`` does. ``early_stopping`` plays no role.
+        """
+        if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
+            raise ValueError(
+                f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
+            )
+        self._refuse_parameters()
+        objective = ObjectiveSpec.of(self)
+        before = self._so_far()
+        interactions = self._read_training(X, y, sample_weight, reset=before is None)
+        random_state = _random_state(self.random_state)
+        train_rows = _rows_that_train(interactions, objective)
+        events, inputs = self._build_entities(
+            interactions, train_rows, before, goes_on=before is not None
+        )
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        training = _Training(
+            events, inputs, interactions.weights, objective, self._mask_drawer(), seed
+        )
+        epochs = self._start_training(training, train_rows, before, goes_on=True)
+        if before is None:
+            self.loss_curve_, self.n_iter_ = [], 0
+        with rows_stay(self._optimizer, self._rows_without(events)):
+            for _ in range(n_epochs):
+                self._next_epoch(epochs, n_epochs)
+        self._end_training()
+        self.validation_scores_ = self.best_validation_score_ = None
+        return self
+
+    def _read_training(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, *, reset: bool
+    ) -> Interactions:
+        """The checked rows to learn from; with ``reset`` the columns are taken down."""
+        if reset:
+            checked = check_X(self, X, reset=True)
+            self._user_features = FeatureColumns.of(self, checked, "user")
+            self._item_features = FeatureColumns.of(self, checked, "item")
+        interactions = self._read(X, y, sample_weight, reset=reset, training=True)
+        if not interactions.positive.any():
+            raise ValueError(
+                "There is nothing to learn from: no row of X is a positive (y > 0)."
+            )
+        return interactions
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
@@ -531,10 +644,33 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         sizes = self.hidden_layer_sizes
         return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
 
-    def _build_entities(self, interactions: Interactions, train_rows: np.ndarray) -> None:
-        """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
+    def _so_far(self) -> _Before | None:
+        """What there is to go on from; None before the first fit."""
+        if not hasattr(self, "item_embeddings_"):
+            return None
+        return _Before(
+            self._users,
+            self._items,
+            self._towers,
+            self._optimizer_memory,
+            self._events,
+            self._frequencies,
+        )
+
+    def _build_entities(
+        self,
+        interactions: Interactions,
+        train_rows: np.ndarray,
+        before: _Before | None,
+        *,
+        goes_on: bool = False,
+    ) -> tuple[Events, np.ndarray]:
+        """Set ids, codes, encoders and what is seen; refuse a tower without a field.
+
+        Returns the interactions as codes, and which row of the users' input each has.
+        """
         names = getattr(self, "feature_names_in_", None)
-        sides = {}
+        sides, inputs = {}, {}
         for side in ("user", "item"):
             table = as_table(
                 getattr(self, f"{side}_table"),
@@ -543,111 +679,260 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 names=None if names is None else list(names),
             )
             encoder = getattr(self, f"{side}_encoder")
-            sides[side], fitted_encoder = build_entities(
+            sides[side], inputs[side] = build_entities(
                 getattr(interactions, f"{side}s"),
                 train_rows,
                 table,
                 FeatureEncoder() if encoder is None else encoder,
                 parameter=f"{side}_table",
+                features=getattr(interactions, f"{side}_features"),
+                times=interactions.times,
+                # An item is a candidate of many rows at once, with one vector.
+                every_row=side == "user",
+                before=None if before is None else getattr(before, f"{side}s"),
             )
-            setattr(self, f"{side}_encoder_", fitted_encoder)
-            if not (getattr(self, f"{side}_id_embedding") or sides[side].fields):
+            has_history = side == "user" and self.history_size > 0
+            has_id = getattr(self, f"{side}_id_embedding")
+            if not (has_id or has_history or sides[side].fields):
                 raise ValueError(
-                    f"The {side} tower has no field: {side}_id_embedding=False and "
-                    f"{side}_table has no features. Give it a table with features, or set "
-                    f"{side}_id_embedding=True."
+                    f"The {side} tower has no field: {side}_id_embedding=False and there "
+                    f"are no features. Give it {side}_table or {side}_features, "
+                    + ("set history_size, " if side == "user" else "")
+                    + f"or set {side}_id_embedding=True."
                 )
+        self._forget_embeddings()  # what follows may fail half-way
         self._users: Entities = sides["user"]
         self._items: Entities = sides["item"]
-        codes = np.arange(1, len(self._items) + 1)
-        if self.item_id_embedding:
-            codes = codes[self._items.id_codes[1:] > 0]
-        n_outside = len(self._items) - len(codes)
+        self.user_encoder_, self.item_encoder_ = self._users.encoder, self._items.encoder
+        users, items = self._users.vocabulary, self._items.vocabulary
+        events = Events(
+            users.codes(interactions.users),
+            items.codes(interactions.items),
+            interactions.positive,
+            interactions.times,
+        )
+        goes_on_from = before.events if goes_on and before is not None else None
+        self._events = events if goes_on_from is None else goes_on_from.followed_by(events)
+        self._set_vocabularies(users, items, self._recommendable())
+        self._seen = self._pairs_of_codes(self._events.users, self._events.items)
+        n_outside = len(self._items) - len(self._catalogue)
         if n_outside and self.verbose:
             print(
                 f"{n_outside} items without a training row are recommended only when "
-                "candidates names them: no positive has trained the item tower without ids."
+                "candidates names them: no positive has trained the item tower without "
+                "ids. Set id_dropout to have them in the catalogue."
             )
         self._user_rows = self._users.rows(with_id=self.user_id_embedding)
         self._item_rows = self._items.rows(with_id=self.item_id_embedding)
-        self._set_interactions(
-            interactions, self._users.vocabulary, self._items.vocabulary, codes
-        )
+        return events, inputs["user"]
+
+    def _recommendable(self) -> np.ndarray:
+        """Codes of the catalogue: items with training rows, and those with features too
+        if the path without an id is trained."""
+        inside = self._items.id_codes > 0
+        if self.id_dropout > 0 or not self.item_id_embedding:
+            inside = inside | self._items.described
+        return np.flatnonzero(inside)
+
+    @property
+    def _popularity(self) -> np.ndarray:
+        """Positives of each item, by code."""
+        items = self._events.items[self._events.positive]
+        return np.bincount(items, minlength=len(self._items) + 1).astype(np.float32)
 
     @torch.inference_mode(False)  # the caller may be in it
     def _start_training(
         self,
-        interactions: Interactions,
-        objective: ObjectiveSpec,
-        draw_masks: DrawMasks | None,
-        seed: int,
+        training: _Training,
+        train_rows: np.ndarray,
+        before: _Before | None,
+        *,
+        goes_on: bool = False,
     ) -> Iterator[float]:
-        """Make the towers and the stream of their epochs' losses."""
+        """Make the towers and the stream of their epochs' losses.
+
+        With ``goes_on`` the rows follow those from before, at a constant learning rate and
+        without an average; without, training begins anew, from those weights at most.
+        """
         device = resolve_device(self.device)
-        generators = Generators.seeded(seed, device)
+        generators = Generators.seeded(training.seed, device)
+        n_history_items = int(self._items.id_codes.max()) + 1 if self.history_size else 0
         towers = TwoTowers(
-            self._make_tower(self._user_rows, generators.host),
+            self._make_tower(self._user_rows, generators.host, n_history_items),
             self._make_tower(self._item_rows, generators.host),
             self._first_temperature(),
             learned=self.temperature == "learned",
         ).to(device, torch.float32)
+        if before is not None:
+            sources = self._table_sources(before, n_history_items)
+            copy_weights(towers, before.towers, sources)
         average = average_of(towers) if self.average else None
+        self._trained = towers
         self._towers = towers if average is None else cast(TwoTowers, average.module)
-        rows = self._training_rows(interactions)
+        past = before.events if goes_on and before is not None else None
+        rows, user_rows = self._training_rows(training, train_rows, past)
         items = rows.item_rows.unique()
+        objective, frequencies, n_new = training.objective, None, None
+        if before is not None and past is not None:
+            n_new = int(train_rows.sum())
+            frequencies = self._streaming_frequencies(before, rows.item_rows[:n_new])
         objective = objective.resolve(rows, items)
         if self.verbose:
-            print(f"{objective}: {len(rows)} rows, {len(items)} items")
-        batches = objective.batches(rows, items)
-        self_supervision = None
-        if draw_masks is not None:
-            self_supervision = SelfSupervision(
-                self._item_rows,
-                torch.from_numpy(self._catalogue),
-                n_draws=self.batch_size,
-                draw_masks=draw_masks,
-                weight=self.ssl_weight,
-            )
+            print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
+        batches = objective.batches(rows, items, n_new=n_new, frequencies=frequencies)
+        self._frequencies = frequencies
+        n_batches = batches.n_batches
+        if past is not None:  # as many as an epoch over everything would have
+            n_batches = math.ceil(len(self._events) / self.batch_size)
         optimizer = make_optimizer(
             self.optimizer,
             towers.embedding_tables(),
             towers.parameters(),
-            learning_rate=self.learning_rate,
-            weight_decay=self._weight_decay(batches.n_batches),
+            # A linear schedule has this rate on average.
+            learning_rate=self.learning_rate / 2 if goes_on else self.learning_rate,
+            weight_decay=self._weight_decay(n_batches),
             epsilon=self.epsilon,
         )
+        if goes_on and before is not None and before.memory[0] == self.optimizer:
+            recall(optimizer, towers, before.memory[1], sources)
+        self._optimizer = optimizer
         return train(
             towers,
-            self._user_rows,
+            user_rows,
             self._item_rows,
             batches,
             objective.objective(),
             optimizer,
             make_schedule(
                 optimizer,
-                self.lr_schedule,
+                "constant" if goes_on else self.lr_schedule,
                 n_epochs=self.max_iter,
                 n_batches=batches.n_batches,
-                warmup_fraction=self.warmup_fraction,
+                warmup_fraction=0.0 if goes_on else self.warmup_fraction,
             ),
             generators,
-            self_supervision=self_supervision,
+            self_supervision=self._self_supervision(training.draw_masks),
             average=average,
             max_grad_norm=self.max_grad_norm,
         )
 
-    def _training_rows(self, interactions: Interactions) -> TrainingRows:
-        weights = interactions.weights
-        if weights is not None:  # in float64, so that their scale does not matter
-            weights = (weights / weights.mean()).astype(np.float32)
-        return TrainingRows(
-            torch.from_numpy(self._users.vocabulary.codes(interactions.users)),
-            torch.from_numpy(self._items.vocabulary.codes(interactions.items)),
-            torch.from_numpy(interactions.positive),
-            None if weights is None else torch.from_numpy(weights),
-            n_users=len(self._user_rows),
-            n_items=len(self._item_rows),
+    def _self_supervision(self, draw_masks: DrawMasks | None) -> SelfSupervision | None:
+        if draw_masks is None:
+            return None
+        return SelfSupervision(
+            self._item_rows,
+            torch.from_numpy(self._catalogue),
+            n_draws=self.batch_size,
+            draw_masks=draw_masks,
+            weight=self.ssl_weight,
         )
+
+    def _training_rows(
+        self, training: _Training, train_rows: np.ndarray, past: Events | None
+    ) -> tuple[TrainingRows, TowerRows]:
+        """Rows to train on, and the input of the user tower that they point into."""
+        events = training.events.take(train_rows)
+        inputs = training.inputs[train_rows].astype(np.int64)
+        weights = training.weights
+        if weights is not None:  # in float64, so that their scale does not matter
+            weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
+        order = np.arange(len(events))
+        if past is not None:  # the new rows first, but in their place in the histories
+            n_past = len(past)
+            order = np.concatenate([n_past + order, np.arange(n_past)])
+            events = past.followed_by(events)
+            # Features of their time are gone; they have those of now.
+            inputs = np.concatenate([inputs, past.users])
+            if weights is not None:
+                weights = np.pad(weights, (0, n_past), constant_values=1.0)
+        rows = replace(
+            self._rows_of_events(events.take(order)),
+            weights=None if weights is None else torch.from_numpy(weights),
+            user_inputs=torch.from_numpy(inputs),
+        )
+        self._past = None
+        if not self.history_size:
+            return rows, self._user_rows
+        self._past = self._past_items(events)
+        histories = self._past.histories
+        user_rows = history_rows(
+            self._user_rows,
+            inputs,
+            histories.items,
+            histories.at_events(order, self.history_size),
+            self._items.id_codes,
+            left_out=events.items[order],
+        )
+        return replace(rows, user_inputs=torch.arange(len(rows))), user_rows
+
+    def _rows_of_events(self, events: Events) -> TrainingRows:
+        return TrainingRows(
+            torch.from_numpy(events.users),
+            torch.from_numpy(events.items),
+            torch.from_numpy(events.positive),
+            None,
+            n_users=len(self._users) + 1,
+            n_items=len(self._items) + 1,
+        )
+
+    def _past_items(self, events: Events) -> PastItems:
+        histories = Histories(events, len(self._users))
+        times = None if events.times is None else histories.ordered(events.times)
+        return PastItems(histories, self.history_size, self._items.id_codes, times)
+
+    def _streaming_frequencies(
+        self, before: _Before, new_items: torch.Tensor
+    ) -> StreamingFrequencies:
+        """How often items have been in a batch, new ones as the rows at hand say."""
+
+        def log_absence(items: torch.Tensor) -> torch.Tensor:
+            counts = torch.bincount(items, minlength=len(self._items) + 1)
+            _, sizes = batch_sizes(len(items), self.batch_size)
+            return in_batch_log_absence(counts, max(sizes))
+
+        frequencies = before.frequencies
+        if frequencies is None:
+            old = torch.from_numpy(before.events.items[before.events.positive])
+            frequencies = StreamingFrequencies(log_absence(old))
+        frequencies.extend(log_absence(new_items))
+        return frequencies
+
+    def _rows_without(self, events: Events) -> dict[nn.Parameter, torch.Tensor]:
+        """Rows of the tables of ids, and of history, that have no event."""
+        tables = {
+            self._trained.user_tower.id_table: self._users.id_codes[events.users],
+            self._trained.item_tower.id_table: self._items.id_codes[events.items],
+            self._trained.user_tower.history_table: self._items.id_codes[events.items],
+        }
+        without = {}
+        for table, codes in tables.items():
+            if table is not None:
+                without[table] = torch.ones(len(table), dtype=torch.bool)
+                without[table][torch.from_numpy(codes).long()] = False
+                without[table][0] = False  # the unknown one is everybody's
+        return without
+
+    def _table_sources(self, before: _Before, n_history_items: int) -> Sources:
+        """Which rows of the tables from before those of the towers start from."""
+        sources: Sources = {}
+        for side, old, now in (
+            ("user", before.users, self._users),
+            ("item", before.items, self._items),
+        ):
+            if getattr(self, f"{side}_id_embedding"):
+                sources[f"{side}_tower.id_table"] = Source.append(
+                    int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
+                )
+            sparse, dense = now.field_order()
+            if sparse:
+                sources[f"{side}_tower.column_table"] = column_source(old, now, sparse)
+            for i, name in enumerate(dense):
+                sources[f"{side}_tower.dense_tables.{i}"] = column_source(old, now, [name])
+        if n_history_items:
+            sources["user_tower.history_table"] = Source.append(
+                int(before.items.id_codes.max()) + 1, n_history_items, first=-1
+            )
+        return sources
 
     def _first_temperature(self) -> float:
         if not isinstance(self.temperature, str):
@@ -669,7 +954,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             return auto_weight_decay(self.optimizer, self.learning_rate, n_batches)
         return float(self.weight_decay)
 
-    def _make_tower(self, rows: EntityRows, generator: torch.Generator) -> Tower:
+    def _make_tower(
+        self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
+    ) -> Tower:
         return Tower(
             rows,
             embedding_dim=self.embedding_dim,
@@ -678,6 +965,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             batch_norm=self.batch_norm,
             dropout=self.dropout,
             normalize=self.normalize,
+            id_dropout=self.id_dropout,
+            n_history_items=n_history_items,
             generator=generator,
         )
 
@@ -693,25 +982,15 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         fit_context = self._init_callback_context(max_subtasks=self.max_iter)
         fit_context.call_on_fit_task_begin(**task)
         self.loss_curve_: list[float] = []
-        for epoch in range(1, self.max_iter + 1):
-            started = time.perf_counter()
+        self.n_iter_ = 0
+        for _ in range(self.max_iter):
             epoch_context = fit_context.subcontext(task_name="epoch")
             epoch_context.call_on_fit_task_begin(**task)
-            loss = next(epochs)
-            if not np.isfinite(loss):
-                raise ValueError(self._divergence("loss", loss, epoch))
-            self.loss_curve_.append(loss)
-            self.n_iter_ = epoch
-            stop = False
-            if validation is not None:
-                self._publish()
-                stop = validation.look(self, self._towers) and self.early_stopping
-            if self.verbose:
-                print(self._report(validation, time.perf_counter() - started))
-            stop |= epoch_context.call_on_fit_task_end(
+            patience_is_over = self._next_epoch(epochs, self.max_iter, validation)
+            stop = epoch_context.call_on_fit_task_end(
                 **task, reconstruction_attributes=self._epoch_attributes
             )
-            if stop:
+            if stop or patience_is_over:
                 break
         if validation is not None and self.early_stopping:
             self._towers.load_state_dict(validation.best_weights)
@@ -721,11 +1000,42 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 epochs = restart()
                 for _ in range(validation.best_epoch):
                     next(epochs)
-        self._publish()
-        self._towers.cpu()
+        self._end_training()
         self.validation_scores_ = None if validation is None else validation.scores
         self.best_validation_score_ = None if validation is None else validation.best_score
         fit_context.call_on_fit_task_end(**task, reconstruction_attributes=dict)
+
+    def _next_epoch(
+        self, epochs: Iterator[float], n_epochs: int, validation: Validation | None = None
+    ) -> bool:
+        """Train for an epoch; True when validation says that it is enough."""
+        started = time.perf_counter()
+        loss = next(epochs)
+        self.n_iter_ += 1
+        if not np.isfinite(loss):
+            raise ValueError(self._divergence("loss", loss, self.n_iter_))
+        self.loss_curve_.append(loss)
+        stop = False
+        if validation is not None:
+            self._publish()
+            stop = validation.look(self, self._towers) and self.early_stopping
+        if self.verbose:
+            print(self._report(n_epochs, validation, time.perf_counter() - started))
+        return stop
+
+    def _end_training(self) -> None:
+        """Serve all that is known from here on; keep what a later training goes on from."""
+        if self._past is not None:
+            self._past = self._past_items(self._events)
+        self._publish()
+        self._towers.cpu().eval()
+        self._optimizer_memory = self.optimizer, remember(self._optimizer, self._trained)
+        self._users, self._items = self._users.now(), self._items.now()
+        del self._trained, self._optimizer, self._user_rows, self._item_rows
+
+    def _forget_embeddings(self) -> None:
+        for name in ("user_embeddings_", "item_embeddings_"):
+            self.__dict__.pop(name, None)
 
     def _divergence(self, what: str, value: object, epoch: int | None = None) -> str:
         advice = [
@@ -757,21 +1067,159 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self.temperature_ = (
             temperature if isinstance(temperature, float) else temperature.item()
         )
+        rows: dict[str, TowerRows] = {
+            "user": self._user_rows.head(len(self._users) + 1),
+            "item": self._item_rows.head(len(self._items) + 1),
+        }
+        if self._past is not None:
+            user_rows = self._user_rows.head(len(self._users) + 1)
+            rows["user"] = self._past.rows(user_rows, np.arange(len(user_rows)))
         for side in ("user", "item"):
             tower: Tower = getattr(self._towers, f"{side}_tower")
             if side == "user" or not self._is_self_supervised:  # else it is trained
                 tower.set_unknown_id()
-            vectors = tower.embed(getattr(self, f"_{side}_rows")).numpy()
+            vectors = tower.embed(rows[side]).numpy()
             if not np.isfinite(vectors).all():  # the last step is in no loss
                 raise ValueError(self._divergence(f"{side} embeddings", "NaN or infinite"))
             setattr(self, f"_unknown_{side}", vectors[0].copy())
             setattr(self, f"{side}_embeddings_", vectors[1:])
 
-    def _report(self, validation: Validation | None, seconds: float) -> str:
-        line = f"epoch {self.n_iter_}/{self.max_iter}  loss {self.loss_curve_[-1]:.4f}"
+    def _side(self, name: str) -> Side:
+        column = getattr(self, f"{name}_column")
+        names = getattr(self, "feature_names_in_", None)
+        if not isinstance(column, str):
+            column = None if names is None else names[column]
+        table = getattr(self, f"{name}_table")
+        of_table = table.id_column if isinstance(table, EntityTable) else None
+        return Side(
+            name=name,
+            id_names=tuple(c for c in (column, of_table) if c is not None),
+            entities=self._users if name == "user" else self._items,
+            tower=getattr(self._towers, f"{name}_tower"),
+            embeddings=getattr(self, f"{name}_embeddings_"),
+            unknown=getattr(self, f"_unknown_{name}"),
+            past=self._past if name == "user" else None,
+        )
+
+    def add_items(self, frame: Any) -> TwoTowerRecommender:
+        """Put items into the catalogue through their features, without a refit.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Rows of items: a column with their ids and any of the feature columns. An item
+            that is known already is given these features, with a warning.
+
+        Returns
+        -------
+        self : TwoTowerRecommender
+            With the items.
+
+        Raises
+        ------
+        ValueError
+            If ids are missing or repeated, or there is no feature to place items by.
+        """
+        check_is_fitted(self)
+        if not is_frame(frame):
+            raise TypeError(
+                f"add_items takes a frame with item ids and features; got "
+                f"{type(frame).__name__}."
+            )
+        ids, given = self._item_rows_of(frame, "frame")
+        if given is None:
+            raise ValueError(
+                "There is nothing to place the items by: frame has none of the item "
+                f"features that were trained, which are {self._items.columns}."
+            )
+        n_known = int((self._items.vocabulary.codes(ids) > 0).sum())
+        if n_known:
+            warnings.warn(
+                f"{n_known} of the {len(ids)} items are known already; their features are "
+                "updated.",
+                stacklevel=2,
+            )
+        if self.item_id_embedding and not self.id_dropout:
+            warnings.warn(
+                "The path without an id is not trained (id_dropout=0): the new items are "
+                "recommended only when candidates names them.",
+                stacklevel=2,
+            )
+        vectors = self._side("item").vectors(self._items.vocabulary.codes(ids), given)
+        self._items, codes = add_entities(self._items, ids, given)
+        embeddings = np.empty((len(self._items), vectors.shape[1]), dtype=vectors.dtype)
+        embeddings[: len(self.item_embeddings_)] = self.item_embeddings_
+        embeddings[codes - 1] = vectors
+        self.item_embeddings_ = embeddings
+        self._set_vocabularies(
+            self._users.vocabulary, self._items.vocabulary, self._recommendable()
+        )
+        self._seen.resize(len(self._users), len(self._items))
+        if self._past is not None:
+            self._past = replace(self._past, id_codes=self._items.id_codes)
+        return self
+
+    def _report(
+        self, n_epochs: int, validation: Validation | None, seconds: float
+    ) -> str:
+        line = f"epoch {self.n_iter_}/{n_epochs}  loss {self.loss_curve_[-1]:.4f}"
         if validation is not None:
             line += f"  {validation.metric} {validation.scores[-1]:.4f}"
         return f"{line}  {seconds:.1f} s"
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a training goes on from.
+
+    Attributes
+    ----------
+    users, items : Entities
+        With their codes and encoders.
+    towers : TwoTowers
+        As they are served.
+    memory : tuple of str and dict
+        The name of the optimiser and what it remembers.
+    events : Events
+        All rows so far.
+    frequencies : StreamingFrequencies or None
+        How often items have been in a batch; None: the events say it.
+    """
+
+    users: Entities
+    items: Entities
+    towers: TwoTowers
+    memory: tuple[str, OptimizerState]
+    events: Events
+    frequencies: StreamingFrequencies | None
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is trained on.
+
+    Attributes
+    ----------
+    events : Events
+        The rows of X.
+    inputs : ndarray of shape (n_samples,)
+        Which row of the users' input each has.
+    weights : ndarray of shape (n_samples,) or None
+        Sample weights.
+    objective : ObjectiveSpec
+        What is trained against what.
+    draw_masks : callable or None
+        With self-supervision.
+    seed : int
+        Of all random numbers.
+    """
+
+    events: Events
+    inputs: np.ndarray
+    weights: np.ndarray | None
+    objective: ObjectiveSpec
+    draw_masks: DrawMasks | None
+    seed: int
 
 
 def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:

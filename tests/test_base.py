@@ -193,8 +193,10 @@ def test_candidates_outside_the_catalogue_are_scored(model):
 
 
 def test_candidates_that_are_refused(model):
-    with pytest.raises(TypeError, match="candidates must be item ids"):
-        model.recommend(["u0"], candidates=pd.DataFrame({"item": ["i0"]}))
+    with pytest.raises(ValueError, match="no column with item ids .'item'.*'film'"):
+        model.recommend(["u0"], candidates=pd.DataFrame({"film": ["i0"]}))
+    with pytest.raises(ValueError, match="1 row with a duplicate id.*first at row 2"):
+        model.recommend(["u0"], candidates=pd.DataFrame({"item": ["i0", "i1", "i0"]}))
     with pytest.raises(ValueError, match="missing candidate id"):
         model.recommend(["u0"], candidates=["i0", None])
 

@@ -18,12 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from sktwotower import EntityTable
-from sktwotower._entities import (
+from sktwotower._entities import Vocabulary, as_table
+from sktwotower._features import (
     Entities,
-    Vocabulary,
     as_features,
-    as_table,
     build_entities,
+    dense_fields,
     field_slices,
     prepare,
 )
@@ -205,7 +205,8 @@ def build(ids, trained=None, table=FILMS, encoder=None, **options):
     if table is not None and not isinstance(table, EntityTable):
         table = EntityTable(table, "film", **options)
     encoder = OneHotEncoder() if encoder is None else encoder
-    return build_entities(ids, trained, table, encoder, parameter="item_table")
+    entities, _ = build_entities(ids, trained, table, encoder, parameter="item_table")
+    return entities, entities.encoder
 
 
 def test_entities_without_a_table():
@@ -393,7 +394,11 @@ def test_rows_hold_the_encoded_matrix(seed, widths):
     }
     matrix = sp.hstack(blocks, format="csr", dtype=np.float32)
     entities = Entities(
-        Vocabulary(np.arange(4)), np.arange(5, dtype=np.int32), matrix, fields
+        Vocabulary(np.arange(4)),
+        np.arange(5, dtype=np.int32),
+        matrix,
+        fields,
+        dense_fields(matrix, fields),
     )
     rows = entities.rows(with_id=True)
     tower = Tower(

@@ -67,8 +67,10 @@ def test_forms(model, form):
 
 
 def test_refusals(model):
-    with pytest.raises(ValueError, match="one column of ids; X has 2 columns"):
-        model.user_tower_.transform(X)
+    with pytest.raises(ValueError, match="array with 2 columns"):
+        model.user_tower_.transform(X.to_numpy())
+    with pytest.raises(ValueError, match="neither ids nor features.*'a', 'b'.*'user'"):
+        model.user_tower_.transform(X.set_axis(["a", "b"], axis=1))
     with pytest.raises(ValueError, match="missing user id"):
         model.user_tower_.transform(["u1", None])
 

@@ -15,9 +15,14 @@ from sktwotower._nn.negatives import (
     ItemSampler,
     KnownPositives,
     Sampler,
+    StreamingFrequencies,
     in_batch_log_absence,
     log_presence,
 )
+
+
+# Rows from before beside each new one, so that what they say is not forgotten.
+REPLAYED = 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,10 @@ class TrainingRows:
     weights : Tensor of shape (n,) or None
         Sample weights; None: all equal.
     n_users, n_items : int
-        Rows of the two sides' inputs.
+        Users and items, the unknown ones included.
+    user_inputs : Tensor of shape (n,) or None
+        Rows of the user side's input, where a user has several: of other times, with
+        other features or another history. None: those of ``user_rows``.
     """
 
     user_rows: Tensor
@@ -42,6 +50,7 @@ class TrainingRows:
     weights: Tensor | None
     n_users: int
     n_items: int
+    user_inputs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.user_rows)
@@ -54,7 +63,13 @@ class TrainingRows:
             item_rows=self.item_rows[rows],
             positive=self.positive[rows],
             weights=None if self.weights is None else self.weights[rows],
+            user_inputs=None if self.user_inputs is None else self.user_inputs[rows],
         )
+
+    @property
+    def inputs(self) -> Tensor:
+        """Rows of the user side's input, (n,)."""
+        return self.user_rows if self.user_inputs is None else self.user_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +78,20 @@ class Batch:
 
     Attributes
     ----------
-    user_rows : Tensor of shape (b,)
-        Rows of the user side's input.
+    user_inputs : Tensor of shape (b,)
+        Rows of the user side's input to embed.
     item_rows : Tensor of shape (c,)
         Rows of the item side's input to embed; columns count along it.
     weights : Tensor of shape (b,) or None
         Sample weights; None: all equal.
     """
 
-    user_rows: Tensor
+    user_inputs: Tensor
     item_rows: Tensor
     weights: Tensor | None
 
     def __len__(self) -> int:
-        return len(self.user_rows)
+        return len(self.user_inputs)
 
     def to(self, device: torch.device) -> Self:
         """The same batch with what a loss needs on another device."""
@@ -84,7 +99,7 @@ class Batch:
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
-            and field.name not in ("user_rows", "item_rows")
+            and field.name not in ("user_inputs", "item_rows")
         }
         return replace(self, **moved)
 
@@ -159,21 +174,40 @@ class Batches(Generic[B_co]):
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Of an epoch. They differ by one row at most, so that none is a remnant with
-        hardly a candidate.
+        Of an epoch. They differ by one row at most (two with rows from before), so that
+        none is a remnant with hardly a candidate.
+    n_new : int, optional
+        Only the first so many rows are gone through, each beside one of the others, which
+        are drawn at random: rows from before, so that they are not forgotten.
     """
 
     def __init__(
-        self, rows: TrainingRows, source: CandidateSource[B_co], n_batches: int
+        self,
+        rows: TrainingRows,
+        source: CandidateSource[B_co],
+        n_batches: int,
+        *,
+        n_new: int | None = None,
     ) -> None:
         self.rows = rows
         self.source = source
         self.n_batches = n_batches
+        self.n_new = len(rows) if n_new is None else n_new
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of an epoch."""
+        return (1 + REPLAYED) * self.n_new if self.n_new < len(self.rows) else self.n_new
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """One pass over the rows in a new order."""
-        order = torch.randperm(len(self.rows), generator=generator)
+        order = torch.randperm(self.n_new, generator=generator)
+        n_before = len(self.rows) - self.n_new
         for positions in order.tensor_split(self.n_batches):
+            if n_before:
+                n_drawn = REPLAYED * len(positions)
+                drawn = torch.randint(n_before, (n_drawn,), generator=generator)
+                positions = torch.cat([positions, self.n_new + drawn])
             yield self.source.batch(self.rows.take(positions), generator)
 
 
@@ -207,6 +241,9 @@ class SharedCandidates:
         What is masked beside the row's own positive.
     explicit : ExplicitNegatives or None
         One of the user's is a candidate of the row.
+    frequencies : StreamingFrequencies or None
+        What is known of how often items are in a batch, if the rows are not all the data
+        that there is; it goes on with the batches. None: the rows say it.
     """
 
     def __init__(
@@ -221,6 +258,7 @@ class SharedCandidates:
         correction: str | None,
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
+        frequencies: StreamingFrequencies | None = None,
     ) -> None:
         self.from_batch = from_batch
         self.positive_is_shared = from_batch or sampler is None
@@ -232,17 +270,20 @@ class SharedCandidates:
         self.explicit = explicit
         self._place = torch.full((rows.n_items,), -1)  # an item's place among the items
         self._place[items.long()] = torch.arange(len(items))
+        self.frequencies = frequencies if from_batch else None
+        self._log_absence: dict[int, Tensor] = {}  # by the size of the batch
         self._log_q: dict[int, Tensor] = {}
         if correction is not None and (from_batch or sampler is not None):
             counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
             refined = correction == "refined"
             for size in sizes:
                 log_absence = torch.zeros(rows.n_items, dtype=torch.float64)
-                if from_batch:
+                if from_batch and frequencies is None:
                     log_absence += in_batch_log_absence(counts, size, beside_a_row=refined)
                 if sampler is not None:
                     drawable = slice(len(sampler.probabilities))
                     log_absence[drawable] += n_draws * torch.log1p(-sampler.probabilities)
+                self._log_absence[size] = log_absence
                 self._log_q[size] = log_presence(log_absence)
 
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> SoftmaxBatch:
@@ -250,6 +291,13 @@ class SharedCandidates:
         shared, positives = self._shared(rows.item_rows, generator)
         n_shared = len(shared)
         log_q = self._log_q.get(len(rows))
+        log_q_of_shared = None if log_q is None else log_q[shared]
+        if self.frequencies is not None:
+            if log_q is not None:
+                of_draws = self._log_absence[len(rows)][shared]
+                log_absence = self.frequencies.log_absence(shared) + of_draws
+                log_q_of_shared = log_presence(log_absence)
+            self.frequencies.observe(rows.item_rows.unique())
         own: list[tuple[Tensor, Tensor]] = []  # a candidate of each row, and its log q
         if not self.positive_is_shared:
             positives = torch.full((len(rows),), n_shared)
@@ -267,11 +315,11 @@ class SharedCandidates:
             item_rows, columns = torch.cat([shared, unique]), n_shared + places
             own_log_q = torch.stack([log_q for _, log_q in own], dim=1)
         return SoftmaxBatch(
-            user_rows=rows.user_rows,
+            user_inputs=rows.inputs,
             item_rows=item_rows,
             weights=rows.weights,
             n_shared=n_shared,
-            log_q=None if log_q is None else log_q[shared],
+            log_q=log_q_of_shared,
             masked=self._masked(rows, shared, positives),
             own=columns,
             own_log_q=own_log_q,
@@ -379,7 +427,7 @@ class SampledNegatives:
             return_inverse=True
         )
         return SampledBatch(
-            user_rows=rows.user_rows,
+            user_inputs=rows.inputs,
             item_rows=item_rows,
             weights=rows.weights,
             items=columns[:, 0],

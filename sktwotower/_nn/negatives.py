@@ -253,6 +253,68 @@ def in_batch_log_absence(
     return torch.cat([torch.zeros(1, dtype=torch.float64), log_misses])[counts]
 
 
+class StreamingFrequencies:
+    r"""How often each item is in a batch, by the time between two sightings.
+
+    For data that comes in chunks, whose counts are not known beforehand. The mean gap, in
+    batches, between two sightings of an item follows what is seen,
+
+    .. math:: g \leftarrow (1 - \alpha) g + \alpha (t - t_{last}),
+
+    and :math:`1 / g` is the probability to be in a batch. An item that has not been seen
+    since the data before is still waited for: its gap grows at the next sighting, not
+    before.
+
+    Parameters
+    ----------
+    log_absence : Tensor of shape (n_items,), float64
+        Log-probability not to be in a batch, by item row, from which the gaps start.
+    rate : float
+        The weight :math:`\alpha` of a new gap.
+
+    References
+    ----------
+    Yi et al., "Sampling-bias-corrected Neural Modeling for Large Corpus Item
+    Recommendations", RecSys 2019 (algorithm 2).
+    """
+
+    def __init__(self, log_absence: Tensor, *, rate: float = 0.05) -> None:
+        self.gaps = _gaps(log_absence)
+        self.rate = rate
+        self.step = 0
+        # Waiting times do not depend on when one starts to wait, if sightings are random.
+        self._last = torch.zeros(len(log_absence), dtype=torch.float64)
+
+    def extend(self, log_absence: Tensor) -> None:
+        """Go on with more items, and with others that have not been seen so far."""
+        gaps = _gaps(log_absence)
+        n_known = len(self.gaps)
+        unseen = self.gaps.isinf()
+        self.gaps = torch.cat([torch.where(unseen, gaps[:n_known], self.gaps), gaps[n_known:]])
+        self._last = torch.nn.functional.pad(
+            self._last.masked_fill(unseen, self.step),
+            (0, len(gaps) - n_known),
+            value=float(self.step),
+        )
+
+    def log_absence(self, items: Tensor) -> Tensor:
+        """Log-probability of each of the items (c,) not to be in a batch, float64."""
+        return torch.log1p(-1.0 / self.gaps[items.long()])
+
+    def observe(self, items: Tensor) -> None:
+        """Take note of the unique items of the next batch."""
+        places = items.long()
+        self.step += 1
+        waited = self.step - self._last[places]
+        self.gaps[places] += self.rate * (waited - self.gaps[places])
+        self._last[places] = self.step
+
+
+def _gaps(log_absence: Tensor) -> Tensor:
+    """Mean batches between two sightings; inf for what is never there."""
+    return 1.0 / torch.expm1(log_absence).abs()
+
+
 def log_presence(log_absence: Tensor) -> Tensor:
     """``log q`` in float32 from ``log(1 - q)``; ``-inf`` for what is never there."""
     return torch.log(-torch.expm1(log_absence)).float()

@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Weighted rows of a table, several for each of ``b`` bags.
+
+    Attributes
+    ----------
+    columns, values : Tensor of shape (n,)
+        Rows of the table and their weights, bag after bag.
+    offsets : Tensor of shape (b,)
+        Where each bag starts.
+    """
+
+    columns: Tensor
+    values: Tensor
+    offsets: Tensor
+
+    def to(self, device: torch.device) -> Bags:
+        """The same bags on another device."""
+        return Bags(
+            self.columns.to(device, non_blocking=True),
+            self.values.to(device, non_blocking=True),
+            self.offsets.to(device, non_blocking=True),
+        )
 
 
 def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:

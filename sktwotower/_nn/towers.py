@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sktwotower._nn.segments import segment_positions
+from sktwotower._nn.segments import Bags, segment_positions
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -33,6 +34,8 @@ class TowerInput:
         Where the bag of each (row, field) starts in ``columns``.
     dense : tuple of Tensor of shape (b, width)
         One block for each dense field.
+    history : Bags or None
+        Items that each row's user had before; None: this side has no history.
     """
 
     id_codes: Tensor | None
@@ -40,6 +43,7 @@ class TowerInput:
     values: Tensor
     offsets: Tensor
     dense: tuple[Tensor, ...]
+    history: Bags | None = None
 
     def to(self, device: torch.device) -> TowerInput:
         """The same rows on another device."""
@@ -53,7 +57,18 @@ class TowerInput:
             values=move(self.values),
             offsets=move(self.offsets),
             dense=tuple(move(block) for block in self.dense),
+            history=None if self.history is None else self.history.to(device),
         )
+
+
+class TowerRows(Protocol):
+    """Rows that a tower can embed, by index."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def take(self, rows: Tensor) -> TowerInput:
+        """Gather rows (b,)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,15 @@ class EntityRows:
         has_id = self.id_codes is not None
         return has_id + self.pointers.shape[1] - 1 + len(self.dense)
 
+    def head(self, n_rows: int) -> EntityRows:
+        """The first rows."""
+        return replace(
+            self,
+            id_codes=None if self.id_codes is None else self.id_codes[:n_rows],
+            pointers=self.pointers[:n_rows],
+            dense=tuple(block[:n_rows] for block in self.dense),
+        )
+
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop over them."""
         pointers = self.pointers[rows]  # (b, n_sparse_fields + 1)
@@ -136,6 +160,11 @@ class Tower(nn.Module):
         Share of hidden units (or, without hidden layers, of the input) that is dropped.
     normalize : bool
         Scale the output to unit length.
+    id_dropout : float
+        Share of the ids that are replaced by the unknown one in training, so that it, and
+        the path without an id, is trained.
+    n_history_items : int
+        Rows of the history table, the unknown item included; 0: no history field.
     generator : torch.Generator
         Draws the initial weights, on the CPU.
     """
@@ -151,20 +180,27 @@ class Tower(nn.Module):
         dropout: float,
         normalize: bool,
         generator: torch.Generator,
+        id_dropout: float = 0.0,
+        n_history_items: int = 0,
     ) -> None:
         super().__init__()
         self.normalize = normalize
+        self.id_dropout = id_dropout
         self.n_sparse_fields = rows.pointers.shape[1] - 1
         self.id_table = None
         if rows.id_codes is not None:
             self.id_table = _table(rows.n_ids, embedding_dim, generator)
+        self.history_table = None
+        if n_history_items:
+            self.history_table = _table(n_history_items, embedding_dim, generator)
         self.column_table = None
         if self.n_sparse_fields:
             self.column_table = _table(rows.n_columns, embedding_dim, generator)
         self.dense_tables = nn.ParameterList(
             _table(block.shape[1], embedding_dim, generator) for block in rows.dense
         )
-        widths = [rows.n_fields * embedding_dim, *hidden_layer_sizes]
+        n_fields = rows.n_fields + (self.history_table is not None)
+        widths = [n_fields * embedding_dim, *hidden_layer_sizes]
         layers: list[nn.Module] = []
         for width_in, width_out in zip(widths, widths[1:], strict=False):
             layers.append(_linear(width_in, width_out, generator))
@@ -178,18 +214,38 @@ class Tower(nn.Module):
         layers.append(_linear(widths[-1], embedding_dim, generator))
         self.mlp = nn.Sequential(*layers)
 
-    def fields(self, batch: TowerInput, mask: Tensor | None = None) -> Tensor:
+    def fields(
+        self,
+        batch: TowerInput,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """One vector for each field, (b, n_fields, embedding_dim).
 
-        The id's is first, then the sparse fields' and the dense ones'. Where ``mask``
-        (n_fields,) is True, the vector is zero, and that of the id the unknown one's.
+        The id's is first, then the history's, the sparse fields' and the dense ones'.
+        Where ``mask`` (n_fields,) is True, the vector is zero, and that of the id the
+        unknown one's. The generator draws which ids are dropped in training.
         """
         parts: list[Tensor] = []
         if self.id_table is not None and batch.id_codes is not None:
             codes = batch.id_codes
-            if mask is not None and mask[0]:
-                codes = torch.zeros_like(codes)
+            if mask is not None:
+                if mask[0]:
+                    codes = torch.zeros_like(codes)
+            elif self.id_dropout and self.training:
+                draws = torch.rand(len(codes), generator=generator, device=codes.device)
+                codes = codes * (draws >= self.id_dropout)
             parts.append(F.embedding(codes, self.id_table)[:, None])
+        if self.history_table is not None and batch.history is not None:
+            bags = batch.history
+            pooled = F.embedding_bag(
+                bags.columns,
+                self.history_table,
+                bags.offsets,
+                mode="sum",
+                per_sample_weights=bags.values,
+            )
+            parts.append(pooled[:, None])
         if self.column_table is not None:
             bags = F.embedding_bag(
                 batch.columns,
@@ -219,10 +275,10 @@ class Tower(nn.Module):
     ) -> Tensor:
         """Embeddings (b, embedding_dim).
 
-        The generator draws what is dropped; ``mask`` (n_fields,), on the CPU, hides
+        The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the CPU, hides
         fields.
         """
-        hidden = self.fields(batch, mask).flatten(1)
+        hidden = self.fields(batch, mask, generator).flatten(1)
         for layer in self.mlp:
             if isinstance(layer, _Dropout):
                 hidden = layer(hidden, generator)
@@ -236,6 +292,8 @@ class Tower(nn.Module):
         """The parameters that are looked up rather than multiplied as a layer."""
         if self.id_table is not None:
             yield self.id_table
+        if self.history_table is not None:
+            yield self.history_table
         if self.column_table is not None:
             yield self.column_table
         yield from self.dense_tables
@@ -245,12 +303,15 @@ class Tower(nn.Module):
         """Give the unknown id the mean vector of the known ones.
 
         Without it an unknown entity would be read through a row that no step has trained.
+        With ``id_dropout`` it is trained, and stays.
         """
+        if self.id_dropout:
+            return
         if self.id_table is not None and len(self.id_table) > 1:
             self.id_table[0] = self.id_table[1:].mean(0)
 
     @torch.inference_mode()
-    def embed(self, rows: EntityRows, *, block_size: int = 8192) -> Tensor:
+    def embed(self, rows: TowerRows, *, block_size: int = 8192) -> Tensor:
         """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in inference mode."""
         device = next(self.parameters()).device
         was_training = self.training

@@ -13,7 +13,7 @@ from sktwotower._nn.batches import Batches
 from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.towers import Tower, TowerRows
 
 # Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
@@ -89,8 +89,8 @@ def average_of(towers: TwoTowers) -> AveragedModel:
 
 def train(
     towers: TwoTowers,
-    user_rows: EntityRows,
-    item_rows: EntityRows,
+    user_rows: TowerRows,
+    item_rows: TowerRows,
     batches: Batches[B],
     objective: Objective[B],
     optimizer: torch.optim.Optimizer,
@@ -118,7 +118,7 @@ def train(
             for batch in batches.epoch(generators.host):
                 batch_on_device = batch.to(device)
                 users = towers.user_tower(
-                    user_rows.take(batch.user_rows).to(device), generators.device
+                    user_rows.take(batch.user_inputs).to(device), generators.device
                 )
                 items = towers.item_tower(
                     item_rows.take(batch.item_rows).to(device), generators.device
@@ -141,4 +141,4 @@ def train(
                 total += value.detach() * len(batch)  # no graph, no device sync
             if average is not None:
                 average.update_parameters(towers)
-        yield float(total) / len(batches.rows)
+        yield float(total) / batches.n_rows

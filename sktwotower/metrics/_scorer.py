@@ -97,9 +97,11 @@ def evaluate(
         )
     interactions = interactions.take(interactions.positive)
     users, query_ids = pd.factorize(interactions.users)
+    # A user is asked for as in their first row: later features are not known then.
     rank = _own_ranking if hasattr(recommender, "_rank_held_out") else _foreign_ranking
+    queries = interactions.take(np.flatnonzero(~pd.Series(users).duplicated().to_numpy()))
     ranked, items, n_items = rank(
-        recommender, query_ids, users, interactions.items, k, exclude_seen
+        recommender, queries, users, interactions.items, k, exclude_seen
     )
     inside = items >= 0
     relevant = sp.csr_matrix(
@@ -130,7 +132,7 @@ def evaluate(
 
 def _own_ranking(
     recommender: Any,
-    query_ids: np.ndarray,
+    queries: Interactions,
     users: np.ndarray,
     item_ids: np.ndarray,
     k: int,
@@ -144,16 +146,16 @@ def _own_ranking(
     inside = items >= 0
     pairs = sp.csr_matrix(
         (np.ones(int(inside.sum())), (users[inside], items[inside])),
-        shape=(len(query_ids), len(catalogue)),
+        shape=(len(queries), len(catalogue)),
     )
     pairs.data[:] = 1.0
-    ranked = recommender._rank_held_out(query_ids, pairs, k, exclude_seen=exclude_seen)
+    ranked = recommender._rank_held_out(queries, pairs, k, exclude_seen=exclude_seen)
     return ranked, items, len(catalogue)
 
 
 def _foreign_ranking(
     recommender: Any,
-    query_ids: np.ndarray,
+    queries: Interactions,
     users: np.ndarray,
     item_ids: np.ndarray,
     k: int,
@@ -164,6 +166,7 @@ def _foreign_ranking(
     The catalogue is its ``item_ids_`` where it has them, else whatever it recommended and
     whatever is relevant.
     """
+    query_ids = queries.users
     found = recommender.recommend(query_ids, n_recommendations=k, exclude_seen=exclude_seen)
     rows = found[0] if isinstance(found, tuple) else found
     if is_frame(rows) or len(rows) != len(query_ids):
@@ -242,6 +245,8 @@ class _RankingScorer:
                 "item_column": own.item_column,
                 "names": own.names,
                 "owner": own.owner,
+                "user_features": own.user_features,
+                "item_features": own.item_features,
             }
         else:
             for role in ("user_column", "item_column"):

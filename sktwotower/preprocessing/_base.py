@@ -47,6 +47,72 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on learning from more rows; on an encoder that is not fitted, ``fit``.
+
+        It is for data that arrive in parts, and for a model that goes on learning: the
+        columns of the output stay, in their order, and new ones come at the end of
+        their field's. What comes after the field moves along; ``output_indices_`` says
+        where to.
+
+        - The rows in which a value stands are counted over all calls. A value that now
+          reaches ``min_frequency``, be it new or rare so far, gets a column of its own.
+          It keeps it, even if its share of the rows falls below a float
+          ``min_frequency`` later. If ``max_categories`` are reached, newcomers stay
+          among the rare ones.
+        - The column that rare and unknown values share stays, once there. It is added
+          if there was none and now there are rare values.
+        - Numbers, times and vectors are scaled as in ``fit``: another mean would shift
+          what was learnt of the old values. No flag of missing values is added. Let
+          ``fit`` see rows like those to come; a column of which it saw no number is
+          never scaled.
+        - No column changes its kind, one of which ``fit`` saw no value included.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            More rows, with the columns of fit. It is not changed.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            Fitted encoder.
+
+        Raises
+        ------
+        ValueError
+            If X is one that ``transform`` refuses: its columns are others than those of
+            fit, or one of them holds values of another kind, infinite numbers or vectors
+            of another length. Nothing has been learnt then, of any column.
+        TypeError
+            If a column holds objects that are neither scalars nor lists of scalars.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sktwotower.preprocessing import FeatureEncoder
+        >>> films = pd.DataFrame({"genre": ["Drama", "Horror", "Comedy", "Drama"]})
+        >>> encoder = FeatureEncoder().fit(films)
+        >>> encoder.get_feature_names_out().tolist()
+        ['genre_Drama', 'genre_infrequent_sklearn']
+        >>> more = pd.DataFrame({"genre": ["Comedy", "Anime", "Anime", "Western"]})
+        >>> encoder = encoder.partial_fit(more)
+        >>> encoder.get_feature_names_out().tolist()
+        ['genre_Drama', 'genre_infrequent_sklearn', 'genre_Anime', 'genre_Comedy']
+        >>> encoder.unknown_columns_
+        {'genre': 1}
+        """
+        if not hasattr(self, "_fields"):
+            self._fit_columns(X)
+            return self
+        columns = read_columns(self, X, reset=False)
+        pairs = zip(self._fields, columns, strict=True)
+        self._set_fields([field.grown(column) for field, column in pairs], columns)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Any, y: Any = None) -> sparse.csr_matrix:
         """Fit to X and encode it, with one reading of X.
 
@@ -107,13 +173,22 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
                 "or None for no splitting."
             )
         columns = read_columns(self, X, reset=True)
-        self._fields = [self._make_field(column).fit(column) for column in columns]
-        ends = np.cumsum([field.n_columns for field in self._fields]).tolist()
+        self._set_fields([self._make_field(c).fit(c) for c in columns], columns)
+        return columns
+
+    def _set_fields(self, fields: list[Field], columns: list[Column]) -> None:
+        ends = np.cumsum([field.n_columns for field in fields]).tolist()
+        self._fields = fields
         self.output_indices_ = {
             column.name: slice(end - field.n_columns, end)
-            for column, field, end in zip(columns, self._fields, ends, strict=True)
+            for column, field, end in zip(columns, fields, ends, strict=True)
         }
-        return columns
+        starts = [slice_.start for slice_ in self.output_indices_.values()]
+        self.unknown_columns_ = {
+            column.name: start + field.unknown_column
+            for column, field, start in zip(columns, fields, starts, strict=True)
+            if field.unknown_column is not None
+        }
 
     def _encode(self, columns: list[Column]) -> sparse.csr_matrix:
         parts = [f.transform(c) for f, c in zip(self._fields, columns, strict=True)]

@@ -29,7 +29,9 @@ class FeatureEncoder(FieldEncoder):
     other transformer may take its place.
 
     Unknown categories are answered, never raised: they share a column with the rare
-    categories of ``fit``, or have no entry if there were none.
+    categories of ``fit``, or have no entry if there were none. With :meth:`partial_fit` the
+    encoder goes on learning: categories that have become frequent get columns of their
+    own, at the end of their field, while scales stay those of ``fit``.
 
     Parameters
     ----------
@@ -42,7 +44,8 @@ class FeatureEncoder(FieldEncoder):
         ones then have no entry.
     max_categories : int or None, default=None
         Upper limit of columns of a categorical or multi-valued field, the one of the
-        rare values included: the most frequent ones stay. None: no limit.
+        rare values included: the most frequent ones stay, and in ``partial_fit`` those
+        that had columns already. None: no limit.
     separator : str or None, default="|"
         A string column in which some value contains it is multi-valued; its values are
         split there and stripped of surrounding white space. None: strings are never
@@ -60,6 +63,9 @@ class FeatureEncoder(FieldEncoder):
     output_indices_ : dict of str to slice
         Column name -> its columns in the output, as
         :class:`~sklearn.compose.ColumnTransformer` has it.
+    unknown_columns_ : dict of str to int
+        Column name -> the column in the output that its rare and unknown values share;
+        without those columns that have none.
     n_features_in_ : int
         Number of columns of X in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -80,7 +86,7 @@ class FeatureEncoder(FieldEncoder):
     MultiHotEncoder : The multi-valued part on its own.
     sklearn.compose.ColumnTransformer : Chooses an encoder per column by hand; its
         transformers are fields, too.
-    sklearn.preprocessing.OneHotEncoder : The categorical part.
+    sklearn.preprocessing.OneHotEncoder : The categorical part, which cannot grow.
 
     Notes
     -----

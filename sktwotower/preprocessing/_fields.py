@@ -1,17 +1,19 @@
-"""One small encoder per kind of column: ``fit``, ``transform`` to CSR, ``names``.
+"""One small encoder per kind of column: ``fit``, ``grown``, ``transform``, ``names``.
 
-Each of them wraps the scikit-learn part that does the work; what is added is the choice
-of values that a fitted column still accepts, and errors that name the column.
+Numbers are scaled by scikit-learn; categories have a vocabulary, which can grow. Each
+field says which values it still accepts once it is fitted, and its errors name the column.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import chain
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from ._columns import (
     BOOLEANS,
@@ -21,6 +23,7 @@ from ._columns import (
     check_scalar_types,
     factorize,
 )
+from ._vocabulary import Vocabulary
 
 KIND_OF_FAMILY = {
     "boolean": "boolean",
@@ -32,66 +35,6 @@ KIND_OF_FAMILY = {
     "list": "multi_hot",
 }
 LARGEST = float(np.finfo(np.float32).max)
-
-
-class Vocabulary:
-    """Distinct keys -> one-hot rows, by scikit-learn's ``OneHotEncoder``.
-
-    Rare keys share one column, and unknown keys that column or none. An empty
-    vocabulary, of a column without any value, has no columns.
-    """
-
-    def __init__(self, min_frequency: int | float | None, max_categories: int | None):
-        self.min_frequency = min_frequency
-        self.max_categories = max_categories
-        self.encoder: OneHotEncoder | None = None
-        self.n_columns = 0
-
-    def fit(self, keys: np.ndarray, counts: np.ndarray, n_samples: int) -> Vocabulary:
-        """Fit on keys that stand in `counts` of `n_samples` rows each."""
-        min_frequency = self.min_frequency
-        if isinstance(min_frequency, float):  # a share of the rows, not of the values
-            min_frequency = max(int(np.ceil(min_frequency * n_samples)), 1)
-        if self.max_categories is None:
-            # All that matters then is whether a count reaches the threshold, and the
-            # encoder counts in a Python loop.
-            counts = np.minimum(counts, min_frequency or 1)
-        values = np.repeat(keys, counts)
-        if len(values):
-            encoder = OneHotEncoder(
-                handle_unknown="infrequent_if_exist",
-                min_frequency=min_frequency,
-                max_categories=self.max_categories,
-                dtype=np.float32,
-            )
-            # A global set_config(transform_output="pandas") is not meant for the parts.
-            self.encoder = encoder.set_output(transform="default").fit(values[:, None])
-            self.n_columns = len(encoder.get_feature_names_out())
-        return self
-
-    def rows(self, keys: np.ndarray) -> sparse.csr_matrix:
-        """One-hot row of each key, of shape (n_keys, n_columns)."""
-        if self.encoder is None or not len(keys):
-            return sparse.csr_matrix((len(keys), self.n_columns), dtype=np.float32)
-        return sparse.csr_matrix(self.encoder.transform(keys[:, None]))
-
-    def names(self, prefix: str) -> list[str]:
-        """Names of the columns."""
-        if self.encoder is None:
-            return []
-        return self.encoder.get_feature_names_out([prefix]).tolist()
-
-    @property
-    def categories(self) -> np.ndarray:
-        """All keys of fit, sorted."""
-        if self.encoder is None:
-            return np.empty(0, dtype=object)
-        return self.encoder.categories_[0]
-
-    @property
-    def infrequent_categories(self) -> np.ndarray | None:
-        """The keys that share a column, None if there are none."""
-        return None if self.encoder is None else self.encoder.infrequent_categories_[0]
 
 
 class Field:
@@ -106,24 +49,36 @@ class Field:
     accepts : set of str
         Families of values that ``transform`` takes.
     n_columns : int
+    unknown_column : int or None
+        The column that unknown values share, None if there is none.
     """
 
     family: str
     n_columns: int
+    unknown_column: int | None = None
 
     def __init__(self, kind: str):
         self.kind = kind
         self.accepts: set[str] = set()
 
-    def fit(self, column: Column) -> Field:
-        """Learn from the column of fit."""
+    def fit(self, column: Column) -> Self:
+        """Learn from the column of fit; set `accepts`."""
         self.family = column.family
         self.learn(column)
         return self
 
     def learn(self, column: Column) -> None:
-        """Set `accepts`, `n_columns` and what `encode` needs."""
+        """Set `n_columns`, `unknown_column` and what `encode` needs."""
         raise NotImplementedError
+
+    def grown(self, column: Column) -> Self:
+        """The field that has learnt from `column`, too; this one does not change.
+
+        A field that does not grow is returned itself, once it is sure that it can encode
+        the column.
+        """
+        self.transform(column)
+        return self
 
     def encode(self, column: Column) -> sparse.csr_matrix:
         """Encode a column of an accepted family."""
@@ -135,6 +90,11 @@ class Field:
 
     def transform(self, column: Column) -> sparse.csr_matrix:
         """Encode `column` to a matrix of shape (n_samples, n_columns)."""
+        self.check_family(column)
+        return self.encode(column)
+
+    def check_family(self, column: Column) -> None:
+        """Refuse values of a family that is not accepted."""
         if column.family not in {*self.accepts, "missing"}:
             row, value = column.first_row(lambda _: True)
             raise ValueError(
@@ -143,11 +103,10 @@ class Field:
                 f"{KIND_OF_FAMILY[column.family]!r} (first at row {row}: {value!r}); "
                 "pass values like those of fit, or fit again."
             )
-        return self.encode(column)
 
 
-class CategoryField(Field):
-    """One column per category; missing values are the category "missing"."""
+class VocabularyField(Field):
+    """One column per value, shared by rare ones. A subclass counts and encodes."""
 
     def __init__(
         self, kind: str, min_frequency: int | float | None, max_categories: int | None
@@ -155,22 +114,42 @@ class CategoryField(Field):
         super().__init__(kind)
         self.vocabulary = Vocabulary(min_frequency, max_categories)
 
+    def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct keys of the column, and in how many rows each of them stands."""
+        raise NotImplementedError
+
     def learn(self, column: Column) -> None:
+        self.vocabulary = self.vocabulary.extended(*self.count(column), len(column))
+        self.n_columns = self.vocabulary.n_columns
+        self.unknown_column = self.vocabulary.shared
+
+    def grown(self, column: Column) -> Self:
+        self.check_family(column)
+        field = copy(self)  # shallow: `learn` replaces what it changes
+        field.learn(column)
+        return field
+
+    def names(self, prefix: str) -> list[str]:
+        return self.vocabulary.names(prefix)
+
+
+class CategoryField(VocabularyField):
+    """One column per category; missing values are the category "missing"."""
+
+    def fit(self, column: Column) -> Self:
         self.accepts = {"boolean"} if self.kind == "boolean" else {"string", "mixed"}
         if column.family == "mixed":
             # A category dtype of the numbers 1, 2, 3 may come back as plain numbers.
             self.accepts |= {"number", "boolean"}
+        return super().fit(column)
+
+    def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
         codes, keys = _with_missing(column)
-        counts = np.bincount(codes, minlength=len(keys))
-        self.vocabulary.fit(keys, counts, len(column))
-        self.n_columns = self.vocabulary.n_columns
+        return keys, np.bincount(codes, minlength=len(keys))
 
     def encode(self, column: Column) -> sparse.csr_matrix:
         codes, keys = _with_missing(column)
         return self.vocabulary.rows(keys)[codes]
-
-    def names(self, prefix: str) -> list[str]:
-        return self.vocabulary.names(prefix)
 
 
 def _with_missing(column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -269,7 +248,7 @@ def _scale(scaler: StandardScaler, values: np.ndarray) -> np.ndarray:
     return np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
 
 
-class MultiHotField(Field):
+class MultiHotField(VocabularyField):
     """One column per value of lists or delimited strings, shared by rare values."""
 
     def __init__(
@@ -279,22 +258,22 @@ class MultiHotField(Field):
         max_categories: int | None,
         combiner: str,
     ) -> None:
-        super().__init__("multi_hot")
+        super().__init__("multi_hot", min_frequency, max_categories)
         self.separator = separator
         self.combiner = combiner
-        self.vocabulary = Vocabulary(min_frequency, max_categories)
 
-    def learn(self, column: Column) -> None:
+    def fit(self, column: Column) -> Self:
         self.accepts = {
             "list": {"list"},
             "string": {"string", "mixed"},
             "missing": {"list", "string", "mixed", "number", "boolean"},
         }.get(column.family, {"string", "mixed", "number", "boolean"})
+        return super().fit(column)
+
+    def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
         bag_of_row, bags, keys = self._bags(column)
         rows_of_bag = np.bincount(bag_of_row, minlength=bags.shape[0])
-        counts = (rows_of_bag @ bags).astype(np.int64)
-        self.vocabulary.fit(keys, counts, len(column))
-        self.n_columns = self.vocabulary.n_columns
+        return keys, (rows_of_bag @ bags).astype(np.int64)
 
     def encode(self, column: Column) -> sparse.csr_matrix:
         bag_of_row, bags, keys = self._bags(column)
@@ -307,9 +286,6 @@ class MultiHotField(Field):
         }[self.combiner]
         encoded.data = np.repeat(weights, n_values).astype(np.float32)
         return encoded[bag_of_row]
-
-    def names(self, prefix: str) -> list[str]:
-        return self.vocabulary.names(prefix)
 
     def _bags(self, column: Column) -> tuple[np.ndarray, sparse.csr_matrix, np.ndarray]:
         """Distinct bags of values.

@@ -10,7 +10,8 @@ import numpy as np
 from ..utils._sklearn import Interval, StrOptions
 from ._base import FieldEncoder
 from ._columns import Column
-from ._fields import Field, MultiHotField, Vocabulary
+from ._fields import Field, MultiHotField
+from ._vocabulary import Vocabulary
 
 
 class MultiHotEncoder(FieldEncoder):
@@ -19,7 +20,8 @@ class MultiHotEncoder(FieldEncoder):
     What :class:`~sklearn.preprocessing.OneHotEncoder` is for columns with one value a
     row, for columns with any number of them: genres, tags, artists. Unknown values
     share a column with the rare values of ``fit``, or have no entry if there were none;
-    neither warns.
+    neither warns. With :meth:`partial_fit` the encoder goes on learning: values that have
+    become frequent get columns of their own, at the end of those of their column of X.
 
     Parameters
     ----------
@@ -32,7 +34,8 @@ class MultiHotEncoder(FieldEncoder):
         then have no entry.
     max_categories : int or None, default=None
         Upper limit of output columns per input column, the one of the rare values
-        included. None: no limit.
+        included: the most frequent ones stay, and in ``partial_fit`` those that had
+        columns already. None: no limit.
     combiner : {"mean", "sum", "sqrtn"}, default="mean"
         Value of each of the n entries of a row: 1/n, 1 or 1/sqrt(n). A value that
         stands in a row twice counts once, as do the rare values of one row together.
@@ -40,11 +43,15 @@ class MultiHotEncoder(FieldEncoder):
     Attributes
     ----------
     categories_ : list of ndarray of str objects
-        Sorted values of each column, rare ones included.
+        Sorted values of each column, rare ones included. After ``partial_fit`` the
+        output is in another order; ``get_feature_names_out`` has it.
     infrequent_categories_ : list of ndarray of str objects or None
         The values of each column that share one output column, None if there are none.
     output_indices_ : dict of str to slice
         Column name -> its columns in the output.
+    unknown_columns_ : dict of str to int
+        Column name -> the column in the output that its rare and unknown values share;
+        without those columns that have none.
     n_features_in_ : int
         Number of columns of X in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

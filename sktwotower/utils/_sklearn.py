@@ -4,6 +4,7 @@ When scikit-learn moves one of them, this file is the one that changes.
 """
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._indexing import _get_column_indices as column_indices
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -22,5 +23,6 @@ __all__ = [
     "StrOptions",
     "check_feature_names",
     "check_sample_weight",
+    "column_indices",
     "fit_context",
 ]

@@ -150,7 +150,7 @@ def test_an_epoch_is_a_permutation(n_rows, batch_size, seed, weighted):
         return [1.0] * len(batch) if batch.weights is None else batch.weights.tolist()
 
     assert triples(
-        (batch.user_rows, batch.item_rows[batch.positives], weights_of(batch))
+        (batch.user_inputs, batch.item_rows[batch.positives], weights_of(batch))
         for batch in epoch
     ) == triples([(rows.user_rows, rows.item_rows, weights_of(rows))])
     assert (epoch[0].weights is None) == (not weighted)
@@ -162,7 +162,7 @@ def test_the_generator_decides(source):
 
     def epoch(generator):
         return [
-            (batch.user_rows.tolist(), batch.item_rows.tolist())
+            (batch.user_inputs.tolist(), batch.item_rows.tolist())
             for batch in batches.epoch(generator)
         ]
 
@@ -177,7 +177,7 @@ def test_every_order_is_possible():
     rows = TrainingRows(torch.arange(3), torch.arange(3), torch.ones(3).bool(), None, 3, 3)
     batches = Batches(rows, SampledNegatives(None, 1, **NOTHING), 1)
     generator = seeded()
-    orders = [tuple(next(batches.epoch(generator)).user_rows.tolist()) for _ in range(600)]
+    orders = [tuple(next(batches.epoch(generator)).user_inputs.tolist()) for _ in range(600)]
     counts = {order: orders.count(order) for order in set(orders)}
     assert len(counts) == 6
     assert min(counts.values()) > 60
@@ -222,7 +222,7 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
         users, items = taken.user_rows.tolist(), taken.item_rows.tolist()
         batch = ranker.batch(taken, generator)
         assert isinstance(batch, SoftmaxBatch)
-        assert batch.user_rows.tolist() == users
+        assert batch.user_inputs.tolist() == users
         assert torch.equal(batch.weights, taken.weights)
         n_shared = batch.n_shared
         shared = batch.item_rows[:n_shared].tolist()
@@ -325,7 +325,7 @@ def test_moving_moves_what_a_loss_needs():
     moved = next(batches.epoch(seeded())).to(torch.device("meta"))
     for name, value in vars(moved).items():
         if isinstance(value, torch.Tensor):
-            expected = "cpu" if name in ("user_rows", "item_rows") else "meta"
+            expected = "cpu" if name in ("user_inputs", "item_rows") else "meta"
             assert value.device.type == expected, name
 
 
@@ -436,7 +436,7 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
         taken = rows.take(torch.randperm(len(rows), generator=seeded(seed))[:7])
         batch = ranker.batch(taken, seeded(seed))
         assert isinstance(batch, SampledBatch)
-        assert torch.equal(batch.user_rows, taken.user_rows)
+        assert torch.equal(batch.user_inputs, taken.user_rows)
         assert torch.equal(batch.weights, taken.weights)
         assert torch.equal(batch.item_rows[batch.items], taken.item_rows)
         assert batch.labels.tolist() == taken.positive.float().tolist()
@@ -565,7 +565,7 @@ def test_only_labels():
         assert batch.negatives.shape == batch.negative_weights.shape == (len(batch), 0)
         items = batch.item_rows[batch.items]
         assert batch.item_rows.tolist() == sorted(set(items.tolist()))
-        parts = (batch.user_rows, items, batch.labels, batch.weights)
+        parts = (batch.user_inputs, items, batch.labels, batch.weights)
         seen += zip(*(part.tolist() for part in parts), strict=True)
     parts = (rows.user_rows, rows.item_rows, rows.positive.float(), rows.weights)
     assert sorted(seen) == sorted(zip(*(part.tolist() for part in parts), strict=True))

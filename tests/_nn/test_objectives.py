@@ -108,7 +108,7 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
     ).batch(taken, seeded(3))
     all_users, all_items = embeddings()
     value = softmax_objective(refined=correction == "refined")(
-        all_users[batch.user_rows], all_items[batch.item_rows], batch
+        all_users[batch.user_inputs], all_items[batch.item_rows], batch
     )
 
     scores = (all_users @ all_items.T).tolist()
@@ -155,7 +155,7 @@ def test_a_batch_of_every_item_is_the_catalogue(masked):
         )
         users, items = embeddings()
         value = softmax_objective(refined=False)(
-            users[batch.user_rows], items[batch.item_rows], batch
+            users[batch.user_inputs], items[batch.item_rows], batch
         )
         value.backward()
         results[source] = value.item(), users.grad, items.grad
@@ -173,7 +173,7 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
         batch = ranker(rows, source, size=len(rows), correction=how).batch(rows, seeded())
         users, items = embeddings()
         value = softmax_objective(refined=refined)(
-            users[batch.user_rows], items[batch.item_rows], batch
+            users[batch.user_inputs], items[batch.item_rows], batch
         )
         value.backward()
         results.append((value.item(), users.grad, items.grad))
@@ -190,7 +190,7 @@ def test_gradient(source, correction):
     ).batch(taken, seeded(3))
     objective = softmax_objective(refined=correction == "refined")
     assert torch.autograd.gradcheck(
-        lambda u, v: objective(u[batch.user_rows], v[batch.item_rows], batch), embeddings()
+        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch), embeddings()
     )
 
 
@@ -205,7 +205,7 @@ def test_a_row_without_a_negative_is_nothing():
         )
         users, items = embeddings()
         value = softmax_objective(refined=correction == "refined")(
-            users[batch.user_rows], items[batch.item_rows], batch
+            users[batch.user_inputs], items[batch.item_rows], batch
         )
         value.backward()
         assert value.item() == 0
@@ -221,7 +221,7 @@ def test_a_single_row_has_no_q():
     assert batch.log_q.tolist() == [-math.inf]
     users, items = embeddings()
     value = softmax_objective(refined=True)(
-        users[batch.user_rows], items[batch.item_rows], batch
+        users[batch.user_inputs], items[batch.item_rows], batch
     )
     value.backward()
     assert value.item() == 0
@@ -276,7 +276,7 @@ def in_full(rows, batch, pair_loss, own_loss=None):
 
 def value_of(objective, batch):
     users, items = embeddings()
-    return objective(users[batch.user_rows], items[batch.item_rows], batch)
+    return objective(users[batch.user_inputs], items[batch.item_rows], batch)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -325,5 +325,5 @@ def test_gradient_of_the_sampled_ones(name):
         "bpr": pairwise_objective(bpr_loss),
     }[name]
     assert torch.autograd.gradcheck(
-        lambda u, v: objective(u[batch.user_rows], v[batch.item_rows], batch), embeddings()
+        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch), embeddings()
     )

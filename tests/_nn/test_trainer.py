@@ -278,7 +278,7 @@ def test_gradient_of_a_learned_temperature():
     towers, batches = make_towers(learned=True), make_batches(batch_size=30)
     batch = next(batches.epoch(torch.Generator().manual_seed(0)))
     with torch.no_grad():
-        users = towers.user_tower(id_rows(N_USERS).take(batch.user_rows))
+        users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))
         items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
         scores = users @ items.T / TEMPERATURE
         shares = (scores - batch.log_q).softmax(1)
@@ -472,7 +472,7 @@ def test_reported_loss_is_the_mean_over_rows():
     total = 0.0
     with torch.no_grad():
         for batch in batches.epoch(torch.Generator().manual_seed(0)):
-            users = towers.user_tower(id_rows(N_USERS).take(batch.user_rows))
+            users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))
             items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
             loss = softmax_objective(refined=False)(users / TEMPERATURE, items, batch)
             total += loss.item() * len(batch)

@@ -1,0 +1,582 @@
+"""Features of a side: from tables and columns of X, encoded, to what a tower eats."""
+
+from __future__ import annotations
+
+import warnings
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from sklearn import config_context
+from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from sktwotower._entities import EntityTable, Vocabulary
+from sktwotower._nn.growth import Source
+from sktwotower._nn.towers import EntityRows
+from sktwotower.utils._columns import as_pandas, is_frame, places_from_end
+
+# A field whose rows are mostly non-zero is multiplied as a matrix from this width on;
+# below it the bag that all sparse fields share is as fast.
+_DENSE_WIDTH = 16
+_DENSE_SHARE = 0.5
+
+Frame = pd.DataFrame | pd.Series
+
+
+@dataclass(frozen=True)
+class Entities:
+    """One side of the interactions, ready for a tower.
+
+    Row ``r`` belongs to code ``r`` as it is now; further rows are entities as they were
+    at other times.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+        Those of training first, then those that only the table has.
+    id_codes : ndarray of shape (n_rows,), int32
+        Rows of the id table; 0 for an entity without a training row.
+    features : csr_matrix of shape (n_rows, n_columns)
+        Encoded features; row 0, and that of an entity without features, is empty.
+    fields : dict of str to slice
+        Which columns are which field.
+    dense : frozenset of str
+        The fields that are multiplied as matrices.
+    encoder : fitted transformer or None
+        What encoded the features; None without any.
+    given : DataFrame, Series or None
+        The features as they were given, of the entities that have some.
+    places : ndarray of shape (n + 1,)
+        Row of each code in ``given``; -1 for an entity without features.
+    """
+
+    vocabulary: Vocabulary
+    id_codes: np.ndarray
+    features: sp.csr_matrix
+    fields: dict[str, slice]
+    dense: frozenset[str] = frozenset()
+    encoder: BaseEstimator | None = None
+    given: Frame | None = None
+    places: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def columns(self) -> list:
+        """Names of the features, as they are given."""
+        if self.given is None:
+            return []
+        if isinstance(self.given, pd.Series):
+            return [self.given.name]
+        return list(self.given.columns)
+
+    @property
+    def described(self) -> np.ndarray:
+        """Which codes have features, (n + 1,) bool."""
+        if self.places is None:
+            return np.zeros(len(self) + 1, dtype=bool)
+        return self.places >= 0
+
+    def blocks(self) -> tuple[list[sp.csr_matrix], list[sp.csr_matrix]]:
+        """The fields' columns, in the order of a tower's fields: as bags, as matrices."""
+        sparse, dense = self.field_order()
+        return (
+            [self.features[:, self.fields[name]] for name in sparse],
+            [self.features[:, self.fields[name]] for name in dense],
+        )
+
+    def field_order(self) -> tuple[list[str], list[str]]:
+        """The fields in the order of a tower's: those that are bags, and matrices."""
+        return (
+            [name for name in self.fields if name not in self.dense],
+            [name for name in self.fields if name in self.dense],
+        )
+
+    def rows(self, *, with_id: bool) -> EntityRows:
+        """The tensors that a tower's input is gathered from."""
+        n_rows = len(self.id_codes)
+        sparse, wide = self.blocks()
+        dense = [torch.from_numpy(block.toarray()) for block in wide]
+        lengths = np.stack(
+            [
+                np.zeros(n_rows, dtype=np.int64),
+                *(np.diff(block.indptr) for block in sparse),
+            ]
+        )  # (n_sparse_fields + 1, n_rows)
+        bags = sp.hstack(sparse, format="csr") if sparse else self.features[:, :0]
+        pointers = bags.indptr[:-1, None] + lengths.cumsum(axis=0).T
+        return EntityRows(
+            id_codes=torch.from_numpy(self.id_codes) if with_id else None,
+            n_ids=int(self.id_codes.max(initial=0)) + 1,
+            pointers=torch.from_numpy(pointers.astype(np.int64)),
+            columns=torch.from_numpy(bags.indices.astype(np.int64)),
+            values=torch.from_numpy(bags.data.astype(np.float32)),
+            n_columns=bags.shape[1],
+            dense=tuple(dense),
+        )
+
+    def now(self) -> Entities:
+        """Without the rows of other times."""
+        n = len(self) + 1
+        return replace(self, id_codes=self.id_codes[:n], features=self.features[:n])
+
+    def take(self, codes: np.ndarray, given: pd.DataFrame | None = None) -> Entities:
+        """Rows of these codes, with these features where some are given.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,)
+            0 for entities that are not known.
+        given : DataFrame of n rows, optional
+            Some of the feature columns; the others are as they were in training, or
+            missing.
+
+        Raises
+        ------
+        ValueError
+            If the encoder cannot encode them.
+        """
+        features = self.features[codes]
+        if given is not None and given.shape[1]:
+            features = self._encode(self.complete(codes, given), given)
+        return replace(self, id_codes=self.id_codes[codes], features=features)
+
+    def complete(self, codes: np.ndarray, given: pd.DataFrame) -> Frame:
+        """All feature columns of codes: those given, else as they were in training."""
+        assert self.given is not None and self.places is not None
+        before = self.given
+        if isinstance(before, pd.Series):
+            before = before.to_frame()
+        places = self.places[codes]
+        frame = {}
+        for name in self.columns:
+            if name in given:
+                frame[name] = given[name].reset_index(drop=True)
+            else:
+                frame[name] = _rows_of(before[name], places)
+        if isinstance(self.given, pd.Series):
+            return frame[self.given.name]
+        return pd.DataFrame(frame)
+
+    def _encode(self, frame: Frame, given: pd.DataFrame) -> sp.csr_matrix:
+        encoder = self.encoder
+        try:
+            with config_context(transform_output="default"):
+                encoded = encoder.transform(prepare(encoder, frame))
+        except Exception as error:
+            lacking = [name for name in self.columns if name not in given]
+            if not lacking or not frame[lacking].isna().to_numpy().any():
+                raise
+            raise ValueError(
+                f"The encoder cannot encode rows without {lacking}, which are neither in "
+                f"the frame nor known from training: {error} Give these columns, or let "
+                "the encoder impute them."
+            ) from error
+        return as_features(encoded, "the queries")
+
+
+@dataclass(frozen=True)
+class _FeatureRows:
+    """Rows of features as they were given.
+
+    Attributes
+    ----------
+    frame : DataFrame or Series of m rows
+        What the encoder gets.
+    codes : ndarray of shape (m,)
+        The entity of each row.
+    latest : ndarray of shape (n + 1,)
+        The row of each code as it is now; -1 without any.
+    of_interactions : ndarray of shape (n_samples,) or None
+        The row of each interaction; None: that of its entity.
+    """
+
+    frame: Frame
+    codes: np.ndarray
+    latest: np.ndarray
+    of_interactions: np.ndarray | None
+
+
+def build_entities(
+    ids: np.ndarray,
+    trained: np.ndarray,
+    table: EntityTable | None,
+    encoder: BaseEstimator | None,
+    *,
+    parameter: str,
+    features: Frame | None = None,
+    times: np.ndarray | None = None,
+    every_row: bool = False,
+    before: Entities | None = None,
+) -> tuple[Entities, np.ndarray]:
+    """Vocabulary and encoded features of one side.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_samples,)
+        Ids of all interactions, in order.
+    trained : ndarray of shape (n_samples,), bool
+        Rows that train; an entity with none of them keeps the unknown id code.
+    table : EntityTable or None
+        Features; its entities join the vocabulary.
+    encoder : estimator or None
+        Fitted here, as a clone, on the features: the rows of the table, or the distinct
+        rows of an entity and its features in X.
+    parameter : str
+        The table's parameter, for messages.
+    features : DataFrame or Series of n_samples rows, optional
+        Features that ride along in X.
+    times : ndarray of shape (n_samples,), optional
+        Says which row is the latest; None: the last.
+    every_row : bool, default=False
+        Whether an interaction keeps the features of its time, or has its entity's latest.
+    before : Entities, optional
+        To go on from: codes stay, an encoder that can grows.
+
+    Returns
+    -------
+    entities : Entities
+    inputs : ndarray of shape (n_samples,)
+        The row of each interaction.
+    """
+    vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
+    if table is not None:
+        _warn_of_lacking(table, ids, parameter)
+        vocabulary = vocabulary.extend(table.ids)
+    codes = vocabulary.codes(ids)
+    id_codes = _id_codes(len(vocabulary), codes[trained], before)
+    rows = _feature_rows(vocabulary, codes, table, features, times, every_row, parameter)
+    n_new = 0 if rows is None else len(rows.codes)
+    if before is not None and before.given is not None:
+        rows = _with_rows_of(before, rows, len(vocabulary))
+    if rows is None or (rows.frame.ndim == 2 and rows.frame.shape[1] == 0):
+        empty = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
+        return Entities(vocabulary, id_codes, empty, {}), codes
+    if before is None or before.encoder is None:
+        encoder, encoded = _fit_encoder(encoder, rows.frame)
+    else:
+        encoder, encoded = _grow_encoder(before, rows, n_new)
+    encoded = as_features(encoded, parameter)
+    # From the order of the rows to that of the codes: who has none stays empty.
+    is_latest = np.zeros(len(rows.codes), dtype=bool)
+    is_latest[rows.latest[rows.latest >= 0]] = True
+    older = np.flatnonzero(~is_latest) if rows.of_interactions is not None else []
+    order = np.concatenate([rows.latest, np.asarray(older, dtype=np.int64)])
+    nothing = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
+    matrix = sp.vstack([encoded, nothing], format="csr")[order]
+    matrix.sort_indices()
+    inputs = codes
+    if rows.of_interactions is not None:
+        input_of_row = np.empty(len(rows.codes), dtype=np.int64)
+        input_of_row[is_latest] = rows.codes[is_latest]
+        input_of_row[older] = len(rows.latest) + np.arange(len(older))
+        inputs = input_of_row[rows.of_interactions]
+    fields = field_slices(encoder, encoded)
+    has_features = rows.latest >= 0
+    places = np.full(len(rows.latest), -1)
+    places[has_features] = np.arange(int(has_features.sum()))
+    entities = Entities(
+        vocabulary=vocabulary,
+        id_codes=np.concatenate([id_codes, id_codes[rows.codes[older]]]),
+        features=matrix,
+        fields=fields,
+        dense=dense_fields(matrix, fields) if before is None else before.dense,
+        encoder=encoder,
+        given=rows.frame.iloc[rows.latest[has_features]].reset_index(drop=True),
+        places=places,
+    )
+    return entities, inputs
+
+
+def add_entities(
+    entities: Entities, ids: np.ndarray, given: pd.DataFrame
+) -> tuple[Entities, np.ndarray]:
+    """Entities that have no training row, or that have other features now.
+
+    Parameters
+    ----------
+    entities : Entities
+        Without rows of other times.
+    ids : ndarray of shape (n,)
+        Each once.
+    given : DataFrame of n rows
+        Some of the feature columns.
+
+    Returns
+    -------
+    entities : Entities
+    codes : ndarray of shape (n,)
+        Theirs.
+    """
+    assert entities.given is not None and entities.places is not None
+    known = entities.vocabulary.codes(ids)
+    added = entities.take(known, given)
+    complete = entities.complete(known, given)
+    vocabulary = entities.vocabulary.extend(ids)
+    codes = vocabulary.codes(ids)
+    n_new = len(vocabulary) - len(entities)
+    id_codes = np.pad(entities.id_codes, (0, n_new))
+    places = np.pad(entities.places, (0, n_new), constant_values=-1)
+    source = np.arange(len(id_codes))
+    source[codes] = len(entities.id_codes) + np.arange(len(codes))
+    features = sp.vstack([entities.features, added.features], format="csr")[source]
+    places[codes] = len(entities.given) + np.arange(len(codes))
+    everything = pd.concat([entities.given, complete], ignore_index=True)
+    has_features = places >= 0  # rows that nobody has any longer go
+    given_now = everything.iloc[places[has_features]].reset_index(drop=True)
+    places[has_features] = np.arange(int(has_features.sum()))
+    longer = replace(
+        entities,
+        vocabulary=vocabulary,
+        id_codes=id_codes,
+        features=features,
+        given=given_now,
+        places=places,
+    )
+    return longer, codes
+
+
+def column_source(before: Entities, now: Entities, fields: list[str]) -> Source:
+    """Where the rows of a table of some fields' columns come from; new ones from unknown.
+
+    Raises
+    ------
+    ValueError
+        If the fields are other ones.
+    """
+    if list(before.fields) != list(now.fields):
+        raise ValueError(
+            f"Training goes on with the features that it began with, "
+            f"{list(before.fields)}; now there are {list(now.fields)}."
+        )
+    unknown = getattr(before.encoder, "unknown_columns_", {})
+    rows, is_new, n_before = [], [], 0
+    for name in fields:
+        old, new = before.fields[name], now.fields[name]
+        width, new_width = old.stop - old.start, new.stop - new.start
+        first = n_before + unknown[name] - old.start if name in unknown else -1
+        rows.append(np.arange(n_before, n_before + width))
+        rows.append(np.full(new_width - width, first))
+        is_new.append(np.arange(new_width) >= width)
+        n_before += width
+    return Source(
+        torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(is_new))
+    )
+
+
+def _warn_of_lacking(table: EntityTable, ids: np.ndarray, parameter: str) -> None:
+    distinct = pd.unique(ids)
+    n_lacking = int((Vocabulary(table.ids).codes(distinct) == 0).sum())
+    if n_lacking:
+        warnings.warn(
+            f"{parameter} lacks {n_lacking} of the {len(distinct)} ids that X has; their "
+            "features are taken as unknown.",
+            stacklevel=7,
+        )
+
+
+def _id_codes(n: int, trained: np.ndarray, before: Entities | None) -> np.ndarray:
+    """Rows of the id table by code, in the order of the codes; those from before stay."""
+    id_codes = np.zeros(n + 1, dtype=np.int32)
+    n_before = 0
+    if before is not None:
+        id_codes[: len(before) + 1] = before.id_codes[: len(before) + 1]
+        n_before = int(id_codes.max(initial=0))
+    has_rows = np.zeros(n + 1, dtype=bool)
+    has_rows[trained] = True
+    new = has_rows & (id_codes == 0)
+    id_codes[new] = n_before + np.arange(1, int(new.sum()) + 1)
+    return id_codes
+
+
+def _feature_rows(
+    vocabulary: Vocabulary,
+    codes: np.ndarray,
+    table: EntityTable | None,
+    features: Frame | None,
+    times: np.ndarray | None,
+    every_row: bool,
+    parameter: str,
+) -> _FeatureRows | None:
+    """Features of the table, of X, or of both side by side."""
+    latest = np.full(len(vocabulary) + 1, -1)
+    if features is None:
+        if table is None:
+            return None
+        table_codes = vocabulary.codes(table.ids)
+        latest[table_codes] = np.arange(len(table_codes))
+        return _FeatureRows(table.feature_rows, table_codes, latest, None)
+    is_last = places_from_end(codes, times) == 0
+    of_interactions = None
+    if every_row:
+        of_interactions, first = _distinct_rows(codes, features)
+        row_codes = codes[first]
+        latest[codes[is_last]] = of_interactions[is_last]
+    else:
+        first = np.flatnonzero(is_last)
+        row_codes = codes[first]
+        latest[row_codes] = np.arange(len(first))
+    frame = features.iloc[first].reset_index(drop=True)
+    if table is None or table.feature_rows.ndim == 2 and table.feature_rows.shape[1] == 0:
+        return _FeatureRows(frame, row_codes, latest, of_interactions)
+    table_frame = pd.DataFrame(table.feature_rows)
+    frame = pd.DataFrame(frame)
+    twice = [name for name in frame.columns if name in table_frame.columns]
+    if twice:
+        side = parameter.removesuffix("_table")
+        raise ValueError(
+            f"{twice} are columns of {parameter} and of {side}_features, too; rename or "
+            "drop them on one side."
+        )
+    place_in_table = np.full(len(vocabulary) + 1, -1)
+    table_codes = vocabulary.codes(table.ids)
+    place_in_table[table_codes] = np.arange(len(table_codes))
+    only_table = table_codes[latest[table_codes] < 0]
+    latest[only_table] = len(row_codes) + np.arange(len(only_table))
+    row_codes = np.concatenate([row_codes, only_table])
+    from_X = np.arange(len(row_codes))
+    from_X[len(frame) :] = -1
+    sides = [
+        {name: _rows_of(frame[name], from_X) for name in frame.columns},
+        {
+            name: _rows_of(table_frame[name], place_in_table[row_codes])
+            for name in table_frame.columns
+        },
+    ]
+    return _FeatureRows(
+        pd.DataFrame(sides[0] | sides[1]), row_codes, latest, of_interactions
+    )
+
+
+def _with_rows_of(before: Entities, rows: _FeatureRows | None, n: int) -> _FeatureRows:
+    """The rows and, of entities that are not among them, those from before."""
+    assert before.given is not None and before.places is not None
+    latest = np.full(n + 1, -1) if rows is None else rows.latest.copy()
+    old = np.flatnonzero((before.places >= 0) & (latest[: len(before.places)] < 0))
+    old_frame = before.given.iloc[before.places[old]]
+    if rows is None:
+        latest[old] = np.arange(len(old))
+        return _FeatureRows(old_frame.reset_index(drop=True), old, latest, None)
+    latest[old] = len(rows.codes) + np.arange(len(old))
+    return replace(
+        rows,
+        frame=pd.concat([rows.frame, old_frame], ignore_index=True),
+        codes=np.concatenate([rows.codes, old]),
+        latest=latest,
+    )
+
+
+def _distinct_rows(codes: np.ndarray, features: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each (code, features) among the distinct ones, and their first rows."""
+    numbers = codes.astype(np.int64)
+    for _, column in pd.DataFrame(features).items():
+        values = _value_codes(column)
+        numbers = pd.factorize(numbers * (values.max(initial=0) + 1) + values)[0]
+    numbers, distinct = pd.factorize(numbers)
+    first = np.full(len(distinct), len(numbers))
+    np.minimum.at(first, numbers, np.arange(len(numbers)))
+    return numbers, first
+
+
+def _value_codes(column: pd.Series) -> np.ndarray:
+    """Equal numbers for equal values; lists and arrays by their values."""
+    try:
+        return pd.factorize(column, use_na_sentinel=False)[0]
+    except TypeError:
+        keys = column.map(lambda value: repr(value) if np.ndim(value) else value)
+        return pd.factorize(keys, use_na_sentinel=False)[0]
+
+
+def _rows_of(column: pd.Series, places: np.ndarray) -> pd.Series:
+    """Values at places; missing at -1."""
+    if len(places) and places.min() < 0:
+        return column.reindex(places).reset_index(drop=True)
+    return column.iloc[places].reset_index(drop=True)
+
+
+def _fit_encoder(encoder: BaseEstimator | None, frame: Frame) -> tuple[Any, Any]:
+    encoder = clone(encoder)
+    food = prepare(encoder, frame)
+    with config_context(transform_output="default"):  # frames hold no sparse matrix
+        if hasattr(encoder, "fit_transform"):
+            return encoder, encoder.fit_transform(food)
+        return encoder, encoder.fit(food).transform(food)
+
+
+def _grow_encoder(before: Entities, rows: _FeatureRows, n_new: int) -> tuple[Any, Any]:
+    """The encoder from before, and all rows; one of this package learns the new rows."""
+    encoder = before.encoder
+    if hasattr(encoder, "unknown_columns_"):
+        assert before.places is not None
+        new = np.arange(len(rows.codes)) < n_new
+        if rows.of_interactions is None:  # of a table, whose old rows have been counted
+            old = np.zeros(len(rows.latest), dtype=bool)
+            old[: len(before.places)] = before.places >= 0
+            new &= ~old[rows.codes]
+        if new.any():
+            encoder = deepcopy(encoder).partial_fit(rows.frame[new])
+    with config_context(transform_output="default"):
+        return encoder, encoder.transform(prepare(encoder, rows.frame))
+
+
+def dense_fields(matrix: sp.csr_matrix, fields: dict[str, slice]) -> frozenset[str]:
+    """Fields that are wide and mostly filled, and so multiplied as matrices."""
+    dense = set()
+    for name, columns in fields.items():
+        block = matrix[:, columns]
+        filled = block.nnz >= _DENSE_SHARE * block.shape[0] * block.shape[1]
+        if filled and block.shape[1] >= _DENSE_WIDTH:
+            dense.add(name)
+    return frozenset(dense)
+
+
+def prepare(encoder: BaseEstimator, frame: pd.DataFrame | pd.Series) -> Any:
+    """What an encoder wants to eat: a text vectorizer takes a column, not a frame."""
+    first = encoder
+    while isinstance(first, Pipeline):
+        steps = [step for _, step in first.steps if not isinstance(step, str)]
+        if not steps:  # only "passthrough"
+            return frame
+        first = steps[0]
+    if isinstance(frame, pd.Series) or get_tags(first).input_tags.two_d_array:
+        return frame
+    if frame.shape[1] == 1:
+        return frame.iloc[:, 0]
+    raise ValueError(
+        f"{type(first).__name__} encodes a single column, but the table has the features "
+        f"{list(frame.columns)}; pick one with EntityTable(frame, id_column, "
+        "features='...') or combine encoders in a ColumnTransformer."
+    )
+
+
+def as_features(encoded: Any, parameter: str) -> sp.csr_matrix:
+    """What any transformer returns, as a finite float32 CSR matrix."""
+    if is_frame(encoded):
+        encoded = as_pandas(encoded).to_numpy()
+    matrix = sp.csr_matrix(encoded, dtype=np.float32)
+    if not np.isfinite(matrix.data).all():
+        bad = ~np.isfinite(matrix.data)
+        row = int(np.searchsorted(matrix.indptr, bad.argmax(), side="right")) - 1
+        raise ValueError(
+            f"The encoder of {parameter} returned {int(bad.sum())} values that are NaN or "
+            f"infinite (first at row {row}); impute or scale them in the encoder."
+        )
+    matrix.sum_duplicates()
+    return matrix
+
+
+def field_slices(encoder: BaseEstimator, encoded: sp.csr_matrix) -> dict[str, slice]:
+    """Named groups of columns: an encoder's own ``output_indices_``, else one group."""
+    last = encoder
+    while isinstance(last, Pipeline):
+        last = last.steps[-1][1]
+    everything = {"features": slice(0, encoded.shape[1])}
+    slices: dict[str, slice] = getattr(last, "output_indices_", everything)
+    return {name: part for name, part in slices.items() if part.stop > part.start}

@@ -1,0 +1,182 @@
+"""What users had, in the order of time: windows for training and for serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from sktwotower._nn.histories import HistoryRows
+from sktwotower._nn.towers import EntityRows
+
+
+@dataclass(frozen=True)
+class Events:
+    """Rows of interactions as codes, in the order in which they were given.
+
+    Attributes
+    ----------
+    users, items : ndarray of shape (n,), int32
+        Codes.
+    positive : ndarray of shape (n,), bool
+        False for an explicit negative, which is no history.
+    times : ndarray of shape (n,) or None
+        Numbers that order like the timestamps; None: the rows are in order.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    positive: np.ndarray
+    times: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Events:
+        """Some of the rows: a mask or positions."""
+        times = None if self.times is None else self.times[rows]
+        return Events(self.users[rows], self.items[rows], self.positive[rows], times)
+
+    def followed_by(self, later: Events) -> Events:
+        """These rows and those."""
+        times = None
+        if self.times is not None and later.times is not None:
+            times = np.concatenate([self.times, later.times])
+        return Events(
+            np.concatenate([self.users, later.users]),
+            np.concatenate([self.items, later.items]),
+            np.concatenate([self.positive, later.positive]),
+            times,
+        )
+
+
+class Histories:
+    """Every user's positives in the order of time.
+
+    Parameters
+    ----------
+    events : Events
+        All of them. Of equal times, the earlier row is the earlier event.
+    n_users : int
+        Known users; codes go up to it.
+    """
+
+    def __init__(self, events: Events, n_users: int) -> None:
+        keys = (events.users,) if events.times is None else (events.times, events.users)
+        order = np.lexsort(keys)  # stable; the last key is the first
+        ordered = events.take(order)
+        self._order = order[ordered.positive]
+        self._is_causal = events.times is not None
+        # The positives before each event, those of other users included.
+        self._before = np.empty(len(order), dtype=np.int64)
+        self._before[order] = np.cumsum(ordered.positive) - ordered.positive
+        self._users, self._positive = events.users, events.positive
+        self.items = ordered.items[ordered.positive]
+        counts = np.bincount(ordered.users[ordered.positive], minlength=n_users + 1)
+        self.ends = np.cumsum(counts)  # (n_users + 1,), by code; code 0 has none
+        self.starts = self.ends - counts
+
+    def ordered(self, values: np.ndarray) -> np.ndarray:
+        """Of a value an event, those of ``items``."""
+        return values[self._order]
+
+    def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where in ``items`` the last ``size`` of each code start and end."""
+        return np.maximum(self.starts, self.ends - size), self.ends
+
+    def at_events(self, events: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same at the time of some events: what came before, or beside it.
+
+        With times it is the last ``size`` positives before the event; without, the last
+        ``size`` of the user but for the event itself.
+        """
+        users, before = self._users[events], self._before[events]
+        if self._is_causal:
+            return np.maximum(self.starts[users], before - size), before
+        starts, ends = self.now(size)
+        starts, ends = starts[users], ends[users]
+        # One more where the event is among them, since it is left out.
+        among = self._positive[events] & (before >= starts)
+        return np.maximum(self.starts[users], starts - among), ends
+
+
+def history_rows(
+    rows: EntityRows,
+    row_of: np.ndarray,
+    item_codes: np.ndarray,
+    windows: tuple[np.ndarray, np.ndarray],
+    id_codes: np.ndarray,
+    left_out: np.ndarray | None = None,
+) -> HistoryRows:
+    """Rows of the user tower with windows of items.
+
+    Parameters
+    ----------
+    rows : EntityRows
+        Ids and features.
+    row_of : ndarray of shape (n,)
+        Which of them each row has.
+    item_codes : ndarray of shape (n_events,)
+        What the windows are cut from.
+    windows : tuple of ndarray of shape (n,)
+        Where they start and end.
+    id_codes : ndarray of shape (n_items + 1,)
+        Row of the history table of each item code.
+    left_out : ndarray of shape (n,), optional
+        Code of the item that is not in a row's own history.
+    """
+    starts, ends = windows
+    return HistoryRows(
+        rows,
+        torch.from_numpy(np.asarray(row_of, dtype=np.int64)),
+        torch.from_numpy(id_codes[item_codes].astype(np.int64)),
+        torch.from_numpy(starts.astype(np.int64)),
+        torch.from_numpy(ends.astype(np.int64)),
+        None if left_out is None else torch.from_numpy(id_codes[left_out].astype(np.int64)),
+    )
+
+
+def windows_of_queries(
+    histories: Histories,
+    user_codes: np.ndarray,
+    size: int,
+    more: Events,
+    times: np.ndarray | None,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Windows of queries that bring interactions of their own.
+
+    Parameters
+    ----------
+    histories : Histories
+        Of the training data.
+    user_codes : ndarray of shape (n,)
+        The queries' users; 0 for unknown ones.
+    size : int
+        Items of a window.
+    more : Events
+        What the queries bring; ``users`` are positions among the queries.
+    times : ndarray or None
+        Of the training data's positives, in the order of ``histories.items``; with those
+        of ``more`` they say what is the latest. None: what a query brings is.
+
+    Returns
+    -------
+    item_codes : ndarray
+        What the windows are cut from.
+    windows : tuple of ndarray of shape (n,)
+        Where they start and end.
+    """
+    starts, ends = histories.now(size)
+    starts, ends = starts[user_codes], ends[user_codes]
+    counts = ends - starts
+    queries = np.repeat(np.arange(len(user_codes)), counts)
+    within = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.repeat(starts, counts) + within
+    known = Events(
+        queries, histories.items[places], np.ones(len(places), dtype=bool), None
+    )
+    if times is not None and more.times is not None:
+        known = replace(known, times=times[places])
+    both = Histories(known.followed_by(more), len(user_codes) - 1)
+    return both.items, both.now(size)

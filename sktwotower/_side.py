@@ -1,0 +1,124 @@
+"""One side of a fitted model: whoever is asked for, as vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktwotower._features import Entities
+from sktwotower._histories import Events, Histories, history_rows, windows_of_queries
+from sktwotower._nn.histories import HistoryRows
+from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower.utils._columns import Column
+
+
+@dataclass(frozen=True)
+class PastItems:
+    """What the history field of the user tower is made from.
+
+    Attributes
+    ----------
+    histories : Histories
+        Of the training data.
+    size : int
+        Items of a window.
+    id_codes : ndarray of shape (n_items + 1,)
+        Row of the history table of each item code.
+    times : ndarray or None
+        Of the positives, in the order of ``histories.items``.
+    """
+
+    histories: Histories
+    size: int
+    id_codes: np.ndarray
+    times: np.ndarray | None
+
+    def rows(
+        self,
+        rows: EntityRows,
+        user_codes: np.ndarray,
+        own: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> HistoryRows:
+        """Rows with the users' windows as they are now, or with some of their own."""
+        if own is None:
+            starts, ends = self.histories.now(self.size)
+            own = self.histories.items, (starts[user_codes], ends[user_codes])
+        items, windows = own
+        return history_rows(rows, np.arange(len(rows)), items, windows, self.id_codes)
+
+    def with_more(
+        self, user_codes: np.ndarray, more: Events
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Windows of queries that bring interactions of their own."""
+        return windows_of_queries(
+            self.histories, user_codes, self.size, more, self.times
+        )
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a fitted model.
+
+    Attributes
+    ----------
+    name : {"user", "item"}
+        Which.
+    id_names : tuple of str or int
+        Columns of a frame that have its ids, the first that is there.
+    entities : Entities
+        Who is known, and with which features.
+    tower : Tower
+        Embeds what is not.
+    embeddings : ndarray of shape (n, embedding_dim)
+        Row ``r`` belongs to code ``r + 1``.
+    unknown : ndarray of shape (embedding_dim,)
+        The vector of code 0.
+    past : PastItems or None
+        With a history field.
+    """
+
+    name: str
+    id_names: tuple[Column, ...]
+    entities: Entities
+    tower: Tower
+    embeddings: np.ndarray
+    unknown: np.ndarray
+    past: PastItems | None = None
+
+    def read(self, frame: pd.DataFrame) -> tuple[pd.Series | None, pd.DataFrame | None]:
+        """The ids and the features that a frame has; None without any."""
+        ids = next((frame[name] for name in self.id_names if name in frame.columns), None)
+        names = [name for name in self.entities.columns if name in frame.columns]
+        given = frame[names].reset_index(drop=True) if names else None
+        return ids, given
+
+    def vectors(
+        self,
+        codes: np.ndarray,
+        given: pd.DataFrame | None = None,
+        windows: Any = None,
+    ) -> np.ndarray:
+        """Embeddings of codes, (n, embedding_dim), float32.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,)
+            0 for who is not known.
+        given : DataFrame of n rows, optional
+            Some of the features, in place of those of training.
+        windows : optional
+            Histories in place of those of training, as `windows_of_queries` has them.
+        """
+        if given is None and windows is None:
+            vectors: np.ndarray = self.embeddings[codes - 1]  # code 0 takes the last row,
+            vectors[codes == 0] = self.unknown  # and is replaced
+            return vectors
+        rows = self.entities.take(codes, given).rows(
+            with_id=self.tower.id_table is not None
+        )
+        if self.past is None:
+            return self.tower.embed(rows).numpy()
+        return self.tower.embed(self.past.rows(rows, codes, windows)).numpy()
