@@ -19,6 +19,7 @@ from sktwotower.utils._columns import (
     where_first,
 )
 
+
 class Vocabulary:
     """Ids to dense codes and back. Code 0 is unknown; codes are append-only.
 

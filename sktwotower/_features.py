@@ -166,7 +166,7 @@ class Entities:
         return pd.DataFrame(frame)
 
     def _encode(self, frame: Frame, given: pd.DataFrame) -> sp.csr_matrix:
-        encoder = self.encoder
+        encoder: Any = self.encoder
         try:
             with config_context(transform_output="default"):
                 encoded = encoder.transform(prepare(encoder, frame))
@@ -267,8 +267,10 @@ def build_entities(
     # From the order of the rows to that of the codes: who has none stays empty.
     is_latest = np.zeros(len(rows.codes), dtype=bool)
     is_latest[rows.latest[rows.latest >= 0]] = True
-    older = np.flatnonzero(~is_latest) if rows.of_interactions is not None else []
-    order = np.concatenate([rows.latest, np.asarray(older, dtype=np.int64)])
+    older = np.empty(0, dtype=np.int64)
+    if rows.of_interactions is not None:
+        older = np.flatnonzero(~is_latest)
+    order = np.concatenate([rows.latest, older])
     nothing = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
     matrix = sp.vstack([encoded, nothing], format="csr")[order]
     matrix.sort_indices()
@@ -328,7 +330,7 @@ def add_entities(
     source[codes] = len(entities.id_codes) + np.arange(len(codes))
     features = sp.vstack([entities.features, added.features], format="csr")[source]
     places[codes] = len(entities.given) + np.arange(len(codes))
-    everything = pd.concat([entities.given, complete], ignore_index=True)
+    everything = _concat(entities.given, complete)
     has_features = places >= 0  # rows that nobody has any longer go
     given_now = everything.iloc[places[has_features]].reset_index(drop=True)
     places[has_features] = np.arange(int(has_features.sum()))
@@ -467,7 +469,7 @@ def _with_rows_of(before: Entities, rows: _FeatureRows | None, n: int) -> _Featu
     latest[old] = len(rows.codes) + np.arange(len(old))
     return replace(
         rows,
-        frame=pd.concat([rows.frame, old_frame], ignore_index=True),
+        frame=_concat(rows.frame, old_frame),
         codes=np.concatenate([rows.codes, old]),
         latest=latest,
     )
@@ -494,6 +496,11 @@ def _value_codes(column: pd.Series) -> np.ndarray:
         return pd.factorize(keys, use_na_sentinel=False)[0]
 
 
+def _concat(first: Any, second: Any) -> Any:
+    """Rows of two frames or series; an empty one has no say in the dtypes."""
+    return pd.concat([part for part in (first, second) if len(part)], ignore_index=True)
+
+
 def _rows_of(column: pd.Series, places: np.ndarray) -> pd.Series:
     """Values at places; missing at -1."""
     if len(places) and places.min() < 0:
@@ -512,7 +519,7 @@ def _fit_encoder(encoder: BaseEstimator | None, frame: Frame) -> tuple[Any, Any]
 
 def _grow_encoder(before: Entities, rows: _FeatureRows, n_new: int) -> tuple[Any, Any]:
     """The encoder from before, and all rows; one of this package learns the new rows."""
-    encoder = before.encoder
+    encoder: Any = before.encoder
     if hasattr(encoder, "unknown_columns_"):
         assert before.places is not None
         new = np.arange(len(rows.codes)) < n_new

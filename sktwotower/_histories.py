@@ -173,9 +173,7 @@ def windows_of_queries(
     queries = np.repeat(np.arange(len(user_codes)), counts)
     within = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
     places = np.repeat(starts, counts) + within
-    known = Events(
-        queries, histories.items[places], np.ones(len(places), dtype=bool), None
-    )
+    known = Events(queries, histories.items[places], np.ones(len(places), dtype=bool), None)
     if times is not None and more.times is not None:
         known = replace(known, times=times[places])
     both = Histories(known.followed_by(more), len(user_codes) - 1)

@@ -128,9 +128,11 @@ class FeatureColumns:
                 "of their own and are no features. Leave it out."
             )
         positions = [position for position in positions if position not in ids]
-        names = positions if isinstance(X, np.ndarray) else [X.columns[p] for p in positions]
-        if not names:
+        if not positions:
             return None
+        names: list = positions
+        if isinstance(X, pd.DataFrame):
+            names = X.columns[positions].tolist()
         return cls(names, single=isinstance(wanted, str | Integral))
 
     def read(self, X: pd.DataFrame | np.ndarray) -> pd.DataFrame | pd.Series | None:

@@ -53,9 +53,7 @@ class PastItems:
         self, user_codes: np.ndarray, more: Events
     ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Windows of queries that bring interactions of their own."""
-        return windows_of_queries(
-            self.histories, user_codes, self.size, more, self.times
-        )
+        return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
 
 
 @dataclass(frozen=True)

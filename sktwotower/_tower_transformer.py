@@ -119,5 +119,5 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         ndarray of shape (embedding_dim,), object
             ``user_embedding0`` and so on.
         """
-        dim = self.side.embeddings.shape[1]
-        return np.array([f"{self.side.name}_embedding{i}" for i in range(dim)], dtype=object)
+        prefix, dim = f"{self.side.name}_embedding", self.side.embeddings.shape[1]
+        return np.array([f"{prefix}{i}" for i in range(dim)], dtype=object)

@@ -267,7 +267,6 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
     user_embeddings_: np.ndarray
     item_embeddings_: np.ndarray
-    _popularity: np.ndarray  # (n_items + 1,), by code
 
     def __sklearn_is_fitted__(self) -> bool:
         # Set last, and taken away first by the next fit: one that failed has none.
@@ -275,6 +274,10 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
     def _side(self, name: str) -> Side:
         """The users or the items, as vectors."""
+        raise NotImplementedError
+
+    def _n_positives(self) -> np.ndarray:
+        """Positives of each item, by code, (n_items + 1,) float32."""
         raise NotImplementedError
 
     @property
@@ -399,7 +402,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             exclude = self._seen_among(codes, item_codes)
             if more is not None:
                 exclude += _pairs_among(more.users, more.items, len(codes), item_codes)
-        popularity = self._popularity[item_codes]
+        popularity = self._n_positives()[item_codes]
 
         def score(block: slice) -> np.ndarray:
             scores = vectors[block] @ item_vectors.T

@@ -20,7 +20,6 @@ from sktwotower._nn.negatives import (
     log_presence,
 )
 
-
 # Rows from before beside each new one, so that what they say is not forgotten.
 REPLAYED = 1
 

@@ -104,14 +104,14 @@ def recall(
             if name in sources and value.dim():  # not the number of steps
                 value = sources[name].memory(value)
             device = parameter.device if value.dim() else value.device
-            optimizer.state[parameter][key] = value.to(device)
+            optimizer.state[parameter][key] = value.to(device, copy=True)
 
 
 @contextmanager
 def rows_stay(
     optimizer: torch.optim.Optimizer, rows: dict[nn.Parameter, Tensor]
 ) -> Iterator[None]:
-    """Keep some rows of tables bit by bit as they are, and what the optimiser knows of them.
+    """Keep rows of tables bit by bit as they are, and what the optimiser knows of them.
 
     An optimiser with momentum moves, and a decay shrinks, every row at every step, also
     those without a gradient.

@@ -290,7 +290,8 @@ class StreamingFrequencies:
         gaps = _gaps(log_absence)
         n_known = len(self.gaps)
         unseen = self.gaps.isinf()
-        self.gaps = torch.cat([torch.where(unseen, gaps[:n_known], self.gaps), gaps[n_known:]])
+        known = torch.where(unseen, gaps[:n_known], self.gaps)
+        self.gaps = torch.cat([known, gaps[n_known:]])
         self._last = torch.nn.functional.pad(
             self._last.masked_fill(unseen, self.step),
             (0, len(gaps) - n_known),

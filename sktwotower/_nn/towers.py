@@ -237,13 +237,12 @@ class Tower(nn.Module):
                 codes = codes * (draws >= self.id_dropout)
             parts.append(F.embedding(codes, self.id_table)[:, None])
         if self.history_table is not None and batch.history is not None:
-            bags = batch.history
             pooled = F.embedding_bag(
-                bags.columns,
+                batch.history.columns,
                 self.history_table,
-                bags.offsets,
+                batch.history.offsets,
                 mode="sum",
-                per_sample_weights=bags.values,
+                per_sample_weights=batch.history.values,
             )
             parts.append(pooled[:, None])
         if self.column_table is not None:
@@ -275,8 +274,8 @@ class Tower(nn.Module):
     ) -> Tensor:
         """Embeddings (b, embedding_dim).
 
-        The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the CPU, hides
-        fields.
+        The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the
+        CPU, hides fields.
         """
         hidden = self.fields(batch, mask, generator).flatten(1)
         for layer in self.mlp:

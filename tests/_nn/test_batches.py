@@ -177,7 +177,8 @@ def test_every_order_is_possible():
     rows = TrainingRows(torch.arange(3), torch.arange(3), torch.ones(3).bool(), None, 3, 3)
     batches = Batches(rows, SampledNegatives(None, 1, **NOTHING), 1)
     generator = seeded()
-    orders = [tuple(next(batches.epoch(generator)).user_inputs.tolist()) for _ in range(600)]
+    firsts = [next(batches.epoch(generator)) for _ in range(600)]
+    orders = [tuple(batch.user_inputs.tolist()) for batch in firsts]
     counts = {order: orders.count(order) for order in set(orders)}
     assert len(counts) == 6
     assert min(counts.values()) > 60

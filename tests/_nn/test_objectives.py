@@ -190,7 +190,8 @@ def test_gradient(source, correction):
     ).batch(taken, seeded(3))
     objective = softmax_objective(refined=correction == "refined")
     assert torch.autograd.gradcheck(
-        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch), embeddings()
+        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch),
+        embeddings(),
     )
 
 
@@ -325,5 +326,6 @@ def test_gradient_of_the_sampled_ones(name):
         "bpr": pairwise_objective(bpr_loss),
     }[name]
     assert torch.autograd.gradcheck(
-        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch), embeddings()
+        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch),
+        embeddings(),
     )

@@ -1,0 +1,386 @@
+"""One training: towers, rows, batches and an optimiser, from the parameters of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sktwotower._features import Entities, column_source
+from sktwotower._histories import Events, Histories, history_rows
+from sktwotower._nn.batches import TrainingRows, batch_sizes
+from sktwotower._nn.growth import (
+    OptimizerState,
+    Source,
+    Sources,
+    copy_weights,
+    recall,
+    remember,
+)
+from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
+from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
+from sktwotower._nn.runtime import Generators, resolve_device
+from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
+from sktwotower._nn.towers import EntityRows, Tower, TowerRows
+from sktwotower._nn.trainer import TwoTowers, average_of, train
+from sktwotower._objective import ObjectiveSpec, mask_drawer
+from sktwotower._side import PastItems
+
+_FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a training goes on from.
+
+    Attributes
+    ----------
+    users, items : Entities
+        With their codes and encoders.
+    towers : TwoTowers
+        As they are served.
+    optimizer : tuple of str and dict
+        Its name and what it remembers.
+    events : Events
+        All rows so far.
+    frequencies : StreamingFrequencies or None
+        How often items have been in a batch; None: the events say it.
+    """
+
+    users: Entities
+    items: Entities
+    towers: TwoTowers
+    optimizer: tuple[str, OptimizerState]
+    events: Events
+    frequencies: StreamingFrequencies | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training under way.
+
+    Attributes
+    ----------
+    epochs : iterator of float
+        Trains for an epoch and yields its mean loss.
+    served, trained : TwoTowers
+        The average and the weights of which it is one, or twice the latter.
+    optimizer : Optimizer
+        Its steps move the trained ones.
+    frequencies : StreamingFrequencies or None
+        How often items have been in a batch.
+    past : PastItems or None
+        Histories of the rows that train.
+    """
+
+    epochs: Iterator[float]
+    served: TwoTowers
+    trained: TwoTowers
+    optimizer: torch.optim.Optimizer
+    frequencies: StreamingFrequencies | None
+    past: PastItems | None
+
+
+class Training:
+    """What is trained on, and how.
+
+    Parameters
+    ----------
+    model : TwoTowerRecommender
+        For its parameters.
+    users, items : Entities
+        Both sides.
+    catalogue : ndarray of shape (n_catalogue,)
+        Codes of the items that self-supervision draws.
+    events : Events
+        The rows of X.
+    inputs : ndarray of shape (n_samples,)
+        Which row of the users' input each has.
+    weights : ndarray of shape (n_samples,) or None
+        Sample weights.
+    objective : ObjectiveSpec
+        What is trained against what.
+    seed : int
+        Of all random numbers.
+    before : Before or None
+        To go on from.
+    goes_on : bool
+        Whether the rows follow those from before, at a constant learning rate and each
+        beside one of those. Otherwise training begins anew, from those weights at most.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        users: Entities,
+        items: Entities,
+        *,
+        catalogue: np.ndarray,
+        events: Events,
+        inputs: np.ndarray,
+        weights: np.ndarray | None,
+        objective: ObjectiveSpec,
+        seed: int,
+        before: Before | None,
+        goes_on: bool = False,
+    ) -> None:
+        self.model = model
+        self.users = users
+        self.items = items
+        self.user_rows = users.rows(with_id=model.user_id_embedding)
+        self.item_rows = items.rows(with_id=model.item_id_embedding)
+        self.catalogue = catalogue
+        self.events = events
+        self.inputs = inputs
+        self.weights = weights
+        self.objective = objective
+        self.seed = seed
+        self.before = before
+        self.goes_on = goes_on
+        self.past = before.events if before is not None and goes_on else None
+        self.draw_masks = self._mask_drawer()
+
+    @property
+    def is_self_supervised(self) -> bool:
+        """Whether the item tower has a loss of its own."""
+        return self.model.ssl_pattern is not None and self.model.ssl_weight > 0
+
+    @torch.inference_mode(False)  # the caller may be in it
+    def start(self, train_rows: np.ndarray) -> Run:
+        """Make the towers and the stream of their epochs' losses.
+
+        Parameters
+        ----------
+        train_rows : ndarray of shape (n_samples,), bool
+            Which rows of X train.
+        """
+        model = self.model
+        device = resolve_device(model.device)
+        generators = Generators.seeded(self.seed, device)
+        n_history_items = int(self.items.id_codes.max()) + 1 if model.history_size else 0
+        towers = TwoTowers(
+            self._make_tower(self.user_rows, generators.host, n_history_items),
+            self._make_tower(self.item_rows, generators.host),
+            self._first_temperature(),
+            learned=model.temperature == "learned",
+        ).to(device, torch.float32)
+        sources: Sources = {}
+        if self.before is not None:
+            sources = self._table_sources(self.before, n_history_items)
+            copy_weights(towers, self.before.towers, sources)
+        average = average_of(towers) if model.average else None
+        rows, user_rows, past = self._rows(train_rows)
+        items = rows.item_rows.unique()
+        objective, n_new = self.objective.resolve(rows, items), None
+        frequencies = None
+        if self.past is not None:
+            n_new = int(train_rows.sum())
+            frequencies = self._streaming_frequencies(rows, n_new)
+        if model.verbose:
+            print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
+        batches = objective.batches(rows, items, n_new=n_new, frequencies=frequencies)
+        n_batches = batches.n_batches
+        if self.past is not None:  # as many as an epoch over everything would have
+            n_batches = math.ceil(len(rows) / model.batch_size)
+        optimizer = make_optimizer(
+            model.optimizer,
+            towers.embedding_tables(),
+            towers.parameters(),
+            # A linear schedule has this rate on average.
+            learning_rate=model.learning_rate / 2 if self.goes_on else model.learning_rate,
+            weight_decay=self._weight_decay(n_batches),
+            epsilon=model.epsilon,
+        )
+        if self.before is not None and self.goes_on:
+            name, memory = self.before.optimizer
+            if name == model.optimizer:
+                recall(optimizer, towers, memory, sources)
+        epochs = train(
+            towers,
+            user_rows,
+            self.item_rows,
+            batches,
+            objective.objective(),
+            optimizer,
+            make_schedule(
+                optimizer,
+                "constant" if self.goes_on else model.lr_schedule,
+                n_epochs=model.max_iter,
+                n_batches=batches.n_batches,
+                warmup_fraction=0.0 if self.goes_on else model.warmup_fraction,
+            ),
+            generators,
+            self_supervision=self._self_supervision(),
+            average=average,
+            max_grad_norm=model.max_grad_norm,
+        )
+        served = towers if average is None else cast(TwoTowers, average.module)
+        return Run(epochs, served, towers, optimizer, frequencies, past)
+
+    def input_rows(self, past: PastItems | None) -> dict[str, TowerRows]:
+        """What the towers embed, as it is now: row ``r`` belongs to code ``r``."""
+        users = self.user_rows.head(len(self.users) + 1)
+        items = self.item_rows.head(len(self.items) + 1)
+        if past is None:
+            return {"user": users, "item": items}
+        return {"user": past.rows(users, np.arange(len(users))), "item": items}
+
+    def all_past(self, events: Events) -> PastItems:
+        """Histories of all the events."""
+        histories = Histories(events, len(self.users))
+        times = None if events.times is None else histories.ordered(events.times)
+        return PastItems(histories, self.model.history_size, self.items.id_codes, times)
+
+    def rows_without_event(self, run: Run) -> dict[nn.Parameter, Tensor]:
+        """Rows of the tables of ids, and of history, that X says nothing of."""
+        users, items = run.trained.user_tower, run.trained.item_tower
+        user_ids = self.users.id_codes[self.events.users]
+        item_ids = self.items.id_codes[self.events.items]
+        without = {}
+        for table, ids in (
+            (users.id_table, user_ids),
+            (items.id_table, item_ids),
+            (users.history_table, item_ids),
+        ):
+            if table is not None:
+                without[table] = torch.ones(len(table), dtype=torch.bool)
+                without[table][torch.from_numpy(ids).long()] = False
+                without[table][0] = False  # the unknown one is everybody's
+        return without
+
+    def memory(self, run: Run) -> tuple[str, OptimizerState]:
+        """What a later training needs of the optimiser."""
+        return self.model.optimizer, remember(run.optimizer, run.trained)
+
+    def _rows(
+        self, train_rows: np.ndarray
+    ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
+        """Rows to train on, the user tower's input that they point into, and histories."""
+        events = self.events.take(train_rows)
+        inputs = self.inputs[train_rows].astype(np.int64)
+        weights = self.weights
+        if weights is not None:  # in float64, so that their scale does not matter
+            weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
+        order = np.arange(len(events))
+        if self.past is not None:
+            # The new rows first, but in their place in the histories. Features of their
+            # time are gone for the others, which have those of now.
+            n_past = len(self.past)
+            order = np.concatenate([n_past + order, np.arange(n_past)])
+            events = self.past.followed_by(events)
+            inputs = np.concatenate([inputs, self.past.users])
+            if weights is not None:
+                weights = np.pad(weights, (0, n_past), constant_values=1.0)
+        ordered = events.take(order)
+        rows = TrainingRows(
+            torch.from_numpy(ordered.users),
+            torch.from_numpy(ordered.items),
+            torch.from_numpy(ordered.positive),
+            None if weights is None else torch.from_numpy(weights),
+            n_users=len(self.users) + 1,
+            n_items=len(self.items) + 1,
+            user_inputs=torch.from_numpy(inputs),
+        )
+        if not self.model.history_size:
+            return rows, self.user_rows, None
+        past = self.all_past(events)
+        user_rows = history_rows(
+            self.user_rows,
+            inputs,
+            past.histories.items,
+            past.histories.at_events(order, past.size),
+            past.id_codes,
+            left_out=ordered.items,
+        )
+        return replace(rows, user_inputs=torch.arange(len(rows))), user_rows, past
+
+    def _streaming_frequencies(
+        self, rows: TrainingRows, n_new: int
+    ) -> StreamingFrequencies:
+        """How often items have been in a batch, new ones as the new rows say."""
+
+        def log_absence(items: Tensor) -> Tensor:
+            counts = torch.bincount(items, minlength=rows.n_items)
+            _, sizes = batch_sizes(len(items), self.model.batch_size)
+            return in_batch_log_absence(counts, max(sizes))
+
+        assert self.before is not None
+        frequencies = self.before.frequencies
+        new, old = rows.item_rows[:n_new], rows.item_rows[n_new:]
+        if frequencies is None:
+            frequencies = StreamingFrequencies(log_absence(old[rows.positive[n_new:]]))
+        frequencies.extend(log_absence(new[rows.positive[:n_new]]))
+        return frequencies
+
+    def _table_sources(self, before: Before, n_history_items: int) -> Sources:
+        """Which rows of the tables from before those of the towers start from."""
+        sources: Sources = {}
+        for side, old, now in (
+            ("user", before.users, self.users),
+            ("item", before.items, self.items),
+        ):
+            if getattr(self.model, f"{side}_id_embedding"):
+                sources[f"{side}_tower.id_table"] = Source.append(
+                    int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
+                )
+            sparse, dense = now.field_order()
+            if sparse:
+                sources[f"{side}_tower.column_table"] = column_source(old, now, sparse)
+            for i, name in enumerate(dense):
+                sources[f"{side}_tower.dense_tables.{i}"] = column_source(old, now, [name])
+        if n_history_items:
+            sources["user_tower.history_table"] = Source.append(
+                int(before.items.id_codes.max()) + 1, n_history_items, first=-1
+            )
+        return sources
+
+    def _make_tower(
+        self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
+    ) -> Tower:
+        model = self.model
+        sizes = model.hidden_layer_sizes
+        return Tower(
+            rows,
+            embedding_dim=model.embedding_dim,
+            hidden_layer_sizes=tuple(sizes) if isinstance(sizes, Iterable) else (sizes,),
+            activation=model.activation,
+            batch_norm=model.batch_norm,
+            dropout=model.dropout,
+            normalize=model.normalize,
+            id_dropout=model.id_dropout,
+            n_history_items=n_history_items,
+            generator=generator,
+        )
+
+    def _first_temperature(self) -> float:
+        if not isinstance(self.model.temperature, str):
+            return float(self.model.temperature)
+        return _FIRST_TEMPERATURE if self.model.normalize else 1.0
+
+    def _weight_decay(self, n_batches: int) -> float:
+        model = self.model
+        if isinstance(model.weight_decay, str):
+            return auto_weight_decay(model.optimizer, model.learning_rate, n_batches)
+        return float(model.weight_decay)
+
+    def _mask_drawer(self) -> DrawMasks | None:
+        if not self.is_self_supervised:
+            return None
+        fields = [block[self.catalogue] for kind in self.items.blocks() for block in kind]
+        return mask_drawer(self.model.ssl_pattern, self.item_rows, fields)
+
+    def _self_supervision(self) -> SelfSupervision | None:
+        if self.draw_masks is None:
+            return None
+        return SelfSupervision(
+            self.item_rows,
+            torch.from_numpy(self.catalogue),
+            n_draws=self.model.batch_size,
+            draw_masks=self.draw_masks,
+            weight=self.model.ssl_weight,
+        )
