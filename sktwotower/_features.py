@@ -248,7 +248,7 @@ def build_entities(
     """
     vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
     if table is not None:
-        _warn_of_lacking(table, ids, parameter)
+        _warn_of_lacking(table, ids, before, parameter)
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
     id_codes = _id_codes(len(vocabulary), codes[trained], before)
@@ -373,9 +373,14 @@ def column_source(before: Entities, now: Entities, fields: list[str]) -> Source:
     )
 
 
-def _warn_of_lacking(table: EntityTable, ids: np.ndarray, parameter: str) -> None:
+def _warn_of_lacking(
+    table: EntityTable, ids: np.ndarray, before: Entities | None, parameter: str
+) -> None:
     distinct = pd.unique(ids)
-    n_lacking = int((Vocabulary(table.ids).codes(distinct) == 0).sum())
+    lacking = Vocabulary(table.ids).codes(distinct) == 0
+    if before is not None:  # others have been described there
+        lacking &= ~before.described[before.vocabulary.codes(distinct)]
+    n_lacking = int(lacking.sum())
     if n_lacking:
         warnings.warn(
             f"{parameter} lacks {n_lacking} of the {len(distinct)} ids that X has; their "
@@ -521,16 +526,29 @@ def _grow_encoder(before: Entities, rows: _FeatureRows, n_new: int) -> tuple[Any
     """The encoder from before, and all rows; one of this package learns the new rows."""
     encoder: Any = before.encoder
     if hasattr(encoder, "unknown_columns_"):
-        assert before.places is not None
         new = np.arange(len(rows.codes)) < n_new
-        if rows.of_interactions is None:  # of a table, whose old rows have been counted
-            old = np.zeros(len(rows.latest), dtype=bool)
-            old[: len(before.places)] = before.places >= 0
-            new &= ~old[rows.codes]
+        new &= ~_is_as_before(before, rows)
         if new.any():
             encoder = deepcopy(encoder).partial_fit(rows.frame[new])
     with config_context(transform_output="default"):
         return encoder, encoder.transform(prepare(encoder, rows.frame))
+
+
+def _is_as_before(before: Entities, rows: _FeatureRows) -> np.ndarray:
+    """Which rows are what their entity had before, and so have been counted."""
+    assert before.places is not None
+    places = np.full(len(rows.latest), -1)
+    places[: len(before.places)] = before.places
+    places = places[rows.codes]
+    same = places >= 0
+    now, old = pd.DataFrame(rows.frame)[same], pd.DataFrame(before.given)
+    equal = np.ones(len(now), dtype=bool)
+    for name, column in now.items():
+        both = pd.concat([column, old[name].iloc[places[same]]], ignore_index=True)
+        codes = _value_codes(both)
+        equal &= codes[: len(now)] == codes[len(now) :]
+    same[same] = equal
+    return same
 
 
 def dense_fields(matrix: sp.csr_matrix, fields: dict[str, slice]) -> frozenset[str]:
@@ -552,7 +570,11 @@ def prepare(encoder: BaseEstimator, frame: pd.DataFrame | pd.Series) -> Any:
         if not steps:  # only "passthrough"
             return frame
         first = steps[0]
-    if isinstance(frame, pd.Series) or get_tags(first).input_tags.two_d_array:
+    tags = get_tags(first)
+    if tags.input_tags.two_d_array:
+        one_column = isinstance(frame, pd.Series) and not tags.no_validation
+        return frame.to_frame() if one_column else frame
+    if isinstance(frame, pd.Series):
         return frame
     if frame.shape[1] == 1:
         return frame.iloc[:, 0]

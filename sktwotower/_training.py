@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -310,7 +311,7 @@ class Training:
             return in_batch_log_absence(counts, max(sizes))
 
         assert self.before is not None
-        frequencies = self.before.frequencies
+        frequencies = deepcopy(self.before.frequencies)
         new, old = rows.item_rows[:n_new], rows.item_rows[n_new:]
         if frequencies is None:
             frequencies = StreamingFrequencies(log_absence(old[rows.positive[n_new:]]))
@@ -365,6 +366,8 @@ class Training:
     def _weight_decay(self, n_batches: int) -> float:
         model = self.model
         if isinstance(model.weight_decay, str):
+            if self.goes_on and model.history_size:
+                return 0.0  # what is pooled has to last until the next chunk
             return auto_weight_decay(model.optimizer, model.learning_rate, n_batches)
         return float(model.weight_decay)
 

@@ -562,8 +562,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         Beside each row of X a row from before is trained, so that what is new fits in with
         what is known. The vectors of ids that X does not have stay bit by bit as they are
-        all the same, for users and items alike, and so does the weight decay let them be.
-        The embeddings of these users and items may move, since the layers are shared.
+        all the same, for users and items alike, whatever the weight decay (``"auto"`` has
+        none here with ``history_size``, where it does harm). The embeddings of these users
+        and items may move, since the layers are shared.
 
         Parameters
         ----------
@@ -582,7 +583,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            As ``fit`` does. ``early_stopping`` plays no role.
+            As ``fit`` does; the model is then what it was before. ``early_stopping`` plays
+            no role, and callbacks are not called.
         """
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
@@ -590,6 +592,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         self._refuse_parameters()
         objective = ObjectiveSpec.of(self)
+        as_it_was = self.__dict__.copy()
+        try:
+            self._go_on(X, y, sample_weight, objective, n_epochs)
+        except BaseException:  # a chunk that is refused costs nothing of what is known
+            self.__dict__.clear()
+            self.__dict__.update(as_it_was)
+            raise
+        return self
+
+    def _go_on(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        objective: ObjectiveSpec,
+        n_epochs: int,
+    ) -> None:
         before = self._so_far()
         interactions = self._read_training(X, y, sample_weight, reset=before is None)
         random_state = _random_state(self.random_state)
@@ -602,12 +621,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if before is None:
             self._begin()
         with rows_stay(run.optimizer, training.rows_without_event(run)):
-            for _ in range(n_epochs):
-                self._next_epoch(training, run, n_epochs)
+            for epoch in range(1, n_epochs + 1):
+                self._next_epoch(training, run, f"{epoch}/{n_epochs}")
         self._end_training(training, run)
         self.validation_scores_ = None
         self.best_validation_score_ = None
-        return self
 
     def _read_training(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, *, reset: bool
@@ -763,10 +781,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         fit_context = self._init_callback_context(max_subtasks=self.max_iter)
         fit_context.call_on_fit_task_begin(**task)
         self._begin()
-        for _ in range(self.max_iter):
+        for epoch in range(1, self.max_iter + 1):
             epoch_context = fit_context.subcontext(task_name="epoch")
             epoch_context.call_on_fit_task_begin(**task)
-            patience_is_over = self._next_epoch(training, run, self.max_iter, validation)
+            patience_is_over = self._next_epoch(
+                training, run, f"{epoch}/{self.max_iter}", validation
+            )
             stop = epoch_context.call_on_fit_task_end(
                 **task,
                 reconstruction_attributes=partial(self._epoch_attributes, training, run),
@@ -797,22 +817,22 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         training: Training,
         run: Run,
-        n_epochs: int,
+        name: str,
         validation: Validation | None = None,
     ) -> bool:
-        """Train for an epoch; True when validation says that it is enough."""
+        """Train for an epoch, called so; True when validation says that it is enough."""
         started = time.perf_counter()
         loss = next(run.epochs)
         self.n_iter_ += 1
         if not np.isfinite(loss):
             raise ValueError(self._divergence("loss", loss, self.n_iter_))
-        self.loss_curve_.append(loss)
+        self.loss_curve_ = [*self.loss_curve_, loss]
         stop = False
         if validation is not None:
             self._publish(training, run)
             stop = validation.look(self, run.served) and self.early_stopping
         if self.verbose:
-            print(self._report(n_epochs, validation, time.perf_counter() - started))
+            print(self._report(name, validation, time.perf_counter() - started))
         return stop
 
     def _end_training(self, training: Training, run: Run) -> None:
@@ -912,6 +932,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 f"{type(frame).__name__}."
             )
         ids, given = self._item_rows_of(frame, "frame")
+        if not self._items.fields:
+            raise ValueError(
+                "The model has no item features to place new items by: fit it with "
+                "item_table or item_features."
+            )
         if given is None:
             raise ValueError(
                 "There is nothing to place the items by: frame has none of the item "
@@ -944,8 +969,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             self._past = replace(self._past, id_codes=self._items.id_codes)
         return self
 
-    def _report(self, n_epochs: int, validation: Validation | None, seconds: float) -> str:
-        line = f"epoch {self.n_iter_}/{n_epochs}  loss {self.loss_curve_[-1]:.4f}"
+    def _report(self, name: str, validation: Validation | None, seconds: float) -> str:
+        line = f"epoch {name}  loss {self.loss_curve_[-1]:.4f}"
         if validation is not None:
             line += f"  {validation.metric} {validation.scores[-1]:.4f}"
         return f"{line}  {seconds:.1f} s"

@@ -1,0 +1,412 @@
+"""partial_fit and warm_start: new users, items and categories, and what stays."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.preprocessing import OneHotEncoder
+
+from sktwotower import TwoTowerRecommender
+from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.model_selection import LastInteractionsSplit
+
+LOSSES = [
+    {"loss": "softmax", "negatives": "in_batch"},
+    {"loss": "softmax", "negatives": "in_batch", "sampling_correction": "refined"},
+    {"loss": "softmax", "negatives": "mixed"},
+    {"loss": "softmax", "negatives": "full"},
+    {"loss": "softmax", "negatives": "popular"},
+    {"loss": "softmax", "ssl_pattern": "rfm"},
+    {"loss": "cross_entropy", "negatives": "random"},
+    {"loss": "bpr"},
+    {"loss": "max_margin"},
+]
+
+
+def make_model(**parameters):
+    defaults = {
+        "user_column": "user_id",
+        "item_column": "item_id",
+        "embedding_dim": 4,
+        "max_iter": 2,
+        "batch_size": 64,
+        "random_state": 0,
+    }
+    return TwoTowerRecommender(**(defaults | parameters))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_interactions(
+        n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
+    )
+
+
+@pytest.fixture(scope="module")
+def chunks(data):
+    """The first has users below 40 and items below 30, the second a few of everybody."""
+    X = data.interactions
+    early = (X["user_id"] < 40) & (X["item_id"] < 30)
+    late = (~early) & (X["user_id"] % 2 == 0) & (X["item_id"] % 3 > 0)
+    return X[early], X[late]
+
+
+def table_of(model, name):
+    """Rows of a table of ids by id."""
+    side = model._side(name)
+    table = side.tower.id_table.detach().numpy()
+    ids = side.entities.vocabulary.ids
+    codes = side.entities.id_codes[1 : len(ids) + 1]
+    return {i: table[code] for i, code in zip(ids.tolist(), codes, strict=True) if code}
+
+
+@pytest.mark.parametrize("parameters", LOSSES, ids=lambda p: "-".join(map(str, p.values())))
+def test_ids_that_a_chunk_does_not_have_stay_bit_by_bit(data, chunks, parameters):
+    first, second = chunks
+    model = make_model(weight_decay=0.0, item_table=data.item_table, **parameters)
+    model.fit(first)
+    before = {name: table_of(model, name) for name in ("user", "item")}
+    model.partial_fit(second, n_epochs=2)
+    for name, column in (("user", "user_id"), ("item", "item_id")):
+        after = table_of(model, name)
+        touched = set(second[column])
+        untouched = [i for i in before[name] if i not in touched]
+        assert len(untouched) >= 5
+        for i in untouched:
+            np.testing.assert_array_equal(after[i], before[name][i])
+        moved = [i for i in before[name] if i in touched]
+        # (One user has all items but a few, so that nothing is a negative.)
+        still = [i for i in moved if np.array_equal(after[i], before[name][i])]
+        assert len(still) <= 1
+        assert set(after) == set(before[name]) | touched
+
+
+def test_weight_decay_leaves_them_alone_too(chunks):
+    first, second = chunks
+    model = make_model(history_size=3).fit(first)
+    before = table_of(model, "user")
+    after = table_of(model.partial_fit(second), "user")
+    for user in set(before) - set(second["user_id"]):
+        np.testing.assert_array_equal(after[user], before[user])
+
+
+def test_codes_are_append_only_and_everything_is_seen(chunks):
+    first, second = chunks
+    model = make_model().fit(first)
+    users, items = model.user_ids_.tolist(), model.item_ids_.tolist()
+    model.partial_fit(second)
+    assert model.user_ids_[: len(users)].tolist() == users
+    assert model.item_ids_[: len(items)].tolist() == items
+    assert set(model.user_ids_) == set(users) | set(second["user_id"])
+    assert len(model.user_embeddings_) == len(model.user_ids_)
+    both = pd.concat([first, second])
+    found = model.recommend(both["user_id"].unique(), n_recommendations=99, as_frame=True)
+    pairs = set(zip(found["user"], found["item"], strict=True))
+    assert not pairs & set(zip(both["user_id"], both["item_id"], strict=True))
+    n_items = len(model.item_ids_)
+    seen = both.groupby("user_id")["item_id"].nunique()
+    left = n_items - seen
+    assert found.groupby("user").size().to_dict() == left[left > 0].to_dict()
+
+
+def test_new_rows_start_from_the_unknown_one(data, chunks):
+    """At a learning rate of (next to) nothing they are where the unknown one is."""
+    first, second = chunks
+    model = make_model(id_dropout=0.2, weight_decay=0.0).fit(first)
+    unknown = model._side("user").tower.id_table[0].detach().numpy().copy()
+    old = table_of(model, "user")
+    model.set_params(learning_rate=1e-30).partial_fit(second)
+    new = table_of(model, "user")
+    for user in set(new) - set(old):
+        np.testing.assert_allclose(new[user], unknown, atol=1e-7)
+
+
+def test_the_first_call_begins(chunks):
+    first, second = chunks
+    model = make_model().partial_fit(first, n_epochs=3)
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+    assert model.validation_scores_ is None
+    model.partial_fit(second)
+    assert model.n_iter_ == len(model.loss_curve_) == 4
+    assert 0 <= model.score(second) <= 1
+
+
+def test_any_iterator_of_frames(data):
+    model = make_model()
+    stream = (data.interactions.iloc[i : i + 100] for i in range(0, 900, 100))
+    for chunk in stream:
+        model.partial_fit(chunk)
+    assert set(model.user_ids_) == set(data.interactions["user_id"])
+
+
+@pytest.mark.parametrize("parameters", LOSSES, ids=lambda p: "-".join(map(str, p.values())))
+def test_a_chunk_of_one_row(data, chunks, parameters):
+    model = make_model(item_table=data.item_table, **parameters).fit(chunks[0])
+    row = pd.DataFrame({"user_id": [10_000], "item_id": [20_000]})
+    with warnings.catch_warnings():  # the table lacks the new item
+        warnings.simplefilter("ignore")
+        model.partial_fit(row, n_epochs=5)
+    assert 10_000 in model.user_ids_
+    assert 20_000 in model.item_ids_
+    assert np.isfinite(model.user_embeddings_).all()
+
+
+def test_same_seed_same_model(chunks):
+    first, second = chunks
+    one, other = (make_model().fit(first).partial_fit(second, n_epochs=2) for _ in range(2))
+    np.testing.assert_array_equal(one.user_embeddings_, other.user_embeddings_)
+
+
+def test_what_is_pickled_goes_on_alike(chunks):
+    first, second = chunks
+    model = make_model().fit(first)
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(
+        copied.partial_fit(second).item_embeddings_,
+        model.partial_fit(second).item_embeddings_,
+    )
+
+
+def test_the_random_numbers_of_others_stay(chunks):
+    first, second = chunks
+    model = make_model().fit(first)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(3)
+    np.random.seed(3)
+    model.partial_fit(second)
+    assert (torch.rand(1), np.random.rand()) == expected
+
+
+def test_a_refused_chunk_changes_nothing(data, chunks):
+    first, second = chunks
+    model = make_model(item_features=["kind"])
+    first, second = first.assign(kind="a"), second.assign(kind="b")
+    model.fit(first)
+    before = pickle.dumps(model)
+    for bad, message in (
+        (second.assign(item_id=np.nan), "missing item id"),
+        (second.drop(columns="user_id"), "lacks the column 'user_id'"),
+        (second.assign(kind=1.5), "'kind' was fitted as 'category'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(bad)
+        assert pickle.dumps(model) == before
+    with pytest.raises(ValueError, match="no row of X is a positive"):
+        model.partial_fit(second, np.zeros(len(second)))
+    for n_epochs in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="n_epochs must be an integer of at least 1"):
+            model.partial_fit(second, n_epochs=n_epochs)
+    assert pickle.dumps(model) == before
+
+
+def test_another_architecture_is_refused(chunks):
+    first, second = chunks
+    for parameters in ({"embedding_dim": 8}, {"hidden_layer_sizes": (3,)}):
+        model = make_model().fit(first).set_params(**parameters)
+        with pytest.raises(ValueError, match="cannot change their architecture"):
+            model.partial_fit(second)
+        model.set_params(embedding_dim=4, hidden_layer_sizes=())
+        model.partial_fit(second)  # as if nothing had been
+
+
+def test_a_chunk_that_diverges_changes_nothing(chunks):
+    first, second = chunks
+    model = make_model(normalize=False).fit(first).partial_fit(second)
+    scores, frequencies = model.predict(first), model._frequencies.gaps.clone()
+    model.set_params(learning_rate=1e30)
+    with pytest.raises(ValueError, match="diverged"):
+        model.partial_fit(second, n_epochs=3)
+    np.testing.assert_array_equal(model.predict(first), scores)
+    assert torch.equal(model._frequencies.gaps, frequencies)
+    assert len(model.loss_curve_) == model.n_iter_ == 3
+
+
+def test_known_items_with_new_categories(data, chunks):
+    first, second = chunks
+    table = data.item_table[["item_id"]].assign(kind="a")
+    model = make_model(item_table=table).fit(first)
+    model.partial_fit(second)
+    assert model.item_encoder_.get_feature_names_out().tolist() == ["kind_a"]
+    table = table.assign(kind=np.where(table["item_id"] < 5, "b", "a"))
+    model.set_params(item_table=table).partial_fit(second)
+    assert model.item_encoder_.get_feature_names_out().tolist() == ["kind_a", "kind_b"]
+
+
+def test_rows_are_counted_once(data):
+    """With warm_start the same rows come twice; a rare category stays rare."""
+    X = data.interactions.assign(kind="common")
+    user = X["user_id"].iloc[0]
+    X.loc[X["user_id"] == user, "kind"] = "rare"
+    model = make_model(user_features=["kind"], warm_start=True).fit(X)
+    names = model.user_encoder_.get_feature_names_out().tolist()
+    assert model.fit(X).user_encoder_.get_feature_names_out().tolist() == names
+    assert len(names) == 2
+
+
+def test_features_of_before_are_not_lacking(data, chunks):
+    first, second = chunks
+    model = make_model(item_table=data.item_table).fit(first)
+    model.set_params(item_table=data.item_table[data.item_table["item_id"] < 30])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.partial_fit(second)
+    assert model._side("item").entities.described[1:].all()
+
+
+def test_verbose_counts_the_epochs_of_the_chunk(chunks, capsys):
+    first, second = chunks
+    model = make_model().fit(first).set_params(verbose=1)
+    capsys.readouterr()
+    model.partial_fit(second, n_epochs=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_new_categories_get_columns(data, chunks):
+    first, second = chunks
+    table = data.item_table.assign(kind=np.where(data.item_table["item_id"] < 30, "a", "b"))
+    early = table[table["item_id"] < 30]
+    model = make_model(item_table=early).fit(first)
+    assert not any("kind_b" in name for name in model.item_encoder_.get_feature_names_out())
+    side = model._side("item")
+    width = side.entities.features.shape[1]
+    columns = side.tower.column_table.detach().numpy().copy()
+    fields = dict(side.entities.fields)
+    encoder = model.item_encoder_
+    model.set_params(item_table=table, learning_rate=1e-30, weight_decay=0.0)
+    model.partial_fit(second)
+    side = model._side("item")
+    assert side.entities.features.shape[1] > width
+    assert any("kind_b" in name for name in model.item_encoder_.get_feature_names_out())
+    assert encoder is not model.item_encoder_  # the one from before is as it was
+    now = side.tower.column_table.detach().numpy()
+    for name, old in fields.items():
+        new = side.entities.fields[name]
+        width = old.stop - old.start
+        np.testing.assert_allclose(
+            now[new.start : new.start + width], columns[old], atol=1e-6
+        )
+        unknown = encoder.unknown_columns_.get(name)
+        expected = 0.0 if unknown is None else columns[unknown]
+        for row in now[new.start + width : new.stop]:
+            np.testing.assert_allclose(row, expected + 0 * row, atol=1e-6)
+
+
+def test_other_encoders_stay_as_they_are(data, chunks):
+    first, second = chunks
+    table = data.item_table.assign(kind=np.where(data.item_table["item_id"] < 30, "a", "b"))
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    model = make_model(
+        item_table=table.loc[table["item_id"] < 30, ["item_id", "kind"]],
+        item_encoder=encoder,
+    ).fit(first)
+    fitted = model.item_encoder_
+    model.set_params(item_table=table[["item_id", "kind"]]).partial_fit(second)
+    assert model.item_encoder_ is fitted
+    assert model._side("item").entities.features.shape[1] == 1
+
+
+def test_features_in_X_are_the_latest_over_all_chunks(data):
+    X = data.interactions.iloc[:300].assign(mood="x", when=np.arange(300))
+    model = make_model(user_features=["mood"], timestamp_column="when").fit(X)
+    user = X["user_id"].iloc[0]
+    later = X[X["user_id"] == user].iloc[:1].assign(mood="y", when=1000)
+    model.partial_fit(pd.concat([later] * 2))  # two, so that y is not rare
+    entities = model._side("user").entities
+    code = entities.vocabulary.codes(np.array([user]))
+    assert entities.complete(code, pd.DataFrame(index=[0]))["mood"].tolist() == ["y"]
+    other = X["user_id"][X["user_id"] != user].iloc[0]
+    code = entities.vocabulary.codes(np.array([other]))
+    assert entities.complete(code, pd.DataFrame(index=[0]))["mood"].tolist() == ["x"]
+
+
+def test_histories_go_on(chunks):
+    first, second = chunks
+    model = make_model(history_size=4).fit(first).partial_fit(second)
+    both = pd.concat([first, second])
+    user = second["user_id"].iloc[0]
+    past = model._past
+    code = int(model._user_vocabulary.codes(np.array([user]))[0])
+    starts, ends = past.histories.now(4)
+    codes = past.histories.items[starts[code] : ends[code]]
+    expected = both.loc[both["user_id"] == user, "item_id"].tolist()[-4:]
+    assert model.item_ids_[codes - 1].tolist() == expected
+
+
+def test_frequencies_include_the_old_data(chunks):
+    first, second = chunks
+    model = make_model(negatives="in_batch").fit(first)
+    assert model._frequencies is None  # the counts say it
+    model.partial_fit(second)
+    once = model._frequencies
+    assert once.step >= 1
+    item = first["item_id"].value_counts().index[0]
+    code = int(model._item_vocabulary.codes(np.array([item]))[0])
+    share = (first["item_id"] == item).mean()
+    gap = 1 / (1 - (1 - share) ** 64)  # in-batch candidates of 64 rows, or nearly so
+    assert once.gaps[code].item() == pytest.approx(gap, rel=0.35)
+    steps = once.step
+    model.partial_fit(second)
+    assert model._frequencies.step > steps
+
+
+def test_sample_weights_and_explicit_negatives(chunks):
+    first, second = chunks
+    y = np.where(np.arange(len(second)) % 3 == 0, 0, 1)
+    model = make_model(loss="cross_entropy").fit(first)
+    model.partial_fit(second, y, sample_weight=np.linspace(0, 2, len(second)))
+    assert np.isfinite(model.loss_curve_).all()
+    model = make_model().fit(first)
+    model.partial_fit(second, y, sample_weight=np.linspace(0, 2, len(second)))
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def test_warm_start_begins_where_the_last_fit_ended(data):
+    X = data.interactions
+    cold = make_model(max_iter=3).fit(X)
+    warm = make_model(max_iter=3, warm_start=True).fit(X)
+    np.testing.assert_array_equal(cold.user_embeddings_, warm.user_embeddings_)
+    first = warm.loss_curve_[0]
+    warm.fit(X)
+    assert warm.n_iter_ == 3
+    assert warm.loss_curve_[0] < first
+    still = clone(warm).fit(X)  # a clone has nothing to start from
+    np.testing.assert_array_equal(still.user_embeddings_, cold.user_embeddings_)
+
+
+def test_warm_start_takes_new_ids_and_forgets_old_pairs(chunks):
+    first, second = chunks
+    model = make_model(warm_start=True).fit(first)
+    users = model.user_ids_.tolist()
+    model.fit(second)
+    assert model.user_ids_[: len(users)].tolist() == users
+    assert set(second["user_id"]) <= set(model.user_ids_)
+    assert model._seen.nnz == len(second.drop_duplicates(["user_id", "item_id"]))
+
+
+def test_growing_by_time_keeps_up_with_one_fit():
+    """On real data, each user of which comes for a short time and does not come back."""
+    X = load_movielens_small().interactions
+    X = X[X["user_id"] <= 200]
+    split = LastInteractionsSplit(
+        fraction=0.2, timestamp_column="timestamp", user_column="user_id"
+    )
+    train, test = next(split.split(X))
+    train, test = X.iloc[train].sort_values("timestamp"), X.iloc[test]
+    model = make_model(
+        embedding_dim=32,
+        max_iter=15,
+        batch_size=512,
+        history_size=20,
+        timestamp_column="timestamp",
+    )
+    fit = clone(model).fit(train).score(test)
+    for rows in np.array_split(np.arange(len(train)), 5):
+        model.partial_fit(train.iloc[rows], n_epochs=4)
+    assert model.score(test) > 0.7 * fit
