@@ -252,7 +252,9 @@ def build_entities(
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
     id_codes = _id_codes(len(vocabulary), codes[trained], before)
-    rows = _feature_rows(vocabulary, codes, table, features, times, every_row, parameter)
+    rows = _feature_rows(
+        vocabulary, codes, table, features, times, every_row, before, parameter
+    )
     n_new = 0 if rows is None else len(rows.codes)
     if before is not None and before.given is not None:
         rows = _with_rows_of(before, rows, len(vocabulary))
@@ -263,7 +265,8 @@ def build_entities(
         encoder, encoded = _fit_encoder(encoder, rows.frame)
     else:
         encoder, encoded = _grow_encoder(before, rows, n_new)
-    encoded = as_features(encoded, parameter)
+    source = parameter if features is None else parameter.replace("_table", "_features")
+    encoded = as_features(encoded, source)
     # From the order of the rows to that of the codes: who has none stays empty.
     is_latest = np.zeros(len(rows.codes), dtype=bool)
     is_latest[rows.latest[rows.latest >= 0]] = True
@@ -410,9 +413,13 @@ def _feature_rows(
     features: Frame | None,
     times: np.ndarray | None,
     every_row: bool,
+    before: Entities | None,
     parameter: str,
 ) -> _FeatureRows | None:
-    """Features of the table, of X, or of both side by side."""
+    """Features of the table, of X, or of both side by side.
+
+    What a row has neither from the one nor from the other is as it was before.
+    """
     latest = np.full(len(vocabulary) + 1, -1)
     if features is None:
         if table is None:
@@ -447,19 +454,27 @@ def _feature_rows(
     place_in_table[table_codes] = np.arange(len(table_codes))
     only_table = table_codes[latest[table_codes] < 0]
     latest[only_table] = len(row_codes) + np.arange(len(only_table))
+    place_in_X = np.arange(len(row_codes) + len(only_table))
+    place_in_X[len(row_codes) :] = -1
     row_codes = np.concatenate([row_codes, only_table])
-    from_X = np.arange(len(row_codes))
-    from_X[len(frame) :] = -1
-    sides = [
-        {name: _rows_of(frame[name], from_X) for name in frame.columns},
-        {
-            name: _rows_of(table_frame[name], place_in_table[row_codes])
-            for name in table_frame.columns
-        },
-    ]
-    return _FeatureRows(
-        pd.DataFrame(sides[0] | sides[1]), row_codes, latest, of_interactions
-    )
+    sides: dict[Any, tuple[pd.Series, np.ndarray]] = {}
+    for name in frame.columns:
+        sides[name] = frame[name], place_in_X
+    for name in table_frame.columns:
+        sides[name] = table_frame[name], place_in_table[row_codes]
+    place_before = np.full(len(vocabulary) + 1, -1)
+    known: Any = {}
+    if before is not None and before.given is not None and before.places is not None:
+        place_before[: len(before.places)] = before.places
+        known = pd.DataFrame(before.given)
+    columns = {}
+    for name, (column, places) in sides.items():
+        if name in known:
+            old = place_before[row_codes]
+            places = np.where((places < 0) & (old >= 0), len(column) + old, places)
+            column = _concat(column, known[name])
+        columns[name] = _rows_of(column, places)
+    return _FeatureRows(pd.DataFrame(columns), row_codes, latest, of_interactions)
 
 
 def _with_rows_of(before: Entities, rows: _FeatureRows | None, n: int) -> _FeatureRows:
@@ -497,8 +512,16 @@ def _value_codes(column: pd.Series) -> np.ndarray:
     try:
         return pd.factorize(column, use_na_sentinel=False)[0]
     except TypeError:
-        keys = column.map(lambda value: repr(value) if np.ndim(value) else value)
-        return pd.factorize(keys, use_na_sentinel=False)[0]
+        return pd.factorize(column.map(_key), use_na_sentinel=False)[0]
+
+
+def _key(value: Any) -> Any:
+    """Something that can be hashed, equal for equal lists, sets and arrays."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(_key(entry) for entry in value)
+    return frozenset(value) if isinstance(value, set) else value
 
 
 def _concat(first: Any, second: Any) -> Any:
@@ -562,7 +585,7 @@ def dense_fields(matrix: sp.csr_matrix, fields: dict[str, slice]) -> frozenset[s
     return frozenset(dense)
 
 
-def prepare(encoder: BaseEstimator, frame: pd.DataFrame | pd.Series) -> Any:
+def prepare(encoder: BaseEstimator, frame: Any) -> Any:
     """What an encoder wants to eat: a text vectorizer takes a column, not a frame."""
     first = encoder
     while isinstance(first, Pipeline):

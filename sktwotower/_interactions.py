@@ -85,13 +85,19 @@ class FeatureColumns:
 
     Attributes
     ----------
-    names : list of str or int
-        The columns of fit, by name, or by position where they have none.
+    names : list of str
+        Their names; ``x2`` for the third column of an array.
+    positions : list of int
+        Where they were in the X of fit.
+    by_name : bool
+        Whether a frame has them by name, and not by position.
     single : bool
         Whether they were given as one name, so that an encoder gets a 1-D column.
     """
 
-    names: list
+    names: list[str]
+    positions: list[int]
+    by_name: bool
     single: bool = False
 
     @classmethod
@@ -128,20 +134,37 @@ class FeatureColumns:
                 "of their own and are no features. Leave it out."
             )
         positions = [position for position in positions if position not in ids]
+        if len(set(positions)) < len(positions):
+            raise ValueError(f"{parameter}={wanted!r} names a column twice.")
         if not positions:
             return None
-        names: list = positions
-        if isinstance(X, pd.DataFrame):
-            names = X.columns[positions].tolist()
-        return cls(names, single=isinstance(wanted, str | Integral))
+        by_name = hasattr(estimator, "feature_names_in_")
+        names = [f"x{position}" for position in positions]
+        if by_name and isinstance(X, pd.DataFrame):
+            names = [X.columns[position] for position in positions]
+        return cls(names, positions, by_name, single=isinstance(wanted, str | Integral))
+
+    def refuse_lacking(self, X: pd.DataFrame | np.ndarray) -> None:
+        """Raise ValueError if a frame to learn from lacks some of them."""
+        if isinstance(X, pd.DataFrame) and self.by_name:
+            lacking = [name for name in self.names if name not in X.columns]
+            if lacking:
+                raise ValueError(
+                    f"X lacks the feature columns {lacking} that were there before; the "
+                    f"columns are {list(X.columns)}."
+                )
 
     def read(self, X: pd.DataFrame | np.ndarray) -> pd.DataFrame | pd.Series | None:
         """Those that X has, with a plain index; None if it has none of them."""
         if isinstance(X, np.ndarray):
-            columns = {f"x{position}": X[:, position] for position in self.names}
-            frame = pd.DataFrame(columns).infer_objects()
-        else:
+            columns = zip(self.names, self.positions, strict=True)
+            frame = pd.DataFrame({name: X[:, position] for name, position in columns})
+            frame = frame.infer_objects()
+        elif self.by_name:
             frame = X[[name for name in self.names if name in X.columns]]
+            frame = frame.reset_index(drop=True)
+        else:
+            frame = X.iloc[:, self.positions].set_axis(self.names, axis=1)
             frame = frame.reset_index(drop=True)
         for name in frame:
             column = frame[name]

@@ -73,10 +73,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         serving the latest. An item has its latest ones throughout, since it is a
         candidate of many rows at once. A single name hands the encoder a 1-D column.
     user_table, item_table : DataFrame or EntityTable, default=None
-        Features of the users and items, one row an id, beside those in X. A plain frame has its ids in the
-        column named like that of X, or else in its first column; every other column is a
-        feature. ``clone``, and so every search, copies a frame: wrap a large one in
-        :class:`EntityTable`, which is shared.
+        Features of the users and items, one row an id, beside those in X. A plain frame
+        has its ids in the column named like that of X, or else in its first column; every
+        other column is a feature. ``clone``, and so every search, copies a frame: wrap a
+        large one in :class:`EntityTable`, which is shared.
     user_encoder, item_encoder : transformer, default=None
         Encodes the features of a table; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. A ``ColumnTransformer`` makes
@@ -635,6 +635,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             checked = check_X(self, X, reset=True)
             self._user_features = FeatureColumns.of(self, checked, "user")
             self._item_features = FeatureColumns.of(self, checked, "item")
+        else:
+            checked = check_X(self, X, reset=False)
+            for features in (self._user_features, self._item_features):
+                if features is not None:
+                    features.refuse_lacking(checked)
         interactions = self._read(X, y, sample_weight, reset=reset, training=True)
         if not interactions.positive.any():
             raise ValueError(
@@ -949,7 +954,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "updated.",
                 stacklevel=2,
             )
-        if self.item_id_embedding and not self.id_dropout:
+        if self.item_id_embedding and not self.id_dropout and n_known < len(ids):
             warnings.warn(
                 "The path without an id is not trained (id_dropout=0): the new items are "
                 "recommended only when candidates names them.",

@@ -387,7 +387,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ids, codes, given = self._user_queries(X, users)
         more, windows = None, None
         is_cold = codes == 0 if given is None else np.zeros(len(codes), dtype=bool)
-        if history is not None:
+        if history is not None and len(history):
             more = self._read_history(history, ids, codes)
             has_more = np.bincount(more.users, minlength=len(codes)) > 0
             if users.past is not None:
@@ -436,11 +436,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             named, given = users.read(X)
             if named is None and given is not None:
                 return X.index.to_numpy(), np.zeros(len(X), dtype=np.int32), given
-        roles = Roles.of(self)
-        if named is None:
+        if named is None:  # laid out like the X of fit
             X = check_X(self, X, reset=False)
+            roles = Roles.of(self)
             ids = roles.ids(X, "user_column")
-            if isinstance(X, np.ndarray) and roles.user_features is not None:
+            if roles.user_features is not None:
                 given = _as_frame(roles.user_features.read(X))
         else:
             ids = id_array(named, what="user id", where=f"Column {named.name!r} of X")

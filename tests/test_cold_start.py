@@ -605,7 +605,7 @@ def test_items_that_cannot_be_added(frame, message):
 def test_other_reasons_why_items_cannot_be_added():
     with pytest.raises(TypeError, match="add_items takes a frame.*got list"):
         make_model().fit(X).add_items([90])
-    with pytest.raises(ValueError, match="nothing to place the items by"):
+    with pytest.raises(ValueError, match="no item features to place new items by"):
         bare().fit(X).add_items(NEW)
 
 

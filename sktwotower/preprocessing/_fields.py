@@ -222,7 +222,10 @@ def is_vector(column: Column) -> bool:
     Lists of integers are codes, arrays of integers are vectors.
     """
     lists = column.lists()
-    if len(lists[0]) < 2 or any(len(value) != len(lists[0]) for value in lists):
+    if any(len(value) != len(lists[0]) for value in lists):
+        _refuse_fractions(column, lists)
+        return False
+    if len(lists[0]) < 2:
         return False
     if any(isinstance(value, (set, frozenset)) for value in lists):
         return False
@@ -233,6 +236,17 @@ def is_vector(column: Column) -> bool:
     return has_floats and all(
         issubclass(t, NUMBERS) and not issubclass(t, BOOLEANS) for t in types
     )
+
+
+def _refuse_fractions(column: Column, lists: np.ndarray) -> None:
+    """Raise ValueError if lists of different lengths hold numbers that are no codes."""
+    entries = chain.from_iterable(lists)
+    if any(isinstance(e, (float, np.floating)) and e % 1 for e in entries if e == e):
+        row, value = column.first_row(lambda v: len(v) != len(lists[0]))
+        raise ValueError(
+            f"Column {column.name!r} holds vectors of numbers of different lengths: "
+            f"{len(lists[0])}, and {len(value)} at row {row}; make all of one length."
+        )
 
 
 def _fit_scaler(values: np.ndarray) -> StandardScaler:

@@ -12,12 +12,34 @@ Column = str | int
 
 def is_frame(X: Any) -> bool:
     """Whether X is a data frame of pandas, polars or pyarrow."""
-    return isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas")
+    # Columns of polars and arrays of pyarrow have to_pandas, too.
+    return isinstance(X, pd.DataFrame) or (
+        hasattr(X, "to_pandas") and hasattr(X, "columns")
+    )
 
 
 def as_pandas(X: Any) -> Any:
-    """A pandas frame or series for what polars or pyarrow hold; anything else as it is."""
-    return X.to_pandas() if hasattr(X, "to_pandas") else X
+    """A pandas frame or series for what polars or pyarrow hold; anything else as it is.
+
+    Lists stay lists: ``to_pandas`` makes arrays of them, which are vectors.
+    """
+    if not hasattr(X, "to_pandas"):
+        return X
+    frame = X.to_pandas()
+    if not hasattr(X, "columns"):
+        return frame
+    schema = X.schema
+    kinds = schema.items() if hasattr(schema, "items") else _arrow_kinds(schema)
+    for name, kind in kinds:
+        if str(kind).lower().startswith(("list", "large_list")):
+            column = X[name]
+            lists = column.to_list() if hasattr(column, "to_list") else column.to_pylist()
+            frame[name] = pd.Series(lists, dtype=object, index=frame.index)
+    return frame
+
+
+def _arrow_kinds(schema: Any) -> Any:
+    return zip(schema.names, schema.types, strict=True)
 
 
 def as_objects(rows: Any) -> np.ndarray:
@@ -178,8 +200,12 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         elif kind in ("timedelta", "timedelta64"):
             series = pd.to_timedelta(series)
     if series.dtype.kind in "mM":
-        # Integers, not floats: nanoseconds since 1970 do not fit in 53 bits.
-        return series.astype("int64").to_numpy()
+        # One unit, since a frame of another time may have another one; and integers, not
+        # floats: microseconds since 1970 will not fit in 53 bits for ever.
+        kind: Any = "timedelta64[us]" if series.dtype.kind == "m" else "datetime64[us]"
+        if isinstance(series.dtype, pd.DatetimeTZDtype):
+            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+        return series.astype(kind).astype("int64").to_numpy()
     if series.dtype.kind in "iuf":
         return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
     types = ", ".join(sorted({type(value).__name__ for value in series}))
