@@ -10,12 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from sklearn.utils import shuffle
 
 from sktwotower import EntityTable, __version__
 from sktwotower.datasets import load_movielens_small
+from sktwotower.metrics import match_relevance, ndcg, recall
 from sktwotower.model_selection import LastInteractionsSplit
 
 COLUMNS = {"user_column": "user_id", "item_column": "item_id"}
@@ -105,6 +108,33 @@ def slice_of_train(split: Split) -> Split:
     )
     train, test = next(rows.split(split.train))
     return Split(split.name, split.train.iloc[train], split.train.iloc[test], split.tables)
+
+
+def ranking_metrics(
+    ranked_ids: np.ndarray,
+    user_ids: np.ndarray,
+    truth: pd.DataFrame,
+    metrics: dict[str, int],
+) -> dict[str, float]:
+    """Means over users of rankings that ``recommend`` made, (n_users, n_ranked).
+
+    For what a scorer cannot ask for: a history, candidates. ``truth`` has the relevant
+    rows of these users and no others; ``metrics`` are names (ndcg, recall) and cut-offs.
+    """
+    items = pd.Index(truth["item_id"].unique())
+    items = items.append(pd.Index(pd.unique(ranked_ids[~pd.isna(ranked_ids)]))).unique()
+    users = pd.Index(user_ids).get_indexer(truth["user_id"])
+    relevant = sp.csr_matrix(
+        (np.ones(len(truth)), (users, items.get_indexer(truth["item_id"]))),
+        shape=(len(user_ids), len(items)),
+    )
+    codes = items.get_indexer(ranked_ids.ravel()).reshape(ranked_ids.shape)
+    matched = match_relevance(codes, relevant)  # None is no item, and its code is -1
+    functions = {"ndcg": ndcg, "recall": recall}
+    return {
+        f"{name}@{k}": float(np.nanmean(functions[name](matched, k=k)))
+        for name, k in metrics.items()
+    }
 
 
 def write(name: str, rows: list[dict[str, Any]], **settings: Any) -> None:

@@ -202,10 +202,10 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
     if series.dtype.kind in "mM":
         # One unit, since a frame of another time may have another one; and integers, not
         # floats: microseconds since 1970 will not fit in 53 bits for ever.
-        kind: Any = "timedelta64[us]" if series.dtype.kind == "m" else "datetime64[us]"
+        kind = "timedelta64[us]" if series.dtype.kind == "m" else "datetime64[us]"
         if isinstance(series.dtype, pd.DatetimeTZDtype):
             series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-        return series.astype(kind).astype("int64").to_numpy()
+        return series.to_numpy().astype(kind).astype(np.int64)
     if series.dtype.kind in "iuf":
         return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
     types = ", ".join(sorted({type(value).__name__ for value in series}))
