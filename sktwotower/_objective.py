@@ -206,7 +206,7 @@ class ObjectiveSpec:
         trained = rows if labelled else positives
         if n_new is None:
             n_batches, sizes = batch_sizes(len(trained), self.batch_size)
-        else:  # each beside one from before
+        else:  # each beside some from before
             n_new = n_new if labelled else int(rows.positive[:n_new].sum())
             share = 1 + REPLAYED
             n_batches, sizes = batch_sizes(n_new, max(self.batch_size // share, 1))

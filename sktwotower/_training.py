@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
-from sktwotower._nn.batches import TrainingRows, batch_sizes
+from sktwotower._nn.batches import REPLAYED, TrainingRows, batch_sizes
 from sktwotower._nn.growth import (
     OptimizerState,
     Source,
@@ -112,7 +112,7 @@ class Training:
         To go on from.
     goes_on : bool
         Whether the rows follow those from before, at a constant learning rate and each
-        beside one of those. Otherwise training begins anew, from those weights at most.
+        beside some of those. Otherwise training begins anew, from those weights at most.
     """
 
     def __init__(
@@ -186,8 +186,8 @@ class Training:
             print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
         batches = objective.batches(rows, items, n_new=n_new, frequencies=frequencies)
         n_batches = batches.n_batches
-        if self.past is not None:  # as many as an epoch over everything would have
-            n_batches = math.ceil(len(rows) / model.batch_size)
+        if self.past is not None:  # as many as all rows take, each beside those replayed
+            n_batches = math.ceil((1 + REPLAYED) * len(rows) / model.batch_size)
         optimizer = make_optimizer(
             model.optimizer,
             towers.embedding_tables(),

@@ -23,6 +23,7 @@ from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._entities import EntityTable, as_table
 from sktwotower._features import Entities, add_entities, build_entities
 from sktwotower._histories import Events
+from sktwotower._html import visual_block
 from sktwotower._interactions import FeatureColumns, Interactions, check_X
 from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
@@ -34,7 +35,13 @@ from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import is_frame
-from sktwotower.utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from sktwotower.utils._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    VisualBlock,
+    fit_context,
+)
 
 
 class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
@@ -560,8 +567,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         at a constant learning rate of half of ``learning_rate``, and the correction of
         in-batch candidates with how often each item has been in a batch so far.
 
-        Beside each row of X a row from before is trained, so that what is new fits in with
-        what is known. The vectors of ids that X does not have stay bit by bit as they are
+        Beside each row of X three from before are trained (they count as 1 each, whatever
+        their weights were), so that what is new fits in with what is known. The vectors of ids that X does not have stay bit by bit as they are
         all the same, for users and items alike, whatever the weight decay (``"auto"`` has
         none here with ``history_size``, where it does harm). The embeddings of these users
         and items may move, since the layers are shared.
@@ -973,6 +980,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if self._past is not None:
             self._past = replace(self._past, id_codes=self._items.id_codes)
         return self
+
+    def _sk_visual_block_(self) -> VisualBlock:
+        """What the diagram in a notebook is made of."""
+        return visual_block(self)
 
     def _report(self, name: str, validation: Validation | None, seconds: float) -> str:
         line = f"epoch {name}  loss {self.loss_curve_[-1]:.4f}"

@@ -21,7 +21,7 @@ from sktwotower._nn.negatives import (
 )
 
 # Rows from before beside each new one, so that what they say is not forgotten.
-REPLAYED = 1
+REPLAYED = 3
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class Batches(Generic[B_co]):
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Of an epoch. They differ by one row at most (two with rows from before), so that
+        Of an epoch. They differ by one row at most (and those drawn beside it), so that
         none is a remnant with hardly a candidate.
     n_new : int, optional
-        Only the first so many rows are gone through, each beside one of the others, which
-        are drawn at random: rows from before, so that they are not forgotten.
+        Only the first so many rows are gone through, each beside a few of the others,
+        which are drawn at random: rows from before, so that they are not forgotten.
     """
 
     def __init__(
@@ -191,22 +191,23 @@ class Batches(Generic[B_co]):
         self.rows = rows
         self.source = source
         self.n_batches = n_batches
-        self.n_new = len(rows) if n_new is None else n_new
+        self._n_before = 0 if n_new is None else len(rows) - n_new
 
     @property
     def n_rows(self) -> int:
         """Rows of an epoch."""
-        return (1 + REPLAYED) * self.n_new if self.n_new < len(self.rows) else self.n_new
+        n_new = len(self.rows) - self._n_before
+        return (1 + REPLAYED) * n_new if self._n_before else n_new
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """One pass over the rows in a new order."""
-        order = torch.randperm(self.n_new, generator=generator)
-        n_before = len(self.rows) - self.n_new
+        n_new = len(self.rows) - self._n_before
+        order = torch.randperm(n_new, generator=generator)
         for positions in order.tensor_split(self.n_batches):
-            if n_before:
-                n_drawn = REPLAYED * len(positions)
-                drawn = torch.randint(n_before, (n_drawn,), generator=generator)
-                positions = torch.cat([positions, self.n_new + drawn])
+            if self._n_before:
+                size = (REPLAYED * len(positions),)
+                drawn = torch.randint(self._n_before, size, generator=generator)
+                positions = torch.cat([positions, n_new + drawn])
             yield self.source.batch(self.rows.take(positions), generator)
 
 

@@ -42,9 +42,16 @@ class Source:
         """The rows of the larger table."""
         return self._take(old, self.rows < 0)
 
-    def memory(self, old: Tensor) -> Tensor:
-        """What an optimiser knows of them."""
-        return self._take(old, self.is_new)
+    def memory(self, name: str, old: Tensor) -> Tensor:
+        """What an optimiser knows of them: momentum, or the size of gradients so far.
+
+        The first is zero for a new row, the second that of an average row: with zero its
+        first step would be many times too long.
+        """
+        empty = self._take(old, self.is_new)
+        if name in ("exp_avg_sq", "sum") and len(old) > 1:
+            empty[self.is_new.to(old.device)] = old[1:].mean(dim=0)
+        return empty
 
     def _take(self, old: Tensor, empty: Tensor) -> Tensor:
         rows = self.rows.to(old.device).clamp(min=0)
@@ -102,7 +109,7 @@ def recall(
         optimizer.state[parameter] = {}
         for key, value in state[name].items():
             if name in sources and value.dim():  # not the number of steps
-                value = sources[name].memory(value)
+                value = sources[name].memory(key, value)
             device = parameter.device if value.dim() else value.device
             optimizer.state[parameter][key] = value.to(device, copy=True)
 

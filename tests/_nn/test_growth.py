@@ -64,7 +64,9 @@ def test_appended_rows_start_from_one_of_the_old():
     source = Source.append(2, 4, first=0)
     old = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert source.weights(old).tolist() == [[1, 2], [3, 4], [1, 2], [1, 2]]
-    assert source.memory(old).tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
+    assert source.memory("exp_avg", old).tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
+    # The size of gradients is that of an average row, the unknown one left out.
+    assert source.memory("exp_avg_sq", old).tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
     empty = Source.append(2, 3, first=-1)
     assert empty.weights(old).tolist() == [[1, 2], [3, 4], [0, 0]]
 
