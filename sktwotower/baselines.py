@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._entities import Vocabulary
+from sktwotower._interactions import Interactions, Roles, check_X
 from sktwotower.base import RecommenderMixin
+from sktwotower.model_selection._time import time_kind
+from sktwotower.utils._columns import time_numbers
 from sktwotower.utils._sklearn import Interval, fit_context
 
-__all__ = ["EASERecommender", "PopularRecommender"]
+__all__ = ["EASERecommender", "ItemKNNRecommender", "PopularRecommender"]
 
 
 class _CountingRecommender(RecommenderMixin, BaseEstimator):
@@ -33,15 +40,19 @@ class _CountingRecommender(RecommenderMixin, BaseEstimator):
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
+        counted = self._counted(X, interactions)
         users, items = Vocabulary(interactions.users), Vocabulary(interactions.items)
         positives = interactions.take(interactions.positive)
-        counts = np.bincount(
-            items.codes(positives.items), positives.weights, minlength=len(items) + 1
-        )
-        self._popularity = counts.astype(np.float64)  # (n_items + 1,), by code
         catalogue = np.unique(items.codes(positives.items))
         self._set_interactions(interactions, users, items, catalogue)
         self._positives = self._pairs(positives)
+        rows = interactions.take(counted)
+        counts = np.bincount(items.codes(rows.items), rows.weights, len(items) + 1)
+        self._popularity = counts.astype(np.float64)  # (n_items + 1,), by code
+
+    def _counted(self, X: Any, interactions: Interactions) -> np.ndarray:
+        """Which rows of X make an item popular, a mask."""
+        return interactions.positive
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
@@ -76,6 +87,12 @@ class PopularRecommender(_CountingRecommender):
     ----------
     user_column, item_column : str or int, default=0, 1
         Columns of X: names, or positions.
+    timestamp_column : str or int, default=None
+        Column of X with numbers or datetimes, for the `window`.
+    window : float or timedelta, default=None
+        Count only rows so far back from the latest positive one, both ends included: a
+        duration for datetimes; a number, in their unit, for numbers. None: all rows.
+        What is older scores 0, and stays in the catalogue.
 
     Attributes
     ----------
@@ -91,6 +108,7 @@ class PopularRecommender(_CountingRecommender):
     See Also
     --------
     EASERecommender : A strong linear reference.
+    ItemKNNRecommender : The oldest personal one.
 
     Examples
     --------
@@ -102,9 +120,29 @@ class PopularRecommender(_CountingRecommender):
     [['milk'], ['tea']]
     """
 
-    def __init__(self, *, user_column: str | int = 0, item_column: str | int = 1) -> None:
+    _parameter_constraints: dict = {
+        **_CountingRecommender._parameter_constraints,
+        "timestamp_column": [str, Integral, None],
+        "window": [
+            dt.timedelta,
+            np.timedelta64,
+            Interval(Real, 0, None, closed="left"),
+            None,
+        ],
+    }
+
+    def __init__(
+        self,
+        *,
+        user_column: str | int = 0,
+        item_column: str | int = 1,
+        timestamp_column: str | int | None = None,
+        window: float | dt.timedelta | np.timedelta64 | None = None,
+    ) -> None:
         self.user_column = user_column
         self.item_column = item_column
+        self.timestamp_column = timestamp_column
+        self.window = window
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -133,6 +171,33 @@ class PopularRecommender(_CountingRecommender):
         self.item_counts_ = self._popularity[1:]
         return self
 
+    def _counted(self, X: Any, interactions: Interactions) -> np.ndarray:
+        if self.window is None:
+            return interactions.positive
+        times = interactions.times
+        if times is None:
+            raise ValueError(f"window={self.window!r} needs timestamp_column; it is None.")
+        latest = times[interactions.positive].max()
+        return interactions.positive & (latest - times <= self._window(X))
+
+    def _window(self, X: Any) -> Any:
+        """The window in the unit of checked timestamps."""
+        rows = check_X(self, X, reset=False)
+        column = pd.Series(Roles.of(self).column(rows, "timestamp_column"))
+        is_duration = isinstance(self.window, dt.timedelta | np.timedelta64)
+        if is_duration == (time_kind(column) == "number"):
+            wanted = "a number" if is_duration else "a duration, such as a timedelta"
+            raise ValueError(
+                f"window={self.window!r} does not fit the timestamps in column "
+                f"{self.timestamp_column!r}, of dtype {column.dtype}; give {wanted}."
+            )
+        if not is_duration:
+            return self.window
+        window = time_numbers(pd.Series([self.window]), name="window")[0]
+        if window < 0:
+            raise ValueError(f"window={self.window!r} must not be negative.")
+        return window
+
     def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         counts = self._popularity[item_codes]
         return lambda user_codes: np.tile(counts, (len(user_codes), 1))
@@ -141,7 +206,43 @@ class PopularRecommender(_CountingRecommender):
         return self._popularity[item_codes]
 
 
-class EASERecommender(_CountingRecommender):
+class _LinearRecommender(_CountingRecommender):
+    """Scores are a user's binary row times item-item weights, dense or sparse.
+
+    Attributes
+    ----------
+    item_weights_ : ndarray or sparse matrix of shape (n_items, n_items)
+        From an item that a user has, a row, to one that is scored, a column.
+    """
+
+    item_weights_: Any
+
+    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        weights = self.item_weights_[:, item_codes - 1]
+        popularity = self._popularity[item_codes].astype(np.float32)
+
+        def score(user_codes: np.ndarray) -> np.ndarray:
+            scores = self._positives[user_codes - 1] @ weights
+            scores = scores.toarray() if sp.issparse(scores) else np.asarray(scores)
+            scores[user_codes == 0] = popularity
+            return scores
+
+        return score
+
+    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
+        scores = np.zeros(len(user_codes), dtype=np.float32)
+        for start in range(0, len(scores), 4096):  # a block is (4096, n_items) at most
+            rows = slice(start, start + 4096)
+            weights = self.item_weights_[:, item_codes[rows] - 1].T
+            own = self._positives[user_codes[rows] - 1]
+            scores[rows] = np.asarray(own.multiply(weights).sum(axis=1)).ravel()
+        unknown = user_codes == 0
+        scores[unknown] = self._popularity[item_codes[unknown]]
+        scores[item_codes == 0] = 0.0
+        return scores
+
+
+class EASERecommender(_LinearRecommender):
     r"""Embarrassingly shallow autoencoder: a linear item-item model in closed form.
 
     With :math:`X` the binary user-item matrix and :math:`P = (X^T X + \lambda I)^{-1}`,
@@ -237,25 +338,107 @@ class EASERecommender(_CountingRecommender):
         self.item_weights_ = weights.astype(np.float32)
         return self
 
-    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        weights = self.item_weights_[:, item_codes - 1]
-        popularity = self._popularity[item_codes].astype(np.float32)
 
-        def score(user_codes: np.ndarray) -> np.ndarray:
-            scores = np.asarray(self._positives[user_codes - 1] @ weights)
-            scores[user_codes == 0] = popularity
-            return scores
+class ItemKNNRecommender(_LinearRecommender):
+    r"""What is like the items that a user has: nearest neighbours by who had them.
 
-        return score
+    An item is the binary vector of its users. With :math:`N_k(i)` the `n_neighbors` items
+    nearest to :math:`i` by cosine,
 
-    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
-        scores = np.zeros(len(user_codes), dtype=np.float32)
-        for start in range(0, len(scores), 4096):  # a block is (4096, n_items) at most
-            rows = slice(start, start + 4096)
-            weights = self.item_weights_[:, item_codes[rows] - 1].T
-            own = self._positives[user_codes[rows] - 1]
-            scores[rows] = np.asarray(own.multiply(weights).sum(axis=1)).ravel()
-        unknown = user_codes == 0
-        scores[unknown] = self._popularity[item_codes[unknown]]
-        scores[item_codes == 0] = 0.0
-        return scores
+    .. math:: s_{uj} = \sum_{i \in \text{items of } u,\; j \in N_k(i)} \cos(i, j).
+
+    An unknown user gets the most popular items.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=100
+        Neighbours an item has. More of them bring in weak ones, fewer leave items
+        without a score, which is 0.
+    user_column, item_column : str or int, default=0, 1
+        Columns of X: names, or positions.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
+        Known ids.
+    item_weights_ : csr_matrix of shape (n_items, n_items), float32
+        Row ``i`` has the cosines of the neighbours of item ``i``.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if X has any.
+
+    See Also
+    --------
+    EASERecommender : Learns the weights instead.
+    PopularRecommender : What every model should beat.
+
+    References
+    ----------
+    M. Deshpande and G. Karypis, "Item-Based Top-N Recommendation Algorithms", ACM
+    Transactions on Information Systems 22(1), 2004.
+
+    Examples
+    --------
+    >>> from sktwotower.baselines import ItemKNNRecommender
+    >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"],
+    ...      ["cid", "rum"], ["dan", "milk"]]
+    >>> model = ItemKNNRecommender(n_neighbors=1).fit(X)
+    >>> model.recommend(["dan"], n_recommendations=1)[0].tolist()
+    [['tea']]
+    """
+
+    _parameter_constraints: dict = {
+        **_CountingRecommender._parameter_constraints,
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 100,
+        user_column: str | int = 0,
+        item_column: str | int = 1,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.user_column = user_column
+        self.item_column = item_column
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> ItemKNNRecommender:
+        """Find the neighbours.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions.
+        y : array-like of shape (n_samples,), default=None
+            Rows with y > 0 count; None: all. Repeated pairs count once.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Only whether a weight is 0 matters: the vectors are binary.
+
+        Returns
+        -------
+        self : ItemKNNRecommender
+            Fitted.
+        """
+        self._count(X, y, sample_weight)
+        vectors = self._positives.T.tocsr().astype(np.float64)
+        n_items = vectors.shape[0]
+        n_neighbors = min(self.n_neighbors, n_items - 1)  # never itself
+        weights = sp.csr_matrix((n_items, n_items))
+        if n_neighbors:
+            search = NearestNeighbors(
+                n_neighbors=n_neighbors, metric="cosine", algorithm="brute"
+            )
+            weights = search.fit(vectors).kneighbors_graph(mode="distance")
+            weights.data = 1.0 - weights.data
+            weights.data[weights.data < 1e-12] = 0.0  # of items that share no user
+            weights.eliminate_zeros()
+        self.item_weights_ = weights.astype(np.float32)
+        return self

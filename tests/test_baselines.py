@@ -1,12 +1,36 @@
 """The references against their definitions."""
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktwotower.baselines import EASERecommender, PopularRecommender
+from sktwotower.baselines import (
+    EASERecommender,
+    ItemKNNRecommender,
+    PopularRecommender,
+)
+
+MODELS = [
+    EASERecommender(regularization=3.0),
+    ItemKNNRecommender(n_neighbors=4),
+    PopularRecommender(),
+]
+
+
+@parametrize_with_checks(
+    [
+        ItemKNNRecommender(),
+        ItemKNNRecommender(n_neighbors=1),
+    ]
+)
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
 
 
 def interactions(seed=0, n=120, n_users=15, n_items=10):
@@ -52,9 +76,7 @@ def test_ease_scores():
         np.testing.assert_allclose(row_scores, np.sort(row)[::-1], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "model", [EASERecommender(regularization=3.0), PopularRecommender()]
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_predict_is_what_recommend_says(model):
     model = clone(model).fit(X)
     frame = model.recommend(
@@ -68,8 +90,9 @@ def test_predict_is_what_recommend_says(model):
     np.testing.assert_allclose(predictions, frame["score"], atol=1e-5)
 
 
-def test_predict_in_blocks():
-    model = EASERecommender(regularization=3.0).fit(X)
+@pytest.mark.parametrize("model", MODELS[:2])
+def test_predict_in_blocks(model):
+    model = clone(model).fit(X)
     many = X.iloc[np.arange(9000) % len(X)]
     np.testing.assert_allclose(
         model.predict(many), np.resize(model.predict(X), 9000), rtol=1e-6
@@ -102,7 +125,8 @@ def test_ease_does_not_learn_from_other_rows():
 
 def test_strangers_get_what_is_popular():
     counts = X["item"].value_counts()
-    for model in (EASERecommender().fit(X), PopularRecommender().fit(X)):
+    for model in MODELS:
+        model = clone(model).fit(X)
         ids, scores = model.recommend(["stranger"], n_recommendations=len(counts))
         assert scores[0].tolist() == counts.tolist()
         assert counts[ids[0]].tolist() == counts.tolist()
@@ -124,11 +148,12 @@ def test_popular_counts_rows():
 
 def test_unknown_items_have_score_0():
     pairs = pd.DataFrame({"user": [0, "stranger"], "item": ["new", "new"]})
-    for model in (EASERecommender().fit(X), PopularRecommender().fit(X)):
+    for model in MODELS:
+        model = clone(model).fit(X)
         assert model.predict(pairs).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("estimator", [EASERecommender(), PopularRecommender()])
+@pytest.mark.parametrize("estimator", MODELS)
 def test_nothing_to_learn_from(estimator):
     with pytest.raises(ValueError, match="nothing to learn from"):
         clone(estimator).fit(X, np.zeros(len(X)))
@@ -138,6 +163,12 @@ def test_parameters_are_checked():
     for bad in (0, -1, "high", None):
         with pytest.raises(ValueError, match="regularization"):
             EASERecommender(regularization=bad).fit(X)
+    for bad in (0, 2.0, None):
+        with pytest.raises(ValueError, match="n_neighbors"):
+            ItemKNNRecommender(n_neighbors=bad).fit(X)
+    for bad in (-1, "7D"):
+        with pytest.raises(ValueError, match="window"):
+            PopularRecommender(window=bad, timestamp_column=1).fit(X)
 
 
 def test_in_a_search():
@@ -148,7 +179,7 @@ def test_in_a_search():
 
 def test_relabelled_ids_give_the_same_model():
     renamed = X.assign(user=X["user"].map("u{}".format), item=X["item"].map("i{}".format))
-    for estimator in (EASERecommender(regularization=3.0), PopularRecommender()):
+    for estimator in (*MODELS[::2], ItemKNNRecommender()):  # ties among few neighbours
         one = clone(estimator).fit(X).recommend(X["user"].unique(), n_recommendations=3)
         other = (
             clone(estimator)
@@ -158,3 +189,115 @@ def test_relabelled_ids_give_the_same_model():
         assert one[1].tolist() == other[1].tolist()
         expected = [[i and f"i{i}" for i in row] for row in one[0].tolist()]
         assert other[0].tolist() == expected
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3, 9, 100])
+def test_knn_by_plain_loops(n_neighbors):
+    """Against scikit-learn's cosine matrix; neighbours by value, since there are ties."""
+    model = ItemKNNRecommender(n_neighbors=n_neighbors).fit(X)
+    matrix = matrix_of(X, model)
+    cosines = cosine_similarity(matrix.T)
+    np.fill_diagonal(cosines, -1)
+    weights = model.item_weights_.toarray()
+    assert model.item_weights_.dtype == np.float32
+    for row, found in zip(cosines, weights, strict=True):
+        nearest = np.sort(row)[::-1][: min(n_neighbors, len(row) - 1)]
+        np.testing.assert_allclose(np.sort(found)[::-1][: len(nearest)], nearest, atol=1e-6)
+        np.testing.assert_allclose(found[found > 0], row[found > 0], atol=1e-6)
+        assert (found > 0).sum() == (nearest > 0).sum()
+    expected = matrix @ weights
+    _, scores = model.recommend(model.user_ids_, n_recommendations=10, exclude_seen=False)
+    np.testing.assert_allclose(scores, -np.sort(-expected), atol=1e-5)
+
+
+def test_knn_counts_a_pair_once_and_needs_no_neighbours():
+    once = X.drop_duplicates()
+    weights = np.random.RandomState(0).uniform(0.1, 5, len(X))
+    one = ItemKNNRecommender().fit(once)
+    other = ItemKNNRecommender().fit(X, sample_weight=weights)
+    np.testing.assert_array_equal(
+        one.item_weights_.toarray(), other.item_weights_.toarray()
+    )
+    alone = ItemKNNRecommender().fit([["ann", "tea"], ["bob", "tea"]])
+    assert alone.item_weights_.nnz == 0
+    assert alone.recommend(["cid"], n_recommendations=1)[1].tolist() == [[2.0]]
+
+
+# --- the window of PopularRecommender --------------------------------------------------
+
+ROWS = pd.DataFrame(
+    {
+        "user": [1, 2, 3, 1, 2, 3],
+        "item": ["old", "old", "old", "new", "new", "mid"],
+        "time": [0, 1, 2, 10, 8, 6],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("window", "counts"),
+    [(None, [3, 2, 1]), (0, [0, 1, 0]), (3.9, [0, 2, 0]), (4, [0, 2, 1]), (99, [3, 2, 1])],
+)
+@pytest.mark.parametrize("kind", ["numbers", "unsigned", "datetimes", "objects", "ages"])
+def test_window(window, counts, kind):
+    days = pd.to_timedelta(ROWS["time"], unit="D")
+    dates = days + pd.Timestamp("2024-01-01", tz="Europe/Vienna")
+    times = {
+        "numbers": ROWS["time"],
+        "unsigned": ROWS["time"].astype("uint8"),
+        "datetimes": dates,
+        "objects": dates.dt.date.astype(object),
+        "ages": days,
+    }[kind]
+    if window is not None and kind not in ("numbers", "unsigned"):
+        window = dt.timedelta(days=window)
+    model = PopularRecommender(window=window, timestamp_column="time")
+    model.fit(ROWS.assign(time=times))
+    assert model.item_ids_.tolist() == ["old", "new", "mid"]
+    assert model.item_counts_.tolist() == counts
+    # What is older is still there, and seen.
+    assert set(model.recommend([9], n_recommendations=3)[0][0]) == {"old", "new", "mid"}
+    assert "old" not in model.recommend([1])[0][0]
+    # Nobody is asked for a time.
+    pairs = ROWS[["user", "item"]]
+    assert model.predict(pairs)[:1].tolist() == counts[:1]
+    assert 0 < model.score(pairs) <= 1
+
+
+def test_window_of_numpy_and_in_an_array():
+    dates = ROWS.assign(time=pd.Timestamp("2024-01-01") + pd.to_timedelta(ROWS.time, "D"))
+    week = np.timedelta64(4, "D")
+    model = PopularRecommender(window=week, timestamp_column="time").fit(dates)
+    assert model.item_counts_.tolist() == [0, 2, 1]
+    model = PopularRecommender(window=4, timestamp_column=2).fit(ROWS.to_numpy())
+    assert model.item_counts_.tolist() == [0, 2, 1]
+
+
+def test_window_counts_back_from_the_latest_positive():
+    y = [1, 1, 1, 0, 1, 1]
+    model = PopularRecommender(window=2, timestamp_column="time").fit(ROWS, y)
+    assert model.item_counts_.tolist() == [0, 1, 1]
+    weights = [1, 1, 1, 0, 0.5, 2]
+    model = PopularRecommender(window=2, timestamp_column="time").fit(ROWS, None, weights)
+    assert model.item_counts_.tolist() == [0, 0.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("window", "column", "message"),
+    [
+        (3, None, "window=3 needs timestamp_column; it is None"),
+        (dt.timedelta(1), "time", "does not fit .* 'time', of dtype int64; give a number"),
+        (3, "date", "does not fit .* 'date', of dtype datetime64.*; give a duration"),
+        (dt.timedelta(-1), "date", "must not be negative"),
+        (3, "when", "timestamp_column='when' is not a column of X"),
+    ],
+)
+def test_bad_windows(window, column, message):
+    frame = ROWS.assign(date=pd.Timestamp("2024-01-01"))
+    model = PopularRecommender(window=window, timestamp_column=column)
+    with pytest.raises(ValueError, match=message):
+        model.fit(frame)
+    assert not hasattr(model, "item_ids_")
+    missing = ROWS.assign(time=ROWS["time"].where(ROWS["time"] < 10))
+    with pytest.raises(ValueError, match="1 row with a missing timestamp"):
+        PopularRecommender(window=3, timestamp_column="time").fit(missing)

@@ -1,5 +1,15 @@
 """Splitters that respect users and time."""
 
+from sktwotower.model_selection._folds import ColdItemSplit, InteractionKFold, UserKFold
 from sktwotower.model_selection._split import LastInteractionsSplit
+from sktwotower.model_selection._time import GlobalTimeSplit
+from sktwotower.model_selection._train_test import train_test_split_interactions
 
-__all__ = ["LastInteractionsSplit"]
+__all__ = [
+    "ColdItemSplit",
+    "GlobalTimeSplit",
+    "InteractionKFold",
+    "LastInteractionsSplit",
+    "UserKFold",
+    "train_test_split_interactions",
+]
