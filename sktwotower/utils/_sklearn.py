@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     Interval,
     StrOptions,
 )
+from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "VisualBlock",
     "check_feature_names",
     "check_sample_weight",
     "column_indices",
