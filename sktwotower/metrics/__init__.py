@@ -1,31 +1,48 @@
-"""Ranking metrics on arrays, and scorers for scikit-learn made of them."""
+"""Ranking metrics on arrays; scorers for scikit-learn and reports made of them."""
 
-from sktwotower.metrics._ranking import (
-    METRICS,
-    RankedRelevance,
+from sktwotower.metrics._accuracy import (
+    auc,
     average_precision,
-    catalogue_coverage,
     hit_rate,
-    match_relevance,
     ndcg,
-    parse_metric,
     precision,
+    r_precision,
     recall,
     reciprocal_rank,
 )
+from sktwotower.metrics._beyond import (
+    average_popularity,
+    catalogue_coverage,
+    gini,
+    intra_list_diversity,
+    novelty,
+    serendipity,
+)
+from sktwotower.metrics._matched import RankedRelevance, match_relevance
+from sktwotower.metrics._ranking import METRICS, parse_metric
+from sktwotower.metrics._report import compare, ranking_report
 from sktwotower.metrics._scorer import make_ranking_scorer
 
 __all__ = [
     "METRICS",
     "RankedRelevance",
+    "auc",
+    "average_popularity",
     "average_precision",
     "catalogue_coverage",
+    "compare",
+    "gini",
     "hit_rate",
+    "intra_list_diversity",
     "make_ranking_scorer",
     "match_relevance",
     "ndcg",
+    "novelty",
     "parse_metric",
     "precision",
+    "r_precision",
+    "ranking_report",
     "recall",
     "reciprocal_rank",
+    "serendipity",
 ]

@@ -1,17 +1,13 @@
-"""From an estimator and interactions to ranking metrics: the scorer and its engine."""
+"""Scorers for scikit-learn made of ranking metrics."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,175 +17,12 @@ from sktwotower._interactions import (
     as_interactions,
     read_interactions,
 )
-from sktwotower.metrics._ranking import (
-    METRICS,
-    catalogue_coverage,
-    match_relevance,
-    parse_metric,
-)
-from sktwotower.utils._columns import Column, is_frame
+from sktwotower.metrics._evaluation import Metrics, evaluate, read_metrics
+from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
+from sktwotower.metrics._rankers import ForeignRanker, OwnRanker
+from sktwotower.utils._columns import Column
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of one ranking.
-
-    Attributes
-    ----------
-    means : dict of str to float
-        One value a metric, mean over users.
-    n_users : int
-        Users that the means are over.
-    n_left_out : int
-        Users without a relevant item that could have been recommended.
-    n_dropped : int
-        Relevant pairs whose item is not among the candidates.
-    """
-
-    means: dict[str, float]
-    n_users: int
-    n_left_out: int
-    n_dropped: int
-
-    def warn_if_undefined(self) -> None:
-        """Warn when there was no user to measure."""
-        if self.n_users == 0:
-            warnings.warn(
-                "No user has a relevant item that could be recommended (none of the items "
-                "of X is in the catalogue); the metrics are NaN.",
-                UndefinedMetricWarning,
-                stacklevel=3,
-            )
-
-
-def evaluate(
-    recommender: Any,
-    interactions: Interactions,
-    metrics: Sequence[str],
-    *,
-    exclude_seen: bool = True,
-) -> Evaluation:
-    """Rank once for each user of the interactions and measure the ranking.
-
-    Parameters
-    ----------
-    recommender : estimator with ``recommend``
-        One of this package's has the pairs that are scored ranked even if it has seen
-        them in training; of another one ``recommend`` is called as it is.
-    interactions : Interactions
-        Their positive rows are relevant.
-    metrics : sequence of str
-        As :func:`~sktwotower.metrics.parse_metric` takes them.
-    exclude_seen : bool, default=True
-        Whether training pairs are left out of the ranking.
-
-    Raises
-    ------
-    ValueError
-        If no row is positive.
-    """
-    parsed = {metric: parse_metric(metric) for metric in metrics}
-    k = max(cut for _, cut in parsed.values())
-    if not interactions.positive.any():
-        raise ValueError(
-            "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
-            "metric is defined."
-        )
-    interactions = interactions.take(interactions.positive)
-    users, query_ids = pd.factorize(interactions.users)
-    # A user is asked for as in their first row: later features are not known then.
-    rank = _own_ranking if hasattr(recommender, "_rank_held_out") else _foreign_ranking
-    queries = interactions.take(np.flatnonzero(~pd.Series(users).duplicated().to_numpy()))
-    ranked, items, n_items = rank(
-        recommender, queries, users, interactions.items, k, exclude_seen
-    )
-    inside = items >= 0
-    relevant = sp.csr_matrix(
-        (np.ones(int(inside.sum())), (users[inside], items[inside])),
-        shape=(len(query_ids), n_items),
-    )
-    user_weights = None
-    if interactions.weights is not None:
-        user_weights = np.bincount(users, interactions.weights) / np.bincount(users)
-    keep = np.diff(relevant.indptr) > 0
-    matched = match_relevance(ranked, relevant)
-    means = {}
-    for metric, (name, cut) in parsed.items():
-        if not keep.any():
-            means[metric] = float("nan")
-        elif name == "coverage":
-            means[metric] = catalogue_coverage(ranked[keep], n_items, k=cut)
-        else:
-            values = METRICS[name](matched, k=cut)
-            means[metric] = _mean(values, keep, user_weights)
-    return Evaluation(
-        means=means,
-        n_users=int(keep.sum()),
-        n_left_out=int((~keep).sum()),
-        n_dropped=int((~inside).sum()),
-    )
-
-
-def _own_ranking(
-    recommender: Any,
-    queries: Interactions,
-    users: np.ndarray,
-    item_ids: np.ndarray,
-    k: int,
-    exclude_seen: bool,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ranked catalogue columns, the column of each pair's item (or -1), their number."""
-    catalogue = recommender._catalogue
-    column_of = np.full(len(recommender._item_vocabulary) + 1, -1)
-    column_of[catalogue] = np.arange(len(catalogue))
-    items = column_of[recommender._item_vocabulary.codes(item_ids)]
-    inside = items >= 0
-    pairs = sp.csr_matrix(
-        (np.ones(int(inside.sum())), (users[inside], items[inside])),
-        shape=(len(queries), len(catalogue)),
-    )
-    pairs.data[:] = 1.0
-    ranked = recommender._rank_held_out(queries, pairs, k, exclude_seen=exclude_seen)
-    return ranked, items, len(catalogue)
-
-
-def _foreign_ranking(
-    recommender: Any,
-    queries: Interactions,
-    users: np.ndarray,
-    item_ids: np.ndarray,
-    k: int,
-    exclude_seen: bool,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """The same through the public ``recommend`` of any estimator.
-
-    The catalogue is its ``item_ids_`` where it has them, else whatever it recommended and
-    whatever is relevant.
-    """
-    query_ids = queries.users
-    found = recommender.recommend(query_ids, n_recommendations=k, exclude_seen=exclude_seen)
-    rows = found[0] if isinstance(found, tuple) else found
-    if is_frame(rows) or len(rows) != len(query_ids):
-        raise TypeError(
-            f"{type(recommender).__name__}.recommend returned a {type(rows).__name__} of "
-            f"{len(rows)} rows for {len(query_ids)} users; a scorer needs one row of item "
-            "ids for each, or a tuple that starts with such rows."
-        )
-    found_ids = np.full((len(rows), k), None, dtype=object)
-    for row, ids in zip(found_ids, rows, strict=True):
-        row[: len(ids)] = ids[:k]
-    filled = ~pd.isna(found_ids)
-    known = getattr(recommender, "item_ids_", item_ids)
-    index = pd.Index(pd.unique(np.concatenate([np.asarray(known), found_ids[filled]])))
-    ranked = np.full(found_ids.shape, -1, dtype=np.int64)
-    ranked[filled] = index.get_indexer(pd.Index(found_ids[filled]).infer_objects())
-    return ranked, index.get_indexer(item_ids), len(index)
-
-
-def _mean(values: np.ndarray, keep: np.ndarray, user_weights: np.ndarray | None) -> float:
-    if user_weights is None:
-        return float(values[keep].mean())
-    return float(np.average(values[keep], weights=user_weights[keep]))
+__all__ = ["evaluate", "make_ranking_scorer"]
 
 
 class _RankingScorer:
@@ -197,15 +30,19 @@ class _RankingScorer:
 
     def __init__(
         self,
-        metrics: str | Sequence[str],
+        metrics: Metrics,
         user_column: Column | None,
         item_column: Column | None,
         exclude_seen: bool,
+        candidates: ArrayLike | None,
+        n_ranked: int,
     ) -> None:
         self.metrics = metrics
         self.user_column = user_column
         self.item_column = item_column
         self.exclude_seen = exclude_seen
+        self.candidates = candidates
+        self.n_ranked = n_ranked
 
     def __repr__(self) -> str:
         return f"make_ranking_scorer({self.metrics!r})"
@@ -217,84 +54,120 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
-        if hasattr(estimator, "fit"):
-            check_is_fitted(estimator)
-        recommender, X = _unwrap(estimator, X)
-        interactions = read_interactions(
-            as_interactions(X, owner="A ranking scorer"),
+        recommender, X, interactions = read_rows(
+            estimator,
+            X,
             y,
             sample_weight,
-            roles=self._roles(recommender),
+            user_column=self.user_column,
+            item_column=self.item_column,
+            owner="A ranking scorer",
         )
-        single = isinstance(self.metrics, str)
-        names = [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        predictions = None
+        if not hasattr(recommender, "_rank_held_out"):
+            predictions = _Predictions(recommender, X, sample_weight)
         evaluation = evaluate(
-            recommender, interactions, names, exclude_seen=self.exclude_seen
+            recommender,
+            interactions,
+            read_metrics(self.metrics, n_ranked=self.n_ranked),
+            exclude_seen=self.exclude_seen,
+            candidates=self.candidates,
+            predictions=predictions,
         )
         evaluation.warn_if_undefined()
         means = evaluation.means
-        return means[names[0]] if single else means
+        if isinstance(self.metrics, str) or callable(self.metrics):
+            return next(iter(means.values()))
+        return means
 
     def _roles(self, recommender: Any) -> Roles:
-        """The columns given to the scorer, else the estimator's, else the first two."""
-        fitted: dict[str, Any] = {}
-        if hasattr(recommender, "_rank_held_out"):
-            own = Roles.of(recommender)
-            fitted = {
-                "user_column": own.user_column,
-                "item_column": own.item_column,
-                "names": own.names,
-                "owner": own.owner,
-                "user_features": own.user_features,
-                "item_features": own.item_features,
-            }
-        else:
-            for role in ("user_column", "item_column"):
-                if hasattr(recommender, role):
-                    fitted[role] = getattr(recommender, role)
-        for role in ("user_column", "item_column"):
-            if getattr(self, role) is not None:
-                fitted[role] = getattr(self, role)
-        return Roles(**fitted)
+        return roles_of(recommender, self.user_column, self.item_column)
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """What a foreign recommender's ``predict`` says of the rows that have a weight."""
+
+    recommender: Any
+    X: Any
+    sample_weight: ArrayLike | None
+
+    def __call__(self) -> np.ndarray:
+        scores = np.asarray(self.recommender.predict(self.X))
+        if self.sample_weight is None or np.ndim(self.sample_weight) == 0:
+            return scores
+        return scores[np.asarray(self.sample_weight) > 0]
 
 
 def make_ranking_scorer(
-    metrics: str | Sequence[str],
+    metrics: Metrics,
     *,
     user_column: Column | None = None,
     item_column: Column | None = None,
     exclude_seen: bool = True,
+    candidates: ArrayLike | None = None,
+    n_ranked: int = DEFAULT_K,
 ) -> _RankingScorer:
     """A scorer of ranking metrics for everything in scikit-learn that takes one.
 
     Each user of X is given a ranking of the whole catalogue; their relevant items are
     those of their rows with ``y > 0`` (all rows when y is None). Users without a relevant
-    item in the catalogue are left out of the mean.
+    item among the candidates are left out of the mean, and relevant items that are no
+    candidates are dropped; :func:`ranking_report` counts both.
 
     Parameters
     ----------
-    metrics : str or list of str
-        Names with a cut-off, such as ``"ndcg@10"``, of ``ndcg``, ``recall``,
-        ``precision``, ``map``, ``mrr``, ``hit_rate`` and ``coverage``. A single name
-        makes a scorer that returns a number; a list, of any length, one that returns a
-        dict, all from one ranking.
+    metrics : str, callable, or list or dict of them
+        A single one makes a scorer that returns a number; a list, of any length, or a
+        dict of names and metrics, one that returns a dict, all from one ranking.
+
+        - Names with a cut-off, such as ``"ndcg@10"``, of ``ndcg``, ``recall``,
+          ``precision``, ``map``, ``mrr``, ``hit_rate``, ``serendipity``, ``popularity``,
+          ``novelty``, ``diversity``, ``coverage`` and ``gini``. The cut-off may exceed
+          the catalogue.
+        - Names without one: ``r_precision``, ``auc`` (of each user), and those of all
+          rows, ``roc_auc``, ``pr_auc``, ``neg_log_loss`` and ``balanced_accuracy``, which
+          look at ``predict`` and need a y with both classes. The last two look at
+          ``sigmoid(predict(X) / temperature_)``.
+        - Callables ``metric(ranked, relevant)`` that return one value a user, an
+          array-like of shape (n_users,). `ranked` has shape (n_users, n_ranked) and holds
+          columns of items, best first, padded with -1; `relevant` is a CSR array of
+          shape (n_users, n_items) with a 1 for each relevant item. The mean is over the
+          users with a relevant item whose value is not NaN. Its name is ``__name__``;
+          name a lambda in a dict.
     user_column, item_column : str or int, default=None
         Columns of X; None: those of the estimator, or the first two for an estimator that
         names none.
     exclude_seen : bool, default=True
         Leave the training pairs out of the ranking, except those that are being scored.
+    candidates : array-like of shape (n_candidates,), default=None
+        Ids of the items that are ranked, for everybody; None: the catalogue. Ids that the
+        estimator does not know are left out: folds differ in what they know.
+    n_ranked : int, default=10
+        Length of the rankings that callables see, at most the number of candidates.
 
     Returns
     -------
     scorer : callable
         ``scorer(estimator, X, y=None, sample_weight=None)``. It takes a recommender of
         this package, a Pipeline that ends in one, a fitted search over either, or any
-        fitted estimator with ``recommend(X, n_recommendations=..., exclude_seen=...)``.
+        fitted estimator with ``recommend(X, n_recommendations=..., exclude_seen=...)``
+        (and ``candidates`` if they are given).
 
     Raises
     ------
     ValueError
         For an unknown metric; the message proposes the nearest known one.
+
+    See Also
+    --------
+    ranking_report : The same with confidence intervals, also for groups of users.
+    compare : Whether one model is better than another.
+
+    Notes
+    -----
+    A search takes the largest value for the best, of whatever metric. Small values of
+    ``popularity`` and ``gini`` are what one usually wants, so do not let these decide.
 
     Examples
     --------
@@ -306,18 +179,95 @@ def make_ranking_scorer(
     >>> scoring = make_ranking_scorer(["ndcg@10", "recall@20"])
     >>> sorted(cross_validate(PopularRecommender(), X, scoring=scoring, cv=3))
     ['fit_time', 'score_time', 'test_ndcg@10', 'test_recall@20']
+
+    A metric of your own: is a relevant item at rank 1 or 2?
+
+    >>> from sktwotower.metrics import reciprocal_rank
+    >>> def found_early(ranked, relevant):
+    ...     return reciprocal_rank(ranked, relevant) >= 0.5
+    >>> scorer = make_ranking_scorer([found_early, "hit_rate@2"])
+    >>> scores = scorer(PopularRecommender().fit(X), X)
+    >>> scores["found_early"] == scores["hit_rate@2"]
+    True
     """
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    if not names:
-        raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
-    for name in names:
-        parse_metric(name)
+    check_positive_int("n_ranked", n_ranked)
+    if not isinstance(metrics, str | Mapping) and not callable(metrics):
+        metrics = list(metrics)
+    read_metrics(metrics, n_ranked=n_ranked)
     return _RankingScorer(
-        metrics if isinstance(metrics, str) else names,
-        user_column,
-        item_column,
-        exclude_seen,
+        metrics, user_column, item_column, exclude_seen, candidates, n_ranked
     )
+
+
+def roles_of(
+    recommender: Any, user_column: Column | None, item_column: Column | None
+) -> Roles:
+    """The columns given by the caller, else the estimator's, else the first two."""
+    fitted: dict[str, Any] = {}
+    if hasattr(recommender, "_rank_held_out"):
+        own = Roles.of(recommender)
+        fitted = {
+            "user_column": own.user_column,
+            "item_column": own.item_column,
+            "names": own.names,
+            "owner": own.owner,
+            "user_features": own.user_features,
+            "item_features": own.item_features,
+        }
+    else:
+        for role in ("user_column", "item_column"):
+            if hasattr(recommender, role):
+                fitted[role] = getattr(recommender, role)
+    given = {"user_column": user_column, "item_column": item_column}
+    fitted |= {role: column for role, column in given.items() if column is not None}
+    return Roles(**fitted)
+
+
+def read_rows(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
+    *,
+    user_column: Column | None,
+    item_column: Column | None,
+    owner: str,
+) -> tuple[Any, Any, Interactions]:
+    """The recommender inside an estimator, X as it reaches it, and what is in its rows."""
+    if hasattr(estimator, "fit"):
+        check_is_fitted(estimator)
+    recommender, X = _unwrap(estimator, X)
+    roles = roles_of(recommender, user_column, item_column)
+    rows = as_interactions(X, owner=owner)
+    return recommender, X, read_interactions(rows, y, sample_weight, roles=roles)
+
+
+def _own_ranking(
+    recommender: Any,
+    queries: Interactions,
+    users: np.ndarray,
+    item_ids: np.ndarray,
+    k: int,
+    exclude_seen: bool,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Ranked catalogue columns, the column of each pair's item (or -1), their number."""
+    source = OwnRanker(recommender, queries, users, item_ids, exclude_seen, None)
+    ranking, _ = source.rank(np.arange(len(queries)), source.depth([k]))
+    return ranking.ranked, source.columns(), source.n_items
+
+
+def _foreign_ranking(
+    recommender: Any,
+    queries: Interactions,
+    users: np.ndarray,
+    item_ids: np.ndarray,
+    k: int,
+    exclude_seen: bool,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The same of an estimator of another package."""
+    source = ForeignRanker(recommender, queries, users, item_ids, exclude_seen, None)
+    ranking, _ = source.rank(np.arange(len(queries)), source.depth([k]))
+    return ranking.ranked, source.columns(), source.n_items
 
 
 def _unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 
-from sktwotower.metrics._ranking import (
+from sktwotower.metrics import (
     METRICS,
+    auc,
     average_precision,
     catalogue_coverage,
     hit_rate,
@@ -20,11 +21,13 @@ from sktwotower.metrics._ranking import (
     ndcg,
     parse_metric,
     precision,
+    r_precision,
     recall,
     reciprocal_rank,
 )
+from sktwotower.metrics._ranking import ACCURACY, WITHOUT_CUT_OFF
 
-PER_USER = {name: f for name, f in METRICS.items() if name != "coverage"}
+PER_USER = {name: f for name, f in ACCURACY.items() if name not in WITHOUT_CUT_OFF}
 
 
 # --- the same by brute force: one user, plain Python ---------------------------------
@@ -122,6 +125,51 @@ def test_graded_ndcg_equals_a_plain_loop(case):
     np.testing.assert_allclose(values, loop(graded_ndcg_of, ranked, dense, k))
 
 
+def r_precision_of(items, gains):
+    return sum(item in gains for item in items[: len(gains)]) / len(gains)
+
+
+def auc_of(items, gains):
+    others = [item for item in items if item not in gains]
+    place = {item: rank for rank, item in enumerate(items)}
+    right = [place.get(a, math.inf) < place[b] for a in gains for b in others]
+    return sum(right) / len(right) if right else math.nan
+
+
+@pytest.mark.parametrize(
+    ("metric", "metric_of"), [(r_precision, r_precision_of), (auc, auc_of)]
+)
+@given(case=cases(), seed=st.integers(0, 2**32 - 1))
+def test_without_a_cut_off(metric, metric_of, case, seed):
+    ranked, dense, _ = case
+    relevant = sparse.csr_array(dense)
+    expected = loop(lambda items, gains, k: metric_of(items, gains), ranked, dense, None)
+    values = metric(ranked, relevant)
+    np.testing.assert_allclose(values, expected)
+    np.testing.assert_array_equal(metric(match_relevance(ranked, relevant)), values)
+    rng = np.random.default_rng(seed)
+    new_code = rng.permutation(dense.shape[1])
+    users = rng.permutation(len(ranked))
+    relabelled = np.where(ranked >= 0, new_code[ranked], -1)
+    moved = np.empty_like(dense)
+    moved[:, new_code] = dense
+    np.testing.assert_allclose(
+        metric(relabelled[users], sparse.csr_array(moved[users])), expected[users]
+    )
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1), n_items=st.integers(2, 12))
+def test_auc_equals_scikit_learn(seed, n_items):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, size=(3, n_items))
+    truth[:, 0], truth[:, 1] = 1, 0
+    scores = rng.permuted(np.tile(np.arange(n_items), (3, 1)), axis=1)
+    values = auc(np.argsort(-scores, axis=1), sparse.csr_array(truth))
+    for row in range(3):
+        assert values[row] == pytest.approx(roc_auc_score(truth[row], scores[row]))
+
+
 @given(case=cases())
 def test_coverage_equals_a_set(case):
     ranked, dense, k = case
@@ -215,10 +263,14 @@ HAND_RELEVANT = sparse.csr_array([[0, 2.0, 0, 1.0, 0, 4.0]])
         (ndcg, 4, 1.06161 / 2.13093),
         (ndcg, 2, 0.63093 / 1.63093),
         (ndcg, 100, 1.06161 / 2.13093),
+        (r_precision, None, 1 / 3),
+        # others at ranks 1 and 3: the first hit is before one, the second before none
+        (auc, None, 1 / 6),
     ],
 )
 def test_by_hand(metric, k, expected):
-    value = metric(HAND_RANKED, HAND_RELEVANT, k=k)
+    options = {} if k is None else {"k": k}
+    value = metric(HAND_RANKED, HAND_RELEVANT, **options)
     np.testing.assert_allclose(value, [expected], rtol=1e-5)
 
 
@@ -365,7 +417,12 @@ def test_parse_metric(metric, expected):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_name_parses(name):
-    assert parse_metric(f"{name}@7") == (name, 7)
+    if name not in WITHOUT_CUT_OFF:
+        assert parse_metric(f"{name}@7") == (name, 7)
+        return
+    assert parse_metric(name) == (name, None)
+    with pytest.raises(ValueError, match=f"{name} has no cut-off; write '{name}'"):
+        parse_metric(f"{name}@7")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +435,17 @@ def test_every_name_parses(name):
         ("average_precision@3", "map@3"),
         ("reciprocal_rank", "mrr"),
         ("catalog_coverage", "coverage"),
+        ("r-precision@5", "r_precision"),
+        ("gauc", "auc"),
+        ("arp@5", "popularity@5"),
+        ("average_popularity", "popularity"),
+        ("intra_list_diversity@5", "diversity@5"),
+        ("ild", "diversity"),
+        ("novely@3", "novelty@3"),
+        ("serendipty", "serendipity"),
+        ("roc-auc", "roc_auc"),
+        ("prauc", "pr_auc"),
+        ("log_loss", "neg_log_loss"),
     ],
 )
 def test_did_you_mean(metric, suggestion):
@@ -385,7 +453,7 @@ def test_did_you_mean(metric, suggestion):
         parse_metric(metric)
     assert str(error.value) == (
         f"metric={metric!r} is unknown; did you mean {suggestion!r}? The metrics are "
-        "ndcg, recall, precision, map, mrr, hit_rate, coverage."
+        f"{', '.join(METRICS)}."
     )
 
 

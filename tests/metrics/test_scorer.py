@@ -2,19 +2,37 @@
 
 import math
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    log_loss,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
-from sktwotower.metrics import make_ranking_scorer
+from sktwotower.metrics import make_ranking_scorer, ndcg
+from sktwotower.metrics._scorer import evaluate
 
 ALL = [
     "ndcg@3",
@@ -419,3 +437,365 @@ def test_timestamps_are_not_needed_to_score():
     ).fit(timed)
     scorer = make_ranking_scorer("ndcg@10")
     assert scorer(model, NEW) == scorer(model, NEW.assign(t=np.nan)) == model.score(NEW)
+
+
+# --- every name, callables, candidates -----------------------------------------------
+
+BEYOND = ["serendipity@3", "popularity@3", "novelty@4", "diversity@3", "gini@3"]
+
+
+def ranked_by_hand(model, data, k=99, among=None):
+    """The eligible items of each user with a relevant one, from recommend alone."""
+    catalogue = set(model.item_ids_.tolist())
+    if among is not None:
+        catalogue &= set(among)
+    for user in data["user"].unique():
+        relevant = set(data["item"][data["user"] == user]) & catalogue
+        hidden = set(X["item"][X["user"] == user]) - relevant
+        ids, _ = model.recommend([user], n_recommendations=99, exclude_seen=False)
+        items = [i for i in ids[0] if i in catalogue and i not in hidden]
+        if relevant:
+            yield relevant, items[:k]
+
+
+def beyond_by_hand(model, data, metric):
+    name, k = metric.split("@")
+    k = int(k)
+    counts = X.groupby("item")["user"].nunique()
+    vectors = dict(zip(model.item_ids_, model.item_embeddings_, strict=True))
+    ids = model.item_ids_[model._catalogue - 1]
+    popular = set(counts.reindex(ids).sort_values(ascending=False, kind="stable")[:k].index)
+    shown = dict.fromkeys(ids, 0)
+    values = []
+    for relevant, items in ranked_by_hand(model, data, k):
+        for item in items:
+            shown[item] += 1
+        if name == "serendipity":
+            values.append(len((relevant & set(items)) - popular) / k)
+        elif name == "popularity":
+            values.append(np.mean([counts[item] for item in items]))
+        elif name == "novelty":
+            values.append(
+                np.mean([-math.log2(counts[item] / counts.sum()) for item in items])
+            )
+        elif len(items) > 1:
+            unit = np.array([vectors[i] / np.linalg.norm(vectors[i]) for i in items])
+            cosines = (unit @ unit.T)[~np.eye(len(items), dtype=bool)]
+            values.append(1 - cosines.mean())
+    if name == "gini":
+        of_items = np.array(list(shown.values()))
+        differences = np.abs(of_items[:, None] - of_items).sum()
+        return differences / (2 * len(of_items) * of_items.sum())
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("metric", BEYOND)
+@pytest.mark.parametrize("data", [X, NEW], ids=["training rows", "new rows"])
+def test_beyond_accuracy_by_hand(model, metric, data):
+    expected = beyond_by_hand(model, data, metric)
+    assert make_ranking_scorer(metric)(model, data) == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_a_cut_off(model):
+    auc, r_precision = [], []
+    for relevant, items in ranked_by_hand(model, NEW):
+        others = [i for i in items if i not in relevant]
+        right = [items.index(a) < items.index(b) for a in relevant for b in others]
+        if right:
+            auc.append(np.mean(right))
+        first = set(items[: len(relevant)])
+        r_precision.append(len(first & relevant) / len(relevant))
+    found = make_ranking_scorer(["auc", "r_precision"])(model, NEW)
+    assert found == pytest.approx(
+        {"auc": np.mean(auc), "r_precision": np.mean(r_precision)}
+    )
+
+
+def test_blocks_of_users_are_one_evaluation(model, monkeypatch):
+    metrics = [*ALL, *BEYOND, "auc", "r_precision"]
+    for estimator in (model, Foreign().fit(X)):
+        names = metrics if estimator is model else ALL
+        whole = make_ranking_scorer(names)(estimator, NEW)
+        with monkeypatch.context() as patch:
+            patch.setitem(evaluate.__globals__, "_BLOCK_SIZE", 20)
+            assert make_ranking_scorer(names)(estimator, NEW) == pytest.approx(whole)
+
+
+POINTWISE = ["roc_auc", "pr_auc", "neg_log_loss", "balanced_accuracy"]
+LABELS = np.random.RandomState(5).randint(0, 2, len(NEW))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("estimator", ["two towers", "popular", "foreign"])
+def test_pointwise_is_scikit_learn_on_predict(model, estimator, weighted):
+    class Predicts(Foreign):
+        def predict(self, X):
+            return X["item"].str[1:].astype(float).to_numpy() - 4
+
+    fitted = {
+        "two towers": model,
+        "popular": PopularRecommender().fit(X),
+        "foreign": Predicts().fit(X),
+    }[estimator]
+    scores = fitted.predict(NEW).astype(float)
+    weights = np.random.RandomState(0).choice([0, 1, 3], len(NEW)) if weighted else None
+    chances = 1 / (1 + np.exp(-scores / getattr(fitted, "temperature_", 1)))
+    expected = {
+        "roc_auc": roc_auc_score(LABELS, scores, sample_weight=weights),
+        "pr_auc": average_precision_score(LABELS, scores, sample_weight=weights),
+        "neg_log_loss": -log_loss(LABELS, chances, sample_weight=weights),
+        "balanced_accuracy": balanced_accuracy_score(
+            LABELS, chances > 0.5, sample_weight=weights
+        ),
+    }
+    scorer = make_ranking_scorer(POINTWISE)
+    assert scorer(fitted, NEW, LABELS, weights) == pytest.approx(expected)
+    both = make_ranking_scorer(["roc_auc", "ndcg@3"])(fitted, NEW, LABELS, weights)
+    assert list(both) == ["roc_auc", "ndcg@3"]
+    assert both["roc_auc"] == pytest.approx(expected["roc_auc"])
+
+
+@pytest.mark.parametrize("y", [None, np.ones(len(NEW)), np.zeros(len(NEW))])
+def test_pointwise_needs_both_classes(model, y):
+    with pytest.raises(ValueError, match="'roc_auc' needs rows of both classes"):
+        make_ranking_scorer("roc_auc")(model, NEW, y)
+
+
+def third(ranked, relevant):
+    """A metric of the caller's own: how many of the first three are relevant."""
+    dense = relevant.toarray()
+    return [
+        sum(dense[user, item] for item in row[:3] if item >= 0)
+        for user, row in enumerate(ranked)
+    ]
+
+
+def test_callables(model):
+    scorer = make_ranking_scorer(third)
+    assert scorer(model, NEW) == pytest.approx(3 * brute_force(model, NEW, "precision@3"))
+    many = make_ranking_scorer([third, "ndcg@3", partial(ndcg, k=2)])
+    found = many(model, NEW)
+    assert list(found) == ["third", "ndcg@3", "ndcg"]
+    assert found["third"] == scorer(model, NEW)
+    assert found["ndcg"] == make_ranking_scorer("ndcg@2")(model, NEW)
+    named = {"a": lambda ranked, relevant: ranked[:, 0] * 0.0 + 7, "b": "recall@5"}
+    assert make_ranking_scorer(named)(model, NEW)["a"] == 7
+    assert make_ranking_scorer(named)(Foreign().fit(X), NEW)["a"] == 7
+    pickle.loads(pickle.dumps(many))
+
+
+@pytest.mark.parametrize(("n_ranked", "width"), [(1, 1), (4, 4), (500, 9)])
+def test_what_a_callable_sees(model, n_ranked, width):
+    def look(ranked, relevant):
+        assert ranked.shape == (NEW["user"].nunique(), width)
+        assert relevant.shape == (len(ranked), 9)
+        assert set(relevant.data) == {1.0}
+        return np.full(len(ranked), np.nan)
+
+    scorer = make_ranking_scorer([look, "ndcg@300"], n_ranked=n_ranked)
+    found = scorer(model, NEW)
+    assert math.isnan(found["look"])
+    assert found["ndcg@300"] == make_ranking_scorer("ndcg@300")(model, NEW)
+
+
+def test_bad_callables(model):
+    with pytest.raises(ValueError, match=r"Metric 'bad' returned shape \(\) for"):
+        make_ranking_scorer({"bad": lambda ranked, relevant: 1.0})(model, NEW)
+    with pytest.raises(ValueError, match="Two metrics are called 'third'"):
+        make_ranking_scorer([third, third])
+    with pytest.raises(TypeError, match="metric=3 is not a string"):
+        make_ranking_scorer([3])
+    with pytest.raises(ValueError, match="n_ranked=0 must be at least 1"):
+        make_ranking_scorer(third, n_ranked=0)
+
+
+def test_candidates(model):
+    among = ["i1", "i3", "i4", "i8", "unheard", "i1"]
+    scorer = make_ranking_scorer(
+        ["precision@2", "recall@3", "coverage@4"], candidates=among
+    )
+    precision, recall, shown = [], [], set()
+    for relevant, items in ranked_by_hand(model, NEW, among=among):
+        precision.append(len(relevant & set(items[:2])) / 2)
+        recall.append(len(relevant & set(items[:3])) / len(relevant))
+        shown |= set(items)
+    expected = [np.mean(precision), np.mean(recall), len(shown) / 4]
+    assert list(scorer(model, NEW).values()) == pytest.approx(expected)
+    before = model._catalogue.copy()
+    assert len(before) == 9 and np.array_equal(model._catalogue, before)
+    with pytest.raises(ValueError, match="None of the 1 candidates is a known item"):
+        make_ranking_scorer("ndcg@3", candidates=["unheard"])(model, NEW)
+    with pytest.raises(TypeError, match="candidates must be item ids"):
+        make_ranking_scorer("ndcg@3", candidates=X)(model, NEW)
+
+
+def test_candidates_of_a_foreign_estimator():
+    class Chooses(Foreign):
+        def recommend(self, X, n_recommendations=10, exclude_seen=True, candidates=None):
+            self.popular_ = np.array([i for i in self.popular_ if i in set(candidates)])
+            return super().recommend(X, n_recommendations, exclude_seen)
+
+    among = ["i1", "i3", "i4"]
+    scorer = make_ranking_scorer(["recall@50", "coverage@3", "auc"], candidates=among)
+    found = scorer(Chooses().fit(X), X)
+    assert found["recall@50"] == 0  # it leaves out what is seen, and all is
+    assert 0 < found["coverage@3"] <= 1
+
+
+def test_what_a_foreign_estimator_does_not_know():
+    foreign = Foreign().fit(X)
+    with pytest.raises(TypeError, match="Foreign has no item vectors, which 'diversity'"):
+        make_ranking_scorer("diversity@3")(foreign, NEW)
+    with pytest.raises(TypeError, match="Foreign does not say how often an item"):
+        make_ranking_scorer("novelty@3")(foreign, NEW)
+    with pytest.raises(TypeError, match="Foreign has no item_ids_, so its complete"):
+        make_ranking_scorer("auc")(foreign, NEW)
+    with pytest.raises(TypeError, match="EASERecommender has no item vectors"):
+        make_ranking_scorer("diversity@3")(EASERecommender().fit(X), NEW)
+    foreign.item_ids_ = np.array(sorted(X["item"].unique()))
+    foreign.item_counts_ = X.groupby("item")["user"].nunique()[foreign.item_ids_]
+    foreign.item_embeddings_ = np.eye(9)
+    found = make_ranking_scorer(["diversity@3", "popularity@3", "auc"])(foreign, NEW)
+    assert found["diversity@3"] == pytest.approx(1)
+    first = make_ranking_scorer("popularity@1", exclude_seen=False)(foreign, NEW)
+    assert first == foreign.item_counts_[foreign.popular_[0]]
+
+
+# --- everything in scikit-learn that takes a scorer ----------------------------------
+
+TINY = TwoTowerRecommender(embedding_dim=4, max_iter=1, batch_size=64, random_state=0)
+ONE, TWO = make_ranking_scorer("ndcg@5"), make_ranking_scorer(["ndcg@5", "auc"])
+
+
+def test_cross_validate():
+    found = cross_validate(TINY, X, scoring=TWO, cv=2, error_score="raise")
+    assert np.isfinite(found["test_ndcg@5"]).all() and np.isfinite(found["test_auc"]).all()
+
+
+def test_cross_validate_on_labels():
+    y = np.random.RandomState(0).randint(0, 2, len(X))
+    scorer = make_ranking_scorer(["ndcg@5", "roc_auc", "neg_log_loss"])
+    found = cross_validate(TINY, X, y, scoring=scorer, cv=2, error_score="raise")
+    assert np.isfinite(found["test_roc_auc"]).all()
+    assert (found["test_neg_log_loss"] < 0).all()
+
+
+@pytest.mark.parametrize("refit", ["ndcg@5", "auc"])
+def test_grid_search(refit):
+    grid = {"temperature": [0.1, 0.5]}
+    search = GridSearchCV(TINY, grid, scoring=TWO, refit=refit, cv=2, error_score="raise")
+    search.fit(X)
+    assert search.best_score_ == search.cv_results_[f"mean_test_{refit}"].max()
+    assert search.score(NEW) == TWO(search, NEW)[refit]
+
+
+def test_randomized_search():
+    search = RandomizedSearchCV(
+        TINY,
+        {"learning_rate": [0.01, 0.03, 0.1]},
+        n_iter=2,
+        scoring=ONE,
+        cv=2,
+        random_state=0,
+        error_score="raise",
+    ).fit(X)
+    assert np.isfinite(search.best_score_)
+    assert search.score(NEW) == ONE(search.best_estimator_, NEW)
+
+
+def test_halving_search_over_epochs():
+    search = HalvingGridSearchCV(
+        TINY,
+        {"temperature": [0.1, 0.5]},
+        resource="max_iter",
+        min_resources=1,
+        max_resources=2,
+        factor=2,
+        scoring=ONE,
+        cv=2,
+        random_state=0,
+        error_score="raise",
+    ).fit(X)
+    assert search.n_resources_ == [1, 2]
+    assert search.best_estimator_.n_iter_ == 2
+    assert search.score(NEW) == ONE(search.best_estimator_, NEW)
+
+
+def test_learning_curve():
+    sizes, train, test = learning_curve(
+        TINY, X, None, train_sizes=[0.5, 1.0], cv=2, scoring=ONE, error_score="raise"
+    )
+    assert sizes.tolist() == [22, 45]
+    assert np.isfinite(train).all() and np.isfinite(test).all()
+
+
+def test_validation_curve():
+    train, test = validation_curve(
+        TINY,
+        X,
+        None,
+        param_name="embedding_dim",
+        param_range=[2, 4],
+        cv=2,
+        scoring=ONE,
+        error_score="raise",
+    )
+    assert train.shape == test.shape == (2, 2)
+    assert np.isfinite(train).all() and np.isfinite(test).all()
+
+
+def test_permutation_importance():
+    noisy = X.assign(noise=np.arange(len(X)))
+    model = clone(TINY).fit(noisy)
+    found = permutation_importance(
+        model, noisy, None, scoring=ONE, n_repeats=2, random_state=0
+    )
+    assert found.importances.shape == (3, 2)
+    assert not found.importances[2].any()
+    several = permutation_importance(
+        model, noisy, None, scoring=TWO, n_repeats=2, random_state=0
+    )
+    np.testing.assert_array_equal(several["ndcg@5"].importances, found.importances)
+
+
+@pytest.mark.parametrize("metric", ["auc", "r_precision", "diversity@3", "novelty@3"])
+def test_early_stopping_on_any_ranking_metric(metric):
+    model = clone(TINY).set_params(
+        early_stopping=True, validation_fraction=0.3, validation_metric=metric
+    )
+    assert np.isfinite(model.fit(X).validation_scores_).all()
+
+
+def test_early_stopping_on_labels():
+    y = np.random.RandomState(0).randint(0, 2, len(X))
+    model = clone(TINY).set_params(validation_metric="roc_auc")
+    model.fit(X, y, X_val=X, y_val=y)
+    assert model.validation_scores_ == [make_ranking_scorer("roc_auc")(model, X, y)]
+    with pytest.raises(ValueError, match="'roc_auc' needs rows of both classes"):
+        model.fit(X, y, X_val=X)
+
+
+def test_candidates_bring_in_items_that_only_the_table_has():
+    table = pd.DataFrame({"item": [f"i{i}" for i in range(12)], "kind": list("abc") * 4})
+    model = TwoTowerRecommender(
+        user_column="user",
+        item_column="item",
+        item_table=table,
+        embedding_dim=4,
+        max_iter=1,
+        random_state=0,
+    ).fit(X)
+    cold = pd.DataFrame({"user": ["u1", "nobody"], "item": ["i10", "i11"]})
+    with pytest.warns(UndefinedMetricWarning):
+        make_ranking_scorer("recall@3")(model, cold)
+    among = ["i3", "i10", "i11"]
+    scorer = make_ranking_scorer(["recall@3", "coverage@3", "mrr@3"], candidates=among)
+    found = scorer(model, cold)
+    assert (found["recall@3"], found["coverage@3"]) == (1, 1)
+    ids, _ = model.recommend(
+        ["u1", "nobody"], n_recommendations=3, candidates=among, exclude_seen=False
+    )
+    hidden = set(X["item"][X["user"] == "u1"])
+    first = [item for item in ids[0] if item not in hidden].index("i10") + 1
+    second = ids[1].tolist().index("i11") + 1
+    assert found["mrr@3"] == pytest.approx((1 / first + 1 / second) / 2)

@@ -1,0 +1,167 @@
+"""Bootstrap over users, on arrays of one value a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from sktwotower.metrics._matched import FloatArray
+
+_NAN = float("nan")
+_UNDEFINED = (_NAN, _NAN, _NAN, _NAN, _NAN, _NAN)
+
+# Numbers that are held at a time.
+_BLOCK_SIZE = 2**22
+
+
+def bootstrap_means(
+    values: FloatArray, n_bootstrap: int, random_state: np.random.RandomState
+) -> FloatArray:
+    """Means of resamples of the users.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_users, n_metrics)
+        NaN where a metric is not defined for a user: the mean is over the others.
+    n_bootstrap : int
+        Number of resamples, of n_users with replacement; the same for all metrics.
+    random_state : RandomState
+        Generator; it is advanced.
+
+    Returns
+    -------
+    means : ndarray of shape (n_bootstrap, n_metrics)
+        NaN where no user of the resample has the metric.
+    """
+    n_users = len(values)
+    means = np.full((n_bootstrap, values.shape[1]), np.nan)
+    if n_users == 0:
+        return means
+    defined = ~np.isnan(values)
+    filled = np.where(defined, values, 0.0)
+    size = max(1, _BLOCK_SIZE // n_users)
+    for start in range(0, n_bootstrap, size):
+        n = min(size, n_bootstrap - start)
+        drawn = random_state.randint(n_users, size=(n, n_users))
+        keys = (drawn + np.arange(n)[:, np.newaxis] * n_users).ravel()
+        times = np.bincount(keys, minlength=n * n_users).reshape(n, n_users)
+        times = times.astype(np.float64)  # (n, n_users): how often each user was drawn
+        n_defined = times @ defined
+        block = means[start : start + n]
+        np.divide(times @ filled, n_defined, out=block, where=n_defined > 0)
+    return means
+
+
+def interval(means: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
+    """Percentile interval of each column; NaN where nothing was drawn."""
+    tail = (1 - confidence) / 2
+    low_high = np.full((2, means.shape[1]), np.nan)
+    for column, drawn in enumerate(means.T):
+        drawn = drawn[~np.isnan(drawn)]
+        if len(drawn):
+            low_high[:, column] = np.quantile(drawn, [tail, 1 - tail])
+    return low_high[0], low_high[1]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How the resampled means of a difference lie around 0.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        Mean over users and percentile interval.
+    below, above : float
+        Shares of the resamples whose mean is below and above 0.
+    p_value : float
+        Two-sided: twice the share on the rarer side, where 0 counts for both sides.
+    n_users : int
+        Users for whom both values are defined.
+    """
+
+    mean: float
+    low: float
+    high: float
+    below: float
+    above: float
+    p_value: float
+    n_users: int
+
+
+def paired_bootstrap(
+    differences: FloatArray,
+    n_bootstrap: int,
+    random_state: np.random.RandomState,
+    *,
+    confidence: float = 0.95,
+) -> list[PairedDifference]:
+    """Test whether the mean of each column of differences is 0.
+
+    With B resamples, of which b have a mean of at most 0 and a of at least 0::
+
+        p = min(1, 2 * min(b + 1, a + 1) / (B + 1))
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_users, n_columns)
+        Value of one model less that of another, user by user; NaN where either is not
+        defined.
+    n_bootstrap : int
+        Number of resamples.
+    random_state : RandomState
+        Generator; it is advanced.
+    confidence : float, default=0.95
+        Of the interval.
+
+    References
+    ----------
+    B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13, 15.
+    """
+    drawn = bootstrap_means(differences, n_bootstrap, random_state)
+    lows, highs = interval(drawn, confidence)
+    tests = []
+    for column, of_users in enumerate(differences.T):
+        of_users = of_users[~np.isnan(of_users)]
+        if not len(of_users):
+            tests.append(PairedDifference(*_UNDEFINED, n_users=0))
+            continue
+        means = drawn[:, column]
+        means = means[~np.isnan(means)]
+        below, above = float((means < 0).mean()), float((means > 0).mean())
+        rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+        tests.append(
+            PairedDifference(
+                mean=float(of_users.mean()),
+                low=float(lows[column]),
+                high=float(highs[column]),
+                below=below,
+                above=above,
+                p_value=min(1.0, 2 * (rarer + 1) / (len(means) + 1)),
+                n_users=len(of_users),
+            )
+        )
+    return tests
+
+
+def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:
+    """Refuse what cannot be a number of resamples or a confidence."""
+    if not isinstance(n_bootstrap, Integral) or n_bootstrap is True or n_bootstrap < 1:
+        raise ValueError(
+            f"n_bootstrap must be an integer of at least 1; got {n_bootstrap!r}."
+        )
+    if not isinstance(confidence, Real) or not 0 < float(confidence) < 1:
+        raise ValueError(
+            f"confidence must be above 0 and below 1, such as 0.95; got {confidence!r}."
+        )
+
+
+def generator(random_state: Any) -> np.random.RandomState:
+    """A generator of its own for None: the global one stays as it was."""
+    if random_state is None:
+        return np.random.RandomState()
+    rng: np.random.RandomState = check_random_state(random_state)
+    return rng

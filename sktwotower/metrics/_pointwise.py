@@ -1,0 +1,59 @@
+"""Metrics of single rows, by scikit-learn, on what ``predict`` says of them.
+
+Each takes labels (bool), scores, the temperature that divides the scores before a sigmoid,
+and weights. Larger is better, as scorers have it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+from sklearn import metrics
+
+from sktwotower.metrics._matched import FloatArray
+
+
+def roc_auc(
+    labels: np.ndarray,
+    scores: FloatArray,
+    temperature: float = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Area under the ROC curve of all rows together."""
+    return float(metrics.roc_auc_score(labels, scores, sample_weight=sample_weight))
+
+
+def pr_auc(
+    labels: np.ndarray,
+    scores: FloatArray,
+    temperature: float = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Area under the precision-recall curve: scikit-learn's average precision."""
+    return float(
+        metrics.average_precision_score(labels, scores, sample_weight=sample_weight)
+    )
+
+
+def neg_log_loss(
+    labels: np.ndarray,
+    scores: FloatArray,
+    temperature: float = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Minus the log loss of ``sigmoid(score / temperature)``."""
+    probabilities = expit(scores / temperature)
+    return -float(metrics.log_loss(labels, probabilities, sample_weight=sample_weight))
+
+
+def balanced_accuracy(
+    labels: np.ndarray,
+    scores: FloatArray,
+    temperature: float = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Mean recall of both classes; positive is ``sigmoid(score / temperature) > 0.5``."""
+    guesses = expit(scores / temperature) > 0.5
+    return float(
+        metrics.balanced_accuracy_score(labels, guesses, sample_weight=sample_weight)
+    )

@@ -1,0 +1,460 @@
+"""How good, how sure, for whom: tables of metrics with bootstrap intervals over users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sktwotower._interactions import Interactions
+from sktwotower.metrics._bootstrap import (
+    bootstrap_means,
+    check_bootstrap,
+    generator,
+    interval,
+    paired_bootstrap,
+)
+from sktwotower.metrics._evaluation import (
+    Metrics,
+    UserMetrics,
+    Wanted,
+    measure,
+    read_metrics,
+)
+from sktwotower.metrics._ranking import AGGREGATE, POINTWISE
+from sktwotower.metrics._scorer import read_rows
+from sktwotower.utils._columns import Column
+
+By = str | ArrayLike | Mapping[Any, Any] | Callable[[np.ndarray], ArrayLike] | None
+
+_ALL = "all"
+
+
+def ranking_report(
+    model: Any,
+    X: Any,
+    y: ArrayLike | None = None,
+    *,
+    metrics: Metrics = ("ndcg@10", "recall@10"),
+    by: By = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    user_column: Column | None = None,
+    item_column: Column | None = None,
+    exclude_seen: bool = True,
+    candidates: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> pd.DataFrame:
+    """Means of ranking metrics with confidence intervals, for all and for groups of users.
+
+    Every user is ranked once, as by :func:`make_ranking_scorer`. The intervals are those
+    of the percentile bootstrap: users are drawn with replacement `n_bootstrap` times. They
+    say how far the mean would be off with other users of the same kind; they say nothing
+    of what another training run would give.
+
+    Parameters
+    ----------
+    model : estimator
+        What :func:`make_ranking_scorer` takes: fitted, with ``recommend``, maybe in a
+        Pipeline or a search.
+    X : DataFrame or array-like of shape (n_samples, n_columns)
+        Interactions that were held out.
+    y : array-like of shape (n_samples,), default=None
+        A row is relevant when its y is above 0; None: all are.
+    metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
+        As :func:`make_ranking_scorer` takes them, but for those of rows such as
+        ``roc_auc``. ``coverage`` and ``gini`` are no means over users and have no interval.
+    by : {"activity", "cold"}, mapping, array-like, or callable, default=None
+        Slices of users.
+
+        - ``"activity"``: terciles of the number of items that a user has in the training
+          data, ``"low"``, ``"medium"`` and ``"high"``. Users with equal numbers are never
+          separated, so that terciles can differ in size.
+        - ``"cold"``: ``"new"`` users who are not in the training data, ``"known"`` others.
+        - a Series indexed by user id, or a dict: label of each user. Users who are not in
+          it are in no slice.
+        - an array of n_samples labels: a user has that of their first row.
+        - a callable, which gets an array of user ids and returns their labels.
+    n_bootstrap : int, default=1000
+        Number of resamples.
+    confidence : float, default=0.95
+        Share of the bootstrap means that the interval holds.
+    user_column, item_column : str or int, default=None
+        Columns of X; None: those of the estimator.
+    exclude_seen : bool, default=True
+        Leave the training pairs out of the ranking, except those that are being scored.
+    candidates : array-like of shape (n_candidates,), default=None
+        Ids of the items that are ranked; None: the catalogue.
+    random_state : int or RandomState, default=None
+        Draws the users.
+
+    Returns
+    -------
+    report : DataFrame
+        A row a slice and metric, ``"all"`` first, with the columns ``slice``, ``metric``,
+        ``mean``, ``low``, ``high`` and ``n_users``, the users that the mean is over.
+        ``report.attrs`` has for each slice ``"n_left_out"``, users without a relevant
+        item among the candidates, and ``"n_dropped"``, relevant items that are not among
+        them.
+
+    Raises
+    ------
+    ValueError
+        If no row is relevant, or for an unknown metric or slice.
+
+    See Also
+    --------
+    compare : Whether one model is better than another.
+
+    References
+    ----------
+    B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapter 13.
+
+    Examples
+    --------
+    >>> from sktwotower.baselines import PopularRecommender
+    >>> from sktwotower.datasets import make_interactions
+    >>> from sktwotower.metrics import ranking_report
+    >>> X = make_interactions(random_state=0).interactions
+    >>> model = PopularRecommender().fit(X[::2])
+    >>> report = ranking_report(
+    ...     model, X[1::2], metrics="recall@10", by="activity", random_state=0)
+    >>> report["slice"].tolist()
+    ['all', 'low', 'medium', 'high']
+    >>> all(report["low"] <= report["mean"]) and all(report["mean"] <= report["high"])
+    True
+    """
+    check_bootstrap(n_bootstrap, confidence)
+    wanted = _of_users(metrics, "ranking_report")
+    recommender, _, interactions = read_rows(
+        model,
+        X,
+        y,
+        user_column=user_column,
+        item_column=item_column,
+        owner="ranking_report",
+    )
+    users = measure(
+        recommender, interactions, wanted, exclude_seen=exclude_seen, candidates=candidates
+    )
+    rng = generator(random_state)
+    slices = {_ALL: np.ones(len(users.user_ids), dtype=bool)}
+    slices |= _slices(by, recommender, interactions, users)
+    means = [key for key, of in wanted.items() if of.name not in AGGREGATE]
+    rows: list[tuple[Any, ...]] = []
+    for name, chosen in slices.items():
+        rows += _rows_of_slice(
+            name,
+            chosen & users.measured,
+            users,
+            wanted,
+            means,
+            n_bootstrap,
+            confidence,
+            rng,
+        )
+    columns = ["slice", "metric", "mean", "low", "high", "n_users"]
+    report = pd.DataFrame(rows, columns=columns)
+    report.attrs["n_left_out"] = {
+        name: int((chosen & ~users.measured).sum()) for name, chosen in slices.items()
+    }
+    report.attrs["n_dropped"] = {
+        name: int(users.n_dropped[chosen].sum()) for name, chosen in slices.items()
+    }
+    return report
+
+
+def compare(
+    models: Mapping[str, Any],
+    X: Any,
+    y: ArrayLike | None = None,
+    *,
+    metrics: Metrics = ("ndcg@10", "recall@10"),
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    user_column: Column | None = None,
+    item_column: Column | None = None,
+    exclude_seen: bool = True,
+    candidates: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> pd.DataFrame:
+    """Whether models are better than the first one, by a paired bootstrap over users.
+
+    All models rank for the same users. What is resampled is the difference of two models
+    for the same user, so that what makes a user hard for both cancels out.
+
+    Parameters
+    ----------
+    models : dict of str to estimator
+        At least two, fitted, as :func:`make_ranking_scorer` takes them; the first one is
+        what the others are compared with.
+    X : DataFrame or array-like of shape (n_samples, n_columns)
+        Interactions that were held out for all models.
+    y : array-like of shape (n_samples,), default=None
+        A row is relevant when its y is above 0; None: all are.
+    metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
+        As :func:`make_ranking_scorer` takes them, but only those with a value a user.
+    n_bootstrap : int, default=1000
+        Number of resamples. The p-value is at least ``2 / (n_bootstrap + 1)``.
+    confidence : float, default=0.95
+        Share of the bootstrap means that the interval holds.
+    user_column, item_column : str or int, default=None
+        Columns of X; None: those of each estimator.
+    exclude_seen : bool, default=True
+        Leave the training pairs out of the ranking, except those that are being scored.
+    candidates : array-like of shape (n_candidates,), default=None
+        Ids of the items that are ranked. None: each model's catalogue; where catalogues
+        differ, so does the task.
+    random_state : int or RandomState, default=None
+        Draws the users.
+
+    Returns
+    -------
+    comparison : DataFrame
+        A row a model (but the first) and metric, with the columns ``model``, ``metric``,
+        ``mean``, ``baseline`` (the mean of the first model), ``difference`` with ``low``
+        and ``high``, ``below`` and ``above`` (shares of the resamples in which the
+        difference is below and above 0), ``p_value`` (two-sided) and ``n_users``. Means
+        are over the users for whom both models have the metric.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two models, no relevant row, or a metric without a value a user.
+
+    Notes
+    -----
+    The test is about users, with these fitted models: another training run of the same
+    model differs, too. Fit on several seeds before you believe a small difference. With
+    many models and metrics some p-values are small by chance.
+
+    See Also
+    --------
+    ranking_report : Means with intervals of one model, for groups of users.
+
+    References
+    ----------
+    B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13, 15.
+
+    Examples
+    --------
+    >>> from sktwotower.baselines import EASERecommender, PopularRecommender
+    >>> from sktwotower.datasets import load_movielens_small
+    >>> from sktwotower.metrics import compare
+    >>> X = load_movielens_small().interactions
+    >>> X = X[X.groupby("item_id")["user_id"].transform("size") >= 30]
+    >>> models = {
+    ...     "popular": PopularRecommender().fit(X[::2]),
+    ...     "ease": EASERecommender().fit(X[::2]),
+    ... }
+    >>> table = compare(models, X[1::2], metrics="ndcg@10", random_state=0)
+    >>> table["model"].item(), table["p_value"].item() < 0.01
+    ('ease', True)
+    """
+    check_bootstrap(n_bootstrap, confidence)
+    if not isinstance(models, Mapping) or len(models) < 2:
+        raise ValueError(
+            "models must be a dict of at least two fitted models by name; got "
+            f"{list(models) if isinstance(models, Mapping) else type(models).__name__}."
+        )
+    wanted = _of_users(metrics, "compare")
+    aggregate = [key for key, of in wanted.items() if of.name in AGGREGATE]
+    if aggregate:
+        raise ValueError(
+            f"{aggregate[0]!r} is one number for all users together; compare needs metrics "
+            "with a value a user, such as 'ndcg@10'."
+        )
+    measured = {}
+    for name, model in models.items():
+        recommender, _, interactions = read_rows(
+            model, X, y, user_column=user_column, item_column=item_column, owner="compare"
+        )
+        measured[name] = measure(
+            recommender,
+            interactions,
+            wanted,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+        )
+    (first, baseline), *others = measured.items()
+    rng = generator(random_state)
+    rows = []
+    for name, users in others:
+        values = _values(_aligned(users, baseline, name, first), wanted)
+        base = _values(baseline, wanted)
+        differences = values - base
+        tests = paired_bootstrap(differences, n_bootstrap, rng, confidence=confidence)
+        for column, (metric, test) in enumerate(zip(wanted, tests, strict=True)):
+            both = ~np.isnan(differences[:, column])
+            rows.append(
+                (
+                    name,
+                    metric,
+                    _mean(values[both, column]),
+                    _mean(base[both, column]),
+                    test.mean,
+                    test.low,
+                    test.high,
+                    test.below,
+                    test.above,
+                    test.p_value,
+                    test.n_users,
+                )
+            )
+    columns = ["model", "metric", "mean", "baseline", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "below", "above", "p_value", "n_users"])
+
+
+def _of_users(metrics: Metrics, owner: str) -> dict[str, Wanted]:
+    wanted = read_metrics(metrics)
+    for key, of in wanted.items():
+        if of.name in POINTWISE:
+            raise ValueError(
+                f"{key!r} is one number for all rows together, which {owner} cannot split "
+                "by users; use make_ranking_scorer, or 'auc', which is of each user."
+            )
+    return wanted
+
+
+def _rows_of_slice(
+    name: Any,
+    chosen: np.ndarray,
+    users: UserMetrics,
+    wanted: dict[str, Wanted],
+    means: list[str],
+    n_bootstrap: int,
+    confidence: float,
+    rng: np.random.RandomState,
+) -> list[tuple[Any, ...]]:
+    """The report's rows of some users (a mask)."""
+    values = _values(users, means)[chosen]
+    lows, highs = interval(bootstrap_means(values, n_bootstrap, rng), confidence)
+    rows: list[tuple[Any, ...]] = []
+    for key, of in wanted.items():
+        if of.name in AGGREGATE:
+            value, n = users.aggregate(of, chosen), int(chosen.sum())
+            rows.append((name, key, value, np.nan, np.nan, n))
+            continue
+        column = means.index(key)
+        defined = values[~np.isnan(values[:, column]), column]
+        rows.append((name, key, _mean(defined), lows[column], highs[column], len(defined)))
+    return rows
+
+
+def _values(users: UserMetrics, metrics: Any) -> np.ndarray:
+    """(n_users, n_metrics), NaN where not defined."""
+    out = np.empty((len(users.user_ids), len(metrics)))
+    for column, metric in enumerate(metrics):
+        out[:, column] = users.per_user[metric]
+    return out
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _aligned(
+    users: UserMetrics, baseline: UserMetrics, name: str, first: str
+) -> UserMetrics:
+    """Refuse users of another order or kind: rows are compared one by one."""
+    if list(users.user_ids) != list(baseline.user_ids):
+        raise ValueError(
+            f"Models {first!r} and {name!r} read different users from X; do they name the "
+            "same user_column, and do their pipelines leave the ids alone?"
+        )
+    return users
+
+
+def _slices(
+    by: Any, recommender: Any, interactions: Interactions, users: UserMetrics
+) -> dict[Any, np.ndarray]:
+    """Masks of the users of each slice."""
+    if by is None:
+        return {}
+    if isinstance(by, str):
+        if by == "activity":
+            return _by_activity(recommender, users)
+        if by == "cold":
+            known = _n_seen(recommender, users.user_ids) > 0
+            return _filled({"known": known, "new": ~known})
+        raise ValueError(
+            f"by={by!r} is unknown; it is 'activity', 'cold', labels of users (a Series "
+            "by user id or an array with one for each row of X), or a callable."
+        )
+    labels = _labels(by, interactions, users)
+    present = labels[~pd.isna(labels)]
+    try:
+        names = sorted(pd.unique(present))
+    except TypeError:  # of several kinds
+        names = list(pd.unique(present))
+    if _ALL in names:
+        raise ValueError(f"A slice must not be called {_ALL!r}, as all users together are.")
+    return {name: labels == name for name in names}
+
+
+def _labels(by: Any, interactions: Interactions, users: UserMetrics) -> np.ndarray:
+    """The label of each user, as objects."""
+    n_users = len(users.user_ids)
+    if callable(by):
+        labels = np.asarray(by(users.user_ids), dtype=object)
+        if labels.shape != (n_users,):
+            raise ValueError(
+                f"by returned shape {labels.shape} for {n_users} users; it must return "
+                "one label a user."
+            )
+        return labels
+    if isinstance(by, Mapping):
+        by = pd.Series(list(by.values()), index=list(by), dtype=object)
+    if isinstance(by, pd.Series):
+        if not by.index.is_unique:
+            raise ValueError("by is a Series whose index has a user id twice.")
+        labels = by.astype(object).reindex(users.user_ids).to_numpy()
+        if pd.isna(labels).all():
+            raise ValueError(
+                "by is a Series by user id, but its index has none of the users of X; pass "
+                "an array for labels of rows."
+            )
+        return labels
+    labels = np.asarray(by, dtype=object)
+    if labels.shape != (len(interactions),):
+        raise ValueError(
+            f"by has shape {labels.shape}; an array needs one label for each of the "
+            f"{len(interactions)} rows of X."
+        )
+    return labels[users.first_rows]
+
+
+def _by_activity(recommender: Any, users: UserMetrics) -> dict[Any, np.ndarray]:
+    counts = _n_seen(recommender, users.user_ids)
+    of_measured = counts[users.measured]
+    if not len(of_measured):
+        return {}
+    low, high = np.quantile(of_measured, [1 / 3, 2 / 3], method="inverted_cdf")
+    return _filled(
+        {
+            "low": counts <= low,
+            "medium": (counts > low) & (counts <= high),
+            "high": counts > high,
+        }
+    )
+
+
+def _filled(slices: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    return {name: chosen for name, chosen in slices.items() if chosen.any()}
+
+
+def _n_seen(recommender: Any, user_ids: np.ndarray) -> np.ndarray:
+    """Items that each user has in the training data; 0 for one who is not there."""
+    if not hasattr(recommender, "_seen"):
+        raise TypeError(
+            f"{type(recommender).__name__} does not say what users had in training, which "
+            "by='activity' and by='cold' need; pass by as labels of users."
+        )
+    codes = recommender._user_vocabulary.codes(user_ids)
+    of_users = np.diff(recommender._seen.tocsr().indptr)
+    counts = np.zeros(len(recommender._user_vocabulary) + 1, dtype=np.int64)
+    counts[1 : len(of_users) + 1] = of_users
+    return counts[codes]
