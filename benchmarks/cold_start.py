@@ -1,6 +1,6 @@
 """New items and new users: what their features are worth, beside what training is.
 
-    python -m benchmarks.cold_start [--data DIR] [--id-dropout 0.3] [--seeds 3] [--max-iter 15]
+    python -m benchmarks.cold_start [--data DIR] [--id-dropout 0.3] [--max-iter 15]
 
 ``DIR`` is ml-1m or ml-100k as benchmarks/README.md describes such a folder; without it the
 bundled data is measured, which has features of items alone.
