@@ -1,5 +1,18 @@
 """What a fitted recommender has learnt, and from what."""
 
+from sktwotower.inspection._embedding import EmbeddingDisplay
 from sktwotower.inspection._feature_importance import feature_importance
+from sktwotower.inspection._popularity_bias import PopularityBiasDisplay
+from sktwotower.inspection._ranking_curve import RankingCurve, RankingCurveDisplay
+from sktwotower.inspection._search_results import SearchResultsDisplay
+from sktwotower.inspection._training_curve import TrainingCurveDisplay
 
-__all__ = ["feature_importance"]
+__all__ = [
+    "EmbeddingDisplay",
+    "PopularityBiasDisplay",
+    "RankingCurve",
+    "RankingCurveDisplay",
+    "SearchResultsDisplay",
+    "TrainingCurveDisplay",
+    "feature_importance",
+]

@@ -19,7 +19,6 @@ from sktwotower._interactions import (
 )
 from sktwotower.metrics._evaluation import Metrics, evaluate, read_metrics
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
-from sktwotower.metrics._rankers import ForeignRanker, OwnRanker
 from sktwotower.utils._columns import Column
 
 __all__ = ["evaluate", "make_ranking_scorer"]
@@ -79,9 +78,6 @@ class _RankingScorer:
         if isinstance(self.metrics, str) or callable(self.metrics):
             return next(iter(means.values()))
         return means
-
-    def _roles(self, recommender: Any) -> Roles:
-        return roles_of(recommender, self.user_column, self.item_column)
 
 
 @dataclass(frozen=True)
@@ -240,34 +236,6 @@ def read_rows(
     roles = roles_of(recommender, user_column, item_column)
     rows = as_interactions(X, owner=owner)
     return recommender, X, read_interactions(rows, y, sample_weight, roles=roles)
-
-
-def _own_ranking(
-    recommender: Any,
-    queries: Interactions,
-    users: np.ndarray,
-    item_ids: np.ndarray,
-    k: int,
-    exclude_seen: bool,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ranked catalogue columns, the column of each pair's item (or -1), their number."""
-    source = OwnRanker(recommender, queries, users, item_ids, exclude_seen, None)
-    ranking, _ = source.rank(np.arange(len(queries)), source.depth([k]))
-    return ranking.ranked, source.columns(), source.n_items
-
-
-def _foreign_ranking(
-    recommender: Any,
-    queries: Interactions,
-    users: np.ndarray,
-    item_ids: np.ndarray,
-    k: int,
-    exclude_seen: bool,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """The same of an estimator of another package."""
-    source = ForeignRanker(recommender, queries, users, item_ids, exclude_seen, None)
-    ranking, _ = source.rank(np.arange(len(queries)), source.depth([k]))
-    return ranking.ranked, source.columns(), source.n_items
 
 
 def _unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:

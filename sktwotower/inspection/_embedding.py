@@ -1,0 +1,343 @@
+"""Item vectors in the plane."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
+from sklearn.utils import check_random_state
+
+from sktwotower._entities import as_table
+from sktwotower.inspection._plotting import (
+    axes_to_draw_on,
+    check_matplotlib,
+    check_recommender,
+    refuse,
+)
+
+# What has more values than this is drawn as the most frequent ones and "other".
+_MOST_COLOURS = 9
+_COLOURS = [f"C{n}" for n in (0, 1, 2, 3, 4, 5, 6, 8, 9)]  # C7 is grey
+_GREYS = {"other": "0.55", "missing": "0.8"}
+
+
+class EmbeddingDisplay:
+    """The item vectors in two dimensions, coloured by a feature.
+
+    Use it to see whether items that are alike lie together. Make one with
+    :meth:`from_estimator`. The plane is that of the first two principal components; the
+    axes say how much of the variance they have, which is little when there is much that
+    the picture cannot show.
+
+    Parameters
+    ----------
+    points : array-like of shape (n_points, 2)
+        Where the items lie.
+    item_ids : array-like of shape (n_points,)
+        Which items they are.
+    colors : array-like of shape (n_points,), default=None
+        Numbers, which make a colour bar, or anything else, which makes a legend. None: all
+        are of one colour.
+    color_name : str, default=None
+        What the colours are, for the legend or the bar.
+    explained_variance_ratio : array-like of shape (2,), default=None
+        For the labels of the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        With the points.
+    figure_ : matplotlib Figure
+        What it is in.
+    scatters_ : dict of object to PathCollection
+        The points of each value in the legend; a single entry, ``None``, of numbers or
+        without colours.
+    colorbar_ : matplotlib Colorbar or None
+        Of numbers.
+
+    See Also
+    --------
+    feature_importance : What the model makes of a feature, as a number.
+
+    Examples
+    --------
+    >>> from sktwotower import TwoTowerRecommender
+    >>> from sktwotower.datasets import make_interactions
+    >>> from sktwotower.inspection import EmbeddingDisplay
+    >>> data = make_interactions(feature_share=1.0, random_state=0)
+    >>> model = TwoTowerRecommender(item_table=data.item_table, random_state=0)
+    >>> model = model.fit(data.interactions)
+    >>> display = EmbeddingDisplay.from_estimator(model, color_by="item_cat_0")
+    >>> display.points.shape == (len(model.item_ids_), 2)
+    True
+    """
+
+    def __init__(
+        self,
+        points: ArrayLike,
+        item_ids: ArrayLike,
+        *,
+        colors: ArrayLike | None = None,
+        color_name: str | None = None,
+        explained_variance_ratio: ArrayLike | None = None,
+    ) -> None:
+        self.points = points
+        self.item_ids = item_ids
+        self.colors = colors
+        self.color_name = color_name
+        self.explained_variance_ratio = explained_variance_ratio
+
+    @classmethod
+    def from_estimator(
+        cls,
+        model: Any,
+        *,
+        color_by: Any = None,
+        max_items: int = 2000,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Any = None,
+        **scatter_kwargs: Any,
+    ) -> EmbeddingDisplay:
+        """Project the item vectors of a fitted model, and draw them.
+
+        Parameters
+        ----------
+        model : TwoTowerRecommender
+            Fitted; or a Pipeline that ends in one, or a fitted search over either. Any
+            estimator with ``item_ids_`` and ``item_embeddings_`` will do.
+        color_by : str or array-like of shape (n_items,), default=None
+            A feature of the items (of X or of ``item_table``, where any column will do),
+            or values in the order of ``item_ids_``; a Series is looked up by its index of
+            item ids. Of several values, joined by "|" or in a list, the first counts. Of
+            more than 9 different ones, the 8 most frequent have colours of their own.
+        max_items : int, default=2000
+            How many items are drawn, at most. All of them make the plane.
+        random_state : int, RandomState instance or None, default=0
+            Draws the items, where there are more.
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        **scatter_kwargs
+            Given to Matplotlib's ``scatter``.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError
+            If the model has no item vectors.
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If there is no such feature, the values do not fit the items, there are fewer
+            than two items or dimensions, or ``max_items`` is below 1.
+        ImportError
+            Without Matplotlib.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        recommender = check_recommender(model, caller)
+        if not hasattr(recommender, "item_embeddings_"):
+            raise refuse(recommender, caller, "a fitted recommender with item_embeddings_")
+        if not isinstance(max_items, Integral) or max_items is True or max_items < 1:
+            raise ValueError(
+                f"max_items must be an integer of at least 1; got {max_items!r}."
+            )
+        colors, name = _colors_of(recommender, color_by)
+        # Items that cannot be recommended may have vectors that nothing has trained.
+        rows = np.arange(len(recommender.item_ids_))
+        if hasattr(recommender, "_catalogue"):
+            rows = recommender._catalogue - 1
+        vectors = np.asarray(recommender.item_embeddings_, dtype=np.float64)[rows]
+        if min(vectors.shape) < 2:
+            raise ValueError(
+                f"A plane needs two items and two dimensions; there are {vectors.shape[0]} "
+                f"and {vectors.shape[1]}."
+            )
+        pca = PCA(n_components=2, svd_solver="full")
+        points = pca.fit_transform(vectors)
+        drawn = np.arange(len(rows))
+        if len(rows) > max_items:
+            chosen = check_random_state(_own(random_state)).permutation(len(rows))
+            drawn = np.sort(chosen[:max_items])
+        display = cls(
+            points[drawn],
+            np.asarray(recommender.item_ids_)[rows[drawn]],
+            colors=None if colors is None else colors.iloc[rows[drawn]].to_numpy(),
+            color_name=name,
+            explained_variance_ratio=pca.explained_variance_ratio_,
+        )
+        return display.plot(ax, **scatter_kwargs)
+
+    def plot(self, ax: Any = None, **scatter_kwargs: Any) -> EmbeddingDisplay:
+        """Draw the points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        **scatter_kwargs
+            Given to Matplotlib's ``scatter``; ``cmap`` is for numbers.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            Itself.
+        """
+        points = np.asarray(self.points)
+        style: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
+        if "linewidth" in scatter_kwargs:
+            del style["linewidths"]
+        style |= scatter_kwargs
+        self.scatters_: dict[Any, Any] = {}
+        self.colorbar_: Any = None
+        with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
+            if self.colors is None:
+                style.pop("cmap", None)
+                self.scatters_[None] = ax.scatter(*points.T, **style)
+            elif _is_number(self.colors):
+                self._plot_numbers(ax, points, style)
+            else:
+                style.pop("cmap", None)
+                self._plot_groups(ax, points, style)
+            shares = self.explained_variance_ratio
+            for n, set_label in enumerate((ax.set_xlabel, ax.set_ylabel)):
+                share = "" if shares is None else f" ({np.asarray(shares)[n]:.1%})"
+                set_label(f"principal component {n + 1}{share}")
+            ax.set_aspect("equal", adjustable="datalim")
+            ax.set(xticks=[], yticks=[])
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_numbers(self, ax: Any, points: np.ndarray, style: dict[str, Any]) -> None:
+        colors = np.asarray(self.colors, dtype=np.float64)
+        known = np.isfinite(colors)
+        if not known.all():
+            grey = {key: value for key, value in style.items() if key != "cmap"}
+            grey = {**grey, "color": _GREYS["missing"], "label": "missing"}
+            self.scatters_["missing"] = ax.scatter(*points[~known].T, **grey)
+            ax.legend(loc="best", framealpha=0.9)
+        if known.any():
+            scatter = ax.scatter(*points[known].T, c=colors[known], **style)
+            self.scatters_[None] = scatter
+            self.colorbar_ = ax.figure.colorbar(scatter, ax=ax, label=self.color_name or "")
+            self.colorbar_.solids.set_alpha(1)
+
+    def _plot_groups(self, ax: Any, points: np.ndarray, style: dict[str, Any]) -> None:
+        groups = _grouped(pd.Series(np.asarray(self.colors, dtype=object)))
+        counts = groups.value_counts()
+        order = [g for g in counts.index if g not in _GREYS]
+        rest = [g for g in ("missing", "other") if g in counts.index]
+        colors = _GREYS | dict(zip(order, _COLOURS, strict=False))
+        for group in [*rest, *order]:  # the grey ones below
+            here = (groups == group).to_numpy()
+            look = {"color": colors[group], "label": str(group), **style}
+            self.scatters_[group] = ax.scatter(*points[here].T, **look)
+        handles = [self.scatters_[group] for group in [*order, *reversed(rest)]]
+        ax.legend(
+            handles=handles,
+            title=self.color_name,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+            markerscale=1.6,
+        )
+
+
+def _own(random_state: Any) -> Any:
+    """None draws, but not from NumPy's global generator."""
+    if random_state is None:
+        return np.random.RandomState(np.random.MT19937())
+    return random_state
+
+
+def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str | None]:
+    """A value for each of ``item_ids_``, and what it is called."""
+    if color_by is None:
+        return None, None
+    ids = recommender.item_ids_
+    if isinstance(color_by, str):
+        return _feature(recommender, color_by), color_by
+    if np.isscalar(color_by):
+        raise TypeError(
+            "color_by must be the name of a feature or one value an item; got "
+            f"{color_by!r}."
+        )
+    if isinstance(color_by, pd.Series):
+        if color_by.index.has_duplicates:
+            raise ValueError("color_by has an index that repeats item ids.")
+        values = color_by.reindex(ids)
+        if values.isna().all():
+            raise ValueError(
+                "color_by has none of the item ids in its index; give it one, or pass an "
+                "array in the order of item_ids_."
+            )
+        name = None if color_by.name is None else str(color_by.name)
+        return values.reset_index(drop=True), name
+    values = pd.Series(list(color_by))
+    if len(values) != len(ids):
+        raise ValueError(
+            f"color_by has {len(values)} values for {len(ids)} items (item_ids_)."
+        )
+    return values, None
+
+
+def _feature(recommender: Any, name: str) -> pd.Series:
+    """A feature that the model has, or another column of its table."""
+    ids = recommender.item_ids_
+    known: list[Any] = []
+    entities = getattr(recommender, "_items", None)
+    if entities is not None and entities.given is not None:
+        known += entities.columns
+        if name in entities.columns:
+            given = entities.given
+            column = given if isinstance(given, pd.Series) else given[name]
+            places = entities.places[1:]
+            values = column.reset_index(drop=True).reindex(places)
+            return values.reset_index(drop=True)
+    table = as_table(
+        getattr(recommender, "item_table", None),
+        parameter="item_table",
+        id_column=getattr(recommender, "item_column", 1),
+        names=list(getattr(recommender, "feature_names_in_", [])) or None,
+    )
+    if table is not None:
+        known += [column for column in table._frame.columns if column not in known]
+        if name in table._frame.columns:
+            column = table._frame[name].set_axis(pd.Index(table.ids))
+            return column.reindex(ids).reset_index(drop=True)
+    have = f"they are {known}" if known else "there are none: pass an array instead"
+    raise ValueError(f"color_by={name!r} is not a feature of the items; {have}.")
+
+
+def _is_number(colors: Any) -> bool:
+    dtype = pd.Series(colors).infer_objects().dtype
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
+def _grouped(values: pd.Series) -> pd.Series:
+    """One value an item, and few of them."""
+
+    def first(value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.split("|")[0] or "missing"
+        elif isinstance(value, (list, tuple, np.ndarray)):
+            value = first(value[0]) if len(value) else "missing"
+        elif isinstance(value, (set, frozenset)):
+            value = min(map(str, value), default="missing")
+        elif pd.isna(value):
+            value = "missing"
+        return value
+
+    groups = values.map(first)
+    counts = groups[groups != "missing"].value_counts()
+    if len(counts) > _MOST_COLOURS:
+        few = {*counts.index[: _MOST_COLOURS - 1], "missing"}
+        groups = groups.where(groups.isin(few), "other")
+    return groups

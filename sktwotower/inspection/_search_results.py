@@ -1,0 +1,419 @@
+"""The scores of a search over its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from sktwotower.inspection._plotting import axes_to_draw_on, check_matplotlib, refuse
+
+# Positive numbers that span more than this are spaced by their ratios.
+_LOG_FROM = 20.0
+# Grids with fewer of their cells tried are drawn as points.
+_FILLED = 0.6
+_MOST_WRITTEN = 100  # cells with their numbers in them
+
+
+class SearchResultsDisplay:
+    """The mean score of a fitted search over one or two of its parameters.
+
+    Use it to see what a parameter does, and whether the best value lies at the edge of
+    what was tried. One parameter makes a line with error bars, which are the standard
+    deviation over the splits; two a heat map, or points where their values make no grid,
+    as in a random search. Make one with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    values : list of 1 or 2 array-likes of shape (n_points,)
+        Values of each parameter.
+    mean_scores : array-like of shape (n_points,)
+        Mean over the splits.
+    std_scores : array-like of shape (n_points,)
+        Standard deviation over the splits.
+    params : list of 1 or 2 str
+        Names of the parameters.
+    metric : str, default="score"
+        Name of the score.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        With the line, the map or the points.
+    figure_ : matplotlib Figure
+        What it is in.
+    errorbar_ : matplotlib ErrorbarContainer or None
+        Of one parameter.
+    image_ : matplotlib AxesImage or None
+        The heat map.
+    scatter_ : matplotlib PathCollection or None
+        Points that make no grid.
+    texts_ : list of matplotlib Text
+        The numbers in the heat map, row by row; none where there are more than 100 cells.
+    best_ : matplotlib Line2D
+        The mark at the best score.
+    colorbar_ : matplotlib Colorbar or None
+        Of two parameters.
+
+    See Also
+    --------
+    sklearn.model_selection.ValidationCurveDisplay : Fits models of its own for one
+        parameter, and shows training scores, too.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sktwotower.baselines import EASERecommender
+    >>> from sktwotower.datasets import make_interactions
+    >>> from sktwotower.inspection import SearchResultsDisplay
+    >>> X = make_interactions(random_state=0).interactions
+    >>> search = GridSearchCV(EASERecommender(), {"regularization": [10, 100, 1000]}, cv=2)
+    >>> display = SearchResultsDisplay.from_estimator(search.fit(X))
+    >>> display.ax_.get_xlabel()
+    'regularization'
+    """
+
+    def __init__(
+        self,
+        values: Sequence[ArrayLike],
+        mean_scores: ArrayLike,
+        std_scores: ArrayLike,
+        *,
+        params: Sequence[str],
+        metric: str = "score",
+    ) -> None:
+        self.values = values
+        self.mean_scores = mean_scores
+        self.std_scores = std_scores
+        self.params = params
+        self.metric = metric
+
+    @classmethod
+    def from_estimator(
+        cls,
+        search: Any,
+        *,
+        params: str | Sequence[str] | None = None,
+        metric: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> SearchResultsDisplay:
+        """Draw a fitted search.
+
+        Parameters
+        ----------
+        search : GridSearchCV, RandomizedSearchCV or the like
+            Fitted: with ``cv_results_``. Of a halving search the last iteration counts
+            that a candidate was in.
+        params : str or list of 1 or 2 str, default=None
+            Parameters to draw over; None: those that had more than one value, if these
+            are not more than two. Where further ones were searched, each point has the
+            best mean score over their values.
+        metric : str, default=None
+            Of a search with several metrics; None: the one of ``refit``, or the first.
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        **kwargs
+            Given to Matplotlib, as in :meth:`plot`.
+
+        Returns
+        -------
+        display : SearchResultsDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError
+            If it is no search.
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If parameters or metric are not those of the search, parameters have to be
+            chosen, or no candidate has a score.
+        ImportError
+            Without Matplotlib.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        if isinstance(search, type) or not hasattr(search, "fit"):
+            raise refuse(search, caller, "a fitted search, such as a GridSearchCV")
+        if not hasattr(search, "cv_results_"):
+            if hasattr(search, "cv"):  # a search, then
+                check_is_fitted(search, "cv_results_")
+            raise refuse(search, caller, "a fitted search, such as a GridSearchCV")
+        results = search.cv_results_
+        metric = _chosen_metric(results, metric, getattr(search, "refit", None))
+        names = _chosen_params(results, params)
+        frame = _points(results, metric, names)
+        display = cls(
+            [frame[name].to_numpy() for name in names],
+            frame["mean"].to_numpy(dtype=np.float64),
+            frame["std"].to_numpy(dtype=np.float64),
+            params=names,
+            metric=metric if metric != "score" else _scoring_name(search),
+        )
+        return display.plot(ax, **kwargs)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> SearchResultsDisplay:
+        """Draw the scores.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        **kwargs
+            Given to Matplotlib's ``errorbar`` for one parameter, to ``imshow`` or
+            ``scatter`` for two.
+
+        Returns
+        -------
+        display : SearchResultsDisplay
+            Itself.
+        """
+        if len(self.params) not in (1, 2) or len(self.values) != len(self.params):
+            raise ValueError("One or two parameters can be drawn, with values for each.")
+        self.errorbar_: Any = None
+        self.image_: Any = None
+        self.scatter_: Any = None
+        self.colorbar_: Any = None
+        self.texts_: list[Any] = []
+        axes = [_Axis(values) for values in self.values]
+        mean = np.asarray(self.mean_scores, dtype=np.float64)
+        with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
+            if len(axes) == 1:
+                self._plot_line(ax, axes[0], mean, kwargs)
+            else:
+                n_cells = len(axes[0].labels) * len(axes[1].labels)
+                if len(mean) >= _FILLED * n_cells:
+                    self._plot_map(ax, axes, mean, kwargs)
+                else:
+                    self._plot_points(ax, axes, mean, kwargs)
+                ax.set_ylabel(self.params[1])
+            ax.set_xlabel(self.params[0])
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_line(
+        self, ax: Any, axis: _Axis, mean: np.ndarray, kwargs: dict[str, Any]
+    ) -> None:
+        order = np.argsort(axis.places, kind="stable")
+        places, mean = axis.places[order], mean[order]
+        std = np.asarray(self.std_scores, dtype=np.float64)[order]
+        look = {"marker": "o", "markersize": 4, "capsize": 3} | kwargs
+        if not axis.is_number and not {"linestyle", "ls"} & set(kwargs):
+            look["linestyle"] = "none"  # nothing lies between two names
+        self.errorbar_ = ax.errorbar(places, mean, yerr=std, **look)
+        axis.scale(ax.set_xscale, ax.set_xticks)
+        if not axis.is_number:
+            ax.set_xlim(-0.5, len(axis.labels) - 0.5)
+        best = int(np.argmax(mean))
+        (self.best_,) = ax.plot(
+            places[best],
+            mean[best],
+            linestyle="none",
+            marker="o",
+            markersize=11,
+            markerfacecolor="none",
+            color="C3",
+            label=f"best: {mean[best]:.4g}",
+        )
+        ax.legend(handles=[self.best_])
+        ax.set_ylabel(f"mean {self.metric}")
+        ax.grid(alpha=0.3)
+
+    def _plot_map(
+        self, ax: Any, axes: list[_Axis], mean: np.ndarray, kwargs: dict[str, Any]
+    ) -> None:
+        columns, rows = axes[0].ranks, axes[1].ranks
+        grid = np.full((len(axes[1].labels), len(axes[0].labels)), np.nan)
+        grid[rows, columns] = mean
+        look = {"cmap": "viridis", "origin": "lower", "aspect": "auto"} | kwargs
+        self.image_ = ax.imshow(grid, **look)
+        ax.set_xticks(range(grid.shape[1]), axes[0].labels)
+        ax.set_yticks(range(grid.shape[0]), axes[1].labels)
+        if sum(map(len, axes[0].labels)) > 60:
+            ax.tick_params(axis="x", labelrotation=45)
+        if grid.size <= _MOST_WRITTEN:
+            low, high = self.image_.get_clim()
+            for row, column in np.argwhere(np.isfinite(grid)):
+                value = grid[row, column]
+                dark = high > low and (value - low) / (high - low) < 0.6
+                text = ax.text(
+                    column,
+                    row,
+                    f"{value:.3g}",
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
+                )
+                self.texts_.append(text)
+        best = int(np.argmax(mean))
+        x = columns[best] + np.array([-0.5, 0.5, 0.5, -0.5, -0.5])
+        y = rows[best] + np.array([-0.5, -0.5, 0.5, 0.5, -0.5])
+        limits = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+        (self.best_,) = ax.plot(x, y, color="C3", linewidth=2.5, clip_on=False)
+        ax.set(**limits)
+        self._bar(ax, self.image_)
+
+    def _plot_points(
+        self, ax: Any, axes: list[_Axis], mean: np.ndarray, kwargs: dict[str, Any]
+    ) -> None:
+        order = np.argsort(mean, kind="stable")  # the best lie on top
+        x, y = axes[0].places[order], axes[1].places[order]
+        look = {"cmap": "viridis", "s": 45} | kwargs
+        self.scatter_ = ax.scatter(x, y, c=mean[order], **look)
+        axes[0].scale(ax.set_xscale, ax.set_xticks)
+        axes[1].scale(ax.set_yscale, ax.set_yticks)
+        best = int(np.argmax(mean))
+        (self.best_,) = ax.plot(
+            axes[0].places[best],
+            axes[1].places[best],
+            linestyle="none",
+            marker="o",
+            markersize=12,
+            markerfacecolor="none",
+            markeredgewidth=2,
+            color="C3",
+        )
+        self._bar(ax, self.scatter_)
+        ax.grid(alpha=0.3)
+        ax.set_axisbelow(True)
+
+    def _bar(self, ax: Any, mappable: Any) -> None:
+        self.colorbar_ = ax.figure.colorbar(mappable, ax=ax, label=f"mean {self.metric}")
+
+
+class _Axis:
+    """The values of a parameter as places: numbers where they are, names side by side.
+
+    Attributes
+    ----------
+    is_number : bool
+        Whether all values are numbers.
+    places : ndarray of shape (n_points,)
+        Where the points lie.
+    ranks : ndarray of shape (n_points,)
+        Which of the different values each point has.
+    labels : list of str
+        The different values: numbers by size, others in the order of their appearance.
+    """
+
+    def __init__(self, values: ArrayLike) -> None:
+        listed = list(np.asarray(values, dtype=object))
+        self.is_number = all(
+            isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+            for value in listed
+        )
+        if self.is_number:
+            numbers = np.asarray(listed, dtype=np.float64)
+            different, self.ranks = np.unique(numbers, return_inverse=True)
+            self.places = numbers
+            self.labels = [f"{value:.4g}" for value in different]
+            self._is_log = different[0] > 0 and different[-1] >= _LOG_FROM * different[0]
+        else:
+            names = [_named(value) for value in listed]
+            self.ranks, different = pd.factorize(np.asarray(names, dtype=object))
+            self.places = self.ranks.astype(np.float64)
+            self.labels = list(different)
+            self._is_log = False
+
+    def scale(self, set_scale: Any, set_ticks: Any) -> None:
+        """Space an axis of Matplotlib accordingly."""
+        if self._is_log:
+            set_scale("log")
+        if not self.is_number:
+            set_ticks(range(len(self.labels)), self.labels)
+
+
+def _named(value: Any) -> str:
+    """A value that is no number, short."""
+    text = str(value) if not hasattr(value, "get_params") else type(value).__name__
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def _chosen_metric(results: dict[str, Any], metric: str | None, refit: Any) -> str:
+    metrics = [key[len("mean_test_") :] for key in results if key.startswith("mean_test_")]
+    if metric is None:
+        metric = refit if isinstance(refit, str) and refit in metrics else metrics[0]
+    if metric not in metrics:
+        raise ValueError(
+            f"metric={metric!r} was not measured; the search has {', '.join(metrics)}."
+        )
+    return metric
+
+
+def _scoring_name(search: Any) -> str:
+    """What a single score is called."""
+    scoring = getattr(search, "scoring", None)
+    if isinstance(scoring, str):
+        return scoring
+    metrics = getattr(scoring, "metrics", None)  # of a scorer of make_ranking_scorer
+    return metrics if isinstance(metrics, str) else "score"
+
+
+def _chosen_params(
+    results: dict[str, Any], params: str | Sequence[str] | None
+) -> list[str]:
+    known = [key[len("param_") :] for key in results if key.startswith("param_")]
+    if params is None:
+        varied = [
+            name for name in known if len({_key(v) for v in _column(results, name)}) > 1
+        ]
+        chosen = varied or known[:1]
+        if not 1 <= len(chosen) <= 2:
+            raise ValueError(
+                f"The search varied {len(chosen)} parameters: {', '.join(chosen)}. Choose "
+                "one or two with params."
+            )
+        return chosen
+    chosen = [params] if isinstance(params, str) else list(params)
+    if not 1 <= len(chosen) <= 2 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"params must be one or two different names; got {params!r}.")
+    for name in chosen:
+        if name not in known:
+            raise ValueError(
+                f"params: {name!r} was not searched; the search has {', '.join(known)}."
+            )
+    return chosen
+
+
+def _column(results: dict[str, Any], name: str) -> list[Any]:
+    """Values of a parameter; "not set" where a candidate did not have it."""
+    column = results[f"param_{name}"]
+    missing = np.ma.getmaskarray(column)
+    values = np.ma.getdata(column)
+    return ["not set" if gone else v for v, gone in zip(values, missing, strict=True)]
+
+
+def _key(value: Any) -> Any:
+    """What two equal values have in common, also those that cannot be hashed."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return repr(value)
+    return float(value)
+
+
+def _points(results: dict[str, Any], metric: str, names: list[str]) -> pd.DataFrame:
+    """One row a point: values of the parameters, and the best mean there."""
+    frame = pd.DataFrame(
+        {name: pd.Series(_column(results, name), dtype=object) for name in names}
+    )
+    frame["mean"] = results[f"mean_test_{metric}"]
+    frame["std"] = results[f"std_test_{metric}"]
+    frame["candidate"] = [repr(params) for params in results["params"]]
+    frame = frame[np.isfinite(frame["mean"])]
+    if frame.empty:
+        raise ValueError("There is nothing to draw: no candidate has a score.")
+    if "iter" in results:  # a halving search
+        # The resource is a parameter of its own in "params" only if it is searched.
+        frame["iter"] = np.asarray(results["iter"])[frame.index]
+        frame = frame.sort_values("iter", kind="stable")
+        frame = frame.drop_duplicates("candidate", keep="last").sort_index()
+    keys = pd.DataFrame({name: frame[name].map(_key) for name in names})
+    best_first = frame.sort_values("mean", ascending=False, kind="stable").index
+    kept = keys.loc[best_first].drop_duplicates().index
+    return frame.loc[frame.index.isin(kept)]

@@ -1,0 +1,194 @@
+"""Loss and validation metric over the epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from sktwotower.inspection._plotting import (
+    axes_to_draw_on,
+    check_matplotlib,
+    last_estimator,
+    refuse,
+    whole_ticks,
+)
+
+
+class TrainingCurveDisplay:
+    """Training loss and, on an axis of its own, the validation metric over the epochs.
+
+    Use it to see whether training has settled, and where validation turned. Make one with
+    :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    loss : array-like of shape (n_epochs,)
+        Mean training loss of each epoch.
+    validation_scores : array-like of shape (n_epochs,), default=None
+        Metric after each epoch; None: there was no validation, and the loss is drawn alone.
+    metric : str, default=None
+        What the validation scores are, for the label.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        With the loss.
+    validation_ax_ : matplotlib Axes or None
+        With the metric, over the same epochs; None without validation.
+    figure_ : matplotlib Figure
+        What both are in.
+    loss_line_, validation_line_ : matplotlib Line2D or None
+        The curves.
+    best_ : matplotlib Line2D or None
+        The mark at the best epoch.
+
+    See Also
+    --------
+    RankingCurveDisplay : How good the fitted model is, on other rows.
+
+    Examples
+    --------
+    >>> from sktwotower import TwoTowerRecommender
+    >>> from sktwotower.datasets import make_interactions
+    >>> from sktwotower.inspection import TrainingCurveDisplay
+    >>> X = make_interactions(random_state=0).interactions
+    >>> model = TwoTowerRecommender(early_stopping=True, random_state=0).fit(X)
+    >>> display = TrainingCurveDisplay.from_estimator(model)
+    >>> display.validation_ax_.get_ylabel()
+    'validation ndcg@10'
+    """
+
+    def __init__(
+        self,
+        loss: ArrayLike,
+        *,
+        validation_scores: ArrayLike | None = None,
+        metric: str | None = None,
+    ) -> None:
+        self.loss = loss
+        self.validation_scores = validation_scores
+        self.metric = metric
+
+    @classmethod
+    def from_estimator(
+        cls,
+        model: Any,
+        *,
+        ax: Any = None,
+        loss_kwargs: dict[str, Any] | None = None,
+        validation_kwargs: dict[str, Any] | None = None,
+    ) -> TrainingCurveDisplay:
+        """Draw what a fitted model remembers of its training.
+
+        Parameters
+        ----------
+        model : TwoTowerRecommender
+            Fitted; or a Pipeline that ends in one, or a fitted search over either.
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        loss_kwargs, validation_kwargs : dict, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError
+            If the model keeps no ``loss_curve_``.
+        NotFittedError
+            If it is not fitted.
+        ImportError
+            Without Matplotlib.
+        """
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        last = last_estimator(model)
+        if isinstance(last, type) or not hasattr(last, "fit"):
+            raise refuse(last, caller, "a fitted TwoTowerRecommender")
+        check_is_fitted(last)
+        if not hasattr(last, "loss_curve_"):
+            raise refuse(last, caller, "an estimator that keeps its loss_curve_")
+        display = cls(
+            list(last.loss_curve_),
+            validation_scores=getattr(last, "validation_scores_", None),
+            metric=getattr(last, "validation_metric", None),
+        )
+        return display.plot(
+            ax, loss_kwargs=loss_kwargs, validation_kwargs=validation_kwargs
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        loss_kwargs: dict[str, Any] | None = None,
+        validation_kwargs: dict[str, Any] | None = None,
+    ) -> TrainingCurveDisplay:
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None: in a new figure.
+        loss_kwargs, validation_kwargs : dict, default=None
+            Given to Matplotlib's ``plot`` for the one curve and the other.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            Itself.
+        """
+        loss = np.asarray(self.loss, dtype=np.float64)
+        scores = self.validation_scores
+        values = None if scores is None else np.asarray(scores, dtype=np.float64)
+        if values is not None and values.shape != loss.shape:
+            raise ValueError(
+                f"loss has {len(loss)} epochs and validation_scores has {len(values)}."
+            )
+        epochs = np.arange(1, len(loss) + 1)
+        style = {"color": "C0", "marker": ".", "label": "training loss"}
+        with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
+            (self.loss_line_,) = ax.plot(epochs, loss, **(style | (loss_kwargs or {})))
+            ax.set(xlabel="epoch", ylabel="training loss")
+            whole_ticks(ax.xaxis)
+            self.validation_ax_: Any = None
+            self.validation_line_: Any = None
+            self.best_: Any = None
+            if values is not None:
+                self._plot_validation(ax, epochs, values, validation_kwargs or {})
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_validation(
+        self, ax: Any, epochs: np.ndarray, values: np.ndarray, given: dict[str, Any]
+    ) -> None:
+        label = f"validation {self.metric or 'score'}"
+        style = {"color": "C1", "marker": ".", "label": label}
+        twin = ax.twinx()
+        (line,) = twin.plot(epochs, values, **(style | given))
+        best = int(np.argmax(values))
+        (self.best_,) = twin.plot(
+            epochs[best],
+            values[best],
+            linestyle="none",
+            marker="o",
+            markersize=9,
+            markerfacecolor="none",
+            color=line.get_color(),
+            label=f"best: {values[best]:.3f} after epoch {epochs[best]}",
+        )
+        twin.set_ylabel(label)
+        # Each axis in the colour of its curve: which is which without looking it up.
+        for axis, curve in ((ax.yaxis, self.loss_line_), (twin.yaxis, line)):
+            axis.label.set_color(curve.get_color())
+        lines = [self.loss_line_, line, self.best_]
+        twin.legend(
+            lines, [each.get_label() for each in lines], loc="center right", framealpha=0.9
+        )
+        self.validation_ax_, self.validation_line_ = twin, line
