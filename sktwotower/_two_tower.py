@@ -568,10 +568,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         in-batch candidates with how often each item has been in a batch so far.
 
         Beside each row of X three from before are trained (they count as 1 each, whatever
-        their weights were), so that what is new fits in with what is known. The vectors of ids that X does not have stay bit by bit as they are
-        all the same, for users and items alike, whatever the weight decay (``"auto"`` has
-        none here with ``history_size``, where it does harm). The embeddings of these users
-        and items may move, since the layers are shared.
+        their weights were), so that what is new fits in with what is known. The vectors of
+        ids that X does not have stay bit by bit as they are all the same, for users and
+        items alike, whatever the weight decay (``"auto"`` has none here with
+        ``history_size``, where it does harm). The embeddings of these users and items may
+        move, since the layers are shared.
 
         Parameters
         ----------
