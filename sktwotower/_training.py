@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -344,11 +344,10 @@ class Training:
         self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
     ) -> Tower:
         model = self.model
-        sizes = model.hidden_layer_sizes
         return Tower(
             rows,
             embedding_dim=model.embedding_dim,
-            hidden_layer_sizes=tuple(sizes) if isinstance(sizes, Iterable) else (sizes,),
+            hidden_layer_sizes=model._hidden_sizes(),
             activation=model.activation,
             batch_norm=model.batch_norm,
             dropout=model.dropout,

@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._early_stopping import Validation, hold_out
+from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._entities import EntityTable, as_table
 from sktwotower._features import Entities, add_entities, build_entities
 from sktwotower._histories import Events
@@ -31,7 +32,6 @@ from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._objective import NEGATIVES, ObjectiveSpec
 from sktwotower._side import Side
 from sktwotower._training import Before, Run, Training
-from sktwotower.base import EmbeddingRecommenderMixin
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import is_frame

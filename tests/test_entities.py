@@ -18,15 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from sktwotower import EntityTable
+from sktwotower._encoding import as_features, dense_fields, field_slices, prepare
 from sktwotower._entities import Vocabulary, as_table
-from sktwotower._features import (
-    Entities,
-    as_features,
-    build_entities,
-    dense_fields,
-    field_slices,
-    prepare,
-)
+from sktwotower._features import Entities, build_entities
 from sktwotower._nn.towers import Tower
 from sktwotower.preprocessing import FeatureEncoder
 
