@@ -34,7 +34,7 @@ from sktwotower._side import Side
 from sktwotower._training import Before, Run, Training
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
-from sktwotower.utils._columns import is_frame
+from sktwotower.utils._columns import as_pandas, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
     Interval,
@@ -769,8 +769,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         )
 
     def _recommendable(self) -> np.ndarray:
-        """Codes of the catalogue: items with training rows, and those with features too
-        if the path without an id is trained."""
+        """Codes of the catalogue.
+
+        Items with training rows, and those with features if the path without an id is
+        trained.
+        """
         inside = self._items.id_codes > 0
         if self.id_dropout > 0 or not self.item_id_embedding:
             inside = inside | self._items.described
@@ -908,7 +911,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if not isinstance(column, str):
             column = None if names is None else names[column]
         table = getattr(self, f"{name}_table")
-        of_table = table.id_column if isinstance(table, EntityTable) else None
+        of_table = None
+        if isinstance(table, EntityTable):
+            of_table = table.id_column
+        elif table is not None and column not in (
+            columns := list(as_pandas(table).columns)
+        ):
+            of_table = columns[0]  # as `as_table` has it
         return Side(
             name=name,
             id_names=tuple(c for c in (column, of_table) if c is not None),

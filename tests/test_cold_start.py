@@ -662,3 +662,15 @@ def test_a_refit_forgets_added_items():
     model.add_items(NEW).fit(X)
     np.testing.assert_array_equal(model.item_embeddings_, before)
     assert model.item_ids_.tolist() == make_model().fit(X).item_ids_.tolist()
+
+
+def test_a_plain_table_beside_an_array_names_the_ids():
+    """An array has no name for the ids; the table has them in its first column."""
+    table = pd.DataFrame({"film": [0, 1, 2, 3], "kind": ["a", "b", "a", "b"]})
+    array = np.array([[user, item] for user in range(6) for item in range(3)])
+    model = TwoTowerRecommender(
+        item_table=table, id_dropout=0.2, embedding_dim=2, max_iter=1, random_state=0
+    ).fit(array)
+    model.add_items(pd.DataFrame({"film": [9], "kind": ["b"]}))
+    assert model.item_ids_.tolist() == [0, 1, 2, 3, 9]
+    np.testing.assert_array_equal(model.item_embeddings_[4], model.item_embeddings_[3])
