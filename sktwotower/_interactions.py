@@ -47,6 +47,8 @@ class Interactions:
         Timestamps as numbers that order like them.
     user_features, item_features : DataFrame or Series of n rows, or None
         Feature columns that ride along.
+    labels : ndarray of shape (n,) or None
+        y as it was given; None: 1 everywhere.
     """
 
     users: np.ndarray
@@ -56,6 +58,7 @@ class Interactions:
     times: np.ndarray | None
     user_features: pd.DataFrame | pd.Series | None = None
     item_features: pd.DataFrame | pd.Series | None = None
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -70,6 +73,7 @@ class Interactions:
             times=None if self.times is None else self.times[rows],
             user_features=_rows_of(self.user_features, rows),
             item_features=_rows_of(self.item_features, rows),
+            labels=None if self.labels is None else self.labels[rows],
         )
 
 
@@ -362,23 +366,23 @@ def read_interactions(
         weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
+    labels = None if y is None else _labels(y, len(X))
     interactions = Interactions(
         users,
         items,
-        _labels(y, len(X)) > 0,
+        np.ones(len(X), dtype=bool) if labels is None else labels > 0,
         weights,
         times,
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
+        labels,
     )
     if weights is not None and not weights.all():
         interactions = interactions.take(weights > 0)
     return interactions
 
 
-def _labels(y: ArrayLike | None, n: int) -> np.ndarray:
-    if y is None:
-        return np.ones(n)
+def _labels(y: ArrayLike, n: int) -> np.ndarray:
     given: np.ndarray = column_or_1d(y, warn=True)
     if len(given) != n:
         raise ValueError(

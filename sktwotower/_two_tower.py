@@ -30,6 +30,7 @@ from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._objective import NEGATIVES, ObjectiveSpec
+from sktwotower._persistence._mixin import PersistenceMixin
 from sktwotower._side import Side
 from sktwotower._training import Before, Run, Training
 from sktwotower.metrics._ranking import parse_metric
@@ -44,7 +45,9 @@ from sktwotower.utils._sklearn import (
 )
 
 
-class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
+class TwoTowerRecommender(
+    PersistenceMixin, CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator
+):
     """A two-tower (dual-encoder) recommender.
 
     One network turns a user (id and features) into a vector, another turns an item into
@@ -768,15 +771,16 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             goes_on=goes_on,
         )
 
-    def _recommendable(self) -> np.ndarray:
-        """Codes of the catalogue.
+    def _recommendable(self, name: str = "item") -> np.ndarray:
+        """Codes of the catalogue, or of the users that items are recommended to.
 
-        Items with training rows, and those with features if the path without an id is
+        Those with training rows, and those with features if the path without an id is
         trained.
         """
-        inside = self._items.id_codes > 0
-        if self.id_dropout > 0 or not self.item_id_embedding:
-            inside = inside | self._items.described
+        entities = self._items if name == "item" else self._users
+        inside = entities.id_codes > 0
+        if self.id_dropout > 0 or not getattr(self, f"{name}_id_embedding"):
+            inside = inside | entities.described
         return np.flatnonzero(inside)
 
     def _n_positives(self) -> np.ndarray:
@@ -953,7 +957,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 f"add_items takes a frame with item ids and features; got "
                 f"{type(frame).__name__}."
             )
-        ids, given = self._item_rows_of(frame, "frame")
+        ids, given = self._rows_of(frame, "frame", "item")
         if not self._items.fields:
             raise ValueError(
                 "The model has no item features to place new items by: fit it with "

@@ -8,7 +8,6 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktwotower.baselines import (
     EASERecommender,
@@ -21,16 +20,6 @@ MODELS = [
     ItemKNNRecommender(n_neighbors=4),
     PopularRecommender(),
 ]
-
-
-@parametrize_with_checks(
-    [
-        ItemKNNRecommender(),
-        ItemKNNRecommender(n_neighbors=1),
-    ]
-)
-def test_checks_of_scikit_learn(estimator, check):
-    check(estimator)
 
 
 def interactions(seed=0, n=120, n_users=15, n_items=10):

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
+from sktwotower.metrics import make_ranking_scorer
 from sktwotower.pipeline import Pipeline, make_pipeline
 
 rng = np.random.default_rng(0)
@@ -99,6 +100,38 @@ def test_by_position_is_the_same_model(by_name):
     )
     assert other.recommend([1, 2])[0].tolist() == by_name.recommend([1, 2])[0].tolist()
     assert other.recommend(X[:5])[0].tolist() == by_name.recommend(X[:5])[0].tolist()
+
+
+def test_predict_and_score_are_those_of_the_last_step(by_name):
+    """With frames between the steps and with arrays, here and in a plain Pipeline."""
+    other = by_position().fit(X)
+    plain = PlainPipeline(by_position().steps).fit(X)
+    weights = np.arange(N)
+    y = np.arange(N) % 3
+    scorer = make_ranking_scorer(["ndcg@5", "recall@3", "graded_ndcg@5"])
+    for pipeline in (by_name, other, plain):
+        rows = pipeline[:-1].transform(X)
+        scores = pipeline.predict(X)
+        assert scores.shape == (N,)
+        np.testing.assert_array_equal(scores, pipeline[-1].predict(rows))
+        np.testing.assert_allclose(scores, by_name.predict(X), atol=1e-5)
+        assert pipeline.score(X, y) == pipeline[-1].score(rows, y)
+        assert pipeline.score(X, y, sample_weight=weights) == (
+            pipeline[-1].score(rows, y, weights)
+        )
+        assert pipeline.score(X, y) == pytest.approx(by_name.score(X, y))
+        assert scorer(pipeline, X, y) == scorer(pipeline[-1], rows, y)
+        assert scorer(pipeline, X, y) == pytest.approx(scorer(by_name, X, y))
+    shuffled = X[X.columns[::-1]]
+    np.testing.assert_array_equal(by_name.predict(shuffled), by_name.predict(X))
+    np.testing.assert_array_equal(other.predict(shuffled), other.predict(X))
+
+
+def test_unknown_ids_are_answered_through_a_pipeline(by_name):
+    strangers = X[:4].assign(user=[900, 901, 3, 4], item=[1, 700, 701, 2])
+    for pipeline in (by_name, by_position().fit(X)):
+        assert np.isfinite(pipeline.predict(strangers)).all()
+        assert 0 <= pipeline.score(strangers) <= 1
 
 
 def test_ids_are_handed_over(by_name):

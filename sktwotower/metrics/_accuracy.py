@@ -49,7 +49,7 @@ def ndcg(
         Length of the list; may exceed `n_ranked` and `n_items`.
     gains : {"binary", "graded"}, default="binary"
         "binary": each relevant item has gain 1. "graded": its value in `relevant`
-        (linear, not ``2**value - 1``).
+        (linear, not ``2**value - 1``); scorers call that ``graded_ndcg``.
 
     Returns
     -------

@@ -19,7 +19,10 @@ _BLOCK_SIZE = 2**22
 
 
 def bootstrap_means(
-    values: FloatArray, n_bootstrap: int, random_state: np.random.RandomState
+    values: FloatArray,
+    n_bootstrap: int,
+    random_state: np.random.RandomState,
+    weights: FloatArray | None = None,
 ) -> FloatArray:
     """Means of resamples of the users.
 
@@ -31,6 +34,8 @@ def bootstrap_means(
         Number of resamples, of n_users with replacement; the same for all metrics.
     random_state : RandomState
         Generator; it is advanced.
+    weights : ndarray of shape (n_users,), default=None
+        What a user counts each time they are drawn; None: 1.
 
     Returns
     -------
@@ -49,10 +54,11 @@ def bootstrap_means(
         drawn = random_state.randint(n_users, size=(n, n_users))
         keys = (drawn + np.arange(n)[:, np.newaxis] * n_users).ravel()
         times = np.bincount(keys, minlength=n * n_users).reshape(n, n_users)
-        times = times.astype(np.float64)  # (n, n_users): how often each user was drawn
-        n_defined = times @ defined
+        # (n, n_users): how often each user was drawn, times what they count
+        shares = times * (np.ones(n_users) if weights is None else weights)
+        total = shares @ defined
         block = means[start : start + n]
-        np.divide(times @ filled, n_defined, out=block, where=n_defined > 0)
+        np.divide(shares @ filled, total, out=block, where=total > 0)
     return means
 
 
@@ -98,6 +104,7 @@ def paired_bootstrap(
     random_state: np.random.RandomState,
     *,
     confidence: float = 0.95,
+    weights: FloatArray | None = None,
 ) -> list[PairedDifference]:
     """Test whether the mean of each column of differences is 0.
 
@@ -116,16 +123,20 @@ def paired_bootstrap(
         Generator; it is advanced.
     confidence : float, default=0.95
         Of the interval.
+    weights : ndarray of shape (n_users,), default=None
+        What a user counts; None: 1.
 
     References
     ----------
     B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13, 15.
     """
-    drawn = bootstrap_means(differences, n_bootstrap, random_state)
+    drawn = bootstrap_means(differences, n_bootstrap, random_state, weights)
     lows, highs = interval(drawn, confidence)
     tests = []
     for column, of_users in enumerate(differences.T):
-        of_users = of_users[~np.isnan(of_users)]
+        defined = ~np.isnan(of_users)
+        of_users = of_users[defined]
+        own = None if weights is None else weights[defined]
         if not len(of_users):
             tests.append(PairedDifference(*_UNDEFINED, n_users=0))
             continue
@@ -135,7 +146,7 @@ def paired_bootstrap(
         rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
         tests.append(
             PairedDifference(
-                mean=float(of_users.mean()),
+                mean=float(np.average(of_users, weights=own)),
                 low=float(lows[column]),
                 high=float(highs[column]),
                 below=below,

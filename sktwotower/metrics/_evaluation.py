@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,80 +14,20 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 
 from sktwotower._interactions import Interactions
-from sktwotower.metrics._matched import DEFAULT_K, RankedRelevance, match_relevance
-from sktwotower.metrics._rankers import ForeignRanker, OwnRanker, Ranking
+from sktwotower.metrics._matched import RankedRelevance, match_relevance
+from sktwotower.metrics._rankers import ForeignRanker, OwnRanker, Ranking, RelevantPairs
 from sktwotower.metrics._ranking import (
     ACCURACY,
     AGGREGATE,
     BEYOND,
-    METRICS,
     POINTWISE,
-    parse_metric,
+    Metrics,
+    Wanted,
+    read_metrics,
 )
-
-Metric = str | Callable[[np.ndarray, sp.csr_array], ArrayLike]
-Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
 
 # Ranks that are held at a time: complete rankings are as large as all scores.
 _BLOCK_SIZE = 2**23
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A metric as it was asked for.
-
-    Attributes
-    ----------
-    name : str
-        A key of METRICS, or "" for a callable.
-    k : int or None
-        The cut-off; of a callable, the length of the rankings that it sees.
-    function : callable
-        What computes it.
-    """
-
-    name: str
-    k: int | None
-    function: Callable[..., Any]
-
-
-def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, Wanted]:
-    """Metrics as everything public takes them, by the names of their values.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what is neither a known name nor a callable, and for names that collide.
-    """
-    if isinstance(metrics, str) or callable(metrics):
-        metrics = [metrics]
-    pairs: list[tuple[Any, Any]]
-    if isinstance(metrics, Mapping):
-        pairs = list(metrics.items())
-    else:
-        pairs = [(_name_of(metric), metric) for metric in metrics]
-    if not pairs:
-        raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
-    wanted: dict[str, Wanted] = {}
-    for key, metric in pairs:
-        if callable(metric):
-            if key in wanted:
-                raise ValueError(
-                    f"Two metrics are called {key!r}; pass a dict of names and metrics."
-                )
-            wanted[key] = Wanted("", n_ranked, metric)
-        else:
-            name, k = parse_metric(metric)
-            wanted[key] = Wanted(name, k, METRICS[name])
-    return wanted
-
-
-def _name_of(metric: Any) -> Any:
-    """The key of a value: a name itself, or what a callable is called."""
-    function = getattr(metric, "func", metric)  # inside functools.partial
-    return getattr(
-        function, "__name__", metric if isinstance(metric, str) else repr(metric)
-    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +47,7 @@ class UserMetrics:
     n_dropped : ndarray of shape (n_users,), int64
         Relevant items of each that are not among the candidates.
     weights : ndarray of shape (n_users,) or None
-        Mean weight of the positive rows of each.
+        Mean weight of the relevant rows of each.
     ranked : ndarray of shape (n_users, n_ranked), int64
         -1 throughout for users who are not measured.
     n_items : int
@@ -123,15 +63,16 @@ class UserMetrics:
     ranked: np.ndarray
     n_items: int
 
-    def mean(self, metric: str) -> float:
-        """Mean over the users for whom it is defined; NaN without any."""
+    def value(self, metric: str, of: Wanted, users: np.ndarray | None = None) -> float:
+        """A metric of all users, or of some (a mask); NaN where nobody has it."""
+        if of.name in AGGREGATE:
+            return self.aggregate(of, users)
         values = self.per_user[metric]
         defined = ~np.isnan(values)
-        if not defined.any():
-            return float("nan")
-        if self.weights is None:
-            return float(values[defined].mean())
-        return float(np.average(values[defined], weights=self.weights[defined]))
+        if users is not None:
+            defined &= users
+        weights = None if self.weights is None else self.weights[defined]
+        return mean_of(values[defined], weights)
 
     def aggregate(self, wanted: Wanted, users: np.ndarray | None = None) -> float:
         """A metric of all rankings together, or of some users' (a mask)."""
@@ -139,6 +80,15 @@ class UserMetrics:
         if not rows.any():
             return float("nan")
         return float(wanted.function(self.ranked[rows], self.n_items, k=wanted.k))
+
+    def counts(self, users: np.ndarray | None = None) -> dict[str, int]:
+        """How many users were measured and left out, and how many items dropped."""
+        users = np.ones(len(self.measured), dtype=bool) if users is None else users
+        return {
+            "n_users": int((self.measured & users).sum()),
+            "n_left_out": int((~self.measured & users).sum()),
+            "n_dropped": int(self.n_dropped[users].sum()),
+        }
 
 
 @dataclass(frozen=True)
@@ -155,12 +105,24 @@ class Evaluation:
         Users without a relevant item that could have been recommended.
     n_dropped : int
         Relevant pairs whose item is not among the candidates.
+    users : UserMetrics or None
+        The same user by user; None if nothing was ranked.
     """
 
     means: dict[str, float] = field(default_factory=dict)
     n_users: int = 0
     n_left_out: int = 0
     n_dropped: int = 0
+    users: UserMetrics | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The three numbers by name."""
+        return {
+            "n_users": self.n_users,
+            "n_left_out": self.n_left_out,
+            "n_dropped": self.n_dropped,
+        }
 
     def warn_if_undefined(self) -> None:
         """Warn when there was no user to measure."""
@@ -190,7 +152,7 @@ def evaluate(
         One of this package's has the pairs that are scored ranked even if it has seen
         them in training; of another one ``recommend`` is called as it is.
     interactions : Interactions
-        Their positive rows are relevant.
+        Their positive rows are relevant, and their labels are the gains.
     metrics : str, callable, list or dict of them
         As :func:`~sktwotower.metrics.make_ranking_scorer` takes them.
     exclude_seen : bool, default=True
@@ -209,6 +171,7 @@ def evaluate(
     pointwise = {key: of for key, of in wanted.items() if of.name in POINTWISE}
     ranking = {key: of for key, of in wanted.items() if key not in pointwise}
     means = {}
+    users = None
     if ranking:
         users = measure(
             recommender,
@@ -217,16 +180,13 @@ def evaluate(
             exclude_seen=exclude_seen,
             candidates=candidates,
         )
-        for key, of in ranking.items():
-            is_aggregate = of.name in AGGREGATE
-            means[key] = users.aggregate(of) if is_aggregate else users.mean(key)
-        n_users = int(users.measured.sum())
-        n_left_out, n_dropped = len(users.measured) - n_users, int(users.n_dropped.sum())
+        means = {key: users.value(key, of) for key, of in ranking.items()}
+        counts = users.counts()
     else:
-        n_users, n_left_out, n_dropped = len(pd.unique(interactions.users)), 0, 0
+        counts = {"n_users": len(pd.unique(interactions.users))}
     if pointwise:
         means |= _measure_rows(recommender, interactions, pointwise, predictions)
-    return Evaluation({key: means[key] for key in wanted}, n_users, n_left_out, n_dropped)
+    return Evaluation({key: means[key] for key in wanted}, users=users, **counts)
 
 
 def measure(
@@ -246,15 +206,21 @@ def measure(
             "metric is defined."
         )
     all_users, user_ids = pd.factorize(interactions.users)
-    users, relevant_ids = all_users[positive], interactions.items[positive]
+    users = all_users[positive]
     # A user is asked for as in their first row: later features are not known then.
     askable, first = np.unique(users, return_index=True)
     queries = interactions.take(np.flatnonzero(positive)[first])
     place = np.full(len(user_ids), -1)
     place[askable] = np.arange(len(askable))
+    labels = interactions.labels
+    pairs = RelevantPairs(
+        place[users],
+        interactions.items[positive],
+        None if labels is None else labels[positive],
+    )
     is_own = hasattr(recommender, "_rank_held_out")
     source = (OwnRanker if is_own else ForeignRanker)(
-        recommender, queries, place[users], relevant_ids, exclude_seen, candidates
+        recommender, queries, pairs, exclude_seen, candidates
     )
     depth = source.depth([_depth(of, users) for of in wanted.values()])
     blocks = []
@@ -295,6 +261,11 @@ def measure(
         ranked=_spread(head, askable, len(user_ids), fill=-1),
         n_items=source.n_items,
     )
+
+
+def mean_of(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Mean, weighted if there are weights; NaN of nothing."""
+    return float(np.average(values, weights=weights)) if len(values) else float("nan")
 
 
 def _as_wanted(metrics: Any) -> dict[str, Wanted]:

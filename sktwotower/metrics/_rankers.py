@@ -36,6 +36,45 @@ class Ranking:
     embeddings: Callable[[], np.ndarray]
 
 
+@dataclass(frozen=True)
+class RelevantPairs:
+    """Who should be shown what.
+
+    Attributes
+    ----------
+    users : ndarray of shape (n_pairs,)
+        Rows of the queries.
+    item_ids : ndarray of shape (n_pairs,)
+        A pair may be repeated.
+    gains : ndarray of shape (n_pairs,) or None
+        What each is worth, above 0; None: 1.
+    """
+
+    users: np.ndarray
+    item_ids: np.ndarray
+    gains: np.ndarray | None
+
+    def matrix(self, columns: np.ndarray, n_users: int, n_items: int) -> sp.csr_matrix:
+        """The largest gain of each pair, (n_users, n_items).
+
+        ``columns`` are those of the items, -1 for what is no candidate.
+        """
+        inside = np.flatnonzero(columns >= 0)
+        gains = np.ones(len(columns)) if self.gains is None else self.gains
+        order = inside[np.argsort(-gains[inside], kind="stable")]
+        keys = pd.Series(self.users[order] * n_items + columns[order])
+        order = order[~keys.duplicated().to_numpy()]
+        cells = self.users[order], columns[order]
+        return sp.csr_matrix((gains[order], cells), shape=(n_users, n_items))
+
+    def n_dropped(self, columns: np.ndarray, n_users: int) -> np.ndarray:
+        """Different items of each user that are no candidates, (n_users,)."""
+        outside = columns < 0
+        pairs = pd.DataFrame({"user": self.users, "item": self.item_ids})[outside]
+        users = pairs.drop_duplicates()["user"].to_numpy(dtype=np.int64)
+        return np.bincount(users, minlength=n_users)
+
+
 class OwnRanker:
     """Rankings of a recommender of this package."""
 
@@ -43,8 +82,7 @@ class OwnRanker:
         self,
         recommender: Any,
         queries: Interactions,
-        users: np.ndarray,
-        item_ids: np.ndarray,
+        relevant: RelevantPairs,
         exclude_seen: bool,
         candidates: ArrayLike | None,
     ) -> None:
@@ -64,9 +102,9 @@ class OwnRanker:
         self.n_items = len(self.catalogue)
         column_of = np.full(len(recommender._item_vocabulary) + 1, -1)
         column_of[self.catalogue] = np.arange(self.n_items)
-        self._columns = column_of[recommender._item_vocabulary.codes(item_ids)]
-        self._relevant = _binary(users, self._columns, len(queries), self.n_items)
-        self._n_dropped = _n_distinct(users, item_ids, self._columns < 0, len(queries))
+        columns = column_of[recommender._item_vocabulary.codes(relevant.item_ids)]
+        self._relevant = relevant.matrix(columns, len(queries), self.n_items)
+        self._n_dropped = relevant.n_dropped(columns, len(queries))
 
     def depth(self, wanted: list[int | None]) -> int:
         return min(max(self.n_items if k is None else k for k in wanted), self.n_items)
@@ -74,14 +112,10 @@ class OwnRanker:
     def rank(self, rows: np.ndarray, depth: int) -> tuple[Ranking, sp.csr_matrix]:
         relevant = self._relevant[rows]
         ranked = self.recommender._rank_held_out(
-            self.queries.take(rows), relevant, depth, exclude_seen=self.exclude_seen
+            self.queries.take(rows), relevant.sign(), depth, exclude_seen=self.exclude_seen
         )
         ranking = Ranking(ranked, self.n_items, self._popularity, self._embeddings)
         return ranking, relevant
-
-    def columns(self) -> np.ndarray:
-        """The column of each relevant pair's item; -1 for none."""
-        return self._columns
 
     def relevant(self) -> sp.csr_matrix:
         return self._relevant
@@ -114,21 +148,21 @@ class ForeignRanker:
         self,
         recommender: Any,
         queries: Interactions,
-        users: np.ndarray,
-        item_ids: np.ndarray,
+        relevant: RelevantPairs,
         exclude_seen: bool,
         candidates: ArrayLike | None,
     ) -> None:
         self.recommender = recommender
         self.query_ids = queries.users
-        self.users = users
-        self.item_ids = item_ids
+        self.pairs = relevant
         self.options: dict[str, Any] = {"exclude_seen": exclude_seen}
         known = getattr(recommender, "item_ids_", None)
         if candidates is not None:
             known = self.options["candidates"] = _candidate_ids(candidates)
         self.n_known = None if known is None else len(known)
-        self.index = pd.Index(pd.unique(np.asarray(item_ids if known is None else known)))
+        self.index = pd.Index(
+            pd.unique(np.asarray(relevant.item_ids if known is None else known))
+        )
 
     @property
     def n_items(self) -> int:
@@ -169,16 +203,14 @@ class ForeignRanker:
         ranking = Ranking(ranked, self.n_items, self._popularity, self._embeddings)
         return ranking, self.relevant()[rows]
 
-    def columns(self) -> np.ndarray:
-        """The column of each relevant pair's item; -1 for none."""
-        return self.index.get_indexer(self.item_ids)
-
     def relevant(self) -> sp.csr_matrix:
-        return _binary(self.users, self.columns(), len(self.query_ids), self.n_items)
+        return self.pairs.matrix(self._columns(), len(self.query_ids), self.n_items)
 
     def n_dropped(self) -> np.ndarray:
-        outside = self.columns() < 0
-        return _n_distinct(self.users, self.item_ids, outside, len(self.query_ids))
+        return self.pairs.n_dropped(self._columns(), len(self.query_ids))
+
+    def _columns(self) -> np.ndarray:
+        return self.index.get_indexer(self.pairs.item_ids)
 
     def _popularity(self) -> np.ndarray:
         counts = self._of_items("item_counts_")
@@ -221,25 +253,3 @@ def _no_embeddings(recommender: Any) -> str:
         f"{type(recommender).__name__} has no item vectors, which 'diversity' needs; use "
         "sktwotower.metrics.intra_list_diversity with vectors of your own."
     )
-
-
-def _binary(
-    rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int
-) -> sp.csr_matrix:
-    """1 for each pair; columns below 0 are left out."""
-    inside = columns >= 0
-    pairs = sp.csr_matrix(
-        (np.ones(int(inside.sum())), (rows[inside], columns[inside])),
-        shape=(n_rows, n_columns),
-    )
-    pairs.data[:] = 1.0
-    return pairs
-
-
-def _n_distinct(
-    rows: np.ndarray, item_ids: np.ndarray, chosen: np.ndarray, n_rows: int
-) -> np.ndarray:
-    """Different items of each row among the chosen pairs, (n_rows,)."""
-    codes, _ = pd.factorize(item_ids[chosen])
-    pairs = _binary(rows[chosen], codes, n_rows, int(codes.max(initial=0)) + 1)
-    return np.diff(pairs.indptr).astype(np.int64)

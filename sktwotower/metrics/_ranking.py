@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
 
 from sktwotower.metrics._accuracy import (
     auc,
@@ -35,6 +41,7 @@ from sktwotower.metrics._pointwise import (
 
 ACCURACY: dict[str, Callable[..., Any]] = {
     "ndcg": ndcg,
+    "graded_ndcg": partial(ndcg, gains="graded"),
     "recall": recall,
     "precision": precision,
     "map": average_precision,
@@ -73,11 +80,86 @@ METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | POINTWI
 WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *POINTWISE})
 
 _OTHER_SPELLINGS = {
+    "ndcg_graded": "graded_ndcg",
     "gauc": "auc",
     "arp": "popularity",
     "ild": "diversity",
     "log_loss": "neg_log_loss",
 }
+
+
+Metric = str | Callable[[np.ndarray, sp.csr_array], ArrayLike]
+Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A metric as it was asked for.
+
+    Attributes
+    ----------
+    name : str
+        A key of METRICS, or "" for a callable.
+    k : int or None
+        The cut-off; of a callable, the length of the rankings that it sees.
+    function : callable
+        What computes it.
+    """
+
+    name: str
+    k: int | None
+    function: Callable[..., Any]
+
+
+def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, Wanted]:
+    """Metrics as everything public takes them, by the names of their values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is neither a known name nor a callable, and for names that collide.
+    """
+    if isinstance(metrics, str) or callable(metrics):
+        metrics = [metrics]
+    pairs: list[tuple[Any, Any]]
+    if isinstance(metrics, Mapping):
+        pairs = list(metrics.items())
+    else:
+        pairs = [(_name_of(metric), metric) for metric in metrics]
+    if not pairs:
+        raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
+    wanted: dict[str, Wanted] = {}
+    for key, metric in pairs:
+        if callable(metric):
+            if key in wanted:
+                raise ValueError(
+                    f"Two metrics are called {key!r}; pass a dict of names and metrics."
+                )
+            wanted[key] = Wanted("", n_ranked, metric)
+        else:
+            name, k = parse_metric(metric)
+            wanted[key] = Wanted(name, k, METRICS[name])
+    return wanted
+
+
+def metrics_of_users(metrics: Metrics, owner: str) -> dict[str, Wanted]:
+    """The same for what looks at users; metrics of rows are refused."""
+    wanted = read_metrics(metrics)
+    for key, of in wanted.items():
+        if of.name in POINTWISE:
+            raise ValueError(
+                f"{key!r} is one number for all rows together, which {owner} cannot split "
+                "by users; use make_ranking_scorer, or 'auc', which is of each user."
+            )
+    return wanted
+
+
+def _name_of(metric: Any) -> Any:
+    """The key of a value: a name itself, or what a callable is called."""
+    function = getattr(metric, "func", metric)  # inside functools.partial
+    return getattr(
+        function, "__name__", metric if isinstance(metric, str) else repr(metric)
+    )
 
 
 def parse_metric(metric: str) -> tuple[str, int | None]:
@@ -133,7 +215,7 @@ def parse_metric(metric: str) -> tuple[str, int | None]:
 
 def _unknown_metric(metric: str, name: str, at_k: str) -> str:
     """Word the error for an unknown name, with the nearest known one."""
-    spellings = {function.__name__: short for short, function in METRICS.items()}
+    spellings = {_name_of(function): short for short, function in METRICS.items()}
     spellings |= _OTHER_SPELLINGS | {short: short for short in METRICS}
     near = difflib.get_close_matches(name.strip().lower(), spellings, n=1, cutoff=0.5)
     hint = ""

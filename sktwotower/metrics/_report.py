@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sktwotower._interactions import Interactions
 from sktwotower.metrics._bootstrap import (
     bootstrap_means,
     check_bootstrap,
@@ -17,20 +16,11 @@ from sktwotower.metrics._bootstrap import (
     interval,
     paired_bootstrap,
 )
-from sktwotower.metrics._evaluation import (
-    Metrics,
-    UserMetrics,
-    Wanted,
-    measure,
-    read_metrics,
-)
-from sktwotower.metrics._ranking import AGGREGATE, POINTWISE
-from sktwotower.metrics._scorer import read_rows
+from sktwotower.metrics._evaluation import UserMetrics, mean_of, measure
+from sktwotower.metrics._ranking import AGGREGATE, Metrics, Wanted, metrics_of_users
+from sktwotower.metrics._scorer import kept_rows, read_rows
+from sktwotower.metrics._slices import ALL, By, slices_of
 from sktwotower.utils._columns import Column
-
-By = str | ArrayLike | Mapping[Any, Any] | Callable[[np.ndarray], ArrayLike] | None
-
-_ALL = "all"
 
 
 def ranking_report(
@@ -38,6 +28,7 @@ def ranking_report(
     X: Any,
     y: ArrayLike | None = None,
     *,
+    sample_weight: ArrayLike | None = None,
     metrics: Metrics = ("ndcg@10", "recall@10"),
     by: By = None,
     n_bootstrap: int = 1000,
@@ -63,7 +54,11 @@ def ranking_report(
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Interactions that were held out.
     y : array-like of shape (n_samples,), default=None
-        A row is relevant when its y is above 0; None: all are.
+        A row is relevant when its y is above 0; None: all are. ``graded_ndcg`` takes it
+        for the gain.
+    sample_weight : array-like of shape (n_samples,), default=None
+        A user counts with the mean weight of their relevant rows, in the means and in
+        the resamples; rows of weight 0 do not count.
     metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
         As :func:`make_ranking_scorer` takes them, but for those of rows such as
         ``roc_auc``. ``coverage`` and ``gini`` are no means over users and have no interval.
@@ -128,11 +123,12 @@ def ranking_report(
     True
     """
     check_bootstrap(n_bootstrap, confidence)
-    wanted = _of_users(metrics, "ranking_report")
-    recommender, _, interactions = read_rows(
+    wanted = metrics_of_users(metrics, "ranking_report")
+    recommender, rows_of_X, interactions = read_rows(
         model,
         X,
         y,
+        sample_weight,
         user_column=user_column,
         item_column=item_column,
         owner="ranking_report",
@@ -141,8 +137,10 @@ def ranking_report(
         recommender, interactions, wanted, exclude_seen=exclude_seen, candidates=candidates
     )
     rng = generator(random_state)
-    slices = {_ALL: np.ones(len(users.user_ids), dtype=bool)}
-    slices |= _slices(by, recommender, interactions, users)
+    kept = kept_rows(sample_weight, len(rows_of_X))
+    slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
+    groups = slices_of(by, recommender, users, kept)
+    slices |= {name: chosen for name, chosen in groups.items() if chosen.any()}
     means = [key for key, of in wanted.items() if of.name not in AGGREGATE]
     rows: list[tuple[Any, ...]] = []
     for name, chosen in slices.items():
@@ -158,12 +156,9 @@ def ranking_report(
         )
     columns = ["slice", "metric", "mean", "low", "high", "n_users"]
     report = pd.DataFrame(rows, columns=columns)
-    report.attrs["n_left_out"] = {
-        name: int((chosen & ~users.measured).sum()) for name, chosen in slices.items()
-    }
-    report.attrs["n_dropped"] = {
-        name: int(users.n_dropped[chosen].sum()) for name, chosen in slices.items()
-    }
+    counts = {name: users.counts(chosen) for name, chosen in slices.items()}
+    for count in ("n_left_out", "n_dropped"):
+        report.attrs[count] = {name: of_slice[count] for name, of_slice in counts.items()}
     return report
 
 
@@ -172,6 +167,7 @@ def compare(
     X: Any,
     y: ArrayLike | None = None,
     *,
+    sample_weight: ArrayLike | None = None,
     metrics: Metrics = ("ndcg@10", "recall@10"),
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
@@ -194,7 +190,10 @@ def compare(
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Interactions that were held out for all models.
     y : array-like of shape (n_samples,), default=None
-        A row is relevant when its y is above 0; None: all are.
+        A row is relevant when its y is above 0; None: all are. ``graded_ndcg`` takes it
+        for the gain.
+    sample_weight : array-like of shape (n_samples,), default=None
+        As in :func:`ranking_report`.
     metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
         As :func:`make_ranking_scorer` takes them, but only those with a value a user.
     n_bootstrap : int, default=1000
@@ -260,7 +259,7 @@ def compare(
             "models must be a dict of at least two fitted models by name; got "
             f"{list(models) if isinstance(models, Mapping) else type(models).__name__}."
         )
-    wanted = _of_users(metrics, "compare")
+    wanted = metrics_of_users(metrics, "compare")
     aggregate = [key for key, of in wanted.items() if of.name in AGGREGATE]
     if aggregate:
         raise ValueError(
@@ -270,7 +269,13 @@ def compare(
     measured = {}
     for name, model in models.items():
         recommender, _, interactions = read_rows(
-            model, X, y, user_column=user_column, item_column=item_column, owner="compare"
+            model,
+            X,
+            y,
+            sample_weight,
+            user_column=user_column,
+            item_column=item_column,
+            owner="compare",
         )
         measured[name] = measure(
             recommender,
@@ -286,15 +291,18 @@ def compare(
         values = _values(_aligned(users, baseline, name, first), wanted)
         base = _values(baseline, wanted)
         differences = values - base
-        tests = paired_bootstrap(differences, n_bootstrap, rng, confidence=confidence)
+        tests = paired_bootstrap(
+            differences, n_bootstrap, rng, confidence=confidence, weights=baseline.weights
+        )
         for column, (metric, test) in enumerate(zip(wanted, tests, strict=True)):
             both = ~np.isnan(differences[:, column])
+            weights = None if baseline.weights is None else baseline.weights[both]
             rows.append(
                 (
                     name,
                     metric,
-                    _mean(values[both, column]),
-                    _mean(base[both, column]),
+                    mean_of(values[both, column], weights),
+                    mean_of(base[both, column], weights),
                     test.mean,
                     test.low,
                     test.high,
@@ -306,17 +314,6 @@ def compare(
             )
     columns = ["model", "metric", "mean", "baseline", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "below", "above", "p_value", "n_users"])
-
-
-def _of_users(metrics: Metrics, owner: str) -> dict[str, Wanted]:
-    wanted = read_metrics(metrics)
-    for key, of in wanted.items():
-        if of.name in POINTWISE:
-            raise ValueError(
-                f"{key!r} is one number for all rows together, which {owner} cannot split "
-                "by users; use make_ranking_scorer, or 'auc', which is of each user."
-            )
-    return wanted
 
 
 def _rows_of_slice(
@@ -331,16 +328,18 @@ def _rows_of_slice(
 ) -> list[tuple[Any, ...]]:
     """The report's rows of some users (a mask)."""
     values = _values(users, means)[chosen]
-    lows, highs = interval(bootstrap_means(values, n_bootstrap, rng), confidence)
+    weights = None if users.weights is None else users.weights[chosen]
+    drawn = bootstrap_means(values, n_bootstrap, rng, weights)
+    lows, highs = interval(drawn, confidence)
     rows: list[tuple[Any, ...]] = []
     for key, of in wanted.items():
+        value = users.value(key, of, chosen)
         if of.name in AGGREGATE:
-            value, n = users.aggregate(of, chosen), int(chosen.sum())
-            rows.append((name, key, value, np.nan, np.nan, n))
+            rows.append((name, key, value, np.nan, np.nan, int(chosen.sum())))
             continue
         column = means.index(key)
-        defined = values[~np.isnan(values[:, column]), column]
-        rows.append((name, key, _mean(defined), lows[column], highs[column], len(defined)))
+        n = int(np.count_nonzero(~np.isnan(values[:, column])))
+        rows.append((name, key, value, lows[column], highs[column], n))
     return rows
 
 
@@ -350,10 +349,6 @@ def _values(users: UserMetrics, metrics: Any) -> np.ndarray:
     for column, metric in enumerate(metrics):
         out[:, column] = users.per_user[metric]
     return out
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _aligned(
@@ -366,95 +361,3 @@ def _aligned(
             "same user_column, and do their pipelines leave the ids alone?"
         )
     return users
-
-
-def _slices(
-    by: Any, recommender: Any, interactions: Interactions, users: UserMetrics
-) -> dict[Any, np.ndarray]:
-    """Masks of the users of each slice."""
-    if by is None:
-        return {}
-    if isinstance(by, str):
-        if by == "activity":
-            return _by_activity(recommender, users)
-        if by == "cold":
-            known = _n_seen(recommender, users.user_ids) > 0
-            return _filled({"known": known, "new": ~known})
-        raise ValueError(
-            f"by={by!r} is unknown; it is 'activity', 'cold', labels of users (a Series "
-            "by user id or an array with one for each row of X), or a callable."
-        )
-    labels = _labels(by, interactions, users)
-    present = labels[~pd.isna(labels)]
-    try:
-        names = sorted(pd.unique(present))
-    except TypeError:  # of several kinds
-        names = list(pd.unique(present))
-    if _ALL in names:
-        raise ValueError(f"A slice must not be called {_ALL!r}, as all users together are.")
-    return {name: labels == name for name in names}
-
-
-def _labels(by: Any, interactions: Interactions, users: UserMetrics) -> np.ndarray:
-    """The label of each user, as objects."""
-    n_users = len(users.user_ids)
-    if callable(by):
-        labels = np.asarray(by(users.user_ids), dtype=object)
-        if labels.shape != (n_users,):
-            raise ValueError(
-                f"by returned shape {labels.shape} for {n_users} users; it must return "
-                "one label a user."
-            )
-        return labels
-    if isinstance(by, Mapping):
-        by = pd.Series(list(by.values()), index=list(by), dtype=object)
-    if isinstance(by, pd.Series):
-        if not by.index.is_unique:
-            raise ValueError("by is a Series whose index has a user id twice.")
-        labels = by.astype(object).reindex(users.user_ids).to_numpy()
-        if pd.isna(labels).all():
-            raise ValueError(
-                "by is a Series by user id, but its index has none of the users of X; pass "
-                "an array for labels of rows."
-            )
-        return labels
-    labels = np.asarray(by, dtype=object)
-    if labels.shape != (len(interactions),):
-        raise ValueError(
-            f"by has shape {labels.shape}; an array needs one label for each of the "
-            f"{len(interactions)} rows of X."
-        )
-    return labels[users.first_rows]
-
-
-def _by_activity(recommender: Any, users: UserMetrics) -> dict[Any, np.ndarray]:
-    counts = _n_seen(recommender, users.user_ids)
-    of_measured = counts[users.measured]
-    if not len(of_measured):
-        return {}
-    low, high = np.quantile(of_measured, [1 / 3, 2 / 3], method="inverted_cdf")
-    return _filled(
-        {
-            "low": counts <= low,
-            "medium": (counts > low) & (counts <= high),
-            "high": counts > high,
-        }
-    )
-
-
-def _filled(slices: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    return {name: chosen for name, chosen in slices.items() if chosen.any()}
-
-
-def _n_seen(recommender: Any, user_ids: np.ndarray) -> np.ndarray:
-    """Items that each user has in the training data; 0 for one who is not there."""
-    if not hasattr(recommender, "_seen"):
-        raise TypeError(
-            f"{type(recommender).__name__} does not say what users had in training, which "
-            "by='activity' and by='cold' need; pass by as labels of users."
-        )
-    codes = recommender._user_vocabulary.codes(user_ids)
-    of_users = np.diff(recommender._seen.tocsr().indptr)
-    counts = np.zeros(len(recommender._user_vocabulary) + 1, dtype=np.int64)
-    counts[1 : len(of_users) + 1] = of_users
-    return counts[codes]

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._interactions import (
@@ -17,8 +20,10 @@ from sktwotower._interactions import (
     as_interactions,
     read_interactions,
 )
-from sktwotower.metrics._evaluation import Metrics, evaluate, read_metrics
+from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
+from sktwotower.metrics._ranking import Metrics, metrics_of_users, read_metrics
+from sktwotower.metrics._slices import slices_of
 from sktwotower.utils._columns import Column
 
 __all__ = ["evaluate", "make_ranking_scorer"]
@@ -35,6 +40,8 @@ class _RankingScorer:
         exclude_seen: bool,
         candidates: ArrayLike | None,
         n_ranked: int,
+        by: str | Mapping[Any, Any] | pd.Series | None,
+        with_counts: bool,
     ) -> None:
         self.metrics = metrics
         self.user_column = user_column
@@ -42,9 +49,28 @@ class _RankingScorer:
         self.exclude_seen = exclude_seen
         self.candidates = candidates
         self.n_ranked = n_ranked
+        self.by = by
+        self.with_counts = with_counts
+        self.weight_request: bool | str | None = None
 
     def __repr__(self) -> str:
         return f"make_ranking_scorer({self.metrics!r})"
+
+    def set_score_request(self, *, sample_weight: bool | str | None) -> _RankingScorer:
+        """Whether weights are passed on, as scikit-learn's metadata routing has it."""
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "set_score_request needs metadata routing; enable it with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        self.weight_request = sample_weight
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """What routing asks: an error for weights that nobody has spoken of."""
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="sample_weight", alias=self.weight_request)
+        return request
 
     def __call__(
         self,
@@ -53,6 +79,7 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
+        wanted = read_metrics(self.metrics, n_ranked=self.n_ranked)
         recommender, X, interactions = read_rows(
             estimator,
             X,
@@ -68,16 +95,28 @@ class _RankingScorer:
         evaluation = evaluate(
             recommender,
             interactions,
-            read_metrics(self.metrics, n_ranked=self.n_ranked),
+            wanted,
             exclude_seen=self.exclude_seen,
             candidates=self.candidates,
             predictions=predictions,
         )
         evaluation.warn_if_undefined()
-        means = evaluation.means
-        if isinstance(self.metrics, str) or callable(self.metrics):
-            return next(iter(means.values()))
-        return means
+        is_single = isinstance(self.metrics, str) or callable(self.metrics)
+        if is_single and self.by is None and not self.with_counts:
+            return next(iter(evaluation.means.values()))
+        values: dict[str, float] = dict(evaluation.means)
+        if self.with_counts:
+            values |= evaluation.counts
+        users = evaluation.users
+        if users is None:
+            return values
+        kept = kept_rows(sample_weight, len(X))
+        for name, chosen in slices_of(self.by, recommender, users, kept).items():
+            of_slice = {key: users.value(key, of, chosen) for key, of in wanted.items()}
+            if self.with_counts:
+                of_slice |= users.counts(chosen)
+            values |= {f"{key}[{name}]": value for key, value in of_slice.items()}
+        return values
 
 
 @dataclass(frozen=True)
@@ -90,9 +129,13 @@ class _Predictions:
 
     def __call__(self) -> np.ndarray:
         scores = np.asarray(self.recommender.predict(self.X))
-        if self.sample_weight is None or np.ndim(self.sample_weight) == 0:
-            return scores
-        return scores[np.asarray(self.sample_weight) > 0]
+        return scores[kept_rows(self.sample_weight, len(scores))]
+
+
+def kept_rows(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
+    """Which of n rows have a weight, a mask."""
+    weights = 1 if sample_weight is None else sample_weight
+    return np.broadcast_to(np.asarray(weights) > 0, n)
 
 
 def make_ranking_scorer(
@@ -102,6 +145,8 @@ def make_ranking_scorer(
     item_column: Column | None = None,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
+    by: str | Mapping[Any, Any] | pd.Series | None = None,
+    with_counts: bool = False,
     n_ranked: int = DEFAULT_K,
 ) -> _RankingScorer:
     """A scorer of ranking metrics for everything in scikit-learn that takes one.
@@ -109,7 +154,8 @@ def make_ranking_scorer(
     Each user of X is given a ranking of the whole catalogue; their relevant items are
     those of their rows with ``y > 0`` (all rows when y is None). Users without a relevant
     item among the candidates are left out of the mean, and relevant items that are no
-    candidates are dropped; :func:`ranking_report` counts both.
+    candidates are dropped; `with_counts` says how many. With weights a user counts with
+    the mean weight of their relevant rows.
 
     Parameters
     ----------
@@ -117,10 +163,12 @@ def make_ranking_scorer(
         A single one makes a scorer that returns a number; a list, of any length, or a
         dict of names and metrics, one that returns a dict, all from one ranking.
 
-        - Names with a cut-off, such as ``"ndcg@10"``, of ``ndcg``, ``recall``,
-          ``precision``, ``map``, ``mrr``, ``hit_rate``, ``serendipity``, ``popularity``,
-          ``novelty``, ``diversity``, ``coverage`` and ``gini``. The cut-off may exceed
-          the catalogue.
+        - Names with a cut-off, such as ``"ndcg@10"``, of ``ndcg``, ``graded_ndcg``,
+          ``recall``, ``precision``, ``map``, ``mrr``, ``hit_rate``, ``serendipity``,
+          ``popularity``, ``novelty``, ``diversity``, ``coverage`` and ``gini``. The
+          cut-off may exceed the catalogue. ``graded_ndcg`` takes y for the gain of an
+          item, the largest one where a pair is repeated; the others only ask whether y
+          is above 0.
         - Names without one: ``r_precision``, ``auc`` (of each user), and those of all
           rows, ``roc_auc``, ``pr_auc``, ``neg_log_loss`` and ``balanced_accuracy``, which
           look at ``predict`` and need a y with both classes. The last two look at
@@ -128,9 +176,9 @@ def make_ranking_scorer(
         - Callables ``metric(ranked, relevant)`` that return one value a user, an
           array-like of shape (n_users,). `ranked` has shape (n_users, n_ranked) and holds
           columns of items, best first, padded with -1; `relevant` is a CSR array of
-          shape (n_users, n_items) with a 1 for each relevant item. The mean is over the
-          users with a relevant item whose value is not NaN. Its name is ``__name__``;
-          name a lambda in a dict.
+          shape (n_users, n_items) with the y of each relevant item, or 1 without y. The
+          mean is over the users with a relevant item whose value is not NaN. Its name is
+          ``__name__``; name a lambda in a dict.
     user_column, item_column : str or int, default=None
         Columns of X; None: those of the estimator, or the first two for an estimator that
         names none.
@@ -139,6 +187,14 @@ def make_ranking_scorer(
     candidates : array-like of shape (n_candidates,), default=None
         Ids of the items that are ranked, for everybody; None: the catalogue. Ids that the
         estimator does not know are left out: folds differ in what they know.
+    by : {"activity", "cold"}, Series or dict, default=None
+        Also measure slices of users, as :func:`ranking_report` does: the scorer returns a
+        dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``. A slice without users is NaN.
+        Labels are by user id; those of rows would not fit another fold.
+    with_counts : bool, default=False
+        Also return, in a dict, ``"n_users"``, the users that the means are over,
+        ``"n_left_out"``, users without a relevant candidate, and ``"n_dropped"``, relevant
+        items that are no candidates.
     n_ranked : int, default=10
         Length of the rankings that callables see, at most the number of candidates.
 
@@ -148,12 +204,14 @@ def make_ranking_scorer(
         ``scorer(estimator, X, y=None, sample_weight=None)``. It takes a recommender of
         this package, a Pipeline that ends in one, a fitted search over either, or any
         fitted estimator with ``recommend(X, n_recommendations=..., exclude_seen=...)``
-        (and ``candidates`` if they are given).
+        (and ``candidates`` if they are given). With metadata routing enabled, ask for
+        weights with ``scorer.set_score_request(sample_weight=True)``.
 
     Raises
     ------
     ValueError
-        For an unknown metric; the message proposes the nearest known one.
+        For an unknown metric; the message proposes the nearest known one. For `by` with
+        a metric of rows, such as ``roc_auc``.
 
     See Also
     --------
@@ -176,6 +234,13 @@ def make_ranking_scorer(
     >>> sorted(cross_validate(PopularRecommender(), X, scoring=scoring, cv=3))
     ['fit_time', 'score_time', 'test_ndcg@10', 'test_recall@20']
 
+    For users of training and for new ones, and how many they are:
+
+    >>> scorer = make_ranking_scorer("recall@20", by="cold", with_counts=True)
+    >>> scores = scorer(PopularRecommender().fit(X[::2]), X[1::2])
+    >>> scores["n_users[known]"] + scores["n_users[new]"] == scores["n_users"]
+    True
+
     A metric of your own: is a relevant item at rank 1 or 2?
 
     >>> from sktwotower.metrics import reciprocal_rank
@@ -190,8 +255,24 @@ def make_ranking_scorer(
     if not isinstance(metrics, str | Mapping) and not callable(metrics):
         metrics = list(metrics)
     read_metrics(metrics, n_ranked=n_ranked)
+    if by is not None:
+        metrics_of_users(metrics, "by")
+        is_name = isinstance(by, str) and by in ("activity", "cold")
+        if not is_name and not isinstance(by, Mapping | pd.Series):
+            given = repr(by) if isinstance(by, str) else f"a {type(by).__name__}"
+            raise ValueError(
+                "by must be 'activity', 'cold', or labels by user id (a Series or a dict); "
+                f"got {given}. Labels of rows would not fit other rows."
+            )
     return _RankingScorer(
-        metrics, user_column, item_column, exclude_seen, candidates, n_ranked
+        metrics,
+        user_column,
+        item_column,
+        exclude_seen,
+        candidates,
+        n_ranked,
+        by,
+        with_counts,
     )
 
 

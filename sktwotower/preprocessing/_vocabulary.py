@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -39,6 +41,24 @@ class Vocabulary:
         self.n_samples = 0
         self.n_columns = 0
         self.shared: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Bytes and lengths: plain arrays, which skops stores as such, however many.
+        keys = [key.encode("utf-8", "surrogatepass") for key in self.keys]
+        return self.__dict__ | {
+            "keys": np.frombuffer(b"".join(keys), dtype=np.uint8),
+            "lengths": np.fromiter(map(len, keys), dtype=np.int64, count=len(keys)),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        text, ends = state["keys"].tobytes(), state.pop("lengths").cumsum().tolist()
+        starts = [0, *ends[:-1]]
+        keys = [
+            text[start:end].decode("utf-8", "surrogatepass")
+            for start, end in zip(starts, ends, strict=False)
+        ]
+        self.__dict__.update(state, keys=pd.Index(keys, dtype=object))
 
     def extended(self, keys: np.ndarray, counts: np.ndarray, n_samples: int) -> Vocabulary:
         """A longer vocabulary, with distinct keys in `counts` of `n_samples` rows each."""

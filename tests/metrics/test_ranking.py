@@ -73,6 +73,7 @@ def hit_rate_of(items, gains, k):
 
 BRUTE_FORCE = {
     "ndcg": ndcg_of,
+    "graded_ndcg": graded_ndcg_of,
     "recall": recall_of,
     "precision": precision_of,
     "map": average_precision_of,
@@ -116,13 +117,6 @@ def test_equals_a_plain_loop(name, case):
     values = METRICS[name](ranked, sparse.csr_array(dense), k=k)
     assert values.dtype == np.float64
     np.testing.assert_allclose(values, loop(BRUTE_FORCE[name], ranked, dense, k))
-
-
-@given(case=cases())
-def test_graded_ndcg_equals_a_plain_loop(case):
-    ranked, dense, k = case
-    values = ndcg(ranked, sparse.csr_array(dense), k=k, gains="graded")
-    np.testing.assert_allclose(values, loop(graded_ndcg_of, ranked, dense, k))
 
 
 def r_precision_of(items, gains):
@@ -222,8 +216,20 @@ def test_bounds_and_relations(case):
         np.testing.assert_array_equal(np.isnan(of_users), ~has_relevant)
         assert ((of_users >= 0) & (of_users <= 1 + 1e-12))[has_relevant].all()
     hit = values["hit_rate"][has_relevant]
-    for name in ("ndcg", "recall", "precision", "map", "mrr"):
+    for name in ("ndcg", "graded_ndcg", "recall", "precision", "map", "mrr"):
         np.testing.assert_array_equal(values[name][has_relevant] > 0, hit > 0)
+
+
+@given(case=cases(), further=st.integers(0, 10**9))
+@pytest.mark.parametrize("name", PER_USER)
+def test_nothing_changes_beyond_the_catalogue(name, case, further):
+    ranked, dense, _ = case
+    relevant, n_items = sparse.csr_array(dense), dense.shape[1]
+    k = n_items + further
+    values, expected = (METRICS[name](ranked, relevant, k=at) for at in (k, n_items))
+    if name == "precision":  # of k places, also empty ones
+        expected = expected * n_items / k
+    np.testing.assert_allclose(values, expected)
 
 
 @given(case=cases())

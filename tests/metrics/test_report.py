@@ -14,9 +14,10 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
-from sktwotower.datasets import load_movielens_small
+from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.metrics import compare, make_ranking_scorer, ranking_report
 from sktwotower.metrics._bootstrap import bootstrap_means, interval, paired_bootstrap
+from sktwotower.model_selection import train_test_split_interactions
 
 
 def interactions(seed=0, n=120):
@@ -324,6 +325,54 @@ def test_compare_on_the_bundled_data():
     # the pairs tell more than the two intervals
     unpaired = reports["ease"]["high"] - reports["ease"]["low"]
     assert (table["high"] - table["low"] < 2**0.5 * unpaired).all()
+
+
+class Seeded:
+    """A model whose seed decides nothing but its luck: what users like, and noise."""
+
+    likes = np.random.RandomState(0).normal(size=(50, 40))
+
+    def __init__(self, seed, noise=1.0):
+        self.rng, self.noise = np.random.RandomState(seed), noise
+
+    def recommend(self, X, *, n_recommendations, exclude_seen):
+        scores = self.likes[X] + self.noise * self.rng.normal(size=(len(X), 40))
+        return np.argsort(-scores, axis=1)[:, :n_recommendations]
+
+
+def test_two_seeds_of_a_model_differ_at_the_nominal_rate():
+    best = np.argsort(-Seeded.likes, axis=1)[:, :4]
+    data = pd.DataFrame({"user": np.repeat(np.arange(50), 4), "item": best.ravel()})
+    options = {"metrics": ["ndcg@5", "recall@10"], "n_bootstrap": 200}
+    p_values, covered = [], []
+    for trial in range(300):
+        models = {"one": Seeded(2 * trial), "other": Seeded(2 * trial + 1)}
+        table = compare(models, data, random_state=trial, **options)
+        p_values.append(table["p_value"])
+        covered.append((table["low"] <= 0) & (table["high"] >= 0))
+    # 300 trials of 5 % have a standard error of 1.3 %; the bootstrap is a little liberal
+    for rate in (np.array(p_values) < 0.05).mean(axis=0):
+        assert 0.015 < rate < 0.1
+    assert (np.mean(covered, axis=0) > 0.9).all()
+    worse = compare({"one": Seeded(0), "worse": Seeded(1, noise=2.0)}, data, **options)
+    assert (worse["difference"] < 0).all() and (worse["p_value"] < 0.05).all()
+
+
+def test_popularity_is_found_worse_and_another_seed_is_not():
+    X = make_interactions(
+        n_users=200, n_items=80, n_interactions=5000, random_state=0
+    ).interactions
+    train, test = train_test_split_interactions(X, timestamp_column="timestamp")
+    columns = {"user_column": "user_id", "item_column": "item_id"}
+    one, other = (
+        TwoTowerRecommender(max_iter=5, random_state=seed, **columns).fit(train)
+        for seed in (0, 1)
+    )
+    models = {"one": one, "other": other, "pop": PopularRecommender(**columns).fit(train)}
+    table = compare(models, test, random_state=0).set_index(["model", "metric"])
+    assert (table.loc["pop", "high"] < 0).all()
+    assert (table.loc["pop", "p_value"] < 0.05).all()
+    assert (table.loc["other", "p_value"] > 0.05).all()
 
 
 def test_a_model_is_no_better_than_itself(model):

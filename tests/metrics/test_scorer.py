@@ -366,6 +366,16 @@ def test_users_without_relevant_items_are_left_out(model):
     assert scorer(model, zero, y) == pytest.approx(scorer(model, NEW))
 
 
+def test_users_without_a_training_row(model):
+    """They are ranked like anybody, as the unknown user."""
+    strangers = pd.DataFrame({"user": ["new", "new", "newer"], "item": ["i3", "i5", "i3"]})
+    data = pd.concat([NEW, strangers], ignore_index=True)
+    for estimator in (model, PopularRecommender().fit(X), EASERecommender().fit(X)):
+        for rows in (data, strangers):
+            for metric, value in make_ranking_scorer(ALL)(estimator, rows).items():
+                assert value == pytest.approx(brute_force(estimator, rows, metric)), metric
+
+
 def test_nothing_relevant(model):
     with pytest.raises(ValueError, match="no row of X is relevant"):
         make_ranking_scorer("ndcg@3")(model, NEW, np.zeros(len(NEW)))
@@ -398,8 +408,8 @@ def test_sample_weight(model):
         ("ndgc@10", "ndcg"),
         ("recal@5", "recall"),
         (["ndcg@10", "hitrate@3"], "hit_rate"),
-        ("ndcg@0", "0"),
-        ("ndcg@x", "x"),
+        ("ndcg@0", "k='0' is not a positive integer; write 'ndcg@10'"),
+        ("ndcg@x", "k='x' is not a positive integer"),
         ([], "empty"),
     ],
 )
@@ -719,6 +729,30 @@ def test_halving_search_over_epochs():
     assert search.n_resources_ == [1, 2]
     assert search.best_estimator_.n_iter_ == 2
     assert search.score(NEW) == ONE(search.best_estimator_, NEW)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:OptunaSearchCV is experimental", "ignore:`optuna.terminator` module has been"
+)
+def test_optuna():
+    optuna = pytest.importorskip("optuna")
+    integration = pytest.importorskip("optuna_integration.sklearn")
+    search = integration.OptunaSearchCV(
+        TINY,
+        {"temperature": optuna.distributions.FloatDistribution(0.05, 1.0, log=True)},
+        scoring=ONE,
+        cv=2,
+        n_trials=2,
+        random_state=0,
+        error_score="raise",
+    ).fit(X)
+    trials = search.study_.trials_dataframe()
+    assert search.best_score_ == trials["value"].max()
+    temperature = search.best_params_["temperature"]
+    by_hand = clone(TINY).set_params(temperature=temperature)
+    scores = cross_validate(by_hand, X, scoring=ONE, cv=2)["test_score"]
+    assert search.best_score_ == pytest.approx(scores.mean())
+    assert search.score(NEW) == ONE(search, NEW) == ONE(search.best_estimator_, NEW)
 
 
 def test_learning_curve():

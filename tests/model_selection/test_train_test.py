@@ -147,6 +147,16 @@ def test_other_forms():
             ValueError,
             "would be empty: test_size=0.01 of no user's rows is a row",
         ),
+        (
+            {"method": "time", "timestamp_column": "when"},
+            ValueError,
+            "timestamp_column='when' is not a column of X; the columns are",
+        ),
+        (
+            {"method": "last", "timestamp_column": "when"},
+            ValueError,
+            "timestamp_column='when' is not a column of X; the columns are",
+        ),
         ({"user_column": "who"}, ValueError, "user_column='who' is not a column of X"),
         (
             {"item_column": "what", "drop_unknown": True},
@@ -158,6 +168,19 @@ def test_other_forms():
 def test_bad_input(parameters, error, message):
     with pytest.raises(error, match=message):
         train_test_split_interactions(X, **parameters)
+
+
+@pytest.mark.parametrize("method", ["last", "time"])
+def test_a_missing_time(method):
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(X["time"], "D")
+    frame = X.assign(time=days.where(np.arange(60) != 7))
+    message = (
+        r"1 row with a missing timestamp in column 'time' \(NaN or NaT\) \(first at row 7"
+    )
+    with pytest.raises(ValueError, match=message):
+        train_test_split_interactions(frame, method=method, timestamp_column="time")
+    # Where time plays no part nobody asks for it.
+    assert len(train_test_split_interactions(frame, method="random", random_state=0)) == 2
 
 
 def test_y_of_another_length():

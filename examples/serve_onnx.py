@@ -1,0 +1,94 @@
+"""Serve a model that ``export_onnx`` wrote, with NumPy and onnxruntime alone.
+
+    python examples/serve_onnx.py DIRECTORY USER_ID [USER_ID ...]
+
+Features of known users are in the directory, encoded. Those of new users have to be
+encoded as the model's encoder does; README.md in the directory says how.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+class Server:
+    """Recommends from an exported directory."""
+
+    def __init__(self, directory):
+        directory = Path(directory)
+        self.contract = json.loads((directory / "contract.json").read_text("utf-8"))
+        ids = json.loads((directory / "ids.json").read_text("utf-8"))
+        self.item_ids = ids["items"]
+        self.user_codes = {user: code for code, user in enumerate(ids["users"], start=1)}
+        self.item_codes = {item: code for code, item in enumerate(ids["items"], start=1)}
+        with np.load(directory / "users.npz") as arrays:
+            self.users = dict(arrays)
+        self.user_tower, self.top_k = (
+            onnxruntime.InferenceSession(directory / f"{name}.onnx")
+            for name in ("user_tower", "top_k")
+        )
+
+    def recommend(self, user_ids, history=None):
+        """Items and scores for each user, best first, without what they had.
+
+        ``history`` has for each user a list of items that they had since the training.
+        """
+        codes = np.array(
+            [self.user_codes.get(user, 0) for user in user_ids], dtype=np.int64
+        )
+        seen = [self.known("seen_items", code) for code in codes]
+        vectors = self.users["vectors"][codes]
+        if history is not None:
+            later = [[self.item_codes.get(item, 0) for item in items] for items in history]
+            later = [np.array(items, dtype=np.int64) for items in later]
+            seen = [np.append(*both) for both in zip(seen, later, strict=True)]
+            vectors = self.embed(codes, later)
+        rows, items = end_to_end(seen)
+        feed = {"vector": vectors, "exclude_row": rows, "exclude_item": items}
+        found, scores = self.top_k.run(["item", "score"], feed)
+        return [
+            [
+                (self.item_ids[code - 1], float(score))
+                for code, score in zip(*pair, strict=True)
+                if code
+            ]
+            for pair in zip(found, scores, strict=True)
+        ]
+
+    def embed(self, codes, later):
+        """Vectors of users with a longer history than they had in training."""
+        feed = {"code": codes}
+        if self.contract["user"]["n_columns"]:
+            columns = [self.known("feature_columns", code) for code in codes]
+            values = [self.known("feature_values", code) for code in codes]
+            feed["feature_row"], feed["feature_column"] = end_to_end(columns)
+            feed["feature_value"] = np.concatenate(values)
+        size = self.contract["history_size"]
+        if size:
+            histories = []
+            for code, items in zip(codes, later, strict=True):
+                known = self.known("history_items", code)
+                histories.append(np.append(known, items[items > 0])[-size:])
+            feed["history_row"], feed["history_item"] = end_to_end(histories)
+        return self.user_tower.run(["vector"], feed)[0]
+
+    def known(self, what, code):
+        """Of all lists that are end to end, that of a code."""
+        ends = self.users[what.partition("_")[0] + "_ends"]
+        return self.users[what][ends[code - 1] if code else 0 : ends[code]]
+
+
+def end_to_end(lists):
+    """The list that each entry is from, and the entries."""
+    rows = np.repeat(np.arange(len(lists)), [len(entries) for entries in lists])
+    return rows, np.concatenate([*lists, np.empty(0, dtype=np.int64)])
+
+
+if __name__ == "__main__":
+    server = Server(sys.argv[1])
+    users = [int(user) if user.isdigit() else user for user in sys.argv[2:]]
+    for user, items in zip(users, server.recommend(users), strict=True):
+        print(user, items[:10])

@@ -1,0 +1,1 @@
+"""A fitted model as graphs that need neither torch nor scikit-learn."""

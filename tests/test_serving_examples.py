@@ -1,0 +1,182 @@
+"""The examples that serve a saved model do what they say."""
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sktwotower import TwoTowerRecommender
+from sktwotower.datasets import make_interactions
+
+for package in ("pyarrow", "safetensors", "skops"):
+    pytest.importorskip(package)
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def imported(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_interactions(n_users=60, n_items=40, n_interactions=900, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return TwoTowerRecommender(
+        user_column="user_id",
+        item_column="item_id",
+        user_table=data.user_table,
+        embedding_dim=4,
+        max_iter=2,
+        random_state=0,
+    ).fit(data.interactions)
+
+
+@pytest.fixture(scope="module")
+def artefact(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("artefact")
+    model.save(path)
+    return path
+
+
+# A batch of users.
+
+
+def test_a_file_of_users_is_answered_batch_by_batch(data, model, tmp_path, monkeypatch):
+    example = imported("recommend_batch")
+    users = data.user_table.rename(columns={"user_num_1": "other"})
+    users.to_parquet(tmp_path / "users.parquet", row_group_size=25)
+    sizes, recommend = [], type(model).recommend
+
+    def watched(self, X, **options):
+        sizes.append(len(X))
+        return recommend(self, X, **options)
+
+    monkeypatch.setattr(type(model), "recommend", watched)
+    example.recommend_batches(
+        model, tmp_path / "users.parquet", tmp_path / "out.parquet", n=5, batch_size=7
+    )
+    assert sum(sizes) == len(users)
+    assert max(sizes) == 7
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    expected = recommend(model, users, n_recommendations=5, as_frame=True)
+    pd.testing.assert_frame_equal(
+        found.drop(columns="score"), expected.drop(columns="score")
+    )
+    np.testing.assert_allclose(found["score"], expected["score"], atol=1e-6)
+
+
+def test_the_batch_script_runs_from_a_shell(data, model, artefact, tmp_path):
+    users = data.user_table[["user_id"]]
+    users.to_parquet(tmp_path / "users.parquet")
+    out = tmp_path / "out.parquet"
+    script = EXAMPLES / "recommend_batch.py"
+    command = [sys.executable, "-W", "error", script, artefact, tmp_path / "users.parquet"]
+    subprocess.run([*command, out, "-n", "3", "--batch-size", "32"], check=True)
+    expected = model.recommend(users, n_recommendations=3, as_frame=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(out), expected)
+
+
+def test_users_who_have_everything_are_left_out(tmp_path):
+    example = imported("recommend_batch")
+    X = pd.DataFrame(
+        [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a")], columns=["user", "item"]
+    )
+    model = TwoTowerRecommender(
+        user_column="user", item_column="item", embedding_dim=2, random_state=0
+    ).fit(X)
+    users = tmp_path / "users.parquet"
+    for batch_size in (1, 2, 3):
+        pd.DataFrame({"user": [1, 2, 3]}).to_parquet(users)
+        out = tmp_path / "out.parquet"
+        example.recommend_batches(model, users, out, batch_size=batch_size)
+        assert pd.read_parquet(out)[["user", "item"]].to_numpy().tolist() == [[3, "b"]]
+
+
+# A web service.
+
+
+@pytest.fixture(scope="module")
+def url(artefact):
+    """Of the app, served over loopback."""
+    pytest.importorskip("fastapi")
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("httpx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODEL", str(artefact))
+        app = imported("app").app
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < deadline
+        assert thread.is_alive()
+        time.sleep(0.01)
+    host, port = server.servers[0].sockets[0].getsockname()
+    yield f"http://{host}:{port}"
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def get(url, **query):
+    httpx = pytest.importorskip("httpx")
+    return httpx.get(url, params=query, trust_env=False)  # not through a proxy
+
+
+def test_the_app_recommends(model, url):
+    response = get(f"{url}/recommend", user=7, n=5)
+    assert response.status_code == 200
+    ids, scores = model.recommend([7], n_recommendations=5)
+    answer = response.json()
+    assert answer["is_known"]
+    assert [pair["item"] for pair in answer["items"]] == ids[0].tolist()
+    assert [pair["score"] for pair in answer["items"]] == pytest.approx(scores[0].tolist())
+
+
+def test_the_app_answers_strangers_and_pads_nothing(model, url):
+    answer = get(f"{url}/recommend", user="nobody", n=100).json()
+    assert not answer["is_known"]
+    ids, _ = model.recommend(["nobody"], n_recommendations=40)
+    assert [pair["item"] for pair in answer["items"]] == ids[0].tolist()
+
+
+def test_the_app_finds_similar_items(model, url):
+    item = model.item_ids_[3].item()
+    answer = get(f"{url}/similar", item=item).json()
+    ids, _ = model.similar_items([item])
+    assert [pair["item"] for pair in answer["items"]] == ids[0].tolist()
+
+
+def test_the_app_refuses_in_a_sentence(url):
+    response = get(f"{url}/similar", item="nothing")
+    assert response.status_code == 404
+    assert response.json() == {"detail": "There is no item 'nothing'."}
+    for n in (0, 101, "many"):
+        assert get(f"{url}/recommend", user=7, n=n).status_code == 422
+    assert get(f"{url}/recommend").status_code == 422
+
+
+def test_the_app_answers_many_at_once(model, url):
+    users = model.user_ids_.tolist()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda user: get(f"{url}/recommend", user=user), users))
+    ids, _ = model.recommend(users)
+    for answer, expected in zip(answers, ids, strict=True):
+        items = [pair["item"] for pair in answer.json()["items"]]
+        assert items == [item for item in expected.tolist() if item is not None]
