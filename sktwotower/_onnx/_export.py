@@ -99,8 +99,9 @@ def _features(entities: Entities) -> dict[str, np.ndarray]:
 def _contract(entities: Entities) -> dict[str, Any]:
     """What the encoder of a side takes, and what its columns are."""
     names = None
-    if hasattr(entities.encoder, "get_feature_names_out"):
-        names = [str(name) for name in entities.encoder.get_feature_names_out()]
+    encoder: Any = entities.encoder
+    if hasattr(encoder, "get_feature_names_out"):
+        names = [str(name) for name in encoder.get_feature_names_out()]
     return {
         "n_ids": len(entities),
         "encoder": None if entities.encoder is None else repr(entities.encoder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def tower_graph(
     graph = Graph()
     inputs: dict[str, Any] = {"code": (np.int64, ["n"])}
     size = graph.add("Shape", "code")  # (1,)
-    width = tower.mlp[-1].out_features
+    width = cast(nn.Linear, tower.mlp[-1]).out_features
     parts = []
     if tower.id_table is not None:
         rows = graph.add("Gather", graph.constant(entities.id_codes, np.int64), "code")
@@ -171,7 +171,7 @@ def _weights(graph: Graph, tensor: torch.Tensor) -> str:
 def _columns(entities: Entities, tower: Tower) -> tuple[np.ndarray, np.ndarray, int]:
     """The tables by column of the encoder's output, and the field of each column."""
     sparse, dense = entities.field_order()
-    width = tower.mlp[-1].out_features
+    width = cast(nn.Linear, tower.mlp[-1]).out_features
     table = np.zeros((entities.features.shape[1], width), dtype=np.float32)
     slots = np.zeros(len(table), dtype=np.int64)  # without a field: zeros, wherever
     start = 0

@@ -41,12 +41,12 @@ from sktwotower.metrics._pointwise import (
 
 ACCURACY: dict[str, Callable[..., Any]] = {
     "ndcg": ndcg,
-    "graded_ndcg": partial(ndcg, gains="graded"),
     "recall": recall,
     "precision": precision,
     "map": average_precision,
     "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
+    "graded_ndcg": partial(ndcg, gains="graded"),
     "r_precision": r_precision,
     "auc": auc,
 }
