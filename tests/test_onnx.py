@@ -78,11 +78,11 @@ def run(directory, name, **feed):
 
 
 def features_of(matrix):
-    coo = sp.coo_matrix(matrix)
+    triplets = sp.coo_matrix(matrix)
     return {
-        "feature_row": coo.row.astype(np.int64),
-        "feature_column": coo.col.astype(np.int64),
-        "feature_value": coo.data.astype(np.float32),
+        "feature_row": triplets.row.astype(np.int64),
+        "feature_column": triplets.col.astype(np.int64),
+        "feature_value": triplets.data.astype(np.float32),
     }
 
 
