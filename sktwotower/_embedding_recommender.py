@@ -1,45 +1,25 @@
-"""Queries of a recommender that has a vector for everyone: users, candidates, histories."""
+"""Queries of a recommender that has a vector for everyone, and their answers."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike
+import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._entities import Vocabulary
-from sktwotower._histories import Events
-from sktwotower._index import top_k
-from sktwotower._interactions import Interactions, Roles, check_X
-from sktwotower._nn.segments import segment_positions
-from sktwotower._side import Side
+from sktwotower._approximate import ApproximateSearchMixin
+from sktwotower._candidates import Offered
+from sktwotower._index import RowScores, draw_k, generator_of, top_k
+from sktwotower._queries import Asked, as_feature_frame
 from sktwotower._tower_transformer import TowerTransformer
-from sktwotower.base import (
-    RecommenderMixin,
-    check_count,
-    ids_of,
-    long_frame,
-    pairs_among,
-    warn_of_unknown,
-)
-from sktwotower.utils._columns import (
-    as_objects,
-    as_pandas,
-    id_array,
-    is_frame,
-    refuse_repeated_names,
-    time_numbers,
-    where_first,
-)
+from sktwotower.base import check_count, long_frame
+
+Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
 
 
-class EmbeddingRecommenderMixin(RecommenderMixin):
+class EmbeddingRecommenderMixin(ApproximateSearchMixin):
     """A recommender whose score is the dot product of a user's and an item's vector.
 
     Attributes
@@ -50,14 +30,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
     user_embeddings_: np.ndarray
     item_embeddings_: np.ndarray
+    temperature_: float
 
     def __sklearn_is_fitted__(self) -> bool:
         # Set last, and taken away first by the next fit: one that failed has none.
         return hasattr(self, "item_embeddings_")
-
-    def _side(self, name: str) -> Side:
-        """The users or the items, as vectors."""
-        raise NotImplementedError
 
     def _n_positives(self) -> np.ndarray:
         """Positives of each item, by code, (n_items + 1,) float32."""
@@ -74,13 +51,6 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         """Item ids or rows in, embeddings out: a fitted transformer for other Pipelines."""
         check_is_fitted(self)
         return TowerTransformer(self._side("item"))
-
-    def _query_scorer(
-        self, queries: Interactions, user_codes: np.ndarray
-    ) -> Callable[[slice], np.ndarray]:
-        vectors = self._side("user").vectors(user_codes, _as_frame(queries.user_features))
-        items = self._side("item").vectors(self._catalogue).T
-        return lambda block: vectors[block] @ items
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
@@ -102,11 +72,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         interactions = self._read(X, None, None)
         users = self._side("user").vectors(
             self._user_vocabulary.codes(interactions.users),
-            _as_frame(interactions.user_features),
+            as_feature_frame(interactions.user_features),
         )
         items = self._side("item").vectors(
             self._item_vocabulary.codes(interactions.items),
-            _as_frame(interactions.item_features),
+            as_feature_frame(interactions.item_features),
         )
         return np.einsum("nd,nd->n", users, items)
 
@@ -117,11 +87,14 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         n_recommendations: int = 10,
         candidates: Any = None,
         exclude_seen: bool = True,
+        exclude_interactions: Any = None,
         history: Any = None,
         cold_start: str = "tower",
+        sample: bool = False,
+        random_state: Any = None,
         as_frame: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
-        """The best items for each user, over the whole catalogue.
+    ) -> Answer:
+        r"""The best items for each user, over the whole catalogue.
 
         Parameters
         ----------
@@ -132,12 +105,18 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             features and their history.
         n_recommendations : int, default=10
             Items a user.
-        candidates : array-like of shape (n_candidates,) or frame, default=None
-            Item ids to choose from, for all users; None: the catalogue. Ids that are not
-            known are left out, with a warning that counts them, but for rows of a frame
-            with features, by which items are scored that training has never seen.
+        candidates : array-like of shape (n_candidates,), lists or frame, default=None
+            Item ids to choose from, for all users; or a list of lists, or a 2-D array
+            with a row for each user, in which None is padding. A tuple is an id. None:
+            the catalogue. Ids that are not known are left out, with a warning that
+            counts them, but for rows of a frame with features, for all users, by which
+            items are scored that training has never seen.
         exclude_seen : bool, default=True
             Leave out the items that a user has in the training data and in ``history``.
+        exclude_interactions : frame or 2-D array, default=None
+            Further pairs to leave out, rows laid out like the X of ``fit``: what is out
+            of stock, was bought elsewhere or shown an hour ago. Unlike ``history`` it
+            says nothing about a user.
         history : frame or 2-D array, default=None
             Further interactions of these users, laid out like the X of ``fit`` (the
             timestamp may be missing: they are then the latest). They are treated as seen
@@ -147,18 +126,39 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             What an unknown user without features and history gets: the ranking of the
             unknown user, of the items with most positives (the score is their number), or
             of the mean of all users' vectors.
+        sample : bool, default=False
+            Draw items instead of taking the best: one after the other, without
+            replacement, from the softmax :math:`p_j \propto \exp(s_j / \tau)` over those
+            that are left, with :math:`\tau` = ``temperature_``, which is the
+            Plackett-Luce distribution over rankings. The draw is made by adding Gumbel
+            noise to :math:`s_j / \tau` and taking the best [1]_. With
+            ``cold_start="popular"``, in proportion to 1 + the number of positives.
+        random_state : int, RandomState instance or None, default=None
+            Seeds ``sample``: the same number and the same call give the same draw.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first. Where fewer items are eligible the row is padded with None.
+            Best first, equal scores in the order of ``item_ids_``; with ``sample`` in the
+            order in which they were drawn. Where fewer items are eligible the row is
+            padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
         frame : DataFrame with columns user, item, score, rank
             Instead of the two with ``as_frame=True``; rank counts from 1 and short rows
             are short. Users of a frame without ids are called by its index.
+
+        See Also
+        --------
+        recommend_users : The best users for an item.
+        build_index : Answers approximately, for large catalogues.
+
+        References
+        ----------
+        .. [1] Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them: The
+           Gumbel-Top-k Trick for Sampling Sequences Without Replacement", ICML 2019.
         """
         check_is_fitted(self)
         check_count(n_recommendations)
@@ -167,194 +167,233 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
                 f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'."
             )
         users = self._side("user")
-        ids, codes, given = self._user_queries(X, users)
+        asked = self._asked(X, "user", "X")
+        n_queries = len(asked.codes)
         more, windows = None, None
-        is_cold = codes == 0 if given is None else np.zeros(len(codes), dtype=bool)
+        is_cold = asked.codes == 0 if asked.given is None else np.zeros(n_queries, bool)
         if history is not None and len(history):
-            more = self._read_history(history, ids, codes)
-            has_more = np.bincount(more.users, minlength=len(codes)) > 0
+            more = self._read_history(history, asked.ids, asked.codes)
+            has_more = np.bincount(more.users, minlength=n_queries) > 0
             if users.past is not None:
-                windows = users.past.with_more(codes, more)
+                windows = users.past.with_more(asked.codes, more)
                 is_cold &= ~has_more
-        vectors = users.vectors(codes, given, windows)
+        vectors = users.vectors(asked.codes, asked.given, windows)
         if cold_start == "mean":
             vectors[is_cold] = self.user_embeddings_.mean(axis=0)
-        item_ids, item_codes, item_vectors = self._offered(candidates)
-        exclude = None
-        if exclude_seen:
-            exclude = self._seen_among(codes, item_codes)
-            if more is not None:
-                exclude += pairs_among(more.users, more.items, len(codes), item_codes)
-        popularity = self._n_positives()[item_codes]
-
-        def score(block: slice) -> np.ndarray:
-            scores = vectors[block] @ item_vectors.T
-            if cold_start == "popular":
-                scores[is_cold[block]] = popularity
-            return scores
-
-        columns, scores = top_k(
-            score, len(codes), len(item_codes), n_recommendations, exclude
+        offered, scores = self._offered_scores(candidates, vectors, "item")
+        exclude = self._excluded(
+            asked.ids, asked.codes, offered, exclude_seen, exclude_interactions
         )
-        found = ids_of(item_ids, columns)
-        if as_frame:
-            return long_frame(ids, found, scores, columns >= 0)
-        return found, scores
-
-    def _user_queries(
-        self, X: Any, users: Side
-    ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame | None]:
-        """Ids, codes and features of a query of users."""
-        X = as_pandas(X)
-        if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
-            X = as_objects(X)
-        if isinstance(X, list | tuple) or np.ndim(X) != 2:
-            ids = id_array(X, what="user id")
-            return ids, self._user_vocabulary.codes(ids), None
-        if len(X) == 0:
-            return np.empty(0, dtype=object), np.empty(0, dtype=np.int32), None
-        named, given = (None, None)
-        if isinstance(X, pd.DataFrame):
-            refuse_repeated_names(X, where="X")
-            named, given = users.read(X)
-            if named is None and given is not None:
-                return X.index.to_numpy(), np.zeros(len(X), dtype=np.int32), given
-        if named is None:  # laid out like the X of fit
-            X = check_X(self, X, reset=False)
-            roles = Roles.of(self)
-            ids = roles.ids(X, "user_column")
-            if roles.user_features is not None:
-                given = _as_frame(roles.user_features.read(X))
+        if exclude_seen and more is not None:
+            columns = offered.columns(more.items)
+            exclude = exclude + offered.pairs(more.users, columns, n_queries)
+        k, generator = n_recommendations, generator_of(random_state) if sample else None
+        if generator is None:
+            found, values = self._search("item", scores, k, offered, exclude)
         else:
-            ids = id_array(named, what="user id", where=f"Column {named.name!r} of X")
-        return ids, self._user_vocabulary.codes(ids), given
+            pairs = {"exclude": exclude, "allowed": offered.allowed}
+            found, values = draw_k(scores, k, self.temperature_, generator, **pairs)
+        if cold_start == "popular" and is_cold.any():
+            rows = np.flatnonzero(is_cold)
+            found[rows], values[rows] = self._popular(rows, k, offered, exclude, generator)
+        return self._answer(asked, offered, found, values, as_frame, "user", "item")
 
-    def _read_history(self, history: Any, ids: np.ndarray, codes: np.ndarray) -> Events:
-        """Interactions of the queries; their users are positions among the queries."""
-        rows = check_X(self, history, reset=False)
-        roles = Roles.of(self)
-        users = roles.ids(rows, "user_column")
-        items = self._item_vocabulary.codes(roles.ids(rows, "item_column"))
-        times = None
-        if roles.timestamp_column is not None and roles.has(rows, "timestamp_column"):
-            column = roles.column(rows, "timestamp_column")
-            times = time_numbers(column, name=roles.timestamp_column)
-        n_unknown = int((items == 0).sum())
-        if n_unknown:
-            warnings.warn(
-                f"{n_unknown} of the {len(items)} rows of history have items that are not "
-                "known, and are left out.",
-                stacklevel=3,
-            )
-        number, distinct = pd.factorize(ids)
-        user_of = Vocabulary(distinct).codes(users) - 1
-        keep = (items > 0) & (user_of >= 0)
-        # One user may be asked for several times: each query has the user's rows.
-        order = np.argsort(user_of[keep], kind="stable")
-        events = Events(
-            user_of[keep][order],
-            items[keep][order],
-            np.ones(len(order), dtype=bool),
-            None if times is None else times[keep][order],
+    def _popular(
+        self,
+        rows: np.ndarray,
+        k: int,
+        offered: Offered,
+        exclude: sp.csr_matrix | None,
+        generator: np.random.Generator | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and scores of some of the queries, by how many positives items have."""
+        counts = self._n_positives()[offered.codes]
+        hidden = None if exclude is None else exclude[rows]
+        allowed = None if offered.allowed is None else offered.allowed[rows]
+        if generator is None:
+            scores = RowScores.same(counts, len(rows))
+            return top_k(scores, k, exclude=hidden, allowed=allowed)
+        logs = RowScores.same(np.log1p(counts), len(rows))
+        found, values = draw_k(logs, k, 1.0, generator, exclude=hidden, allowed=allowed)
+        filled = found >= 0
+        values[filled] = counts[found[filled]]
+        return found, values
+
+    def recommend_users(
+        self,
+        item_ids: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: Any = None,
+        exclude_seen: bool = True,
+        exclude_interactions: Any = None,
+        as_frame: bool = False,
+    ) -> Answer:
+        """The best users for each item: whom to tell about it.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n_queries,), or frame or 2-D array of item rows
+            Item ids; or rows, each with an id, with features, or with both, as the users
+            of :meth:`recommend`. So the audience of an item that training has never seen
+            is found by its features.
+        n_recommendations : int, default=10
+            Users an item.
+        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
+                default=None
+            Users to choose from, as the items of :meth:`recommend`. None: those that have
+            training rows, and those that only have features if the path without an id is
+            trained (``id_dropout > 0`` or ``user_id_embedding=False``).
+        exclude_seen : bool, default=True
+            Leave out the users that have the item in the training data.
+        exclude_interactions : frame or 2-D array, default=None
+            Further pairs to leave out, rows laid out like the X of ``fit``.
+        as_frame : bool, default=False
+            Return a long frame instead of two arrays.
+
+        Returns
+        -------
+        user_ids : ndarray of shape (n_queries, n_recommendations)
+            Best first, equal scores in the order of ``user_ids_``; a short row is padded
+            with None.
+        scores : ndarray of shape (n_queries, n_recommendations), float32
+            ``<u, v>``; a short row is padded with ``-inf``.
+        frame : DataFrame with columns item, user, score, rank
+            Instead of the two with ``as_frame=True``.
+
+        See Also
+        --------
+        recommend : The best items for a user.
+
+        Notes
+        -----
+        Scores of one item for many users are comparable as far as the model is: a softmax
+        over items says how items rank for a user, and not which user is the keenest.
+
+        Examples
+        --------
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"], ["cid", "milk"]]
+        >>> model = TwoTowerRecommender(embedding_dim=2, random_state=0).fit(X)
+        >>> user_ids, scores = model.recommend_users(["tea"], n_recommendations=1)
+        >>> user_ids.tolist()
+        [['cid']]
+        """
+        check_is_fitted(self)
+        check_count(n_recommendations)
+        asked = self._asked(item_ids, "item", "item_ids")
+        vectors = self._side("item").vectors(asked.codes, asked.given)
+        offered, scores = self._offered_scores(candidates, vectors, "user")
+        exclude = self._excluded(
+            asked.ids, asked.codes, offered, exclude_seen, exclude_interactions, "item"
         )
-        counts = np.bincount(events.users, minlength=len(distinct))
-        starts = np.cumsum(counts) - counts
-        rows_of_queries = segment_positions(
-            torch.from_numpy(starts[number]), torch.from_numpy(counts[number])
-        ).numpy()
-        return replace(
-            events.take(rows_of_queries),
-            users=np.repeat(np.arange(len(codes)), counts[number]),
-        )
-
-    def _offered(self, candidates: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, codes and vectors of what can be recommended; a new item has code 0."""
-        items = self._side("item")
-        given = None
-        if not is_frame(candidates):
-            codes = self._candidate_codes(candidates)
-            ids = self._item_vocabulary.ids[codes - 1]
-        else:
-            ids, given = self._item_rows_of(candidates, "candidates")
-            codes = self._item_vocabulary.codes(ids)
-            if given is None:
-                warn_of_unknown(codes)
-                ids, codes = ids[codes > 0], codes[codes > 0]
-        return ids, codes, items.vectors(codes, given)
-
-    def _item_rows_of(
-        self, frame: Any, what: str
-    ) -> tuple[np.ndarray, pd.DataFrame | None]:
-        """Ids and features of a frame of items, each once."""
-        frame = as_pandas(frame)
-        refuse_repeated_names(frame, where=what)
-        side = self._side("item")
-        column, given = side.read(frame)
-        if column is None:
-            names = " or ".join(map(repr, side.id_names)) or "that of item_table"
-            raise ValueError(
-                f"{what} has no column with item ids ({names}); its columns are "
-                f"{list(frame.columns)}."
-            )
-        ids = id_array(column, what="item id", where=f"Column {column.name!r} of {what}")
-        repeated = pd.Series(ids).duplicated().to_numpy()
-        if repeated.any():
-            rows, first = where_first(repeated)
-            raise ValueError(
-                f"{what} has {rows} with a duplicate id in column {column.name!r} "
-                f"{first}; keep one row for each item."
-            )
-        return ids, given
+        found, values = self._search("user", scores, n_recommendations, offered, exclude)
+        return self._answer(asked, offered, found, values, as_frame, "item", "user")
 
     def similar_items(
         self,
-        item_ids: ArrayLike,
+        item_ids: Any,
         *,
         n_recommendations: int = 10,
+        candidates: Any = None,
         as_frame: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
+    ) -> Answer:
         """The items of the catalogue whose vectors are nearest to each of these items'.
 
         Parameters
         ----------
-        item_ids : array-like of shape (n_queries,)
-            Items to find the like of; unknown ones are answered with the vector of the
-            unknown item.
+        item_ids : array-like of shape (n_queries,), or frame or 2-D array of item rows
+            Items to find the like of: ids, or rows with features. An unknown id without
+            features is answered with the vector of the unknown item.
         n_recommendations : int, default=10
             Items a query; never the query itself.
+        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
+                default=None
+            Items to choose from, as in :meth:`recommend`.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first; a short row is padded with None.
+            Best first, equal scores in the order of ``item_ids_``; a short row is padded
+            with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<v, v'>``; a short row is padded with ``-inf``.
         frame : DataFrame with columns query, item, score, rank
             Instead of the two with ``as_frame=True``.
         """
-        check_is_fitted(self)
-        check_count(n_recommendations)
-        queries = id_array(item_ids, what="item id", where="The query")
-        codes = self._item_vocabulary.codes(queries)
-        items = self._catalogue
-        itself = pairs_among(np.arange(len(codes)), codes, len(codes), items)
-        side = self._side("item")
-        vectors = side.vectors(codes)
-        others = side.vectors(items).T
-        columns, scores = top_k(
-            lambda block: vectors[block] @ others,
-            len(codes),
-            len(items),
-            n_recommendations,
-            itself,
+        return self._similar(
+            "item", item_ids, n_recommendations, candidates, as_frame=as_frame
         )
-        found = ids_of(self._item_vocabulary.ids[items - 1], columns)
+
+    def similar_users(
+        self,
+        user_ids: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: Any = None,
+        as_frame: bool = False,
+    ) -> Answer:
+        """The users whose vectors are nearest to each of these users'.
+
+        Parameters
+        ----------
+        user_ids : array-like of shape (n_queries,), or frame or 2-D array of user rows
+            Users to find the like of: ids, or rows with features, as in
+            :meth:`recommend`.
+        n_recommendations : int, default=10
+            Users a query; never the query itself.
+        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
+                default=None
+            Users to choose from, as in :meth:`recommend_users`.
+        as_frame : bool, default=False
+            Return a long frame instead of two arrays.
+
+        Returns
+        -------
+        user_ids : ndarray of shape (n_queries, n_recommendations)
+            Best first, equal scores in the order of ``user_ids_``; a short row is padded
+            with None.
+        scores : ndarray of shape (n_queries, n_recommendations), float32
+            ``<u, u'>``; a short row is padded with ``-inf``.
+        frame : DataFrame with columns query, user, score, rank
+            Instead of the two with ``as_frame=True``.
+        """
+        return self._similar(
+            "user", user_ids, n_recommendations, candidates, as_frame=as_frame
+        )
+
+    def _similar(
+        self, name: str, ids: Any, k: int, candidates: Any, *, as_frame: bool
+    ) -> Answer:
+        check_is_fitted(self)
+        check_count(k)
+        asked = self._asked(ids, name, f"{name}_ids")
+        vectors = self._side(name).vectors(asked.codes, asked.given)
+        offered, scores = self._offered_scores(candidates, vectors, name)
+        itself = offered.columns(asked.codes)
+        if asked.has_ids and offered.ids is not None:
+            itself = offered.columns_of_ids(asked.ids, self._vocabulary(name))
+        n_queries = len(asked.codes)
+        exclude = offered.pairs(np.arange(n_queries), itself, n_queries)
+        found, values = self._search(name, scores, k, offered, exclude)
+        return self._answer(asked, offered, found, values, as_frame, "query", name)
+
+    def _answer(
+        self,
+        asked: Asked,
+        offered: Offered,
+        columns: np.ndarray,
+        scores: np.ndarray,
+        as_frame: bool,
+        query: str,
+        answer: str,
+    ) -> Answer:
+        known = self.item_ids_ if answer == "item" else self.user_ids_
+        found = offered.ids_of(columns, known)
         if as_frame:
-            return long_frame(queries, found, scores, columns >= 0, query="query")
+            return long_frame(
+                asked.ids, found, scores, columns >= 0, query=query, answer=answer
+            )
         return found, scores
-
-
-def _as_frame(features: pd.DataFrame | pd.Series | None) -> pd.DataFrame | None:
-    return features.to_frame() if isinstance(features, pd.Series) else features

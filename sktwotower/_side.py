@@ -10,6 +10,7 @@ import pandas as pd
 
 from sktwotower._features import Entities
 from sktwotower._histories import Events, Histories, history_rows, windows_of_queries
+from sktwotower._index import DotScores
 from sktwotower._nn.histories import HistoryRows
 from sktwotower._nn.towers import EntityRows, Tower
 from sktwotower.utils._columns import Column
@@ -120,3 +121,9 @@ class Side:
         if self.past is None:
             return self.tower.embed(rows).numpy()
         return self.tower.embed(self.past.rows(rows, codes, windows)).numpy()
+
+    def scores(self, queries: np.ndarray, codes: np.ndarray) -> DotScores:
+        """Scores of vectors (n_queries, dim) for known entities, by ascending codes."""
+        if len(codes) and codes[-1] - codes[0] == len(codes) - 1:  # no need of a copy
+            return DotScores(queries, self.embeddings[codes[0] - 1 : codes[-1]])
+        return DotScores(queries, self.embeddings, codes - 1)

@@ -957,7 +957,7 @@ class TwoTowerRecommender(
                 f"add_items takes a frame with item ids and features; got "
                 f"{type(frame).__name__}."
             )
-        ids, given = self._item_rows_of(frame, "frame")
+        ids, given = self._rows_of(frame, "frame", "item")
         if not self._items.fields:
             raise ValueError(
                 "The model has no item features to place new items by: fit it with "

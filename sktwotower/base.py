@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +16,9 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._candidates import Offered, flat_pairs, ids_of_each_query
 from sktwotower._entities import Vocabulary
-from sktwotower._index import top_k
+from sktwotower._index import RowScores, Scores, top_k
 from sktwotower._interactions import Interactions, Roles, check_X, read_interactions
 from sktwotower.metrics._scorer import evaluate
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
@@ -25,7 +28,7 @@ class RecommenderMixin:
     """``recommend`` and ``score`` for an estimator that can score users against items.
 
     A subclass sets ``user_column`` and ``item_column`` in its constructor and, in ``fit``,
-    calls ``_set_interactions`` and defines ``_item_scorer``.
+    calls ``_set_interactions`` and defines ``_item_scorer`` and ``_score_pairs``.
 
     Attributes
     ----------
@@ -45,6 +48,10 @@ class RecommenderMixin:
 
     def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """A function that scores user codes (b,) against these items: (b, n_items)."""
+        raise NotImplementedError
+
+    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
+        """Scores of single pairs, (n_pairs,)."""
         raise NotImplementedError
 
     def _read(
@@ -113,8 +120,9 @@ class RecommenderMixin:
         X: Any,
         *,
         n_recommendations: int = 10,
-        candidates: ArrayLike | None = None,
+        candidates: Any = None,
         exclude_seen: bool = True,
+        exclude_interactions: Any = None,
         as_frame: bool = False,
     ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
         """The best items for each user, over the whole catalogue.
@@ -126,18 +134,23 @@ class RecommenderMixin:
             read. Unknown users are answered too.
         n_recommendations : int, default=10
             Items a user.
-        candidates : array-like of shape (n_candidates,), default=None
-            Item ids to choose from, for all users; None: the catalogue. Ids that are not
-            known are left out, with a warning that counts them.
+        candidates : array-like of shape (n_candidates,), or one list a query, default=None
+            Item ids to choose from, for all users; or a list of lists, or a 2-D array
+            with a row for each user, in which None is padding. A tuple is an id. None:
+            the catalogue. Ids that are not known are left out, with a warning that
+            counts them.
         exclude_seen : bool, default=True
             Leave out the items that a user has in the training data.
+        exclude_interactions : frame or 2-D array, default=None
+            Further pairs to leave out, rows laid out like the X of ``fit``.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first. Where fewer items are eligible the row is padded with None.
+            Best first, equal scores in the order of ``item_ids_``. Where fewer items are
+            eligible the row is padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
         frame : DataFrame with columns user, item, score, rank
@@ -147,21 +160,19 @@ class RecommenderMixin:
         check_is_fitted(self)
         check_count(n_recommendations)
         users = self._query_users(X)
-        user_codes = self._user_vocabulary.codes(users)
-        items = self._candidate_codes(candidates)
-        exclude = self._seen_among(user_codes, items) if exclude_seen else None
-        score = self._item_scorer(items)
+        codes = self._user_vocabulary.codes(users)
+        offered = self._offered(candidates, len(codes))
+        exclude = self._excluded(users, codes, offered, exclude_seen, exclude_interactions)
         columns, scores = top_k(
-            lambda block: score(user_codes[block]),
-            len(user_codes),
-            len(items),
+            self._row_scores(codes, offered.codes),
             n_recommendations,
-            exclude,
+            exclude=exclude,
+            allowed=offered.allowed,
         )
-        item_ids = ids_of(self._item_vocabulary.ids[items - 1], columns)
+        found = offered.ids_of(columns, self.item_ids_)
         if as_frame:
-            return long_frame(users, item_ids, scores, columns >= 0)
-        return item_ids, scores
+            return long_frame(users, found, scores, columns >= 0)
+        return found, scores
 
     def score(
         self,
@@ -182,8 +193,8 @@ class RecommenderMixin:
         y : array-like of shape (n_samples,), default=None
             A row is relevant when its y is above 0; None: all are.
         sample_weight : array-like of shape (n_samples,), default=None
-            A user counts with the mean weight of their rows; rows of weight 0 do not
-            count.
+            A user counts with the mean weight of their relevant rows; rows of weight 0 do
+            not count.
 
         Returns
         -------
@@ -211,99 +222,132 @@ class RecommenderMixin:
         user_codes = self._user_vocabulary.codes(queries.users)
         exclude = None
         if exclude_seen:
-            exclude = self._seen_among(user_codes, self._catalogue)
+            exclude = self._seen_among(user_codes, Offered(self._catalogue))
             exclude = exclude - exclude.multiply(held_out)
             exclude.eliminate_zeros()
-        score = self._query_scorer(queries, user_codes)
-        return top_k(score, len(user_codes), len(self._catalogue), k, exclude)[0]
+        return top_k(self._query_scores(queries, user_codes), k, exclude=exclude)[0]
 
-    def _query_scorer(
-        self, queries: Interactions, user_codes: np.ndarray
-    ) -> Callable[[slice], np.ndarray]:
-        """A function that scores a slice of the queries against the catalogue."""
-        score = self._item_scorer(self._catalogue)
-        return lambda block: score(user_codes[block])
+    def _query_scores(self, queries: Interactions, user_codes: np.ndarray) -> Scores:
+        """Scores of the queries for the catalogue."""
+        return self._row_scores(user_codes, self._catalogue)
 
-    def _candidate_codes(self, candidates: ArrayLike | None) -> np.ndarray:
+    def _row_scores(self, user_codes: np.ndarray, item_codes: np.ndarray) -> Scores:
+        score = self._item_scorer(item_codes)
+        return RowScores(
+            (len(user_codes), len(item_codes)),
+            lambda rows: score(user_codes[rows]),
+            lambda rows, columns: self._score_pairs(user_codes[rows], item_codes[columns]),
+        )
+
+    def _vocabulary(self, name: str) -> Vocabulary:
+        return self._user_vocabulary if name == "user" else self._item_vocabulary
+
+    def _choice(self, name: str) -> np.ndarray:
+        """Codes of what queries choose from when they do not say, ascending."""
+        return self._catalogue
+
+    def _offered(self, candidates: Any, n_queries: int, name: str = "item") -> Offered:
+        """What is chosen from, items or users; warns of ids that are not known."""
+        vocabulary = self._vocabulary(name)
         if candidates is None:
-            return self._catalogue
+            return Offered(self._choice(name))
         if is_frame(candidates):
             raise TypeError(
-                "candidates must be item ids (1-D); got a frame. Pass its id column."
+                f"candidates must be {name} ids, for all queries (1-D) or a list for "
+                "each; got a frame. Pass its id column."
             )
-        codes = self._item_vocabulary.codes(id_array(candidates, what="candidate id"))
-        warn_of_unknown(codes)
-        return np.unique(codes[codes > 0])
+        rows = ids_of_each_query(candidates, n_queries)
+        if rows is None:
+            codes = vocabulary.codes(id_array(candidates, what="candidate id"))
+            warn_of_unknown(codes, name)
+            return Offered(np.unique(codes[codes > 0]))
+        queries, ids = flat_pairs(rows, what="candidate id")
+        codes = vocabulary.codes(ids)
+        warn_of_unknown(codes, name)
+        offered = Offered(np.unique(codes[codes > 0]))
+        allowed = offered.pairs(queries, offered.columns(codes), n_queries)
+        return replace(offered, allowed=allowed)
 
-    def _seen_among(self, user_codes: np.ndarray, item_codes: np.ndarray) -> sp.csr_matrix:
-        """Seen pairs as (n_queries, n_item_codes); unknown users have none."""
-        known = user_codes > 0
-        rows = self._seen[user_codes[known] - 1]
+    def _excluded(
+        self,
+        ids: np.ndarray,
+        codes: np.ndarray,
+        offered: Offered,
+        exclude_seen: bool,
+        exclude_interactions: Any,
+        name: str = "user",
+    ) -> sp.csr_matrix | None:
+        """Pairs of queries, users or items, and what is offered that are left out."""
+        exclude = self._seen_among(codes, offered, name) if exclude_seen else None
+        if exclude_interactions is None or len(exclude_interactions) == 0:
+            return exclude
+        rows = check_X(self, exclude_interactions, reset=False)
+        roles = Roles.of(self)
+        asked = roles.ids(rows, f"{name}_column")
+        others = roles.ids(rows, f"{OTHER[name]}_column")
+        columns = offered.columns_of_ids(others, self._vocabulary(OTHER[name]))
+        # One user may be asked for several times: each query has the user's pairs.
+        number, distinct = pd.factorize(ids)
+        query = Vocabulary(distinct).codes(asked) - 1
+        inside = query >= 0
+        given = offered.pairs(query[inside], columns[inside], len(distinct))[number]
+        return given if exclude is None else exclude + given
+
+    def _seen_among(
+        self, codes: np.ndarray, offered: Offered, name: str = "user"
+    ) -> sp.csr_matrix:
+        """Seen pairs of queries and what is offered; who is not known has none."""
+        known = codes > 0
+        seen = self._seen if name == "user" else self._seen.T
+        rows = seen[codes[known] - 1].tocsr()
         queries = np.repeat(np.flatnonzero(known), np.diff(rows.indptr))
-        return pairs_among(queries, rows.indices + 1, len(user_codes), item_codes)
+        return offered.pairs(queries, offered.columns(rows.indices + 1), len(codes))
 
 
-def pairs_among(
-    queries: np.ndarray, item_codes: np.ndarray, n_queries: int, candidates: np.ndarray
-) -> sp.csr_matrix:
-    """Pairs of a query and an item as (n_queries, n_candidates); others are left out."""
-    highest = max(item_codes.max(initial=0), candidates.max(initial=0))
-    column_of = np.full(highest + 1, -1, dtype=np.int64)
-    column_of[candidates] = np.arange(len(candidates))
-    columns = column_of[item_codes]
-    inside = columns >= 0
-    return sp.csr_matrix(
-        (np.ones(int(inside.sum()), dtype=np.float32), (queries[inside], columns[inside])),
-        shape=(n_queries, len(candidates)),
-    )
+OTHER = {"user": "item", "item": "user"}
 
 
-def ids_of(ids: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Ids of ranked columns; None, in an object array, where there is none."""
-    padded = columns < 0
-    if not padded.any():
-        return ids[columns]
-    out = np.full(columns.shape, None, dtype=object)
-    # Through a Series, which makes objects of datetimes without losing their kind.
-    objects = pd.Series(ids).astype(object).to_numpy()
-    out[~padded] = objects[columns[~padded]]
-    return out
-
-
-def warn_of_unknown(codes: np.ndarray) -> None:
+def warn_of_unknown(codes: np.ndarray, name: str = "item") -> None:
     """Warn of candidates that are not known, which have code 0."""
     n_unknown = int((codes == 0).sum())
     if n_unknown:
         warnings.warn(
-            f"{n_unknown} of {len(codes)} candidates are not known items and are left out.",
-            stacklevel=4,
+            f"{n_unknown} of {len(codes)} candidates are not known {name}s and are left "
+            "out.",
+            stacklevel=_level_outside(),
         )
 
 
-def check_count(n_recommendations: Any) -> None:
-    """Raise ValueError unless it is a number of items to return."""
-    is_integer = isinstance(n_recommendations, Integral) and n_recommendations is not True
-    if not is_integer or n_recommendations < 1:
-        raise ValueError(
-            f"n_recommendations must be an integer of at least 1; got "
-            f"{n_recommendations!r}."
-        )
+def _level_outside() -> int:
+    """How far up the first caller is that is not of this package."""
+    folder = os.path.join(os.path.dirname(__file__), "")
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_code.co_filename.startswith(folder):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def check_count(value: Any, name: str = "n_recommendations") -> None:
+    """Raise ValueError unless it is a number of answers."""
+    if not isinstance(value, Integral) or value is True or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
 
 
 def long_frame(
     queries: np.ndarray,
-    item_ids: np.ndarray,
+    found: np.ndarray,
     scores: np.ndarray,
     filled: np.ndarray,
     *,
     query: str = "user",
+    answer: str = "item",
 ) -> pd.DataFrame:
-    """One row a query and item, short where a query has few."""
+    """One row a query and answer, short where a query has few."""
     rows, ranks = np.nonzero(filled)
     return pd.DataFrame(
         {
             query: queries[rows],
-            "item": pd.Series(item_ids[filled]).infer_objects(),
+            answer: pd.Series(found[filled]).infer_objects(),
             "score": scores[filled],
             "rank": ranks + 1,
         }

@@ -69,7 +69,8 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     - Ids, in one dimension, are handed over as they are.
     - Rows, a frame or a 2-D array, are transformed, whichever argument they are given to:
-      users, `history`, `candidates`. A 2-D array is laid out like the X of ``fit``.
+      users, `history`, `exclude_interactions`. A 2-D array is laid out like the X of
+      ``fit``. `candidates` are rows only as a frame, else lists of ids.
     - A frame may lack columns, as a frame of users has none of the items. Of a
       `ColumnTransformer` those transformers are applied that find all their columns, and
       columns that are passed through are passed through one by one; what is left out is
@@ -215,7 +216,12 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     def _ask(self, method: str, query: Any, options: dict[str, Any]) -> Any:
         check_is_fitted(self)
-        options = {name: self._given(value) for name, value in options.items()}
+        options = {
+            name: value
+            if name == "candidates" and not is_frame(value)
+            else self._given(value)
+            for name, value in options.items()
+        }
         return getattr(self.steps[-1][1], method)(self._given(query), **options)
 
     def _given(self, value: Any) -> Any:

@@ -18,7 +18,8 @@ class PersistenceMixin:
         The parameters, the tables, what was learnt and what was seen are all in it: ids,
         features and interactions of users, too. A model that is there already is replaced
         at once: whoever loads gets the old one or the new one, even if the save is
-        killed half-way. Callbacks and metadata requests are not stored.
+        killed half-way. Callbacks, metadata requests and indexes of ``build_index`` are
+        not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
 
