@@ -194,7 +194,7 @@ class PopularityBiasDisplay:
             )
             if not len(lists[name]):
                 raise ValueError(f"{name} recommends nothing to the users of X.")
-            known += [positives.items, getattr(recommender, "item_ids_", lists[name])]
+            known += [positives.items, _choice(recommender, lists[name])]
         index = pd.Index(pd.unique(np.concatenate([_objects(ids) for ids in known])))
         counts = np.bincount(index.get_indexer(_objects(positives.items)), None, len(index))
         values, group = np.unique(-counts, return_inverse=True)
@@ -290,6 +290,13 @@ def _objects(ids: Any) -> np.ndarray:
     return pd.Series(ids).to_numpy(dtype=object)
 
 
+def _choice(recommender: Any, recommended: Any) -> Any:
+    """Ids of the items that can be recommended, or, if nobody knows, that were."""
+    if hasattr(recommender, "_catalogue"):
+        return recommender.item_ids_[recommender._catalogue - 1]
+    return getattr(recommender, "item_ids_", recommended)
+
+
 def _recommended(
     recommender: Any, positives: Interactions, k: int, exclude_seen: bool
 ) -> np.ndarray:
@@ -300,8 +307,7 @@ def _recommended(
         # As for a scorer: users who bring features of their own in X keep them.
         nothing = sp.csr_matrix((len(queries), len(recommender._catalogue)))
         ranked = recommender._rank_held_out(queries, nothing, k, exclude_seen=exclude_seen)
-        of_catalogue = recommender.item_ids_[recommender._catalogue - 1]
-        return of_catalogue[ranked[ranked >= 0]]
+        return _choice(recommender, None)[ranked[ranked >= 0]]
     found = recommender.recommend(
         queries.users, n_recommendations=k, exclude_seen=exclude_seen
     )

@@ -592,6 +592,14 @@ def test_popularity_curve_by_hand(model, popular):
     assert gap.min() > -1e-9 and gap.max() > 0.3
 
 
+def test_popularity_is_of_the_items_that_can_be_recommended():
+    few = TRAIN[TRAIN["item_id"].isin(TRAIN["item_id"].unique()[:10])]
+    model = fit(few, item_table=DATA.item_table, id_dropout=0.0, max_iter=1)
+    assert len(model.item_ids_) > 10
+    display = PopularityBiasDisplay.from_estimator(model, few, name="x")
+    assert len(display.consumed) == len(display.recommended["x"]) == 10
+
+
 def test_popularity_bars_add_up(model):
     display = PopularityBiasDisplay.from_estimator(model, TRAIN, kind="bar", n_groups=4)
     for name, share in {"consumed": display.consumed, **display.recommended}.items():
