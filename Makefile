@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NOTEBOOKS ?= examples
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint notebooks docs clean
 
 demo: $(VENV)/.test
 	$(BIN)/python examples/plot_quickstart.py
@@ -19,11 +20,16 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+# The notebooks beside their scripts, executed anew; NOTEBOOKS=dir puts them elsewhere.
+notebooks: $(VENV)/.notebook
+	$(BIN)/python examples/make_notebooks.py --output-dir $(NOTEBOOKS) \
+		plot_tune.py plot_compare.py
+
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 # torch goes first and alone, so that its pinned version is taken whatever else asks for it.
-$(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test $(VENV)/.lint $(VENV)/.notebook $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch
 	$(PIP) --editable ".[$*]"
 	touch $@

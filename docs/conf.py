@@ -1,6 +1,7 @@
 """Settings of the documentation. License: BSD-3-Clause."""
 
 import doctest
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +32,8 @@ toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # the docstrings say the types, with shapes
 
+os.environ.setdefault("COLUMNS", "102")  # of progress bars: what a page has
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
@@ -53,9 +56,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-# Pages without pages below them need no list of those.
+# Pages without pages below them need no list of those, and examples have wide lines.
 html_sidebars = dict.fromkeys(
-    ["conventions", "principles", "contributing", "changelog"], []
+    ["conventions", "principles", "contributing", "changelog", "auto_examples/*"], []
 )
 html_show_sourcelink = False
 html_copy_source = False
