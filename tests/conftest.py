@@ -5,7 +5,18 @@ import os
 # Before SciPy is imported: scikit-learn skips its array API checks without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import pytest
 import torch
+
+from sktwotower.datasets import make_interactions
 
 # On two threads the small batches of the tests take four times as long.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """A few users and items, with tables whose features count."""
+    return make_interactions(
+        n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
+    )

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import OneHotEncoder
 
 from sktwotower import TwoTowerRecommender
-from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.datasets import load_movielens_small
 from sktwotower.model_selection import LastInteractionsSplit
 
 LOSSES = [
@@ -37,13 +37,6 @@ def make_model(**parameters):
         "random_state": 0,
     }
     return TwoTowerRecommender(**(defaults | parameters))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_interactions(
-        n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
-    )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from sklearn.exceptions import NotFittedError
 
 from sktwotower import TwoTowerRecommender
-from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.datasets import load_movielens_small
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -33,13 +33,6 @@ def make_model(**parameters):
         "random_state": 0,
     }
     return TwoTowerRecommender(**(defaults | parameters))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_interactions(
-        n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
-    )
 
 
 @pytest.fixture(scope="module")

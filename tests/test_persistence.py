@@ -37,7 +37,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable, TwoTowerRecommender, load
-from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.datasets import load_movielens_small
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 from sktwotower.preprocessing._vocabulary import Vocabulary
 
@@ -75,13 +75,6 @@ def make_model(**parameters):
         "random_state": 0,
     }
     return TwoTowerRecommender(**(defaults | parameters))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_interactions(
-        n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
-    )
 
 
 @pytest.fixture(scope="module")
