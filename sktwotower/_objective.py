@@ -249,7 +249,7 @@ class ObjectiveSpec:
     def objective(self) -> Objective[Any]:
         """Embeddings of a batch to its loss."""
         if self.loss == "softmax":
-            return softmax_objective(refined=self.sampling_correction == "refined")
+            return softmax_objective
         if self.loss == "cross_entropy":
             return cross_entropy_objective
         if self.loss == "bpr":

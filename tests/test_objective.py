@@ -327,9 +327,9 @@ def test_the_weight_of_an_explicit_negative_is_that_beside_a_positive():
     items = torch.tensor([1, 2, 3])
     (batch,) = spec.resolve(rows, items).batches(rows, items).epoch(torch.Generator())
     assert batch.weights.tolist() == [1.0, 1.0]
-    first = batch.user_inputs.tolist().index(1)
-    assert batch.own_log_q[:, 0].exp()[first].item() == pytest.approx(1 / 5)
-    assert batch.own_log_q[1 - first, 0] == torch.inf
+    first = batch.user_inputs[batch.groups].tolist().index(1)
+    assert batch.turned_down_log_q.exp()[first].item() == pytest.approx(1 / 5)
+    assert batch.turned_down_log_q[1 - first] == torch.inf
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bpr", "max_margin"])

@@ -77,8 +77,10 @@ class Batch:
 
     Attributes
     ----------
-    user_inputs : Tensor of shape (b,)
-        Rows of the user side's input to embed.
+    user_inputs : Tensor of shape (g,)
+        Rows of the user side's input to embed, each once.
+    groups : Tensor of shape (b,)
+        Which of them each row has.
     item_rows : Tensor of shape (c,)
         Rows of the item side's input to embed; columns count along it.
     weights : Tensor of shape (b,) or None
@@ -86,11 +88,12 @@ class Batch:
     """
 
     user_inputs: Tensor
+    groups: Tensor
     item_rows: Tensor
     weights: Tensor | None
 
     def __len__(self) -> int:
-        return len(self.user_inputs)
+        return len(self.groups)
 
     def to(self, device: torch.device) -> Self:
         """The same batch with what a loss needs on another device."""
@@ -114,21 +117,25 @@ class SoftmaxBatch(Batch):
     log_q : Tensor of shape (n_shared,) or None
         Log-probability of each of them to be one; None: no correction.
     masked : Tensor of shape (n_masked,) or None
-        Positions ``row * n_shared + column`` of the pairs that are no negatives.
-    own : Tensor of shape (b, k) or None
-        Columns of the candidates that a row has for itself.
-    own_log_q : Tensor of shape (b, k) or None
-        Their log-probabilities; ``inf`` leaves a candidate out.
+        Positions ``group * n_shared + column`` of the pairs that are no candidates.
     positives : Tensor of shape (b,)
-        Which of its ``n_shared + k`` candidates is the row's positive.
+        Column of the row's positive.
+    positive_log_q : Tensor of shape (b,) or None
+        Of a positive that is a candidate of the row's own: its log-probability. None: it
+        is among the shared ones.
+    turned_down : Tensor of shape (b,) or None
+        Column of a further candidate of the row's own, an explicit negative.
+    turned_down_log_q : Tensor of shape (b,) or None
+        Its log-probability; ``inf`` where there is none.
     """
 
     n_shared: int
     log_q: Tensor | None
     masked: Tensor | None
-    own: Tensor | None
-    own_log_q: Tensor | None
     positives: Tensor
+    positive_log_q: Tensor | None
+    turned_down: Tensor | None
+    turned_down_log_q: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,42 +296,72 @@ class SharedCandidates:
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> SoftmaxBatch:
         """The rows as a batch."""
         shared, positives = self._shared(rows.item_rows, generator)
-        n_shared = len(shared)
-        log_q = self._log_q.get(len(rows))
-        log_q_of_shared = None if log_q is None else log_q[shared]
+        log_q = self._log_q_of(shared, len(rows))
         if self.frequencies is not None:
-            if log_q is not None:
-                of_draws = self._log_absence[len(rows)][shared]
-                log_absence = self.frequencies.log_absence(shared) + of_draws
-                log_q_of_shared = log_presence(log_absence)
             self.frequencies.observe(rows.item_rows.unique())
-        own: list[tuple[Tensor, Tensor]] = []  # a candidate of each row, and its log q
-        if not self.positive_is_shared:
-            positives = torch.full((len(rows),), n_shared)
-            of_positives = torch.zeros(len(rows))
+        by_row = self.known is None and self._positive_is_own
+        inputs, groups = _groups(rows, by_row=by_row)
+        masked = None
+        if self.known is not None:
+            users = torch.empty_like(inputs, dtype=rows.user_rows.dtype)
+            users[groups] = rows.user_rows
+            masked = self.known.among(users, shared)
+        elif by_row:
+            masked = _pairs(shared, rows.item_rows)
+        positive_log_q = None
+        if self._positive_is_own:
+            positive_log_q = torch.zeros(len(rows))
             if log_q is not None and self.correction == "logq":
-                of_positives = log_q[rows.item_rows]
-            own.append((rows.item_rows, of_positives))
+                positive_log_q = (
+                    log_q[positives]
+                    if self.positive_is_shared
+                    else self._log_q[len(rows)][rows.item_rows]
+                )
+        own = [] if self.positive_is_shared else [rows.item_rows]
+        turned_down_log_q = None
         if self.explicit is not None:
-            own.append(self._turned_down(rows.user_rows, generator))
-        item_rows, columns, own_log_q = shared, None, None
+            items, turned_down_log_q = self._turned_down(rows.user_rows, generator)
+            own.append(items)
+        item_rows, turned_down = shared, None
         if own:
-            unique, places = torch.stack([items for items, _ in own], dim=1).unique(
-                return_inverse=True
-            )
-            item_rows, columns = torch.cat([shared, unique]), n_shared + places
-            own_log_q = torch.stack([log_q for _, log_q in own], dim=1)
+            unique, places = torch.stack(own).unique(return_inverse=True)
+            item_rows, places = torch.cat([shared, unique]), len(shared) + places
+            if not self.positive_is_shared:
+                positives = places[0]
+            if self.explicit is not None:
+                turned_down = places[-1]
         return SoftmaxBatch(
-            user_inputs=rows.inputs,
+            user_inputs=inputs,
+            groups=groups,
             item_rows=item_rows,
             weights=rows.weights,
-            n_shared=n_shared,
-            log_q=log_q_of_shared,
-            masked=self._masked(rows, shared, positives),
-            own=columns,
-            own_log_q=own_log_q,
+            n_shared=len(shared),
+            log_q=log_q,
+            masked=masked,
             positives=positives,
+            positive_log_q=positive_log_q,
+            turned_down=turned_down,
+            turned_down_log_q=turned_down_log_q,
         )
+
+    @property
+    def _positive_is_own(self) -> bool:
+        """Whether a positive is no candidate of the other rows of its user.
+
+        It is masked with what the user is known to have, or is not corrected as they are.
+        """
+        refined = self.correction == "refined" and bool(self._log_q)
+        return self.known is not None or refined or not self.positive_is_shared
+
+    def _log_q_of(self, shared: Tensor, size: int) -> Tensor | None:
+        """Of the shared candidates of a batch of this size; None: no correction."""
+        log_q = self._log_q.get(size)
+        if log_q is None:
+            return None
+        if self.frequencies is None:
+            return log_q[shared]
+        of_draws = self._log_absence[size][shared]
+        return log_presence(self.frequencies.log_absence(shared) + of_draws)
 
     def _turned_down(
         self, users: Tensor, generator: torch.Generator
@@ -350,20 +387,21 @@ class SharedCandidates:
         shared, places = draws.unique(return_inverse=True)
         return shared, places[: len(items)]
 
-    def _masked(
-        self, rows: TrainingRows, shared: Tensor, positives: Tensor
-    ) -> Tensor | None:
-        """Known positives among the shared candidates, but the row's positive itself."""
-        n_shared = len(shared)
-        if self.known is not None:
-            masked = self.known.among(rows.user_rows, shared)
-            return masked[masked % n_shared != positives[masked // n_shared]]
-        if self.positive_is_shared:
-            return None
-        # The positive is a candidate of its own; drawn, it is there a second time.
-        columns = torch.searchsorted(shared, rows.item_rows).clamp(max=n_shared - 1)
-        hit = shared[columns] == rows.item_rows
-        return torch.arange(len(rows))[hit] * n_shared + columns[hit]
+
+def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:
+    """Inputs to embed, each once unless ``by_row``, and which of them each row has."""
+    if by_row:
+        return rows.inputs, torch.arange(len(rows))
+    inputs, groups = rows.inputs.unique(return_inverse=True)
+    return inputs, groups
+
+
+def _pairs(shared: Tensor, items: Tensor) -> Tensor:
+    """Positions ``row * n_shared + column`` of each row's item where it is shared."""
+    n_shared = len(shared)
+    columns = torch.searchsorted(shared, items).clamp(max=n_shared - 1)
+    hit = shared[columns] == items
+    return torch.arange(len(items))[hit] * n_shared + columns[hit]
 
 
 class SampledNegatives:
@@ -426,8 +464,10 @@ class SampledNegatives:
         item_rows, columns = torch.cat([items, negatives], dim=1).unique(
             return_inverse=True
         )
+        inputs, groups = _groups(rows, by_row=False)
         return SampledBatch(
-            user_inputs=rows.inputs,
+            user_inputs=inputs,
+            groups=groups,
             item_rows=item_rows,
             weights=rows.weights,
             items=columns[:, 0],

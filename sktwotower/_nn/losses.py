@@ -6,8 +6,12 @@ proportions of the weights matter.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def softmax_loss(
@@ -69,7 +73,90 @@ def softmax_loss(
     if log_q is not None and not correct_positive:
         columns = positives[:, None]
         logits = logits.scatter(1, columns, scores.gather(1, columns))
-    return _weighted_mean(F.cross_entropy(logits, positives, reduction="none"), weights)
+    return weighted_mean(F.cross_entropy(logits, positives, reduction="none"), weights)
+
+
+def candidate_totals(
+    users: Tensor,
+    items: Tensor,
+    log_q: Tensor | None = None,
+    masked: Tensor | None = None,
+    groups: Tensor | None = None,
+    columns: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""What the candidates of a softmax add up to for each user.
+
+    .. math::
+
+        T_g = \log \sum_{j} \exp(\langle u_g, v_j \rangle - \log q_j)
+
+    over all items but the masked ones. :func:`softmax_loss` of a row of user :math:`g`
+    whose positive :math:`p` is among them is :math:`T_g - s_{gp} + \log q_p`, and
+    :math:`\log(1 + \exp(T_g - s_{gp} + c_p))` where it is masked. So rows of one user
+    share the work, and scores are exponentiated once, in place.
+
+    Parameters
+    ----------
+    users : Tensor of shape (g, d)
+        Their vectors, divided by the temperature.
+    items : Tensor of shape (c, d)
+        Those of the candidates.
+    log_q : Tensor of shape (c,), optional
+        Logarithm of each candidate's probability of being one; None: no correction.
+    masked : Tensor of shape (n_masked,), optional
+        Positions ``user * c + item`` of the pairs that do not count.
+    groups, columns : Tensor of shape (b,), optional
+        Users and items of pairs whose corrected scores are returned, too.
+
+    Returns
+    -------
+    totals : Tensor of shape (g,)
+        ``-inf`` for a user without a candidate.
+    scores : Tensor of shape (b,)
+        Those of the pairs; empty without any.
+    """
+    totals, scores = _CandidateTotals.apply(users, items, log_q, masked, groups, columns)
+    return totals, scores
+
+
+class _CandidateTotals(torch.autograd.Function):
+    """Scores to totals, with one matrix of scores that becomes that of their shares."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        log_q: Tensor | None,
+        masked: Tensor | None,
+        groups: Tensor | None,
+        columns: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        scores = users @ items.T  # (g, c)
+        if log_q is not None:
+            scores -= log_q
+        places, picked = None, scores.new_empty(0)
+        if groups is not None and columns is not None:
+            places = groups * scores.shape[1] + columns
+            picked = scores.view(-1)[places]
+        if masked is not None:
+            scores.view(-1).index_fill_(0, masked, -torch.inf)
+        greatest = scores.amax(dim=1, keepdim=True)
+        greatest.masked_fill_(greatest == -torch.inf, 0.0)
+        shares = scores.sub_(greatest).exp_()
+        sums = shares.sum(dim=1, keepdim=True)
+        ctx.save_for_backward(users, items, shares, sums, places)
+        return (greatest + sums.log())[:, 0], picked
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_totals: Tensor, of_picked: Tensor) -> tuple[Any, ...]:
+        users, items, shares, sums, places = ctx.saved_tensors
+        # The greatest share is 1, so that a smaller sum is that of no candidate.
+        of_scores = shares * (of_totals[:, None] / sums.clamp(min=1.0))
+        if places is not None:
+            of_scores.view(-1).index_add_(0, places, of_picked)
+        return of_scores @ items, of_scores.T @ users, None, None, None, None
 
 
 def cross_entropy_loss(
@@ -184,10 +271,11 @@ def _mean(losses: Tensor, pair_weights: Tensor | None, weights: Tensor | None) -
     """Mean over a row's pairs, then the weighted one over rows."""
     if pair_weights is not None:
         losses = pair_weights * losses
-    return _weighted_mean(losses.mean(dim=1), weights)
+    return weighted_mean(losses.mean(dim=1), weights)
 
 
-def _weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of the rows' losses (b,)."""
     if weights is None:
         return losses.mean()
     return (weights * losses).sum() / weights.sum()

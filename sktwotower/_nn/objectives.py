@@ -10,33 +10,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sktwotower._nn.batches import Batch, SampledBatch, SoftmaxBatch
-from sktwotower._nn.losses import cross_entropy_loss, softmax_loss
+from sktwotower._nn.losses import candidate_totals, cross_entropy_loss, weighted_mean
 
 B = TypeVar("B", bound=Batch)
-# Users (b, d), divided by the temperature, and items (c, d) of a batch, to a scalar.
+# Users (g, d), divided by the temperature, and items (c, d) of a batch, to a scalar.
 Objective = Callable[[Tensor, Tensor, B], Tensor]
 
 
-def softmax_objective(*, refined: bool) -> Objective[SoftmaxBatch]:
-    """Softmax over shared candidates and the rows' own."""
+def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
+    """Softmax over shared candidates and the rows' own.
 
-    def objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
-        scores = users @ items[: batch.n_shared].T  # (b, n_shared)
-        if batch.masked is not None:
-            # Out of autograd's sight: the softmax has no gradient at -inf anyway.
-            scores.detach().view(-1).index_fill_(0, batch.masked, -torch.inf)
-        log_q = batch.log_q
-        if batch.own is not None and batch.own_log_q is not None:
-            own = torch.einsum("bd,bkd->bk", users, F.embedding(batch.own, items))
-            if log_q is None:
-                log_q = scores.new_zeros(batch.n_shared)
-            log_q = torch.cat([log_q.expand(len(scores), -1), batch.own_log_q], dim=1)
-            scores = torch.cat([scores, own], dim=1)
-        return softmax_loss(
-            scores, batch.positives, log_q, batch.weights, correct_positive=not refined
-        )
+    What the shared ones add up to is computed once for all rows of a user.
+    """
+    of_rows = F.embedding(batch.groups, users)
 
-    return objective
+    def scores(columns: Tensor, log_q: Tensor) -> Tensor:
+        return (of_rows * F.embedding(columns, items)).sum(dim=1) - log_q
+
+    shared = users, items[: batch.n_shared], batch.log_q, batch.masked
+    if batch.positive_log_q is None:
+        totals, positives = candidate_totals(*shared, batch.groups, batch.positives)
+        losses = totals[batch.groups] - positives
+    else:
+        totals, _ = candidate_totals(*shared)
+        positives = scores(batch.positives, batch.positive_log_q)
+        losses = F.softplus(totals[batch.groups] - positives)
+    if batch.turned_down is not None and batch.turned_down_log_q is not None:
+        turned_down = scores(batch.turned_down, batch.turned_down_log_q)
+        losses = torch.logaddexp(losses, turned_down - positives)
+    return weighted_mean(losses, batch.weights)
 
 
 def cross_entropy_objective(users: Tensor, items: Tensor, batch: SampledBatch) -> Tensor:
@@ -65,6 +67,7 @@ def pairwise_objective(
 
 def _scores(users: Tensor, items: Tensor, batch: SampledBatch) -> tuple[Tensor, Tensor]:
     """Scores of the rows' items (b,) and negatives (b, k)."""
+    users = F.embedding(batch.groups, users)
     return (
         (users * F.embedding(batch.items, items)).sum(dim=1),
         torch.einsum("bd,bkd->bk", users, F.embedding(batch.negatives, items)),

@@ -150,7 +150,11 @@ def test_an_epoch_is_a_permutation(n_rows, batch_size, seed, weighted):
         return [1.0] * len(batch) if batch.weights is None else batch.weights.tolist()
 
     assert triples(
-        (batch.user_inputs, batch.item_rows[batch.positives], weights_of(batch))
+        (
+            batch.user_inputs[batch.groups],
+            batch.item_rows[batch.positives],
+            weights_of(batch),
+        )
         for batch in epoch
     ) == triples([(rows.user_rows, rows.item_rows, weights_of(rows))])
     assert (epoch[0].weights is None) == (not weighted)
@@ -162,7 +166,7 @@ def test_the_generator_decides(source):
 
     def epoch(generator):
         return [
-            (batch.user_inputs.tolist(), batch.item_rows.tolist())
+            (batch.user_inputs[batch.groups].tolist(), batch.item_rows.tolist())
             for batch in batches.epoch(generator)
         ]
 
@@ -178,7 +182,7 @@ def test_every_order_is_possible():
     batches = Batches(rows, SampledNegatives(None, 1, **NOTHING), 1)
     generator = seeded()
     firsts = [next(batches.epoch(generator)) for _ in range(600)]
-    orders = [tuple(batch.user_inputs.tolist()) for batch in firsts]
+    orders = [tuple(batch.groups.tolist()) for batch in firsts]
     counts = {order: orders.count(order) for order in set(orders)}
     assert len(counts) == 6
     assert min(counts.values()) > 60
@@ -223,7 +227,9 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
         users, items = taken.user_rows.tolist(), taken.item_rows.tolist()
         batch = ranker.batch(taken, generator)
         assert isinstance(batch, SoftmaxBatch)
-        assert batch.user_inputs.tolist() == users
+        groups = batch.groups.tolist()
+        assert batch.user_inputs[batch.groups].tolist() == users
+        assert len(batch) == size
         assert torch.equal(batch.weights, taken.weights)
         n_shared = batch.n_shared
         shared = batch.item_rows[:n_shared].tolist()
@@ -249,50 +255,45 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
             found = batch.log_q.exp().tolist()
             assert found == pytest.approx([q[item] for item in shared], rel=1e-5)
 
-        # Candidates of a row's own: the positive that is not shared, what was turned down.
-        columns = list(range(n_shared))
-        own = torch.empty(size, 0) if batch.own is None else batch.own
-        own_items = [batch.item_rows[row.long()].tolist() for row in own]
-        own_log_q = own if batch.own is None else batch.own_log_q
-        n_own = (source in ("random", "popular")) + explicit
-        assert own.shape == own_log_q.shape == (size, n_own)
-        if own.numel():
-            assert own.min() >= n_shared
-            assert own.max() < len(batch.item_rows)
-        candidates = [shared + mine for mine in own_items]
-        positives = batch.positives.tolist()
-        assert [c[p] for c, p in zip(candidates, positives, strict=True)] == items
-        if source in ("random", "popular"):
-            assert positives == [n_shared] * size
+        # The positive, and what a row has for itself.
+        assert batch.item_rows[batch.positives].tolist() == items
+        is_shared = source in ("in_batch", "mixed", "full")
+        refined = correction == "refined" and source != "full"
+        is_own = masked or refined or not is_shared
+        assert (batch.positive_log_q is not None) == is_own
+        if is_own:
             expected = [0.0] * size
-            if correction == "logq":
+            if correction == "logq" and source != "full":
                 q = exact_q(rows, source, size)
                 expected = [math.log(q[item]) for item in items]
-            assert own_log_q[:, 0].tolist() == pytest.approx(expected, rel=1e-5)
+            assert batch.positive_log_q.tolist() == pytest.approx(expected, rel=1e-5)
+        assert (batch.turned_down is not None) == explicit
         if explicit:
+            turned_down = batch.item_rows[batch.turned_down].tolist()
             for row, user in enumerate(users):
                 totals, counts = (
                     value.item()
                     for value in negatives.draw(torch.tensor([user]), seeded())[1:]
                 )
-                log_q = own_log_q[row, -1].item()
+                log_q = batch.turned_down_log_q[row].item()
                 if not counts:
                     assert log_q == math.inf  # left out
                     continue
-                assert (user, own_items[row][-1]) not in known
-                stands_for = totals
-                assert log_q == pytest.approx(-math.log(stands_for), abs=1e-5)
+                assert (user, turned_down[row]) not in known
+                assert log_q == pytest.approx(-math.log(totals), abs=1e-5)
 
-        # Masked are the user's other positives, or the second copy of the row's own.
-        expected = []
-        for row, column in product(range(size), columns):
-            is_own = shared[column] == items[row]
-            if positives[row] == column:
-                continue
-            if (masked and (users[row], shared[column]) in known) or is_own:
-                expected.append(row * n_shared + column)
+        # Rows of a user share a group, unless each has another candidate to leave out.
+        by_row = is_own and not masked
+        assert len(batch.user_inputs) == (size if by_row else len(set(users)))
+
+        # Masked is what the user has, or the row's own item, where it is a candidate.
+        expected = set()
+        for row, column in product(range(size), range(n_shared)):
+            has = masked and (users[row], shared[column]) in known
+            if has or (by_row and shared[column] == items[row]):
+                expected.add(groups[row] * n_shared + column)
         found = [] if batch.masked is None else batch.masked.tolist()
-        assert sorted(found) == expected
+        assert sorted(found) == sorted(expected)
 
 
 @pytest.mark.parametrize("source", ["in_batch", "mixed", "full"])
@@ -437,7 +438,8 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
         taken = rows.take(torch.randperm(len(rows), generator=seeded(seed))[:7])
         batch = ranker.batch(taken, seeded(seed))
         assert isinstance(batch, SampledBatch)
-        assert torch.equal(batch.user_inputs, taken.user_rows)
+        assert torch.equal(batch.user_inputs[batch.groups], taken.user_rows)
+        assert len(batch.user_inputs) == len(set(taken.user_rows.tolist()))
         assert torch.equal(batch.weights, taken.weights)
         assert torch.equal(batch.item_rows[batch.items], taken.item_rows)
         assert batch.labels.tolist() == taken.positive.float().tolist()
@@ -566,7 +568,8 @@ def test_only_labels():
         assert batch.negatives.shape == batch.negative_weights.shape == (len(batch), 0)
         items = batch.item_rows[batch.items]
         assert batch.item_rows.tolist() == sorted(set(items.tolist()))
-        parts = (batch.user_inputs, items, batch.labels, batch.weights)
+        users = batch.user_inputs[batch.groups]
+        parts = (users, items, batch.labels, batch.weights)
         seen += zip(*(part.tolist() for part in parts), strict=True)
     parts = (rows.user_rows, rows.item_rows, rows.positive.float(), rows.weights)
     assert sorted(seen) == sorted(zip(*(part.tolist() for part in parts), strict=True))

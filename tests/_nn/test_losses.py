@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from sktwotower._nn.losses import (
     bpr_loss,
+    candidate_totals,
     cross_entropy_loss,
     max_margin_loss,
     softmax_loss,
@@ -472,3 +473,80 @@ def test_margin_of_zero_and_far_apart():
     assert max_margin_loss(positives, negatives, margin=4.0).item() == 0.5
     assert bpr_loss(positives + 100, negatives).item() == pytest.approx(0)
     assert bpr_loss(positives - 100, negatives).item() == pytest.approx(96.5)
+
+
+# What candidates add up to
+
+
+def totals_problem(*, masked):
+    generator = torch.Generator().manual_seed(4)
+    users = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    items = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    log_q = torch.rand(6, dtype=torch.float64, generator=generator).log()
+    places = torch.tensor([1, 2, 9, 18, 19, 20, 21, 22, 23]) if masked else None
+    return users, items, log_q, places
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_totals_are_those_of_logsumexp(corrected, masked):
+    """The fourth user has no candidate left when some are masked."""
+    users, items, log_q, places = totals_problem(masked=masked)
+    log_q = log_q if corrected else None
+    scores = users @ items.T
+    if corrected:
+        scores = scores - log_q
+    groups, columns = torch.tensor([2, 2, 0, 3]), torch.tensor([0, 3, 1, 5])
+    found, picked = candidate_totals(users, items, log_q, places, groups, columns)
+    torch.testing.assert_close(picked, scores[groups, columns])
+    if masked:
+        scores.view(-1)[places] = -torch.inf
+    torch.testing.assert_close(found, scores.logsumexp(1))
+    assert (found == -torch.inf).tolist() == [False, False, False, masked]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradient_of_totals(masked):
+    users, items, log_q, places = totals_problem(masked=masked)
+    groups, columns = torch.tensor([2, 2, 0, 3]), torch.tensor([0, 3, 1, 5])
+
+    def function(users, items):
+        totals, picked = candidate_totals(users, items, log_q, places, groups, columns)
+        return totals[:3], picked  # the last total may be of nothing
+
+    assert torch.autograd.gradcheck(
+        function, (users.requires_grad_(), items.requires_grad_())
+    )
+
+
+def test_a_user_without_candidates_has_no_gradient():
+    users, items, log_q, places = totals_problem(masked=True)
+    users.requires_grad_()
+    totals, _ = candidate_totals(users, items, log_q, places)
+    torch.nn.functional.softplus(totals).sum().backward()
+    assert torch.isfinite(users.grad).all()
+    assert (users.grad[3] == 0).all()
+
+
+@pytest.mark.parametrize("correct_positive", [False, True])
+def test_totals_make_the_softmax_loss(correct_positive):
+    """The positive among the candidates, or masked and put beside them."""
+    users, items, log_q, _ = totals_problem(masked=False)
+    positives = torch.tensor([1, 3, 0, 5])
+    rows = torch.arange(4)
+    scores = users @ items.T
+    expected = softmax_loss(scores, positives, log_q, correct_positive=correct_positive)
+    totals, _ = candidate_totals(users, items, log_q, rows * 6 + positives)
+    own = scores[rows, positives] - (log_q[positives] if correct_positive else 0)
+    found = torch.nn.functional.softplus(totals - own).mean()
+    torch.testing.assert_close(found, expected)
+    if correct_positive:
+        totals, own = candidate_totals(users, items, log_q, None, rows, positives)
+        torch.testing.assert_close((totals - own).mean(), expected)
+
+
+def test_totals_of_large_scores():
+    users = torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]])
+    items = torch.tensor([[1.0, 0.0], [0.9, 0.0]])
+    totals, _ = candidate_totals(users, items)
+    torch.testing.assert_close(totals, torch.tensor([1000.0, -900.0]))

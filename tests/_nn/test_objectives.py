@@ -107,7 +107,7 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
         rows, source, size=size, correction=correction, masked=masked, explicit=explicit
     ).batch(taken, seeded(3))
     all_users, all_items = embeddings()
-    value = softmax_objective(refined=correction == "refined")(
+    value = softmax_objective(
         all_users[batch.user_inputs], all_items[batch.item_rows], batch
     )
 
@@ -154,9 +154,7 @@ def test_a_batch_of_every_item_is_the_catalogue(masked):
             taken, seeded()
         )
         users, items = embeddings()
-        value = softmax_objective(refined=False)(
-            users[batch.user_inputs], items[batch.item_rows], batch
-        )
+        value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
         results[source] = value.item(), users.grad, items.grad
     for source in ("in_batch", "mixed"):
@@ -169,12 +167,10 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
     """Every item is there for certain, beside any row of another one, too."""
     rows = training_rows()
     results = []
-    for how, refined in ((correction, correction == "refined"), (None, False)):
+    for how in (correction, None):
         batch = ranker(rows, source, size=len(rows), correction=how).batch(rows, seeded())
         users, items = embeddings()
-        value = softmax_objective(refined=refined)(
-            users[batch.user_inputs], items[batch.item_rows], batch
-        )
+        value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
         results.append((value.item(), users.grad, items.grad))
     torch.testing.assert_close(*results, rtol=0, atol=1e-6)
@@ -188,9 +184,8 @@ def test_gradient(source, correction):
     batch = ranker(
         rows, source, size=6, correction=correction, masked=True, explicit=True
     ).batch(taken, seeded(3))
-    objective = softmax_objective(refined=correction == "refined")
     assert torch.autograd.gradcheck(
-        lambda u, v: objective(u[batch.user_inputs], v[batch.item_rows], batch),
+        lambda u, v: softmax_objective(u[batch.user_inputs], v[batch.item_rows], batch),
         embeddings(),
     )
 
@@ -205,9 +200,7 @@ def test_a_row_without_a_negative_is_nothing():
             rows, seeded()
         )
         users, items = embeddings()
-        value = softmax_objective(refined=correction == "refined")(
-            users[batch.user_inputs], items[batch.item_rows], batch
-        )
+        value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
         assert value.item() == 0
         assert (users.grad == 0).all() and (items.grad == 0).all()
@@ -221,9 +214,7 @@ def test_a_single_row_has_no_q():
     )
     assert batch.log_q.tolist() == [-math.inf]
     users, items = embeddings()
-    value = softmax_objective(refined=True)(
-        users[batch.user_inputs], items[batch.item_rows], batch
-    )
+    value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
     value.backward()
     assert value.item() == 0
     assert (users.grad == 0).all() and (items.grad == 0).all()

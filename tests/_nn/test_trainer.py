@@ -123,7 +123,7 @@ def start(
         id_rows(N_USERS),
         id_rows(N_ITEMS, width),
         batches,
-        softmax_objective(refined=False),
+        softmax_objective,
         optimizer,
         make_schedule(optimizer, name, n_epochs=3, n_batches=batches.n_batches),
         Generators.seeded(seed, CPU),
@@ -278,7 +278,7 @@ def test_gradient_of_a_learned_temperature():
     towers, batches = make_towers(learned=True), make_batches(batch_size=30)
     batch = next(batches.epoch(torch.Generator().manual_seed(0)))
     with torch.no_grad():
-        users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))
+        users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))[batch.groups]
         items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
         scores = users @ items.T / TEMPERATURE
         shares = (scores - batch.log_q).softmax(1)
@@ -474,7 +474,7 @@ def test_reported_loss_is_the_mean_over_rows():
         for batch in batches.epoch(torch.Generator().manual_seed(0)):
             users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))
             items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
-            loss = softmax_objective(refined=False)(users / TEMPERATURE, items, batch)
+            loss = softmax_objective(users / TEMPERATURE, items, batch)
             total += loss.item() * len(batch)
     assert reported == pytest.approx(total / 30, rel=1e-5)
 
