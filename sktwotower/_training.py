@@ -23,6 +23,7 @@ from sktwotower._nn.growth import (
     recall,
     remember,
 )
+from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators, resolve_device
@@ -73,6 +74,8 @@ class Run:
         The average and the weights of which it is one, or twice the latter.
     optimizer : Optimizer
         Its steps move the trained ones.
+    tables : LazyTables
+        Those that it leaves to them.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch.
     past : PastItems or None
@@ -83,6 +86,7 @@ class Run:
     served: TwoTowers
     trained: TwoTowers
     optimizer: torch.optim.Optimizer
+    tables: LazyTables
     frequencies: StreamingFrequencies | None
     past: PastItems | None
 
@@ -201,6 +205,12 @@ class Training:
             name, memory = self.before.optimizer
             if name == model.optimizer:
                 recall(optimizer, towers, memory, sources)
+        tables = LazyTables(
+            towers.embedding_tables(),
+            optimizer,
+            model.optimizer,
+            batch_size=model.batch_size,
+        )
         epochs = train(
             towers,
             user_rows,
@@ -216,12 +226,13 @@ class Training:
                 warmup_fraction=0.0 if self.goes_on else model.warmup_fraction,
             ),
             generators,
+            tables=tables,
             self_supervision=self._self_supervision(),
             average=average,
             max_grad_norm=model.max_grad_norm,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
-        return Run(epochs, served, towers, optimizer, frequencies, past)
+        return Run(epochs, served, towers, optimizer, tables, frequencies, past)
 
     def input_rows(self, past: PastItems | None) -> dict[str, TowerRows]:
         """What the towers embed, as it is now: row ``r`` belongs to code ``r``."""

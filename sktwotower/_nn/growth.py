@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.trainer import TwoTowers
 
 # By the name of a parameter: what an optimiser remembers of it.
@@ -116,7 +117,9 @@ def recall(
 
 @contextmanager
 def rows_stay(
-    optimizer: torch.optim.Optimizer, rows: dict[nn.Parameter, Tensor]
+    optimizer: torch.optim.Optimizer,
+    rows: dict[nn.Parameter, Tensor],
+    tables: LazyTables | None = None,
 ) -> Iterator[None]:
     """Keep rows of tables bit by bit as they are, and what the optimiser knows of them.
 
@@ -129,7 +132,13 @@ def rows_stay(
         Steps in between.
     rows : dict of Parameter to Tensor of shape (n_rows,), bool
         True for a row that stays.
+    tables : LazyTables, optional
+        Tables that are not the optimiser's to move.
     """
+    if tables is not None:
+        for table, lazy in tables.by_table.items():
+            lazy.frozen = rows.get(table)
+        rows = {t: stays for t, stays in rows.items() if t not in tables.by_table}
     before = {table: table.detach()[stays].clone() for table, stays in rows.items()}
     memory = {
         table: {

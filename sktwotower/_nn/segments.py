@@ -18,11 +18,14 @@ class Bags:
         Rows of the table and their weights, bag after bag.
     offsets : Tensor of shape (b,)
         Where each bag starts.
+    vectors : Tensor of shape (n_vectors, width) or None
+        The rows of the table that ``columns`` count along; None: all.
     """
 
     columns: Tensor
     values: Tensor
     offsets: Tensor
+    vectors: Tensor | None = None
 
     def to(self, device: torch.device) -> Bags:
         """The same bags on another device."""
@@ -30,6 +33,7 @@ class Bags:
             self.columns.to(device, non_blocking=True),
             self.values.to(device, non_blocking=True),
             self.offsets.to(device, non_blocking=True),
+            self.vectors,
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sktwotower._nn.losses import softmax_loss
 from sktwotower._nn.runtime import Generators
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.towers import EntityRows, Tower, TowerInput
 
 # Two masks over fields, each (n_fields,) bool: what a view does not show.
 DrawMasks = Callable[[torch.Generator], tuple[Tensor, Tensor]]
@@ -101,16 +101,23 @@ class SelfSupervision:
         self.draw_masks = draw_masks
         self.weight = weight
 
+    def draw(self, generator: torch.Generator) -> TowerInput:
+        """Items of a batch, as the item tower's input."""
+        draws = torch.randint(len(self.items), (self.n_draws,), generator=generator)
+        return self.item_rows.take(self.items[draws.unique()])
+
     def __call__(
-        self, tower: Tower, temperature: float | Tensor, generators: Generators
+        self,
+        tower: Tower,
+        batch: TowerInput,
+        temperature: float | Tensor,
+        generators: Generators,
     ) -> Tensor:
         """The weighted loss of one batch of items."""
-        draws = torch.randint(len(self.items), (self.n_draws,), generator=generators.host)
-        device = next(tower.parameters()).device
-        batch = self.item_rows.take(self.items[draws.unique()]).to(device)
         first, second = (
             tower(batch, generators.device, mask)
             for mask in self.draw_masks(generators.host)
         )
         scores = (first / temperature) @ second.T
-        return self.weight * softmax_loss(scores, torch.arange(len(scores), device=device))
+        positives = torch.arange(len(scores), device=scores.device)
+        return self.weight * softmax_loss(scores, positives)

@@ -36,6 +36,9 @@ class TowerInput:
         One block for each dense field.
     history : Bags or None
         Items that each row's user had before; None: this side has no history.
+    id_vectors, column_vectors : Tensor of shape (n_vectors, width) or None
+        The rows of the tables that ``id_codes`` and ``columns`` count along, on the
+        tower's device; None: all.
     """
 
     id_codes: Tensor | None
@@ -44,6 +47,29 @@ class TowerInput:
     offsets: Tensor
     dense: tuple[Tensor, ...]
     history: Bags | None = None
+    id_vectors: Tensor | None = None
+    column_vectors: Tensor | None = None
+
+    def codes(self, name: str) -> Tensor:
+        """The rows of a table that are looked up: "id", "column" or "history"."""
+        if name == "history":
+            assert self.history is not None
+            return self.history.columns
+        if name == "column":
+            return self.columns
+        assert self.id_codes is not None
+        return self.id_codes
+
+    def with_vectors(self, name: str, codes: Tensor, vectors: Tensor) -> TowerInput:
+        """The same rows, with codes that count along some vectors of the table."""
+        if name == "history":
+            assert self.history is not None
+            return replace(
+                self, history=replace(self.history, columns=codes, vectors=vectors)
+            )
+        if name == "column":
+            return replace(self, columns=codes, column_vectors=vectors)
+        return replace(self, id_codes=codes, id_vectors=vectors)
 
     def to(self, device: torch.device) -> TowerInput:
         """The same rows on another device."""
@@ -58,6 +84,8 @@ class TowerInput:
             offsets=move(self.offsets),
             dense=tuple(move(block) for block in self.dense),
             history=None if self.history is None else self.history.to(device),
+            id_vectors=self.id_vectors,
+            column_vectors=self.column_vectors,
         )
 
 
@@ -235,20 +263,23 @@ class Tower(nn.Module):
             elif self.id_dropout and self.training:
                 draws = torch.rand(len(codes), generator=generator, device=codes.device)
                 codes = codes * (draws >= self.id_dropout)
-            parts.append(F.embedding(codes, self.id_table)[:, None])
+            ids = self.id_table if batch.id_vectors is None else batch.id_vectors
+            parts.append(F.embedding(codes, ids)[:, None])
         if self.history_table is not None and batch.history is not None:
+            items = batch.history.vectors
             pooled = F.embedding_bag(
                 batch.history.columns,
-                self.history_table,
+                self.history_table if items is None else items,
                 batch.history.offsets,
                 mode="sum",
                 per_sample_weights=batch.history.values,
             )
             parts.append(pooled[:, None])
         if self.column_table is not None:
+            columns = batch.column_vectors
             bags = F.embedding_bag(
                 batch.columns,
-                self.column_table,
+                self.column_table if columns is None else columns,
                 batch.offsets,
                 mode="sum",
                 per_sample_weights=batch.values,

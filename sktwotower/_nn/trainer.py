@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batches import Batches
+from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
@@ -97,6 +98,7 @@ def train(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generators: Generators,
     *,
+    tables: LazyTables | None = None,
     self_supervision: SelfSupervision | None = None,
     average: AveragedModel | None = None,
     max_grad_norm: float | None = None,
@@ -117,28 +119,39 @@ def train(
             total = torch.zeros((), device=device)
             for batch in batches.epoch(generators.host):
                 batch_on_device = batch.to(device)
-                users = towers.user_tower(
-                    user_rows.take(batch.user_inputs).to(device), generators.device
-                )
-                items = towers.item_tower(
-                    item_rows.take(batch.item_rows).to(device), generators.device
-                )
+                user_inputs = [user_rows.take(batch.user_inputs)]
+                item_inputs = [item_rows.take(batch.item_rows)]
+                if self_supervision is not None:
+                    item_inputs.append(self_supervision.draw(generators.host))
+                if tables is not None:
+                    user_inputs = tables.look_up(towers.user_tower, user_inputs)
+                    item_inputs = tables.look_up(towers.item_tower, item_inputs)
+                users = towers.user_tower(user_inputs[0].to(device), generators.device)
+                items = towers.item_tower(item_inputs[0].to(device), generators.device)
                 value = objective(users / towers.temperature, items, batch_on_device)
                 if batch_on_device.weights is not None:
                     # It is a mean over the batch; a light batch shall count for less.
                     value = value * batch_on_device.weights.mean()
                 if self_supervision is not None:
                     value = value + self_supervision(
-                        towers.item_tower, towers.temperature, generators
+                        towers.item_tower,
+                        item_inputs[1].to(device),
+                        towers.temperature,
+                        generators,
                     )
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
                 if max_grad_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+                    vectors = [] if tables is None else tables.vectors
+                    nn.utils.clip_grad_norm_([*parameters, *vectors], max_grad_norm)
                 optimizer.step()
+                if tables is not None:
+                    tables.step()
                 schedule.step()
                 towers.clamp_temperature()
                 total += value.detach() * len(batch)  # no graph, no device sync
+            if tables is not None:
+                tables.settle()
             if average is not None:
                 average.update_parameters(towers)
         yield float(total) / batches.n_rows

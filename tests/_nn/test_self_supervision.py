@@ -147,12 +147,16 @@ def self_supervision(rows, *, n_draws=6, draw_masks=fixed_masks, weight=0.3):
     )
 
 
+def loss_of(loss, tower, temperature, generators):
+    return loss(tower, loss.draw(generators.host), temperature, generators)
+
+
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_loss_in_plain_python(temperature, seed):
     rows = item_rows()
     tower = make_tower(rows)
-    loss = self_supervision(rows)(tower, temperature, Generators.seeded(seed, CPU))
+    loss = loss_of(self_supervision(rows), tower, temperature, Generators.seeded(seed, CPU))
     places = torch.randint(len(ITEMS), (6,), generator=seeded(seed))
     items = ITEMS[sorted(set(places.tolist()))]
 
@@ -182,7 +186,9 @@ def test_weight_scales_the_loss():
     rows = item_rows()
     tower = make_tower(rows)
     one, two, none = (
-        self_supervision(rows, weight=weight)(tower, 0.2, Generators.seeded(0, CPU))
+        loss_of(
+            self_supervision(rows, weight=weight), tower, 0.2, Generators.seeded(0, CPU)
+        )
         for weight in (1.0, 2.0, 0.0)
     )
     assert two.item() == pytest.approx(2 * one.item())
@@ -194,7 +200,7 @@ def test_the_unknown_id_is_trained():
     """Where the id is hidden; the drawn items' own where it is not, and nobody else's."""
     rows = item_rows()
     tower = make_tower(rows)
-    self_supervision(rows)(tower, 0.2, Generators.seeded(0, CPU)).backward()
+    loss_of(self_supervision(rows), tower, 0.2, Generators.seeded(0, CPU)).backward()
     places = torch.randint(len(ITEMS), (6,), generator=seeded(0))
     touched = {0, *ITEMS[places].tolist()}
     nonzero = tower.id_table.grad.abs().sum(1) > 0
@@ -204,7 +210,9 @@ def test_the_unknown_id_is_trained():
 def test_a_temperature_has_a_gradient():
     rows = item_rows()
     temperature = torch.tensor(0.2, requires_grad=True)
-    loss = self_supervision(rows)(make_tower(rows), temperature, Generators.seeded(0, CPU))
+    loss = loss_of(
+        self_supervision(rows), make_tower(rows), temperature, Generators.seeded(0, CPU)
+    )
     loss.backward()
     assert temperature.grad.item() != 0
 
@@ -215,8 +223,11 @@ def test_without_ids():
     def masks(generator):
         return torch.tensor([True, False]), torch.tensor([False, True])
 
-    loss = self_supervision(rows, draw_masks=masks)(
-        make_tower(rows), 0.2, Generators.seeded(0, CPU)
+    loss = loss_of(
+        self_supervision(rows, draw_masks=masks),
+        make_tower(rows),
+        0.2,
+        Generators.seeded(0, CPU),
     )
     assert torch.isfinite(loss)
 
@@ -228,8 +239,11 @@ def test_views_that_hide_the_same_are_the_same():
     def nothing(generator):
         return torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
 
-    loss = self_supervision(rows, draw_masks=nothing)(
-        make_tower(rows), 1e-4, Generators.seeded(0, CPU)
+    loss = loss_of(
+        self_supervision(rows, draw_masks=nothing),
+        make_tower(rows),
+        1e-4,
+        Generators.seeded(0, CPU),
     )
     assert loss.item() == pytest.approx(0, abs=0.01)
 
@@ -247,7 +261,7 @@ def test_items_are_drawn_from_those_given():
     tower, loss = make_tower(rows), self_supervision(watched, n_draws=5)
     generators = Generators.seeded(0, CPU)
     for _ in range(300):
-        loss(tower, 0.2, generators)
+        loss_of(loss, tower, 0.2, generators)
     assert all(row == sorted(set(row)) and len(row) <= 5 for row in seen)
     counts = [sum(item in row for row in seen) for item in ITEMS.tolist()]
     assert sum(counts) == sum(map(len, seen))  # nobody else
@@ -264,7 +278,7 @@ def test_the_generator_decides():
 
     def run(seed):
         generators = Generators.seeded(seed, CPU)
-        return [loss(tower, 0.2, generators).item() for _ in range(3)]
+        return [loss_of(loss, tower, 0.2, generators).item() for _ in range(3)]
 
     before = torch.get_rng_state()
     assert run(0) == run(0)
@@ -295,7 +309,7 @@ def test_training_makes_the_views_alike():
     generators = Generators.seeded(0, CPU)
     for _ in range(100):
         optimizer.zero_grad()
-        loss(tower, 0.2, generators).backward()
+        loss_of(loss, tower, 0.2, generators).backward()
         optimizer.step()
     with torch.no_grad():
         batch = rows.take(n)
