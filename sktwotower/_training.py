@@ -26,6 +26,7 @@ from sktwotower._nn.growth import (
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
+from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import EntityRows, Tower, TowerRows
@@ -166,7 +167,9 @@ class Training:
         """
         model = self.model
         device = resolve_device(model.device)
-        generators = Generators.seeded(self.seed, device)
+        ranks = Ranks.current()
+        rank = None if ranks is None else ranks.rank
+        generators = Generators.seeded(self.seed, device, rank=rank)
         n_history_items = int(self.items.id_codes.max()) + 1 if model.history_size else 0
         towers = TwoTowers(
             self._make_tower(self.user_rows, generators.host, n_history_items),
@@ -230,6 +233,7 @@ class Training:
             self_supervision=self._self_supervision(),
             average=average,
             max_grad_norm=model.max_grad_norm,
+            ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
         return Run(epochs, served, towers, optimizer, tables, frequencies, past)

@@ -27,6 +27,8 @@ from sktwotower._histories import Events
 from sktwotower._html import visual_block
 from sktwotower._interactions import FeatureColumns, Interactions, check_X
 from sktwotower._nn.growth import rows_stay
+from sktwotower._nn.ranks import Ranks
+from sktwotower._nn.runtime import resolve_device
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._objective import NEGATIVES, ObjectiveSpec
@@ -517,7 +519,7 @@ class TwoTowerRecommender(
         objective = ObjectiveSpec.of(self)
         before = self._so_far() if self.warm_start else None
         interactions = self._read_training(X, y, sample_weight, reset=True)
-        random_state = _random_state(self.random_state)
+        random_state = _random_state(self.random_state, self.device)
         train_rows = _rows_that_train(interactions, objective)
         held_out, refit = None, False
         if y_val is not None and X_val is None:
@@ -622,7 +624,7 @@ class TwoTowerRecommender(
     ) -> None:
         before = self._so_far()
         interactions = self._read_training(X, y, sample_weight, reset=before is None)
-        random_state = _random_state(self.random_state)
+        random_state = _random_state(self.random_state, self.device)
         train_rows = _rows_that_train(interactions, objective)
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(
@@ -1033,9 +1035,16 @@ def _callback_task(
 
 
 def _random_state(
-    random_state: int | np.random.RandomState | None,
+    random_state: int | np.random.RandomState | None, device: str | torch.device
 ) -> np.random.RandomState:
-    """Like scikit-learn's, but None does not draw from NumPy's global generator."""
-    if random_state is None:
-        return np.random.RandomState(np.random.MT19937())
-    return check_random_state(random_state)
+    """Like scikit-learn's, but None does not draw from NumPy's global generator.
+
+    Processes that train together draw the same numbers for None, too.
+    """
+    if random_state is not None:
+        return check_random_state(random_state)
+    drawn, ranks = np.random.RandomState(np.random.MT19937()), Ranks.current()
+    if ranks is None:
+        return drawn
+    seed = drawn.randint(np.iinfo(np.int32).max)
+    return np.random.RandomState(ranks.agreed(seed, resolve_device(device)))

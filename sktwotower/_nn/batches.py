@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -95,6 +95,22 @@ class Batch:
     def __len__(self) -> int:
         return len(self.groups)
 
+    def part(self, groups: slice) -> Self:
+        """The rows of some of the groups, with all the items."""
+        start, stop = groups.start, groups.stop
+        rows = (self.groups >= start) & (self.groups < stop)
+        taken = {
+            field.name: value[rows]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+            and field.name not in self._not_by_row
+        }
+        taken["groups"] = taken["groups"] - start
+        return replace(self, user_inputs=self.user_inputs[groups], **taken)
+
+    # What is not one a row.
+    _not_by_row: ClassVar[tuple[str, ...]] = ("user_inputs", "item_rows")
+
     def to(self, device: torch.device) -> Self:
         """The same batch with what a loss needs on another device."""
         moved = {
@@ -136,6 +152,17 @@ class SoftmaxBatch(Batch):
     positive_log_q: Tensor | None
     turned_down: Tensor | None
     turned_down_log_q: Tensor | None
+
+    _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
+
+    def part(self, groups: slice) -> Self:
+        """The rows of some of the groups, with all the items."""
+        part = super().part(groups)
+        if self.masked is None:
+            return part
+        first, last = groups.start * self.n_shared, groups.stop * self.n_shared
+        masked = self.masked[(self.masked >= first) & (self.masked < last)] - first
+        return replace(part, masked=masked)
 
 
 @dataclass(frozen=True, kw_only=True)

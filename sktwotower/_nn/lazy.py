@@ -110,7 +110,7 @@ class LazyTable:
     def __init__(
         self, table: nn.Parameter, optimizer: torch.optim.Optimizer, clock: Clock
     ) -> None:
-        self.table = table
+        self.table = table.requires_grad_(False)
         self.clock = clock
         self.frozen: Tensor | None = None  # (n_rows,) bool: rows that stay as they are
         self._state = optimizer.state[table]
@@ -262,7 +262,7 @@ class LazyTables:
             rows, places = torch.cat([codes[0].new_zeros(1), *codes]).unique(
                 return_inverse=True
             )
-            vectors = self.by_table[table].look_up(rows)
+            vectors = self.by_table[table].look_up(rows.long())
             parts = places[1:].split([len(part) for part in codes])
             inputs = [
                 one.with_vectors(name, part, vectors)

@@ -44,9 +44,17 @@ class Generators:
     device: torch.Generator
 
     @classmethod
-    def seeded(cls, seed: int, device: torch.device) -> Generators:
-        """Generators that draw the same numbers for the same seed and device."""
+    def seeded(
+        cls, seed: int, device: torch.device, *, rank: int | None = None
+    ) -> Generators:
+        """Generators that draw the same numbers for the same seed and device.
+
+        With a rank, what is drawn beside the towers is a process's own: all of them have
+        the same batches.
+        """
         host = torch.Generator().manual_seed(seed)
+        if rank is not None:
+            return cls(host, torch.Generator(device).manual_seed(seed + 1 + rank))
         if device.type == "cpu":
             return cls(host, host)
         return cls(host, torch.Generator(device).manual_seed(seed))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batches import Batches
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.objectives import B, Objective
+from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
-from sktwotower._nn.towers import Tower, TowerRows
+from sktwotower._nn.towers import Tower, TowerInput, TowerRows
 
 # Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
@@ -88,6 +91,65 @@ def average_of(towers: TwoTowers) -> AveragedModel:
     return AveragedModel(towers, avg_fn=step, use_buffers=True)
 
 
+class Step(nn.Module, Generic[B]):
+    """The loss of a batch; with ranks, this process's share of it.
+
+    Parameters
+    ----------
+    towers : TwoTowers
+        Embed users and items.
+    objective : Objective
+        Of their embeddings.
+    self_supervision : SelfSupervision or None
+        A further loss of the item tower.
+    ranks : Ranks or None
+        The processes that share a batch.
+    """
+
+    def __init__(
+        self,
+        towers: TwoTowers,
+        objective: Objective[B],
+        self_supervision: SelfSupervision | None,
+        ranks: Ranks | None,
+    ) -> None:
+        super().__init__()
+        self.towers = towers
+        self.objective = objective
+        self.self_supervision = self_supervision
+        self.ranks = ranks
+
+    def forward(
+        self,
+        user_input: TowerInput,
+        item_input: TowerInput,
+        views: TowerInput | None,
+        batch: B,
+        n_rows: int,
+        generators: Generators,
+    ) -> Tensor:
+        """Mean loss over the ``n_rows`` of a batch, of which ``batch`` may be a part."""
+        towers, ranks = self.towers, self.ranks
+        users = towers.user_tower(user_input, generators.device)
+        items = towers.item_tower(item_input, generators.device)
+        if ranks is not None:
+            items = ranks.gather(items, len(batch.item_rows))
+        if len(batch):
+            value = self.objective(users / towers.temperature, items, batch)
+        else:  # fewer users than processes; the gradients are zero, but there
+            value = 0.0 * (users.sum() / towers.temperature + items.sum())
+        if batch.weights is not None and len(batch):
+            # It is a mean over the batch; a light batch shall count for less.
+            value = value * batch.weights.mean()
+        if ranks is not None:  # DistributedDataParallel has the mean over the processes
+            value = value * (ranks.size * len(batch) / n_rows)
+        if views is not None and self.self_supervision is not None:
+            value = value + self.self_supervision(
+                towers.item_tower, views, towers.temperature, generators
+            )
+        return value
+
+
 def train(
     towers: TwoTowers,
     user_rows: TowerRows,
@@ -102,6 +164,7 @@ def train(
     self_supervision: SelfSupervision | None = None,
     average: AveragedModel | None = None,
     max_grad_norm: float | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[float]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
 
@@ -112,46 +175,57 @@ def train(
     """
     parameters = list(towers.parameters())
     device = parameters[0].device
+    step: nn.Module = Step(towers, objective, self_supervision, ranks)
+    if ranks is not None:
+        step = DistributedDataParallel(step)
     while True:
         towers.train()
         # Whatever the caller is in: under no_grad there would be nothing to learn.
         with torch.inference_mode(False), torch.enable_grad():
             total = torch.zeros((), device=device)
             for batch in batches.epoch(generators.host):
-                batch_on_device = batch.to(device)
-                user_inputs = [user_rows.take(batch.user_inputs)]
-                item_inputs = [item_rows.take(batch.item_rows)]
+                part, n_rows = batch, len(batch)
+                users, items = [batch.user_inputs], [batch.item_rows]
+                if ranks is not None:  # tables are looked up for all, the towers for a part
+                    groups = ranks.share(len(batch.user_inputs))
+                    part = batch.part(groups)
+                    users.insert(0, part.user_inputs)
+                    items.insert(0, batch.item_rows[ranks.share(len(batch.item_rows))])
+                user_inputs = [user_rows.take(rows) for rows in users]
+                item_inputs = [item_rows.take(rows) for rows in items]
+                views = None
                 if self_supervision is not None:
                     item_inputs.append(self_supervision.draw(generators.host))
                 if tables is not None:
                     user_inputs = tables.look_up(towers.user_tower, user_inputs)
                     item_inputs = tables.look_up(towers.item_tower, item_inputs)
-                users = towers.user_tower(user_inputs[0].to(device), generators.device)
-                items = towers.item_tower(item_inputs[0].to(device), generators.device)
-                value = objective(users / towers.temperature, items, batch_on_device)
-                if batch_on_device.weights is not None:
-                    # It is a mean over the batch; a light batch shall count for less.
-                    value = value * batch_on_device.weights.mean()
                 if self_supervision is not None:
-                    value = value + self_supervision(
-                        towers.item_tower,
-                        item_inputs[1].to(device),
-                        towers.temperature,
-                        generators,
-                    )
+                    views = item_inputs[-1].to(device)
+                value = step(
+                    user_inputs[0].to(device),
+                    item_inputs[0].to(device),
+                    views,
+                    part.to(device),
+                    n_rows,
+                    generators,
+                )
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
+                vectors = [] if tables is None else tables.vectors
+                if ranks is not None:
+                    ranks.average(rows.grad for rows in vectors)
                 if max_grad_norm is not None:
-                    vectors = [] if tables is None else tables.vectors
                     nn.utils.clip_grad_norm_([*parameters, *vectors], max_grad_norm)
                 optimizer.step()
                 if tables is not None:
                     tables.step()
                 schedule.step()
                 towers.clamp_temperature()
-                total += value.detach() * len(batch)  # no graph, no device sync
+                total += value.detach() * n_rows  # no graph, no device sync
             if tables is not None:
                 tables.settle()
+            if ranks is not None:
+                total = ranks.total(total) / ranks.size
             if average is not None:
                 average.update_parameters(towers)
         yield float(total) / batches.n_rows

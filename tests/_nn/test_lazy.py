@@ -17,7 +17,7 @@ N_ROWS, WIDTH = 12, 3
 
 def rows_of(n_ids=N_ROWS):
     return EntityRows(
-        id_codes=torch.arange(n_ids),
+        id_codes=torch.arange(n_ids, dtype=torch.int32),
         n_ids=n_ids,
         pointers=torch.zeros(n_ids, 1, dtype=torch.int64),
         columns=torch.zeros(0, dtype=torch.int64),
