@@ -27,9 +27,9 @@ from sktwotower._histories import Events
 from sktwotower._html import visual_block
 from sktwotower._interactions import FeatureColumns, Interactions, check_X
 from sktwotower._nn.growth import rows_stay
+from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import resolve_device
-from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._objective import NEGATIVES, ObjectiveSpec
 from sktwotower._persistence._mixin import PersistenceMixin

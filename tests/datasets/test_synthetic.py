@@ -346,3 +346,40 @@ def test_feature_share_without_features(name):
 def test_random_state_of_a_wrong_kind():
     with pytest.raises(ValueError, match="cannot be used to seed"):
         make_interactions(random_state="seed")
+
+
+# Beyond what is looked at pair by pair
+
+
+def pooled(monkeypatch, *args, **kwargs):
+    with monkeypatch.context() as context:
+        context.setattr(_synthetic, "_MAX_PAIRS", 0)
+        return make_interactions(*args, **kwargs)
+
+
+def test_a_pool_draws_what_all_pairs_would(monkeypatch):
+    """Popularity and affinity of what is chosen, a little below for the finite pool."""
+    args, kwargs = (1500, 1000, 20_000), dict(random_state=3)
+    exact, data = make_interactions(*args, **kwargs), pooled(monkeypatch, *args, **kwargs)
+    found = []
+    for one in (exact, data):
+        users, items = one.interactions["user_id"], one.interactions["item_id"]
+        affinity = (one.user_factors[users] * one.item_factors[items]).sum(axis=1)
+        counts = np.sort(np.bincount(items, minlength=1000))[::-1]
+        popular = counts[:20].sum() / len(items)
+        found.append((affinity.mean(), np.log(one.popularity[items]).mean(), popular))
+    np.testing.assert_allclose(found[1], found[0], rtol=0.08)
+    uniform = np.log(exact.popularity).mean()
+    assert found[1][1] - uniform > 0.8 * (found[0][1] - uniform)
+    assert not data.interactions.duplicated(["user_id", "item_id"]).any()
+    pd.testing.assert_series_equal(
+        data.interactions.groupby("user_id").size(),
+        exact.interactions.groupby("user_id").size(),
+    )
+    again = pooled(monkeypatch, *args, **kwargs)
+    pd.testing.assert_frame_equal(data.interactions, again.interactions)
+
+
+def test_a_pool_is_large_enough_for_who_has_everything(monkeypatch):
+    data = pooled(monkeypatch, 30, 12, 30 * 12, popularity_skew=4.0, random_state=0)
+    assert len(data.interactions.drop_duplicates(["user_id", "item_id"])) == 30 * 12
