@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
+from sktwotower._memory import training_bytes, warn_if_too_large
 from sktwotower._nn.batches import REPLAYED, TrainingRows, batch_sizes
 from sktwotower._nn.growth import (
     OptimizerState,
@@ -171,6 +172,15 @@ class Training:
         rank = None if ranks is None else ranks.rank
         generators = Generators.seeded(self.seed, device, rank=rank)
         n_history_items = int(self.items.id_codes.max()) + 1 if model.history_size else 0
+        needed = training_bytes(
+            self.user_rows,
+            self.item_rows,
+            n_history_items,
+            embedding_dim=model.embedding_dim,
+            optimizer=model.optimizer,
+            average=model.average,
+        )
+        warn_if_too_large(needed, device, stacklevel=8)
         towers = TwoTowers(
             self._make_tower(self.user_rows, generators.host, n_history_items),
             self._make_tower(self.item_rows, generators.host),

@@ -1,0 +1,72 @@
+"""What training will take, and whether it is there, before it begins."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from sktwotower._nn.towers import EntityRows
+
+_FLOAT = 4  # bytes
+# What an optimiser keeps of each number of a table.
+_MOMENTS = {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": 0}
+
+
+def training_bytes(
+    user_rows: EntityRows,
+    item_rows: EntityRows,
+    n_history_items: int,
+    *,
+    embedding_dim: int,
+    optimizer: str,
+    average: bool,
+) -> int:
+    """Bytes of the tables, of what is kept beside each, and of the embeddings.
+
+    Kept are the average and what the optimiser knows; the layers are small beside it.
+    """
+    n_vectors = n_history_items
+    for rows in (user_rows, item_rows):
+        if rows.id_codes is not None:
+            n_vectors += rows.n_ids
+        n_vectors += rows.n_columns + sum(block.shape[1] for block in rows.dense)
+    copies = 1 + average + _MOMENTS[optimizer]
+    embeddings = len(user_rows) + len(item_rows)
+    return _FLOAT * embedding_dim * (n_vectors * copies + embeddings)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that can be had on a device; None where it cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    info = Path("/proc/meminfo")
+    if device.type != "cpu" or not info.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in info.read_text().splitlines())
+    free = 1024 * int(lines["MemAvailable"].split()[0])
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container may have less
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        used = Path("/sys/fs/cgroup/memory.current").read_text()
+        free = min(free, int(text) - int(used))
+    return free
+
+
+def warn_if_too_large(needed: int, device: torch.device, *, stacklevel: int) -> None:
+    """Warn before a training that would not fit."""
+    free = free_bytes(device)
+    if free is None or needed <= free:
+        return
+    warnings.warn(
+        f"Training will take about {_giga(needed)} for the embedding tables, what the "
+        f"optimizer and the average keep of them, and the embeddings; {_giga(free)} are "
+        f"free on {device}. Lower embedding_dim, set average=False or optimizer='sgd', or "
+        "leave out an id with user_id_embedding=False.",
+        RuntimeWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _giga(n: int) -> str:
+    return f"{n / 2**30:.3g} GiB"
