@@ -7,8 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sktwotower._nn.segments import segment_positions
-
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 
 
@@ -58,16 +56,15 @@ class KnownPositives:
             # that a few very active users cost no more than the scores do.
             known = self.contain(user_rows[:, None], candidates)  # (b, c)
             return known.flatten().nonzero()[:, 0]
-        items = self._items[segment_positions(self._ends[user_rows] - counts, counts)]
-        rows = torch.arange(len(user_rows)).repeat_interleave(
-            counts, output_size=len(items)
-        )
-        places = candidates.long()
-        self._column[places] = torch.arange(n_candidates, dtype=torch.int32)
-        columns = self._column.index_select(0, items)
-        self._column[places] = -1  # for the next batch
-        known = columns >= 0
-        return rows[known] * n_candidates + columns[known]
+        ends = counts.cumsum(0)
+        rows = torch.arange(len(user_rows)).repeat_interleave(counts)
+        shifts = self._ends[user_rows] - ends  # from the place here to that in the items
+        places = torch.arange(len(rows)) + shifts.index_select(0, rows)
+        columns_of = candidates.long()
+        self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
+        columns = self._column.index_select(0, self._items.index_select(0, places))
+        self._column[columns_of] = -1  # for the next batch
+        return (rows * n_candidates + columns).masked_select(columns >= 0)
 
 
 class ExplicitNegatives:
