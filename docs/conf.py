@@ -3,7 +3,6 @@
 import doctest
 import os
 import re
-from pathlib import Path
 
 from docutils import nodes
 
@@ -19,10 +18,12 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
+    "myst_parser",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_templates"]
+myst_enable_extensions = ["dollarmath"]
 templates_path = ["_templates"]
 default_role = "literal"  # `name` in single backquotes is code
 doctest_default_flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -58,32 +59,10 @@ html_theme_options = {
 }
 # Pages without pages below them need no list of those, and examples have wide lines.
 html_sidebars = dict.fromkeys(
-    ["conventions", "principles", "contributing", "changelog", "auto_examples/*"], []
+    ["conventions", "principles", "performance", "contributing", "changelog", "auto_examples/*"], []
 )
 html_show_sourcelink = False
 html_copy_source = False
-
-CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
-
-
-def markdown_to_rst(text):
-    """Convert what a changelog uses: headings, flat lists, links, code, bold."""
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
-    text = re.sub(r"\[([^\]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", text)
-    return re.sub(r"^(#{1,4}) +(.+)$", _underline, text, flags=re.MULTILINE)
-
-
-def _underline(heading):
-    marks, title = heading.groups()
-    return f"{title}\n{'=-~^'[len(marks) - 1] * len(title)}"
-
-
-def include_changelog(app, docname, source):
-    """Put CHANGELOG.md in the place of the page `changelog`."""
-    if docname == "changelog":
-        app.env.note_dependency(str(CHANGELOG))
-        source[0] = markdown_to_rst(CHANGELOG.read_text(encoding="utf-8"))
-
 
 def unlink_metrics(app, doctree):
     """Undo what docutils makes of NDCG@10: a mail address."""
@@ -95,4 +74,3 @@ def unlink_metrics(app, doctree):
 def setup(app):
     """Connect what this file adds to Sphinx."""
     app.connect("doctree-read", unlink_metrics)
-    app.connect("source-read", include_changelog)
