@@ -59,10 +59,19 @@ html_theme_options = {
 }
 # Pages without pages below them need no list of those, and examples have wide lines.
 html_sidebars = dict.fromkeys(
-    ["conventions", "principles", "performance", "contributing", "changelog", "auto_examples/*"], []
+    [
+        "conventions",
+        "principles",
+        "performance",
+        "contributing",
+        "changelog",
+        "auto_examples/*",
+    ],
+    [],
 )
 html_show_sourcelink = False
 html_copy_source = False
+
 
 def unlink_metrics(app, doctree):
     """Undo what docutils makes of NDCG@10: a mail address."""

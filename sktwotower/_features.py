@@ -118,7 +118,7 @@ class Entities:
             pointers=torch.from_numpy(pointers.astype(np.int64)),
             columns=torch.from_numpy(bags.indices.astype(np.int64)),
             values=torch.from_numpy(bags.data.astype(np.float32)),
-            n_columns=bags.shape[1],
+            field_widths=tuple(block.shape[1] for block in sparse),
             dense=tuple(dense),
         )
 

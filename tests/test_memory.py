@@ -18,10 +18,10 @@ def rows_of(n, *, n_columns=0, width=None):
     return EntityRows(
         id_codes=torch.arange(n),
         n_ids=n,
-        pointers=torch.zeros(n, 1, dtype=torch.int64),
+        pointers=torch.zeros(n, 2, dtype=torch.int64),
         columns=torch.zeros(0, dtype=torch.int64),
         values=torch.zeros(0),
-        n_columns=n_columns,
+        field_widths=(n_columns,),
         dense=() if width is None else (torch.zeros(n, width),),
     )
 

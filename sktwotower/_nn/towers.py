@@ -116,8 +116,8 @@ class EntityRows:
         Where the fields of a row start in ``columns`` and ``values``; last, where it ends.
     columns, values : Tensor of shape (n_nonzero,)
         The sparse fields' non-zeros.
-    n_columns : int
-        Columns of all sparse fields.
+    field_widths : tuple of int
+        Columns of each sparse field.
     dense : tuple of Tensor of shape (n_rows, width)
         One block for each dense field.
     """
@@ -127,7 +127,7 @@ class EntityRows:
     pointers: Tensor
     columns: Tensor
     values: Tensor
-    n_columns: int
+    field_widths: tuple[int, ...]
     dense: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
@@ -138,6 +138,11 @@ class EntityRows:
         """Fields, the id included."""
         has_id = self.id_codes is not None
         return has_id + self.pointers.shape[1] - 1 + len(self.dense)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of all sparse fields."""
+        return sum(self.field_widths)
 
     def head(self, n_rows: int) -> EntityRows:
         """The first rows."""
@@ -212,9 +217,11 @@ class Tower(nn.Module):
         n_history_items: int = 0,
     ) -> None:
         super().__init__()
+        self.dim = embedding_dim
         self.normalize = normalize
         self.id_dropout = id_dropout
-        self.n_sparse_fields = rows.pointers.shape[1] - 1
+        self.field_widths = rows.field_widths
+        self.n_sparse_fields = len(rows.field_widths)
         self.id_table = None
         if rows.id_codes is not None:
             self.id_table = _table(rows.n_ids, embedding_dim, generator)
@@ -254,27 +261,7 @@ class Tower(nn.Module):
         Where ``mask`` (n_fields,) is True, the vector is zero, and that of the id the
         unknown one's. The generator draws which ids are dropped in training.
         """
-        parts: list[Tensor] = []
-        if self.id_table is not None and batch.id_codes is not None:
-            codes = batch.id_codes
-            if mask is not None:
-                if mask[0]:
-                    codes = torch.zeros_like(codes)
-            elif self.id_dropout and self.training:
-                draws = torch.rand(len(codes), generator=generator, device=codes.device)
-                codes = codes * (draws >= self.id_dropout)
-            ids = self.id_table if batch.id_vectors is None else batch.id_vectors
-            parts.append(F.embedding(codes, ids)[:, None])
-        if self.history_table is not None and batch.history is not None:
-            items = batch.history.vectors
-            pooled = F.embedding_bag(
-                batch.history.columns,
-                self.history_table if items is None else items,
-                batch.history.offsets,
-                mode="sum",
-                per_sample_weights=batch.history.values,
-            )
-            parts.append(pooled[:, None])
+        parts = [part[:, None] for part in self._looked_up(batch, mask, generator)]
         if self.column_table is not None:
             columns = batch.column_vectors
             bags = F.embedding_bag(
@@ -285,10 +272,7 @@ class Tower(nn.Module):
                 per_sample_weights=batch.values,
             )
             parts.append(bags.unflatten(0, (-1, self.n_sparse_fields)))
-        parts += [
-            (block @ table)[:, None]
-            for block, table in zip(batch.dense, self.dense_tables, strict=True)
-        ]
+        parts += [part[:, None] for part in self._multiplied(batch)]
         fields = torch.cat(parts, dim=1)
         if mask is None:
             return fields
@@ -296,6 +280,85 @@ class Tower(nn.Module):
         if self.id_table is not None:
             hidden[0] = False  # it has its vector already
         return fields.masked_fill(hidden.to(fields.device)[:, None], 0.0)
+
+    def _looked_up(
+        self, batch: TowerInput, mask: Tensor | None, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        """The vectors of the id and of the history, each (b, embedding_dim)."""
+        parts: list[Tensor] = []
+        if self.id_table is not None and batch.id_codes is not None:
+            codes = batch.id_codes
+            if mask is not None:
+                if mask[0]:
+                    codes = torch.zeros_like(codes)
+            elif self.id_dropout and self.training:
+                draws = torch.rand(len(codes), generator=generator, device=codes.device)
+                codes = codes * (draws >= self.id_dropout)
+            ids = self.id_table if batch.id_vectors is None else batch.id_vectors
+            parts.append(F.embedding(codes, ids))
+        if self.history_table is not None and batch.history is not None:
+            items = batch.history.vectors
+            parts.append(
+                F.embedding_bag(
+                    batch.history.columns,
+                    self.history_table if items is None else items,
+                    batch.history.offsets,
+                    mode="sum",
+                    per_sample_weights=batch.history.values,
+                )
+            )
+        return parts
+
+    def _multiplied(self, batch: TowerInput) -> list[Tensor]:
+        """The vectors of the dense fields, each (b, embedding_dim)."""
+        return [
+            block @ table
+            for block, table in zip(batch.dense, self.dense_tables, strict=True)
+        ]
+
+    def _is_cheaper_by_column(self, batch: TowerInput, n_rows: int) -> bool:
+        """Whether fewer columns than bags would go through the first layer.
+
+        In training alone: answers do not depend on who is asked for beside.
+        """
+        return (
+            self.training
+            and batch.column_vectors is None
+            and isinstance(self.mlp[0], nn.Linear)
+            and sum(self.field_widths) < n_rows * self.n_sparse_fields
+        )
+
+    def _first_layer(self, batch: TowerInput, generator: torch.Generator | None) -> Tensor:
+        """The first layer of all fields, (b, width): a bag of columns that went through it.
+
+        The layer is linear, so that the sum of a row's vectors times its weights is the sum
+        of products, and a product is one of a column, whatever the number of rows.
+        """
+        layer = self.mlp[0]
+        assert isinstance(layer, nn.Linear) and self.column_table is not None
+        weights = layer.weight.unflatten(1, (-1, self.dim))  # (width, n_fields, dim)
+        looked_up = self._looked_up(batch, None, generator)
+        n, m = len(looked_up), len(looked_up) + self.n_sparse_fields
+        projected = [
+            columns @ weight.T
+            for columns, weight in zip(
+                self.column_table.split(self.field_widths),
+                weights[:, n:m].unbind(1),
+                strict=True,
+            )
+        ]
+        hidden = layer.bias + F.embedding_bag(
+            batch.columns,
+            torch.cat(projected),
+            batch.offsets[:: self.n_sparse_fields],
+            mode="sum",
+            per_sample_weights=batch.values,
+        )
+        multiplied = self._multiplied(batch)
+        for parts, these in ((looked_up, weights[:, :n]), (multiplied, weights[:, m:])):
+            if parts:
+                hidden = hidden + torch.cat(parts, dim=1) @ these.flatten(1).T
+        return hidden
 
     def forward(
         self,
@@ -308,8 +371,14 @@ class Tower(nn.Module):
         The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the
         CPU, hides fields.
         """
-        hidden = self.fields(batch, mask, generator).flatten(1)
-        for layer in self.mlp:
+        layers = list(self.mlp)
+        n_rows = len(batch.offsets) // max(self.n_sparse_fields, 1)
+        if mask is None and self._is_cheaper_by_column(batch, n_rows):
+            hidden = self._first_layer(batch, generator)
+            layers = layers[1:]
+        else:
+            hidden = self.fields(batch, mask, generator).flatten(1)
+        for layer in layers:
             if isinstance(layer, _Dropout):
                 hidden = layer(hidden, generator)
             elif isinstance(layer, _BatchNorm):

@@ -20,7 +20,7 @@ def rows_of(n_ids):
         pointers=torch.zeros(n_ids, 1, dtype=torch.int64),
         columns=torch.zeros(0, dtype=torch.int64),
         values=torch.zeros(0),
-        n_columns=0,
+        field_widths=(),
     )
 
 

@@ -17,7 +17,7 @@ def entity_rows(n, with_id=True):
         pointers=torch.zeros(n, 1, dtype=torch.int64),
         columns=torch.zeros(0, dtype=torch.int64),
         values=torch.zeros(0),
-        n_columns=0,
+        field_widths=(),
     )
 
 

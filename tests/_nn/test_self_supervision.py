@@ -119,7 +119,7 @@ def item_rows(*, with_id=True):
         pointers=torch.stack([2 * n, 2 * n + 1, 2 * n + 2], dim=1),
         columns=torch.stack([n % 4, torch.full_like(n, 4)], dim=1).flatten(),
         values=torch.stack([torch.ones(N_ITEMS), n / 10 - 0.5], dim=1).flatten(),
-        n_columns=5,
+        field_widths=(4, 1),
     )
 
 
@@ -295,7 +295,7 @@ def test_training_makes_the_views_alike():
         pointers=torch.stack([2 * n, 2 * n + 1, 2 * n + 2], dim=1),
         columns=torch.stack([n, 8 + n], dim=1).flatten(),
         values=torch.ones(16),
-        n_columns=16,
+        field_widths=(8, 8),
     )
     tower = make_tower(rows, embedding_dim=8, hidden_layer_sizes=())
     loss = SelfSupervision(

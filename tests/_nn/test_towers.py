@@ -1,5 +1,7 @@
 """A field is a row of a dense matrix product; the rest of a tower by its definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -30,7 +32,7 @@ def entity_rows(blocks, id_codes=None, n_ids=0):
         pointers=torch.tensor(pointers, dtype=torch.int64),
         columns=torch.tensor(columns, dtype=torch.int64),
         values=torch.tensor(values, dtype=torch.float32),
-        n_columns=sum(block.shape[1] for block in blocks),
+        field_widths=tuple(block.shape[1] for block in blocks),
     )
 
 
@@ -41,7 +43,7 @@ def only_ids(codes, n_ids):
         pointers=torch.zeros(len(codes), 1, dtype=torch.int64),
         columns=NO_ROWS,
         values=torch.zeros(0),
-        n_columns=0,
+        field_widths=(),
     )
 
 
@@ -109,7 +111,7 @@ def test_dense_blocks_equal_sparse_ones():
         pointers=torch.zeros(6, 1, dtype=torch.int64),
         columns=NO_ROWS,
         values=torch.zeros(0),
-        n_columns=0,
+        field_widths=(),
         dense=tuple(map(torch.from_numpy, blocks)),
     )
     assert sparse_rows.n_fields == dense_rows.n_fields == 2
@@ -180,7 +182,7 @@ def rows_of_all_kinds(seed=0):
         random_blocks(rng, 6, [3, 4], 0.7), id_codes=[1, 2, 0, 3, 4, 1], n_ids=5
     )
     dense = tuple(map(torch.from_numpy, random_blocks(rng, 6, [2, 3], 1.0)))
-    return EntityRows(rows.id_codes, 5, rows.pointers, rows.columns, rows.values, 7, dense)
+    return replace(rows, dense=dense)
 
 
 @given(st.lists(st.booleans(), min_size=5, max_size=5), st.integers(0, 100))
@@ -199,7 +201,7 @@ def test_a_masked_field_is_zero_and_a_masked_id_unknown(hidden, seed):
 
 def test_a_mask_of_nothing_is_no_mask():
     rows = rows_of_all_kinds()
-    tower = make_tower(rows, hidden_layer_sizes=(4,))
+    tower = make_tower(rows, hidden_layer_sizes=(4,)).eval()
     batch, nothing = rows.take(torch.arange(6)), torch.zeros(5, dtype=torch.bool)
     assert torch.equal(tower(batch, mask=nothing), tower(batch))
     assert not nothing.any()
@@ -402,9 +404,7 @@ def test_initial_weights_are_those_of_torch():
 def test_embedding_tables_are_the_tables():
     blocks = [np.eye(3, dtype=np.float32)]
     rows = entity_rows(blocks, id_codes=[0, 1, 2], n_ids=3)
-    rows = EntityRows(
-        rows.id_codes, 3, rows.pointers, rows.columns, rows.values, 3, (torch.ones(3, 2),)
-    )
+    rows = replace(rows, dense=(torch.ones(3, 2),))
     tower = make_tower(rows)
     assert rows.n_fields == 3
     assert [tuple(t.shape) for t in tower.embedding_tables()] == [(3, 3), (3, 3), (2, 3)]
@@ -420,9 +420,40 @@ def test_len_counts_rows():
 def test_no_field_has_no_width():
     """A side without a field: the estimator refuses it before it gets here."""
     rows = EntityRows(
-        None, 0, torch.zeros(2, 1, dtype=torch.int64), NO_ROWS, torch.zeros(0), 0
+        None, 0, torch.zeros(2, 1, dtype=torch.int64), NO_ROWS, torch.zeros(0), ()
     )
     assert rows.n_fields == 0
     batch = rows.take(torch.tensor([0, 1]))
     assert batch.offsets.shape == (0,)
     assert batch.dense == ()
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)])
+@pytest.mark.parametrize("with_id", [True, False])
+def test_columns_may_go_through_the_first_layer_before_rows(hidden, with_id):
+    """Where there are more rows than columns: the same embeddings and gradients."""
+    rows = rows_of_all_kinds()
+    if not with_id:
+        rows = replace(rows, id_codes=None)
+    found = []
+    for is_cheaper in (True, False):
+        tower = make_tower(rows, activation="tanh", hidden_layer_sizes=hidden).double()
+        taken = torch.arange(3).repeat(2) if is_cheaper else torch.arange(3)
+        batch = rows.take(taken)
+        batch = replace(
+            batch,
+            values=batch.values.double(),
+            dense=tuple(block.double() for block in batch.dense),
+        )
+        assert tower._is_cheaper_by_column(batch, len(taken)) == is_cheaper
+        vectors = tower(batch)
+        vectors[:3].square().sum().backward()
+        found.append([vectors[:3].detach(), *(p.grad for p in tower.parameters())])
+    torch.testing.assert_close(*found)
+
+
+def test_answers_do_not_depend_on_the_batch():
+    rows = rows_of_all_kinds()
+    tower = make_tower(rows).eval()
+    batch = rows.take(torch.arange(6).repeat(3))
+    assert not tower._is_cheaper_by_column(batch, 18)

@@ -43,7 +43,7 @@ def id_rows(n, width=0):
         pointers=width * torch.arange(n)[:, None] + torch.arange(width + 1),
         columns=torch.zeros(n * width, dtype=torch.int64),
         values=torch.linspace(-1, 1, n)[: n * width],
-        n_columns=width,
+        field_widths=(1,) * width,
     )
 
 
