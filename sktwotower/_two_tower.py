@@ -19,13 +19,21 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._dataset import StoredInteractions
 from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._entities import EntityTable, as_table
 from sktwotower._features import Entities, add_entities, build_entities
 from sktwotower._histories import Events
 from sktwotower._html import visual_block
-from sktwotower._interactions import FeatureColumns, Interactions, check_X
+from sktwotower._interactions import (
+    FeatureColumns,
+    Interactions,
+    Roles,
+    check_columns,
+    check_X,
+    read_interactions,
+)
 from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS, Tower
@@ -35,7 +43,7 @@ from sktwotower._side import Side
 from sktwotower._training import Before, Run, Training
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
-from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._columns import as_pandas, is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
     Interval,
@@ -523,7 +531,7 @@ class TwoTowerRecommender(
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
-            held_out = self._read(X_val, y_val, None)
+            held_out = self._read_validation(X_val, y_val)
         elif self.early_stopping:
             rows = hold_out(interactions, self.validation_fraction, random_state)
             if not rows.any():
@@ -533,7 +541,7 @@ class TwoTowerRecommender(
                     "to validate on that a user and an item could spare; raise it, or set "
                     "early_stopping=False."
                 )
-            held_out, refit = interactions.take(rows), self.refit
+            held_out, refit = interactions.take(rows).unfolded(), self.refit
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(interactions, train_rows, objective, seed, before)
@@ -642,21 +650,40 @@ class TwoTowerRecommender(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, *, reset: bool
     ) -> Interactions:
         """The checked rows to learn from; with ``reset`` the columns are taken down."""
+        stored = self._stored(X, reset=reset)
+        columns = check_X(self, X, reset=reset) if stored is None else stored.columns
         if reset:
-            checked = check_X(self, X, reset=True)
-            self._user_features = FeatureColumns.of(self, checked, "user")
-            self._item_features = FeatureColumns.of(self, checked, "item")
+            self._user_features = FeatureColumns.of(self, columns, "user")
+            self._item_features = FeatureColumns.of(self, columns, "item")
+        for features in (self._user_features, self._item_features):
+            if features is not None:
+                features.refuse_lacking(columns)
+        if stored is None:
+            interactions = read_interactions(
+                columns, y, sample_weight, roles=Roles.of(self)
+            )
         else:
-            checked = check_X(self, X, reset=False)
-            for features in (self._user_features, self._item_features):
-                if features is not None:
-                    features.refuse_lacking(checked)
-        interactions = self._read(X, y, sample_weight, reset=reset, training=True)
+            interactions = stored.read(y, sample_weight, roles=Roles.of(self))
         if not interactions.positive.any():
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
         return interactions
+
+    def _stored(self, X: Any, *, reset: bool) -> StoredInteractions | None:
+        """Rows on disk, with checked columns; None for a frame or an array."""
+        if not is_dataset(X):
+            return None
+        stored = StoredInteractions(X, owner=type(self).__name__)
+        check_columns(self, stored.columns, reset=reset)
+        return stored
+
+    def _read_validation(self, X: Any, y: Any) -> Interactions:
+        stored = self._stored(X, reset=False)
+        if stored is None:
+            return self._read(X, y, None)
+        roles = replace(Roles.of(self), timestamp_column=None)
+        return stored.read(y, None, roles=roles).unfolded()
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
@@ -1025,7 +1052,9 @@ def _callback_task(
     sample_weight: ArrayLike | None,
 ) -> dict[str, Any]:
     """What callbacks are told of a task."""
-    labels = np.ones(len(X)) if y is None else y  # ScoringMonitor skips y=None
+    labels = y
+    if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
+        labels = np.ones(len(X))
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}
