@@ -383,7 +383,8 @@ def _open(X: Any) -> Any:
         ) from error
     except _arrow().ArrowInvalid as error:
         raise ValueError(
-            f"X is {describe(X)}, which cannot be read as Parquet: {error}"
+            f"X is {describe(X)}, which cannot be read as Parquet ({error}); give a "
+            "pyarrow.dataset.Dataset of files of another format."
         ) from error
     if not opened.files:
         raise ValueError(f"X is {describe(X)}, a directory without a Parquet file.")

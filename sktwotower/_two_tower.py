@@ -494,17 +494,20 @@ class TwoTowerRecommender(
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
+        X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions: a user id and an item id a row. Columns without a role are
-            ignored.
-        y : array-like of shape (n_samples,), default=None
+            ignored. A path is that of a Parquet file, or of a directory of them; it and a
+            ``pyarrow.dataset.Dataset`` are read in blocks, and need not fit into memory.
+        y : array-like of shape (n_samples,) or str, default=None
             A row is a positive when its y is above 0; None: all are. The others are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
             labels; for the other losses one of the user's, drawn by weight, is a further
-            negative of each of the user's positives.
-        sample_weight : array-like of shape (n_samples,), default=None
+            negative of each of the user's positives. The name of a column where X is a path
+            or a Dataset.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
             Weights of the rows in the loss, also of explicit negatives; rows of weight 0
-            are as if they were not there.
+            are as if they were not there. The name of a column where X is a path or a
+            Dataset.
         X_val, y_val : like X and y, default=None
             Interactions to validate each epoch on, in place of a held-out share of X.
             For a direct call: scikit-learn's searches cut fit parameters to the fold.
@@ -519,6 +522,10 @@ class TwoTowerRecommender(
         ValueError
             For input that cannot be used (the message says what, where and how often),
             or when the loss becomes NaN.
+        FileNotFoundError
+            If there is nothing at a path.
+        ImportError
+            If X is a path and pyarrow is not installed.
         """
         parse_metric(self.validation_metric)
         self._refuse_parameters()
@@ -587,9 +594,9 @@ class TwoTowerRecommender(
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
+        X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions that were not there before, laid out like those.
-        y, sample_weight : array-like of shape (n_samples,), default=None
+        y, sample_weight : array-like of shape (n_samples,) or str, default=None
             As in ``fit``.
         n_epochs : int, default=1
             How often to go through X.
@@ -671,7 +678,7 @@ class TwoTowerRecommender(
         return interactions
 
     def _stored(self, X: Any, *, reset: bool) -> StoredInteractions | None:
-        """Rows on disk, with checked columns; None for a frame or an array."""
+        """The rows of a data set, with checked columns; None for a frame or an array."""
         if not is_dataset(X):
             return None
         stored = StoredInteractions(X, owner=type(self).__name__)
@@ -679,6 +686,7 @@ class TwoTowerRecommender(
         return stored
 
     def _read_validation(self, X: Any, y: Any) -> Interactions:
+        """The checked rows to validate on."""
         stored = self._stored(X, reset=False)
         if stored is None:
             return self._read(X, y, None)
@@ -1036,7 +1044,7 @@ class TwoTowerRecommender(
 def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
     """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
     positive = interactions.positive
-    if objective.learns_from_labels(positive):
+    if positive.all() or objective.learns_from_labels(positive):
         return np.ones(len(interactions), dtype=bool)
     users = pd.factorize(interactions.users)[0]
     items = pd.factorize(interactions.items)[0]
