@@ -355,7 +355,7 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
 
 def _column(values: Any, name: str, schema: Any) -> pd.Series:
     """An Arrow array as the column that ``pandas.read_parquet`` makes of it."""
-    return _to_pandas(_arrow().table({name: values}), schema)[name]
+    return _to_pandas(_arrow().table({name: values}), schema).iloc[:, 0]
 
 
 def _to_pandas(table: Any, schema: Any) -> pd.DataFrame:

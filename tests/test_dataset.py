@@ -216,6 +216,16 @@ def test_an_index_is_no_column(frame, tmp_path):
     assert_same(model, fit(pd.read_parquet(file), **positions))
 
 
+def test_names_that_are_numbers(tmp_path):
+    frame = pd.DataFrame({0: np.arange(50) % 7, 1: np.arange(50) % 5, 2: np.arange(50.0)})
+    file = tmp_path / "rows.parquet"
+    frame.to_parquet(file)  # as strings; pandas makes numbers of them again
+    options = {"user_column": 0, "item_column": 1, "user_features": [2]}
+    model = fit(file, **options)
+    assert_same(model, fit(pd.read_parquet(file), **options))
+    assert_same(model.partial_fit(file), fit(frame, **options).partial_fit(frame))
+
+
 def test_any_arrow_dataset(frame):
     table = pa.Table.from_pandas(frame)
     rows = ds.dataset(table).filter(ds.field("item") < 20)
