@@ -19,18 +19,20 @@ from sktwotower.utils._columns import (
     where_first,
 )
 
+Ids = np.ndarray | pd.Categorical
+
 
 class Vocabulary:
     """Ids to dense codes and back. Code 0 is unknown; codes are append-only.
 
     Parameters
     ----------
-    ids : array-like of shape (n,), optional
+    ids : array-like or Categorical of shape (n,), optional
         First ids; repeated ones count once, in the order of their first appearance.
     """
 
-    def __init__(self, ids: ArrayLike = ()) -> None:
-        self._index = pd.Index(pd.unique(np.asarray(ids)))
+    def __init__(self, ids: ArrayLike | pd.Categorical = ()) -> None:
+        self._index = pd.Index(_distinct(ids))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -40,16 +42,25 @@ class Vocabulary:
         """Ids of the codes 1, 2, ..., (n,)."""
         return self._index.to_numpy()
 
-    def codes(self, ids: np.ndarray) -> np.ndarray:
+    def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for those that are not known."""
+        if isinstance(ids, pd.Categorical):
+            return self.codes(ids.categories.to_numpy())[ids.codes]
         return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
 
-    def extend(self, ids: np.ndarray) -> Vocabulary:
+    def extend(self, ids: Ids) -> Vocabulary:
         """A vocabulary that also has these ids; known codes stay."""
-        new = pd.unique(ids[self.codes(ids) == 0])
+        new = _distinct(ids[self.codes(ids) == 0])
         longer = Vocabulary()
         longer._index = self._index.append(pd.Index(new)) if len(new) else self._index
         return longer
+
+
+def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
+    """Each id once, in the order of their first appearance."""
+    if isinstance(ids, pd.Categorical):
+        return np.asarray(ids.unique())
+    return pd.unique(np.asarray(ids))
 
 
 class EntityTable:

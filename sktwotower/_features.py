@@ -21,12 +21,11 @@ from sktwotower._encoding import (
     fit_encoder,
     prepare,
 )
-from sktwotower._entities import EntityTable, Vocabulary
+from sktwotower._entities import EntityTable, Ids, Vocabulary
+from sktwotower._interactions import Frame, Repeated
 from sktwotower._nn.growth import Source
 from sktwotower._nn.towers import EntityRows
 from sktwotower.utils._columns import places_from_end
-
-Frame = pd.DataFrame | pd.Series
 
 
 @dataclass(frozen=True)
@@ -205,13 +204,13 @@ class _FeatureRows:
 
 
 def build_entities(
-    ids: np.ndarray,
+    ids: Ids,
     trained: np.ndarray,
     table: EntityTable | None,
     encoder: BaseEstimator | None,
     *,
     parameter: str,
-    features: Frame | None = None,
+    features: Frame | Repeated | None = None,
     times: np.ndarray | None = None,
     every_row: bool = False,
     before: Entities | None = None,
@@ -220,7 +219,7 @@ def build_entities(
 
     Parameters
     ----------
-    ids : ndarray of shape (n_samples,)
+    ids : ndarray or Categorical of shape (n_samples,)
         Ids of all interactions, in order.
     trained : ndarray of shape (n_samples,), bool
         Rows that train; an entity with none of them keeps the unknown id code.
@@ -231,7 +230,7 @@ def build_entities(
         rows of an entity and its features in X.
     parameter : str
         The table's parameter, for messages.
-    features : DataFrame or Series of n_samples rows, optional
+    features : DataFrame, Series or Repeated of n_samples rows, optional
         Features that ride along in X.
     times : ndarray of shape (n_samples,), optional
         Says which row is the latest; None: the last.
@@ -377,9 +376,9 @@ def column_source(before: Entities, now: Entities, fields: list[str]) -> Source:
 
 
 def _warn_of_lacking(
-    table: EntityTable, ids: np.ndarray, before: Entities | None, parameter: str
+    table: EntityTable, ids: Ids, before: Entities | None, parameter: str
 ) -> None:
-    distinct = pd.unique(ids)
+    distinct = Vocabulary(ids).ids
     lacking = Vocabulary(table.ids).codes(distinct) == 0
     if before is not None:  # others have been described there
         lacking &= ~before.described[before.vocabulary.codes(distinct)]
@@ -410,7 +409,7 @@ def _feature_rows(
     vocabulary: Vocabulary,
     codes: np.ndarray,
     table: EntityTable | None,
-    features: Frame | None,
+    features: Frame | Repeated | None,
     times: np.ndarray | None,
     every_row: bool,
     before: Entities | None,
@@ -427,6 +426,8 @@ def _feature_rows(
         table_codes = vocabulary.codes(table.ids)
         latest[table_codes] = np.arange(len(table_codes))
         return _FeatureRows(table.feature_rows, table_codes, latest, None)
+    if not isinstance(features, Repeated):
+        features = Repeated(features, np.arange(len(codes)))
     is_last = places_from_end(codes, times) == 0
     of_interactions = None
     if every_row:
@@ -437,7 +438,7 @@ def _feature_rows(
         first = np.flatnonzero(is_last)
         row_codes = codes[first]
         latest[row_codes] = np.arange(len(first))
-    frame = features.iloc[first].reset_index(drop=True)
+    frame = features.frame.iloc[features.places[first]].reset_index(drop=True)
     if table is None or table.feature_rows.ndim == 2 and table.feature_rows.shape[1] == 0:
         return _FeatureRows(frame, row_codes, latest, of_interactions)
     table_frame = pd.DataFrame(table.feature_rows)
@@ -495,13 +496,14 @@ def _with_rows_of(before: Entities, rows: _FeatureRows | None, n: int) -> _Featu
     )
 
 
-def _distinct_rows(codes: np.ndarray, features: Frame) -> tuple[np.ndarray, np.ndarray]:
+def _distinct_rows(codes: np.ndarray, features: Repeated) -> tuple[np.ndarray, np.ndarray]:
     """Number of each (code, features) among the distinct ones, and their first rows."""
-    numbers = codes.astype(np.int64)
-    for _, column in pd.DataFrame(features).items():
+    kinds = np.zeros(len(features.frame), dtype=np.int64)
+    for _, column in pd.DataFrame(features.frame).items():
         values = _value_codes(column)
-        numbers = pd.factorize(numbers * (values.max(initial=0) + 1) + values)[0]
-    numbers, distinct = pd.factorize(numbers)
+        kinds = pd.factorize(kinds * (values.max(initial=0) + 1) + values)[0]
+    keys = codes.astype(np.int64) * (kinds.max(initial=0) + 1) + kinds[features.places]
+    numbers, distinct = pd.factorize(keys)
     first = np.full(len(distinct), len(numbers))
     np.minimum.at(first, numbers, np.arange(len(numbers)))
     return numbers, first

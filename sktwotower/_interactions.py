@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +20,7 @@ from sktwotower.utils._columns import (
     as_pandas,
     column_position,
     id_array,
+    is_dataset,
     is_frame,
     refuse_repeated_names,
     time_numbers,
@@ -30,6 +32,24 @@ from sktwotower.utils._sklearn import (
     column_indices,
 )
 
+Frame = pd.DataFrame | pd.Series
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Features of n rows, of which equal ones are held once.
+
+    Attributes
+    ----------
+    frame : DataFrame or Series of m rows
+        The features.
+    places : ndarray of shape (n,), int32
+        Which of them each row has.
+    """
+
+    frame: Frame
+    places: np.ndarray
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -38,7 +58,7 @@ class Interactions:
     Attributes
     ----------
     users, items : ndarray of shape (n,)
-        Ids; nothing is missing.
+        Ids; nothing is missing. A Categorical where they come from files.
     positive : ndarray of shape (n,), bool
         ``y is None`` or ``y > 0``.
     weights : ndarray of shape (n,) or None
@@ -46,7 +66,7 @@ class Interactions:
     times : ndarray of shape (n,) or None
         Timestamps as numbers that order like them.
     user_features, item_features : DataFrame or Series of n rows, or None
-        Feature columns that ride along.
+        Feature columns that ride along. Repeated where they come from files.
     labels : ndarray of shape (n,) or None
         y as it was given; None: 1 everywhere.
     """
@@ -56,8 +76,8 @@ class Interactions:
     positive: np.ndarray
     weights: np.ndarray | None
     times: np.ndarray | None
-    user_features: pd.DataFrame | pd.Series | None = None
-    item_features: pd.DataFrame | pd.Series | None = None
+    user_features: Frame | None = None
+    item_features: Frame | None = None
     labels: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -76,11 +96,33 @@ class Interactions:
             labels=None if self.labels is None else self.labels[rows],
         )
 
+    def without_zero_weights(self) -> Interactions:
+        """Without the rows that do not count."""
+        if self.weights is None or self.weights.all():
+            return self
+        return self.take(self.weights > 0)
 
-def _rows_of(
-    features: pd.DataFrame | pd.Series | None, rows: np.ndarray
-) -> pd.DataFrame | pd.Series | None:
+    def unfolded(self) -> Interactions:
+        """With arrays of ids and frames of features, wherever they come from."""
+        return replace(
+            self,
+            users=np.asarray(self.users),
+            items=np.asarray(self.items),
+            user_features=_unfolded(self.user_features),
+            item_features=_unfolded(self.item_features),
+        )
+
+
+def _rows_of(features: Any, rows: np.ndarray) -> Any:
+    if isinstance(features, Repeated):
+        return Repeated(features.frame, features.places[rows])
     return None if features is None else features.iloc[rows].reset_index(drop=True)
+
+
+def _unfolded(features: Any) -> Any:
+    if isinstance(features, Repeated):
+        return features.frame.iloc[features.places].reset_index(drop=True)
+    return features
 
 
 @dataclass(frozen=True)
@@ -158,22 +200,36 @@ class FeatureColumns:
                     f"columns are {list(X.columns)}."
                 )
 
-    def read(self, X: pd.DataFrame | np.ndarray) -> pd.DataFrame | pd.Series | None:
+    def read(self, X: pd.DataFrame | np.ndarray) -> Frame | None:
         """Those that X has, with a plain index; None if it has none of them."""
         if isinstance(X, np.ndarray):
             columns = zip(self.names, self.positions, strict=True)
             frame = pd.DataFrame({name: X[:, position] for name, position in columns})
-            frame = frame.infer_objects()
-        elif self.by_name:
-            frame = X[[name for name in self.names if name in X.columns]]
-            frame = frame.reset_index(drop=True)
-        else:
-            frame = X.iloc[:, self.positions].set_axis(self.names, axis=1)
-            frame = frame.reset_index(drop=True)
+            return self.checked(frame.infer_objects())
+        names = self.names_in(X)
+        frame = X[list(names.values())].set_axis(list(names), axis=1)
+        return self.checked(frame.reset_index(drop=True))
+
+    def names_in(self, X: pd.DataFrame) -> dict[str, Any]:
+        """The names of those that a frame has, and what they are called there."""
+        if self.by_name:
+            return {name: name for name in self.names if name in X.columns}
+        return {
+            name: X.columns[position]
+            for name, position in zip(self.names, self.positions, strict=True)
+        }
+
+    def checked(
+        self, frame: pd.DataFrame, places: np.ndarray | None = None
+    ) -> Frame | None:
+        """A frame of such columns as an encoder gets it; None without a column.
+
+        ``places`` say which of its rows each row of X has, if not its own.
+        """
         for name in frame:
             column = frame[name]
             if column.dtype.kind == "f" and np.isinf(column.to_numpy(float)).any():
-                rows, first = where_first(np.isinf(column.to_numpy(float)))
+                rows, first = where_first(np.isinf(column.to_numpy(float)), places)
                 raise ValueError(
                     f"Column {name!r} of X has {rows} with an infinite value {first}; "
                     "replace or drop them."
@@ -273,10 +329,16 @@ class Roles:
 
     def ids(self, X: pd.DataFrame | np.ndarray, role: str) -> np.ndarray:
         """The ids in the column of X that has a role, checked."""
-        entity = role.removesuffix("_column")
         column = self.column(X, role)
-        name = getattr(column, "name", getattr(self, role))
-        return id_array(column, what=f"{entity} id", where=f"Column {name!r} of X")
+        return self.checked_ids(column, role, getattr(column, "name", getattr(self, role)))
+
+    def checked_ids(
+        self, column: Any, role: str, name: Any, places: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The ids of a column, called so, or of the values that its rows have."""
+        entity = role.removesuffix("_column")
+        where = f"Column {name!r} of X"
+        return id_array(column, what=f"{entity} id", where=where, places=places)
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | np.ndarray:
@@ -285,8 +347,16 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | 
     With ``reset=True`` the number and the names of the columns are taken down. Later a
     frame needs only the columns that are used; an array must have as many as at fit.
     """
+    X = as_interactions(X, owner=type(estimator).__name__)
+    check_columns(estimator, X, reset=reset)
+    return X
+
+
+def check_columns(
+    estimator: BaseEstimator, X: pd.DataFrame | np.ndarray, *, reset: bool
+) -> None:
+    """The part of :func:`check_X` that does not look at rows."""
     owner = type(estimator).__name__
-    X = as_interactions(X, owner=owner)
     if reset:
         if X.shape[1] < 2:
             raise ValueError(
@@ -295,7 +365,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | 
             )
         validate_data(estimator, X, skip_check_array=True)
         Roles.of(estimator).refuse_same_column()
-        return X
+        return
     named = hasattr(estimator, "feature_names_in_")
     if isinstance(X, np.ndarray) or not named:
         check_feature_names(estimator, X, reset=False)
@@ -304,7 +374,6 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame | 
                 f"X has {X.shape[1]} features, but {owner} is expecting "
                 f"{estimator.n_features_in_} features as input."
             )
-    return X
 
 
 def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
@@ -312,12 +381,14 @@ def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
     if is_frame(X):
         frame: pd.DataFrame = as_pandas(X)
         refuse_repeated_names(frame, where="X")
-        if len(frame) == 0:
-            raise ValueError(
-                f"Found array with 0 sample(s) (shape={frame.shape}) while a minimum of 1 "
-                f"is required by {owner}."
-            )
+        refuse_no_rows(frame.shape, owner=owner)
         return frame
+    if is_dataset(X):
+        raise TypeError(
+            f"X is {describe(X)}, which is read by fit and partial_fit of a "
+            "TwoTowerRecommender only. Read it first, for example with "
+            "pandas.read_parquet; if it is large, some of its rows at a time."
+        )
     if sp.issparse(X):
         raise TypeError(
             "Sparse data was passed for X, but interactions are rows of (user id, item "
@@ -326,6 +397,22 @@ def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
     if isinstance(X, list | tuple):
         X = as_objects(X)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+
+
+def describe(X: Any) -> str:
+    """A path or a dataset, for messages."""
+    if isinstance(X, str | os.PathLike):
+        return f"the path {os.fspath(X)!r}"
+    return f"a {type(X).__name__}"
+
+
+def refuse_no_rows(shape: tuple[int, int], *, owner: str) -> None:
+    """Raise ValueError if there is no row."""
+    if shape[0] == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
+            f"required by {owner}."
+        )
 
 
 def read_interactions(
@@ -363,11 +450,9 @@ def read_interactions(
         )
     weights = None
     if sample_weight is not None:
-        weights = check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        weights = checked_weights(sample_weight, X)
     labels = None if y is None else _labels(y, len(X))
-    interactions = Interactions(
+    return Interactions(
         users,
         items,
         np.ones(len(X), dtype=bool) if labels is None else labels > 0,
@@ -376,26 +461,45 @@ def read_interactions(
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
         labels,
-    )
-    if weights is not None and not weights.all():
-        interactions = interactions.take(weights > 0)
-    return interactions
+    ).without_zero_weights()
+
+
+def checked_weights(sample_weight: ArrayLike, X: Any) -> np.ndarray:
+    """Weights of the rows of X, not all of them 0."""
+    weights: np.ndarray = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
 
 
 def _labels(y: ArrayLike, n: int) -> np.ndarray:
+    if isinstance(y, str):
+        raise ValueError(
+            f"y={y!r} can name a column only where X is a path or a Dataset; give the "
+            "labels themselves, for example X.pop(y)."
+        )
     given: np.ndarray = column_or_1d(y, warn=True)
     if len(given) != n:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} rows, "
             f"y has {len(given)}."
         )
+    return checked_labels(label_numbers(given))
+
+
+def label_numbers(y: ArrayLike) -> np.ndarray:
+    """Labels as float64."""
     try:
-        labels = np.asarray(given, dtype=np.float64)
+        return np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "Unknown label type: y must hold numbers, above 0 for a positive "
             f"interaction ({error})."
         ) from error
+
+
+def checked_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels of which none is missing or infinite."""
     missing = np.isnan(labels)
     if missing.any():
         rows, first = where_first(missing)

@@ -200,7 +200,7 @@ class ObjectiveSpec:
         if rows.weights is not None:  # of the rows that batches are made of
             trained_weights = rows.weights if labelled else rows.weights[rows.positive]
             rows = replace(rows, weights=rows.weights / trained_weights.mean())
-        positives = rows.take(rows.positive)
+        positives = rows if rows.positive.all() else rows.take(rows.positive)
         known = KnownPositives(positives.user_rows, positives.item_rows)
         explicit = None if labelled else _explicit(rows, known)
         trained = rows if labelled else positives

@@ -287,12 +287,13 @@ class Training:
         self, train_rows: np.ndarray
     ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
         """Rows to train on, the user tower's input that they point into, and histories."""
-        events = self.events.take(train_rows)
+        # Not a copy where all rows train, of which there may be very many.
+        events = self.events if train_rows.all() else self.events.take(train_rows)
         inputs = self.inputs[train_rows].astype(np.int64)
         weights = self.weights
         if weights is not None:  # in float64, so that their scale does not matter
             weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
-        order = np.arange(len(events))
+        ordered, order = events, np.arange(len(events))
         if self.past is not None:
             # The new rows first, but in their place in the histories. Features of their
             # time are gone for the others, which have those of now.
@@ -302,7 +303,7 @@ class Training:
             inputs = np.concatenate([inputs, self.past.users])
             if weights is not None:
                 weights = np.pad(weights, (0, n_past), constant_values=1.0)
-        ordered = events.take(order)
+            ordered = events.take(order)
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
             torch.from_numpy(ordered.items),

@@ -19,13 +19,21 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._dataset import StoredInteractions
 from sktwotower._early_stopping import Validation, hold_out
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._entities import EntityTable, as_table
 from sktwotower._features import Entities, add_entities, build_entities
 from sktwotower._histories import Events
 from sktwotower._html import visual_block
-from sktwotower._interactions import FeatureColumns, Interactions, check_X
+from sktwotower._interactions import (
+    FeatureColumns,
+    Interactions,
+    Roles,
+    check_columns,
+    check_X,
+    read_interactions,
+)
 from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.ranks import Ranks
@@ -37,7 +45,7 @@ from sktwotower._side import Side
 from sktwotower._training import Before, Run, Training
 from sktwotower.metrics._ranking import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
-from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._columns import as_pandas, is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
     Interval,
@@ -488,17 +496,20 @@ class TwoTowerRecommender(
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
+        X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions: a user id and an item id a row. Columns without a role are
-            ignored.
-        y : array-like of shape (n_samples,), default=None
+            ignored. A path is that of a Parquet file, or of a directory of them; it and a
+            ``pyarrow.dataset.Dataset`` are read in blocks, and need not fit into memory.
+        y : array-like of shape (n_samples,) or str, default=None
             A row is a positive when its y is above 0; None: all are. The others are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
             labels; for the other losses one of the user's, drawn by weight, is a further
-            negative of each of the user's positives.
-        sample_weight : array-like of shape (n_samples,), default=None
+            negative of each of the user's positives. The name of a column where X is a path
+            or a Dataset.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
             Weights of the rows in the loss, also of explicit negatives; rows of weight 0
-            are as if they were not there.
+            are as if they were not there. The name of a column where X is a path or a
+            Dataset.
         X_val, y_val : like X and y, default=None
             Interactions to validate each epoch on, in place of a held-out share of X.
             For a direct call: scikit-learn's searches cut fit parameters to the fold.
@@ -513,6 +524,10 @@ class TwoTowerRecommender(
         ValueError
             For input that cannot be used (the message says what, where and how often),
             or when the loss becomes NaN.
+        FileNotFoundError
+            If there is nothing at a path.
+        ImportError
+            If X is a path and pyarrow is not installed.
         """
         parse_metric(self.validation_metric)
         self._refuse_parameters()
@@ -525,7 +540,7 @@ class TwoTowerRecommender(
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
-            held_out = self._read(X_val, y_val, None)
+            held_out = self._read_validation(X_val, y_val)
         elif self.early_stopping:
             rows = hold_out(interactions, self.validation_fraction, random_state)
             if not rows.any():
@@ -535,7 +550,7 @@ class TwoTowerRecommender(
                     "to validate on that a user and an item could spare; raise it, or set "
                     "early_stopping=False."
                 )
-            held_out, refit = interactions.take(rows), self.refit
+            held_out, refit = interactions.take(rows).unfolded(), self.refit
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(interactions, train_rows, objective, seed, before)
@@ -581,9 +596,9 @@ class TwoTowerRecommender(
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
+        X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions that were not there before, laid out like those.
-        y, sample_weight : array-like of shape (n_samples,), default=None
+        y, sample_weight : array-like of shape (n_samples,) or str, default=None
             As in ``fit``.
         n_epochs : int, default=1
             How often to go through X.
@@ -644,21 +659,41 @@ class TwoTowerRecommender(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, *, reset: bool
     ) -> Interactions:
         """The checked rows to learn from; with ``reset`` the columns are taken down."""
+        stored = self._stored(X, reset=reset)
+        columns = check_X(self, X, reset=reset) if stored is None else stored.columns
         if reset:
-            checked = check_X(self, X, reset=True)
-            self._user_features = FeatureColumns.of(self, checked, "user")
-            self._item_features = FeatureColumns.of(self, checked, "item")
+            self._user_features = FeatureColumns.of(self, columns, "user")
+            self._item_features = FeatureColumns.of(self, columns, "item")
+        for features in (self._user_features, self._item_features):
+            if features is not None:
+                features.refuse_lacking(columns)
+        if stored is None:
+            interactions = read_interactions(
+                columns, y, sample_weight, roles=Roles.of(self)
+            )
         else:
-            checked = check_X(self, X, reset=False)
-            for features in (self._user_features, self._item_features):
-                if features is not None:
-                    features.refuse_lacking(checked)
-        interactions = self._read(X, y, sample_weight, reset=reset, training=True)
+            interactions = stored.read(y, sample_weight, roles=Roles.of(self))
         if not interactions.positive.any():
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
         return interactions
+
+    def _stored(self, X: Any, *, reset: bool) -> StoredInteractions | None:
+        """The rows of a data set, with checked columns; None for a frame or an array."""
+        if not is_dataset(X):
+            return None
+        stored = StoredInteractions(X, owner=type(self).__name__)
+        check_columns(self, stored.columns, reset=reset)
+        return stored
+
+    def _read_validation(self, X: Any, y: Any) -> Interactions:
+        """The checked rows to validate on."""
+        stored = self._stored(X, reset=False)
+        if stored is None:
+            return self._read(X, y, None)
+        roles = replace(Roles.of(self), timestamp_column=None)
+        return stored.read(y, None, roles=roles).unfolded()
 
     def _refuse_parameters(self) -> None:
         """Raise ValueError for what the constraints of single parameters cannot say."""
@@ -1011,7 +1046,7 @@ class TwoTowerRecommender(
 def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
     """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
     positive = interactions.positive
-    if objective.learns_from_labels(positive):
+    if positive.all() or objective.learns_from_labels(positive):
         return np.ones(len(interactions), dtype=bool)
     users = pd.factorize(interactions.users)[0]
     items = pd.factorize(interactions.items)[0]
@@ -1027,7 +1062,9 @@ def _callback_task(
     sample_weight: ArrayLike | None,
 ) -> dict[str, Any]:
     """What callbacks are told of a task."""
-    labels = np.ones(len(X)) if y is None else y  # ScoringMonitor skips y=None
+    labels = y
+    if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
+        labels = np.ones(len(X))
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}

@@ -61,11 +61,10 @@ class RecommenderMixin:
         sample_weight: ArrayLike | None,
         *,
         reset: bool = False,
-        training: bool = False,
     ) -> Interactions:
         X = check_X(self, X, reset=reset)
         roles = Roles.of(self)
-        if not (reset or training):  # nobody asks for the order of what is not learnt from
+        if not reset:  # nobody asks for the order of what is not learnt from
             roles = replace(roles, timestamp_column=None)
         return read_interactions(X, y, sample_weight, roles=roles)
 

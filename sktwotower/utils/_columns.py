@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ def is_frame(X: Any) -> bool:
     # Columns of polars and arrays of pyarrow have to_pandas, too.
     return isinstance(X, pd.DataFrame) or (
         hasattr(X, "to_pandas") and hasattr(X, "columns")
+    )
+
+
+def is_dataset(X: Any) -> bool:
+    """Whether X is a path, or a dataset of pyarrow: rows to be read in blocks."""
+    return isinstance(X, str | os.PathLike) or (
+        hasattr(X, "scanner") and hasattr(X, "count_rows")
     )
 
 
@@ -92,13 +100,20 @@ def column_position(column: Column, names: list, *, role: str) -> int:
     )
 
 
-def where_first(bad: np.ndarray) -> tuple[str, str]:
-    """For messages: ``"3 rows"`` and ``"(first at row 17)"`` of a mask."""
+def where_first(bad: np.ndarray, places: np.ndarray | None = None) -> tuple[str, str]:
+    """For messages: ``"3 rows"`` and ``"(first at row 17)"`` of a mask.
+
+    With ``places`` the mask is of values, and these say which of them each row has.
+    """
+    if places is not None:
+        bad = bad[places]
     n = int(bad.sum())
     return f"{n} row{'s' if n > 1 else ''}", f"(first at row {int(bad.argmax())})"
 
 
-def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
+def id_array(
+    column: Any, *, what: str, where: str = "X", places: np.ndarray | None = None
+) -> np.ndarray:
     """Ids as a 1-D array with a plain dtype and nothing missing.
 
     Categoricals become their categories, nullable integers plain ones, strings objects;
@@ -112,6 +127,8 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
         What an element is, for messages: ``"user id"``.
     where : str
         Where the column is from, for messages.
+    places : ndarray of shape (n_rows,), optional
+        Which of the elements each row has, for messages; None: its own.
 
     Raises
     ------
@@ -124,9 +141,10 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
     if isinstance(column, list | tuple):
         column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
     if np.ndim(column) != 1:
+        hint = " Read a file first, with pandas.read_parquet." if is_dataset(column) else ""
         raise ValueError(
             f"{where} must be {what}s in one dimension; got {np.ndim(column)}. "
-            "For a single one give a list of one."
+            f"For a single one give a list of one.{hint}"
         )
     series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -137,7 +155,7 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
         raise ValueError(f"Complex data not supported: {where} has complex {what}s.")
     missing = series.isna().to_numpy()
     if missing.any():
-        rows, first = where_first(missing)
+        rows, first = where_first(missing, places)
         raise ValueError(
             f"{where} has {rows} with a missing {what} (NaN, None or NaT) {first}; "
             "drop or fill them first."
@@ -146,7 +164,7 @@ def id_array(column: Any, *, what: str, where: str = "X") -> np.ndarray:
         values = series.to_numpy(dtype=np.float64)
         infinite = np.isinf(values)
         if infinite.any():
-            rows, first = where_first(infinite)
+            rows, first = where_first(infinite, places)
             raise ValueError(
                 f"{where} has {rows} with an infinite {what} (inf) {first}; "
                 "drop or replace them first."
@@ -184,13 +202,7 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         If one is missing, or for values that have no order in time.
     """
     series = pd.Series(column).reset_index(drop=True)
-    missing = series.isna().to_numpy()
-    if missing.any():
-        rows, first = where_first(missing)
-        raise ValueError(
-            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
-            f"{first}; drop or fill them first."
-        )
+    refuse_missing_times(series.isna().to_numpy(), name=name)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -213,6 +225,16 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         f"timestamp_column={name!r} holds values of type {types}, which have no order in "
         "time; give numbers or datetimes, for example with pandas.to_datetime."
     )
+
+
+def refuse_missing_times(missing: np.ndarray, *, name: Column) -> None:
+    """Raise ValueError if a row has no timestamp."""
+    if missing.any():
+        rows, first = where_first(missing)
+        raise ValueError(
+            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{first}; drop or fill them first."
+        )
 
 
 def places_from_end(groups: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""Reading a Parquet file by its path beside reading it as a frame: seconds and memory.
+
+    python -m benchmarks.reading [--rows 20000000] [--folder DIR] [--ways path]
+
+The file has string ids of a million users and 100,000 items, a timestamp, and a column
+without a role; it is written into DIR (or a temporary folder) first. Each way runs in a
+process of its own. What is timed is ``fit`` up to its first batch, with 8 dimensions, so
+that the tables take little: reading, codes, the matrix of seen pairs, known positives.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks._common import arguments, write
+from sktwotower import TwoTowerRecommender
+
+_BLOCK_SIZE = 1_000_000
+
+
+class WithoutEpochs(TwoTowerRecommender):
+    """Gets ready to train."""
+
+    def _read_training(self, *args: Any, **kwargs: Any) -> Any:
+        interactions = super()._read_training(*args, **kwargs)
+        self.read_ = megabytes(), time.perf_counter()
+        return interactions
+
+    def _run_epochs(
+        self, training: Any, train_rows: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        training.start(train_rows)
+
+
+def megabytes() -> float:
+    """The most that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def make(path: Path, n_rows: int) -> None:
+    """Write random interactions, block by block."""
+    rng = np.random.default_rng(0)
+    users = pa.array([f"user-{i:08d}" for i in range(1_000_000)])
+    items = pa.array([f"item-{i:07d}" for i in range(100_000)])
+    writer = None
+    for start in range(0, n_rows, _BLOCK_SIZE):
+        n = min(_BLOCK_SIZE, n_rows - start)
+        seconds = rng.integers(1_600_000_000, 1_700_000_000, n)
+        block = {
+            "user": users.take(pa.array((rng.random(n) ** 2 * len(users)).astype(int))),
+            "item": items.take(pa.array((rng.random(n) ** 3 * len(items)).astype(int))),
+            "time": pa.array(seconds).cast(pa.timestamp("s")),
+            "page": pa.array(["https://shop.example/some/page"] * n),
+        }
+        table = pa.table(block)
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def get_ready(way: str, path: Path) -> dict[str, Any]:
+    """One way, in this process."""
+    before, started = megabytes(), time.perf_counter()
+    X: Any = path
+    if way == "frame":
+        X = pd.read_parquet(path, columns=["user", "item", "time"])
+    model = WithoutEpochs(
+        user_column="user",
+        item_column="item",
+        timestamp_column="time",
+        embedding_dim=8,
+        batch_size=8192,
+        random_state=0,
+    ).fit(X)
+    of_reading, read = model.read_
+    return {
+        "X": way,
+        "rows": len(model._events),
+        "read s": read - started,
+        "read peak MB": of_reading - before,
+        "ready s": time.perf_counter() - started,
+        "ready peak MB": megabytes() - before,
+        "file MB": path.stat().st_size / 2**20,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, seeds=None)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--ways", nargs="+", default=["path", "frame"])
+    parser.add_argument("--file", type=Path, help="read it in this process")
+    options = parser.parse_args()
+    if options.file is not None:
+        print(json.dumps(get_ready(options.ways[0], options.file)))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / "rows.parquet"
+        make(path, options.rows)
+        rows = []
+        for way in options.ways:
+            command = [sys.executable, "-m", "benchmarks.reading", "--ways", way]
+            command += ["--file", str(path)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    write("reading", rows)
+
+
+if __name__ == "__main__":
+    main()
