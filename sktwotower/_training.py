@@ -289,7 +289,7 @@ class Training:
         """Rows to train on, the user tower's input that they point into, and histories."""
         # Not a copy where all rows train, of which there may be very many.
         events = self.events if train_rows.all() else self.events.take(train_rows)
-        inputs = self.inputs[train_rows].astype(np.int64)
+        inputs = self.inputs if train_rows.all() else self.inputs[train_rows]
         weights = self.weights
         if weights is not None:  # in float64, so that their scale does not matter
             weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
@@ -304,6 +304,7 @@ class Training:
             if weights is not None:
                 weights = np.pad(weights, (0, n_past), constant_values=1.0)
             ordered = events.take(order)
+        is_users = np.array_equal(inputs, ordered.users)  # a user has one row
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
             torch.from_numpy(ordered.items),
@@ -311,7 +312,7 @@ class Training:
             None if weights is None else torch.from_numpy(weights),
             n_users=len(self.users) + 1,
             n_items=len(self.items) + 1,
-            user_inputs=torch.from_numpy(inputs),
+            user_inputs=None if is_users else torch.from_numpy(inputs.astype(np.int64)),
         )
         if not self.model.history_size:
             return rows, self.user_rows, None
