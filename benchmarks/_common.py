@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,12 +36,19 @@ class Split:
     tables: dict[str, EntityTable]
 
 
-def arguments(description: str | None, *, seeds: int | None) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+def arguments(
+    description: str | None, *, seeds: int | None, several: bool = False
+) -> argparse.ArgumentParser:
+    """The options that all benchmarks have; with ``several``, more than one folder."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="a folder with train and test parquet")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append" if several else "store",
+        help="a folder with train and test parquet" + "; may be given again" * several,
+    )
     if seeds is not None:
         parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--threads", type=int, default=2)
@@ -137,7 +145,30 @@ def ranking_metrics(
     }
 
 
-def write(name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
+def verdict(value: float, goal: float, *, at_most: bool = False) -> str:
+    """Whether a goal is met, and by how much of it."""
+    beyond = (value / goal - 1) * (-1 if at_most else 1)
+    return f"{'met' if beyond >= 0 else 'missed'} by {abs(beyond):.0%}"
+
+
+def peak_megabytes() -> float | None:
+    """The largest resident size of this process so far; None where nobody knows.
+
+    Not getrusage: its peak is that of the parent, when that is larger.
+    """
+    status = Path("/proc/self/status")  # of Linux
+    if not status.exists():
+        return None
+    return int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]) / 2**10
+
+
+def write(
+    name: str,
+    rows: list[dict[str, Any]],
+    *,
+    peer_versions: dict[str, str] | None = None,
+    **settings: Any,
+) -> None:
     """Print rows as a table; keep them as JSON with machine and versions."""
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     RESULTS.mkdir(exist_ok=True)
@@ -145,22 +176,27 @@ def write(name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
     record = {
         "rows": rows,
         "settings": settings,
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads()},
+        "machine": {
+            "processor": cpu_info("model name") or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
         "versions": {
             "python": platform.python_version(),
             "sktwotower": __version__,
             **{package: version(package) for package in packages},
         },
+        "peer versions": peer_versions,
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, default=str) + "\n")
     print(f"written to {path}")
 
 
-def _processor() -> str:
+def cpu_info(key: str) -> str:
+    """What Linux says of the first processor; empty on another system."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(key):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""

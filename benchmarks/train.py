@@ -1,58 +1,143 @@
-"""Training throughput in samples a second, with the default parameters.
+"""Training throughput in samples a second, beside that of a peer.
 
-    python -m benchmarks.train [--data DIR] [--threads 2] [--repeats 5] [--batch-size N ...]
+    python -m benchmarks.train [--data DIR ...] [--peer PYTHON] [--repeats 5] [--threads 2]
+                               [--epochs N] [--batch-size N ...]
 
 Counted is what ``fit`` does in its epochs, without reading and encoding: the difference
-between a fit of 1 + ``--epochs`` epochs and one of 1.
+between a fit of 1 + ``--epochs`` epochs and one of 1 (by default 2 more, 1 above 500,000
+rows). A sample is a positive.
+
+The first rows are the default parameters, with all of the tables. The others have the
+layers, the batch and the loss that the peer is given, and as features a few categories (see
+benchmarks/_peers.py). ``--peer`` is the python of an environment with LibRecommender, made
+as benchmarks/peers/README.md says. The two take turns. The peer counts by its own clock,
+also without its first epoch. Its last hidden layer is its embedding; ours has one layer
+more.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._common import COLUMNS, Split, arguments, splits_of, write
+from benchmarks._common import (
+    COLUMNS,
+    Split,
+    arguments,
+    bundled,
+    from_folder,
+    verdict,
+    write,
+)
+from benchmarks._peers import Peer, add_peer, categories, peer_of
 from sktwotower import TwoTowerRecommender
+
+GOAL = 5.0
+# What the peer does, in our words; the width of the embedding is the default.
+SHARED = {"hidden_layer_sizes": (128, 64), "batch_size": 2048, "temperature": 0.2}
+SHARED |= {"learning_rate": 3e-3, "mask_known_positives": False}
+PAIRS = {"negatives": "random", "n_negatives": 1}
+LOSSES: dict[str, dict[str, Any]] = {
+    "softmax": {"negatives": "in_batch"},
+    "cross_entropy": PAIRS,
+    "max_margin": PAIRS,
+}
+# The names of what is shared, for the peer.
+PEER = {key: SHARED[key] for key in ("hidden_layer_sizes", "batch_size", "temperature")}
 
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, seeds=None)
+    parser = arguments(__doc__, seeds=None, several=True)
+    add_peer(parser)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
     options = parser.parse_args()
+    peer = peer_of(parser, options)
     torch.set_num_threads(options.threads)
-    split = splits_of(options.data)[0]
-    default = TwoTowerRecommender().batch_size
-    rows = []
-    for batch_size in options.batch_size or [default]:
-        rates = [rate(split, batch_size, options.epochs) for _ in range(options.repeats)]
-        rows.append(
-            {
-                "data": split.name,
-                "batch_size": batch_size,
-                "samples/s median": float(np.median(rates)),
-                "best": max(rates),
-                "worst": min(rates),
-            }
-        )
-    write("train", rows, repeats=options.repeats, epochs=options.epochs)
+    splits = [from_folder(folder) for folder in options.data or []] or [bundled()]
+    rows, versions = [], None
+    for split in splits:
+        epochs = options.epochs or (1 if len(split.train) > 500_000 else 2)
+        for batch_size in options.batch_size or [TwoTowerRecommender().batch_size]:
+            rates = [
+                rate(split, epochs, **split.tables, batch_size=batch_size)
+                for _ in range(options.repeats)
+            ]
+            rows.append(summary(split, "softmax, defaults", batch_size, rates, []))
+        for loss in LOSSES:
+            rates, others = [], []
+            for _ in range(options.repeats):
+                rates.append(
+                    rate(
+                        split,
+                        epochs,
+                        **categories(split),
+                        loss=loss,
+                        **SHARED,
+                        **LOSSES[loss],
+                    )
+                )
+                if peer is not None:
+                    speed, versions = rate_of_peer(peer, split, loss, epochs)
+                    others.append(speed)
+            rows.append(summary(split, loss, SHARED["batch_size"], rates, others))
+    write(
+        "train",
+        rows,
+        peer_versions=versions,
+        repeats=options.repeats,
+        epochs=options.epochs or "2, or 1 above 500,000 rows",
+        seed=0,
+    )
 
 
-def rate(split: Split, batch_size: int, epochs: int) -> float:
+def rate(split: Split, epochs: int, **parameters: Any) -> float:
     """Rows a second of the epochs alone."""
     seconds = []
     for n in (1, 1 + epochs):
-        model = TwoTowerRecommender(
-            **COLUMNS, **split.tables, batch_size=batch_size, max_iter=n, random_state=0
-        )
+        model = TwoTowerRecommender(**COLUMNS, **parameters, max_iter=n, random_state=0)
         started = time.perf_counter()
         model.fit(split.train)
         seconds.append(time.perf_counter() - started)
     return epochs * len(split.train) / (seconds[1] - seconds[0])
+
+
+def rate_of_peer(
+    peer: Peer, split: Split, loss: str, epochs: int
+) -> tuple[float, dict[str, str]]:
+    """Rows a second of the epochs after the first, and the versions."""
+    report = peer.fit(split, loss=loss, epochs=1 + epochs, **PEER).report
+    return report["rows"] / float(np.mean(report["epoch s"][1:])), report["versions"]
+
+
+def summary(
+    split: Split, loss: str, batch_size: int, rates: list[float], others: list[float]
+) -> dict[str, Any]:
+    """A row of the table, printed as soon as it is there."""
+    row: dict[str, Any] = {"data": split.name, "loss": loss, "batch_size": batch_size}
+    row["epoch s"] = len(split.train) / float(np.median(rates))
+    row |= spread("samples/s", rates)
+    if others:
+        row |= spread("peer", others)
+        row["ratio"] = row["samples/s median"] / row["peer median"]
+        row["goal"] = f">= {GOAL:g}x"
+        row["result"] = verdict(row["ratio"], GOAL)
+    print(row, flush=True)
+    return row
+
+
+def spread(name: str, rates: list[float]) -> dict[str, float]:
+    """The middle one, the best and the worst."""
+    return {
+        f"{name} median": float(np.median(rates)),
+        f"{name} best": max(rates),
+        f"{name} worst": min(rates),
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Run a peer in its own environment, and measure its embeddings as ours are measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks._common import Split, ranking_metrics
+from sktwotower import EntityTable
+
+SCRIPT = Path(__file__).parent / "peers" / "librecommender.py"
+# Columns of the tables that both are given, where there are any; the first three of
+# several values become a column each, since the peer's towers do not pool.
+FEATURES = {"user": ["gender", "age_bucket", "occupation"], "item": ["genres"]}
+N_VALUES = 3
+# The best that is known of the peer on MovieLens 100k; the rest is in the script.
+BEST = {"loss": "softmax", "temperature": 0.2, "learning_rate": 3e-3, "epochs": 20}
+
+
+@dataclass(frozen=True)
+class PeerFit:
+    """What a fit of the peer took, and what came out.
+
+    Attributes
+    ----------
+    report : dict
+        What ``benchmarks/peers/librecommender.py`` answers.
+    user_ids, item_ids : ndarray of shape (n_users,), (n_items,)
+    users : ndarray of shape (n_users + 1, dim)
+        The last row is that of an unknown user.
+    items : ndarray of shape (n_items, dim)
+    """
+
+    report: dict[str, Any]
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+
+    def score(self, split: Split) -> dict[str, float]:
+        """Metrics on the test rows, by the protocol of benchmarks/README.md."""
+        is_known = split.test["item_id"].isin(self.item_ids)
+        truth = split.test[is_known].drop_duplicates(["user_id", "item_id"])
+        user_ids = truth["user_id"].unique()
+        rows = pd.Index(self.user_ids).get_indexer(user_ids)  # -1 is the last one
+        scores = self.users[rows] @ self.items.T  # (n_users, n_items)
+        seen = split.train[split.train["user_id"].isin(user_ids)]
+        of = pd.Index(user_ids).get_indexer(seen["user_id"])
+        scores[of, pd.Index(self.item_ids).get_indexer(seen["item_id"])] = -np.inf
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+        ranked = np.where(
+            np.isinf(np.take_along_axis(scores, best, axis=1)), None, self.item_ids[best]
+        )
+        metrics = ranking_metrics(ranked, user_ids, truth, {"ndcg": 10, "recall": 10})
+        n_shown = len(pd.unique(ranked[~pd.isna(ranked)]))
+        return {**metrics, "coverage@10": n_shown / len(self.item_ids)}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """LibRecommender's TwoTower, in a process of its own for each fit."""
+
+    python: Path
+    threads: int
+
+    def fit(self, split: Split, **config: Any) -> PeerFit:
+        """Train on the same rows and the tables of `categories`."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            split.train[["user_id", "item_id"]].to_parquet(folder / "train.parquet")
+            config |= {"train": folder / "train.parquet", "threads": self.threads}
+            for parameter, table in categories(split).items():
+                config[parameter] = folder / f"{parameter}.parquet"
+                table.frame.to_parquet(config[parameter])
+            config["embeddings"] = folder / "embeddings.npz"
+            done = subprocess.run(
+                [self.python, SCRIPT],
+                input=json.dumps(config, default=str),
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise RuntimeError(f"The peer failed:\n{done.stderr[-2000:]}")
+            with np.load(config["embeddings"]) as arrays:
+                return PeerFit(json.loads(done.stdout), **arrays)
+
+
+def add_peer(parser: argparse.ArgumentParser) -> None:
+    """The option that names the environment of the peer."""
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PYTHON",
+        help="the python of the peer's environment (benchmarks/peers/README.md)",
+    )
+
+
+def peer_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Peer | None:
+    """The peer that the options name; an error if there is none at that place."""
+    if options.peer is None:
+        return None
+    if not options.peer.is_file():
+        parser.error(
+            f"--peer {options.peer} is not a file. Name the python of an environment made "
+            "as benchmarks/peers/README.md says."
+        )
+    return Peer(options.peer.absolute(), options.threads)
+
+
+def categories(split: Split) -> dict[str, EntityTable]:
+    """The tables cut down to categories that both can read: the same fields for both."""
+    tables = {}
+    for side, columns in FEATURES.items():
+        table = split.tables.get(f"{side}_table")
+        if table is None:
+            continue
+        ids = table.frame[table.id_column]
+        parts = []
+        for column in table.frame.columns.intersection(columns):
+            values = table.frame[column].astype(str).str.split("|", expand=True)
+            values = values.iloc[:, :N_VALUES].fillna("missing")
+            parts.append(values.add_prefix(f"{column}_"))
+        frame = pd.concat([ids, *parts], axis=1)
+        tables[f"{side}_table"] = EntityTable(frame, table.id_column)
+    return tables

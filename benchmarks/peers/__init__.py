@@ -1,0 +1,1 @@
+"""Scripts for environments of peers; see benchmarks/peers/README.md."""

@@ -1,0 +1,206 @@
+"""What a step takes as the catalogue grows, and how near it comes to the machine's peak.
+
+    python -m benchmarks.scaling [--repeats 5] [--threads 2] [--sizes 100000 1000000]
+                                 [--rows 2000000] [--large [--users N] [--items N]
+                                 [--interactions N] [--large-batch N]]
+
+1. Seconds a step with as many users and as many items as each of ``--sizes``, by turns,
+   each in a process of its own. The first rows name every user and every item once, and
+   the others are uniform draws, so that a batch of 2,048 holds about as many distinct ones
+   at every size ("distinct users a batch"). It is the difference of fits of 2 epochs and of
+   1, and so has a share of what is done once an epoch for all users and items: the average
+   of the weights, and what a lazy optimiser puts off. "peak MB" is that of the process.
+2. A step with layers of 512 and 256, a batch of 4,096 and the entities of MovieLens 1M, on
+   synthetic rows: its matrix products, counted by torch from their shapes, forward and
+   backward, against the best product of two float32 matrices of 2,048 x 2,048 that was
+   measured in between. bf16 beside it: whether the processor has it, and what it gives.
+
+With ``--large`` these are left out. Instead `make_interactions` generates 50 million rows
+of a million users and a million items, and a model is trained on them for an epoch, in one
+process: seconds, and the peak of the memory after each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks._common import (
+    COLUMNS,
+    arguments,
+    cpu_info,
+    peak_megabytes,
+    verdict,
+    write,
+)
+from sktwotower import TwoTowerRecommender
+from sktwotower.datasets import make_interactions
+
+GOAL_SIZE = 1.3  # step time at the last size against the first, at most
+GOAL_PEAK = 0.5  # share of the peak, at least
+BATCH_SIZE = 2048
+DENSE = {"hidden_layer_sizes": (512, 256), "batch_size": 4096, "learning_rate": 1e-3}
+# Of MovieLens 1M; fewer rows, so that it takes seconds.
+N_USERS, N_ITEMS, N_ROWS = 6040, 3706, 100_000
+SIDE = 2048  # of the matrices that measure the peak
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, seeds=None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--interactions", type=int, default=50_000_000)
+    parser.add_argument("--large-batch", type=int, default=8192)
+    options = parser.parse_args()
+    if options.rows < max(options.sizes):
+        parser.error(
+            f"--rows {options.rows} cannot name each of {max(options.sizes)} users once."
+        )
+    torch.set_num_threads(options.threads)
+    if options.large:
+        row = large(options.users, options.items, options.interactions, options.large_batch)
+        write("scaling-large", [row], seed=0)
+        return
+    rows = sizes(options.sizes, options.rows, options.repeats, options.threads)
+    write("scaling", rows, repeats=options.repeats, batch_size=BATCH_SIZE, seed=0)
+    write("scaling-dense", [dense(options.repeats)], repeats=options.repeats, seed=0)
+
+
+def sizes(
+    n_entities: list[int], n_rows: int, repeats: int, threads: int
+) -> list[dict[str, Any]]:
+    """A row for each size; each is measured in a new process, by turns."""
+    found: dict[int, list[dict[str, float]]] = {n: [] for n in n_entities}
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for _ in range(repeats):
+            for n in n_entities:
+                found[n].append(pool.submit(step, n, n_rows, threads).result())
+                print(n, found[n][-1], flush=True)
+    rows: list[dict[str, Any]] = []
+    for n, measured in found.items():
+        seconds = [one["ms a step"] for one in measured]
+        row = {"users": n, "items": n, "rows": n_rows, **measured[0]}
+        row |= {"ms a step": float(np.median(seconds))}
+        row |= {"best": min(seconds), "worst": max(seconds)}
+        if rows:
+            ratio = row["ms a step"] / rows[0]["ms a step"]
+            row |= {"ratio": ratio, "goal": f"<= {GOAL_SIZE}x"}
+            row["result"] = verdict(ratio, GOAL_SIZE, at_most=True)
+        rows.append(row)
+    return rows
+
+
+def step(n: int, n_rows: int, threads: int) -> dict[str, float]:
+    """Milliseconds of a step with n users and n items, and the memory of the process."""
+    torch.set_num_threads(threads)
+    rng = np.random.default_rng(0)
+    ids = {
+        column: np.concatenate([rng.permutation(n), rng.integers(n, size=n_rows - n)])
+        for column in ("user_id", "item_id")
+    }
+    frame = pd.DataFrame(ids)
+    drawn = frame["user_id"].sample(BATCH_SIZE, random_state=0)
+    seconds = epoch_seconds(frame, negatives="in_batch", batch_size=BATCH_SIZE)
+    return {
+        "distinct users a batch": drawn.nunique(),
+        "ms a step": 1e3 * seconds / -(-n_rows // BATCH_SIZE),
+        "peak MB": peak_megabytes() or float("nan"),
+    }
+
+
+def dense(repeats: int) -> dict[str, Any]:
+    """How much of the machine's peak a step with wide layers reaches."""
+    data = make_interactions(N_USERS, N_ITEMS, N_ROWS, random_state=0)
+    tables = {"user_table": data.user_table, "item_table": data.item_table}
+    n_steps = -(-N_ROWS // DENSE["batch_size"])
+    flops = products(data.interactions, 2, tables) - products(data.interactions, 1, tables)
+    seconds, peaks = [], {torch.float32: [], torch.bfloat16: []}
+    for _ in range(repeats):
+        seconds.append(epoch_seconds(data.interactions, **tables, **DENSE) / n_steps)
+        for dtype, rates in peaks.items():
+            rates.append(peak(dtype))
+    gflops = flops / n_steps / 1e9
+    rate, most = gflops / float(np.median(seconds)), max(peaks[torch.float32])
+    flags = cpu_info("flags").split()
+    return {
+        "layers": DENSE["hidden_layer_sizes"],
+        "batch_size": DENSE["batch_size"],
+        "GFLOP a step": gflops,
+        "ms a step": 1e3 * float(np.median(seconds)),
+        "best": 1e3 * min(seconds),
+        "worst": 1e3 * max(seconds),
+        "GFLOP/s": rate,
+        "peak GFLOP/s": most,
+        "share": rate / most,
+        "goal": f">= {GOAL_PEAK:.0%}",
+        "result": verdict(rate / most, GOAL_PEAK),
+        "processor has bf16": bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags)),
+        "bf16 peak GFLOP/s": max(peaks[torch.bfloat16]),
+    }
+
+
+def products(rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame]) -> int:
+    """Floating-point operations of all matrix products of a fit, by their shapes."""
+    with FlopCounterMode(display=False) as counter:
+        TwoTowerRecommender(
+            **COLUMNS, **tables, **DENSE, max_iter=epochs, random_state=0
+        ).fit(rows)
+    return counter.get_total_flops()
+
+
+def peak(dtype: torch.dtype) -> float:
+    """GFLOP/s of a large matrix product, the best of ten."""
+    one = torch.randn(SIDE, SIDE).to(dtype)
+    one @ one
+    return 2 * SIDE**3 / 1e9 / min(seconds_of(lambda: one @ one) for _ in range(10))
+
+
+def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
+    """Seconds of an epoch: a fit of 2 without one of 1."""
+    one, two = (
+        seconds_of(
+            lambda n=n: TwoTowerRecommender(
+                **COLUMNS, **parameters, max_iter=n, random_state=0
+            ).fit(rows)
+        )
+        for n in (1, 2)
+    )
+    return two - one
+
+
+def large(n_users: int, n_items: int, n_interactions: int, batch_size: int) -> dict:
+    """Generate and train at a size at which nothing may hold all pairs."""
+    started = time.perf_counter()
+    rows = make_interactions(n_users, n_items, n_interactions, random_state=0).interactions
+    row: dict[str, Any] = {"users": n_users, "items": n_items, "rows": len(rows)}
+    row |= {"generate s": time.perf_counter() - started, "peak MB": peak_megabytes()}
+    print(row, flush=True)
+    model = TwoTowerRecommender(
+        **COLUMNS, negatives="in_batch", batch_size=batch_size, max_iter=1, random_state=0
+    )
+    row |= {"batch_size": batch_size, "fit s": seconds_of(lambda: model.fit(rows))}
+    return row | {"peak MB with fit": peak_megabytes()}
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
