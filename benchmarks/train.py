@@ -11,8 +11,8 @@ The first rows are the default parameters, with all of the tables. The others ha
 layers, the batch and the loss that the peer is given, and as features a few categories (see
 benchmarks/_peers.py). ``--peer`` is the python of an environment with LibRecommender, made
 as benchmarks/peers/README.md says. The two take turns. The peer counts by its own clock,
-also without its first epoch. Its last hidden layer is its embedding; ours has one layer
-more.
+also without its first epoch. Its last hidden layer is its embedding, so that its layers of 128
+and 64 are one hidden layer of ours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sktwotower import TwoTowerRecommender
 
 GOAL = 5.0
 # What the peer does, in our words; the width of the embedding is the default.
-SHARED = {"hidden_layer_sizes": (128, 64), "batch_size": 2048, "temperature": 0.2}
+SHARED = {"hidden_layer_sizes": (128,), "batch_size": 2048, "temperature": 0.2}
 SHARED |= {"learning_rate": 3e-3, "mask_known_positives": False}
 PAIRS = {"negatives": "random", "n_negatives": 1}
 LOSSES: dict[str, dict[str, Any]] = {
@@ -45,8 +45,9 @@ LOSSES: dict[str, dict[str, Any]] = {
     "cross_entropy": PAIRS,
     "max_margin": PAIRS,
 }
-# The names of what is shared, for the peer.
-PEER = {key: SHARED[key] for key in ("hidden_layer_sizes", "batch_size", "temperature")}
+# The same for the peer.
+PEER = {key: SHARED[key] for key in ("batch_size", "temperature")}
+PEER["hidden_layer_sizes"] = (128, TwoTowerRecommender().embedding_dim)
 
 
 def main() -> None:
