@@ -1,7 +1,7 @@
 """Training throughput in samples a second, beside that of a peer.
 
     python -m benchmarks.train [--data DIR ...] [--peer PYTHON] [--repeats 5] [--threads 2]
-                               [--epochs N] [--batch-size N ...]
+                               [--epochs N] [--batch-size N ...] [--losses NAME ...]
 
 Counted is what ``fit`` does in its epochs, without reading and encoding: the difference
 between a fit of 1 + ``--epochs`` epochs and one of 1 (by default 2 more, 1 above 500,000
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     options = parser.parse_args()
     peer = peer_of(parser, options)
     torch.set_num_threads(options.threads)
@@ -70,7 +71,7 @@ def main() -> None:
                 for _ in range(options.repeats)
             ]
             rows.append(summary(split, "softmax, defaults", batch_size, rates, []))
-        for loss in LOSSES:
+        for loss in options.losses:
             rates, others = [], []
             for _ in range(options.repeats):
                 rates.append(
