@@ -53,6 +53,8 @@ def main() -> None:
     unknown = sorted(given.keys() - DEFAULTS.keys() - {"train"})
     if unknown:
         raise SystemExit(f"{unknown} are no settings; they are {['train', *DEFAULTS]}.")
+    if "train" not in given:
+        raise SystemExit('"train", the path of a Parquet file of interactions, is missing.')
     with contextlib.redirect_stdout(io.StringIO()) as said:
         answer = train({**DEFAULTS, **given})
     epochs = re.findall(r"Epoch \d+ elapsed: +([\d.]+)s", said.getvalue())
