@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.metrics import normalized_mutual_info_score
 
 N_BINS = 10  # of a number
 
@@ -32,6 +31,8 @@ def field_dependence(fields: Sequence[sp.csr_matrix], *, with_id: bool) -> np.nd
     ndarray of shape (n_fields, n_fields)
         In [0, 1], by the arithmetic mean of the two entropies.
     """
+    from sklearn.metrics import normalized_mutual_info_score  # late: it is slow to import
+
     labels = [field_labels(field) for field in fields]
     if with_id:
         labels.insert(0, np.arange(fields[0].shape[0]))

@@ -1,14 +1,14 @@
 """Metrics of single rows, by scikit-learn, on what ``predict`` says of them.
 
 Each takes labels (bool), scores, the temperature that divides the scores before a sigmoid,
-and weights. Larger is better, as scorers have it.
+and weights. Larger is better, as scorers have it. ``sklearn.metrics`` is imported late: it
+is slow to import, and most programs need none of these.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
-from sklearn import metrics
 
 from sktwotower.metrics._matched import FloatArray
 
@@ -20,7 +20,9 @@ def roc_auc(
     sample_weight: np.ndarray | None = None,
 ) -> float:
     """Area under the ROC curve of all rows together."""
-    return float(metrics.roc_auc_score(labels, scores, sample_weight=sample_weight))
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores, sample_weight=sample_weight))
 
 
 def pr_auc(
@@ -30,9 +32,9 @@ def pr_auc(
     sample_weight: np.ndarray | None = None,
 ) -> float:
     """Area under the precision-recall curve: scikit-learn's average precision."""
-    return float(
-        metrics.average_precision_score(labels, scores, sample_weight=sample_weight)
-    )
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores, sample_weight=sample_weight))
 
 
 def neg_log_loss(
@@ -42,8 +44,10 @@ def neg_log_loss(
     sample_weight: np.ndarray | None = None,
 ) -> float:
     """Minus the log loss of ``sigmoid(score / temperature)``."""
+    from sklearn.metrics import log_loss
+
     probabilities = expit(scores / temperature)
-    return -float(metrics.log_loss(labels, probabilities, sample_weight=sample_weight))
+    return -float(log_loss(labels, probabilities, sample_weight=sample_weight))
 
 
 def balanced_accuracy(
@@ -53,7 +57,7 @@ def balanced_accuracy(
     sample_weight: np.ndarray | None = None,
 ) -> float:
     """Mean recall of both classes; positive is ``sigmoid(score / temperature) > 0.5``."""
+    from sklearn.metrics import balanced_accuracy_score
+
     guesses = expit(scores / temperature) > 0.5
-    return float(
-        metrics.balanced_accuracy_score(labels, guesses, sample_weight=sample_weight)
-    )
+    return float(balanced_accuracy_score(labels, guesses, sample_weight=sample_weight))
