@@ -11,8 +11,8 @@ The first rows are the default parameters, with all of the tables. The others ha
 layers, the batch and the loss that the peer is given, and as features a few categories (see
 benchmarks/_peers.py). ``--peer`` is the python of an environment with LibRecommender, made
 as benchmarks/peers/README.md says. The two take turns. The peer counts by its own clock,
-also without its first epoch. Its last hidden layer is its embedding, so that its layers of 128
-and 64 are one hidden layer of ours.
+also without its first epoch. Its last hidden layer is its embedding, so that its layers of
+128 and 64 are one hidden layer of ours.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from sktwotower._nn.negatives import (
     in_batch_log_absence,
     log_presence,
 )
+from sktwotower._nn.segments import distinct
 
 # Rows from before beside each new one, so that what they say is not forgotten.
 REPLAYED = 3
@@ -405,13 +406,12 @@ class SharedCandidates:
         """Unique shared candidates, ascending, and where the positives are among them."""
         if self.sampler is None:
             if self.from_batch:
-                shared, positives = items.unique(return_inverse=True)
-                return shared, positives
+                return distinct(items, len(self._place))
             return self.items, self._place[items]
         draws = self.sampler.draw(items[:1], self.n_draws, generator)[0]
         if self.from_batch:
             draws = torch.cat([items, draws])
-        shared, places = draws.unique(return_inverse=True)
+        shared, places = distinct(draws, len(self._place))
         return shared, places[: len(items)]
 
 
@@ -419,7 +419,9 @@ def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:
     """Inputs to embed, each once unless ``by_row``, and which of them each row has."""
     if by_row:
         return rows.inputs, torch.arange(len(rows))
-    inputs, groups = rows.inputs.unique(return_inverse=True)
+    if rows.user_inputs is None:
+        return distinct(rows.user_rows, rows.n_users)
+    inputs, groups = rows.user_inputs.unique(return_inverse=True)
     return inputs, groups
 
 
@@ -488,9 +490,9 @@ class SampledNegatives:
             filled = torch.where(counts > 0, 1.0, (self.n_draws + 1) / self.n_draws)
             weights = torch.cat([weights * filled[:, None], means[:, None]], dim=1)
             negatives = torch.cat([negatives, turned_down[:, None]], dim=1)
-        item_rows, columns = torch.cat([items, negatives], dim=1).unique(
-            return_inverse=True
-        )
+        together = torch.cat([items, negatives], dim=1)
+        item_rows, columns = distinct(together.flatten(), rows.n_items)
+        columns = columns.view_as(together)
         inputs, groups = _groups(rows, by_row=False)
         return SampledBatch(
             user_inputs=inputs,

@@ -22,9 +22,9 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
 
     What the shared ones add up to is computed once for all rows of a user.
     """
-    of_rows = F.embedding(batch.groups, users)
 
     def scores(columns: Tensor, log_q: Tensor) -> Tensor:
+        of_rows = F.embedding(batch.groups, users)
         return (of_rows * F.embedding(columns, items)).sum(dim=1) - log_q
 
     shared = users, items[: batch.n_shared], batch.log_q, batch.masked

@@ -54,3 +54,18 @@ def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:
     n = int(ends[-1]) if len(ends) else 0
     shifts = starts - (ends - lengths)
     return torch.arange(n) + shifts.repeat_interleave(lengths, output_size=n)
+
+
+def distinct(codes: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Distinct codes in ascending order, and the place of each code (b,) among them.
+
+    Codes are below ``n``; where that is not many more than there are codes, they are marked
+    instead of sorted.
+    """
+    if n > 16 * len(codes):
+        found, places = codes.unique(return_inverse=True)
+        return found, places
+    is_there = torch.zeros(n, dtype=torch.bool)
+    is_there[codes] = True
+    place = is_there.cumsum(0) - 1
+    return is_there.nonzero()[:, 0].to(codes.dtype), place[codes]

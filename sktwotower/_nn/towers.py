@@ -336,15 +336,20 @@ class Tower(nn.Module):
         """
         layer = self.mlp[0]
         assert isinstance(layer, nn.Linear) and self.column_table is not None
-        weights = layer.weight.unflatten(1, (-1, self.dim))  # (width, n_fields, dim)
         looked_up = self._looked_up(batch, None, generator)
-        n, m = len(looked_up), len(looked_up) + self.n_sparse_fields
+        multiplied = self._multiplied(batch)
+        first, *of_fields, last = layer.weight.split(
+            [
+                len(looked_up) * self.dim,
+                *[self.dim] * self.n_sparse_fields,
+                len(multiplied) * self.dim,
+            ],
+            dim=1,
+        )
         projected = [
             columns @ weight.T
             for columns, weight in zip(
-                self.column_table.split(self.field_widths),
-                weights[:, n:m].unbind(1),
-                strict=True,
+                self.column_table.split(self.field_widths), of_fields, strict=True
             )
         ]
         hidden = layer.bias + F.embedding_bag(
@@ -354,10 +359,10 @@ class Tower(nn.Module):
             mode="sum",
             per_sample_weights=batch.values,
         )
-        multiplied = self._multiplied(batch)
-        for parts, these in ((looked_up, weights[:, :n]), (multiplied, weights[:, m:])):
+        for parts, weight in ((looked_up, first), (multiplied, last)):
             if parts:
-                hidden = hidden + torch.cat(parts, dim=1) @ these.flatten(1).T
+                together = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+                hidden = torch.addmm(hidden, together, weight.T)
         return hidden
 
     def forward(
