@@ -2,6 +2,7 @@
 
     python -m benchmarks.train [--data DIR ...] [--peer PYTHON] [--repeats 5] [--threads 2]
                                [--epochs N] [--batch-size N ...] [--losses NAME ...]
+                               [--profile]
 
 Counted is what ``fit`` does in its epochs, without reading and encoding: the difference
 between a fit of 1 + ``--epochs`` epochs and one of 1 (by default 2 more, 1 above 500,000
@@ -13,15 +14,19 @@ benchmarks/_peers.py). ``--peer`` is the python of an environment with LibRecomm
 as benchmarks/peers/README.md says. The two take turns. The peer counts by its own clock,
 also without its first epoch. Its last hidden layer is its embedding, so that its layers of
 128 and 64 are one hidden layer of ours.
+
+``--profile`` measures nothing. It prints what torch's profiler says of an epoch of each loss.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import (
     COLUMNS,
@@ -58,10 +63,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     peer = peer_of(parser, options)
     torch.set_num_threads(options.threads)
     splits = [from_folder(folder) for folder in options.data or []] or [bundled()]
+    if options.profile:
+        for split, loss in product(splits, options.losses):
+            print(split.name, loss)
+            print(profiled(split, loss))
+        return
     rows, versions = [], None
     for split in splits:
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 2)
@@ -74,16 +85,7 @@ def main() -> None:
         for loss in options.losses:
             rates, others = [], []
             for _ in range(options.repeats):
-                rates.append(
-                    rate(
-                        split,
-                        epochs,
-                        **categories(split),
-                        loss=loss,
-                        **SHARED,
-                        **LOSSES[loss],
-                    )
-                )
+                rates.append(rate(split, epochs, **like_the_peer(split, loss)))
                 if peer is not None:
                     speed, versions = rate_of_peer(peer, split, loss, epochs)
                     others.append(speed)
@@ -96,6 +98,20 @@ def main() -> None:
         epochs=options.epochs or "2, or 1 above 500,000 rows",
         seed=0,
     )
+
+
+def like_the_peer(split: Split, loss: str) -> dict[str, Any]:
+    """Our parameters for what the peer does."""
+    return {**categories(split), "loss": loss, **SHARED, **LOSSES[loss]}
+
+
+def profiled(split: Split, loss: str) -> str:
+    """Where an epoch spends its time, by operator."""
+    model = TwoTowerRecommender(**COLUMNS, **like_the_peer(split, loss), max_iter=1)
+    model.fit(split.train)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        model.fit(split.train)
+    return profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=16)
 
 
 def rate(split: Split, epochs: int, **parameters: Any) -> float:
