@@ -15,7 +15,8 @@ as benchmarks/peers/README.md says. The two take turns. The peer counts by its o
 also without its first epoch. Its last hidden layer is its embedding, so that its layers of
 128 and 64 are one hidden layer of ours.
 
-``--profile`` measures nothing. It prints what torch's profiler says of an epoch of each loss.
+``--profile`` measures nothing. It prints what torch's profiler says of an epoch of each
+loss.
 """
 
 from __future__ import annotations

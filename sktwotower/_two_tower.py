@@ -1072,16 +1072,17 @@ def _callback_task(
 
 
 def _random_state(
-    random_state: int | np.random.RandomState | None, device: str | torch.device
+    random_state: int | np.random.RandomState | None,
+    device: str | torch.device | None = None,
 ) -> np.random.RandomState:
     """Like scikit-learn's, but None does not draw from NumPy's global generator.
 
-    Processes that train together draw the same numbers for None, too.
+    Processes that train together on such a device draw the same numbers for None, too.
     """
     if random_state is not None:
         return check_random_state(random_state)
     drawn, ranks = np.random.RandomState(np.random.MT19937()), Ranks.current()
-    if ranks is None:
+    if ranks is None or device is None:
         return drawn
     seed = drawn.randint(np.iinfo(np.int32).max)
     return np.random.RandomState(ranks.agreed(seed, resolve_device(device)))

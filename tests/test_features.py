@@ -239,8 +239,9 @@ def test_a_user_at_another_time_trains_like_another_user():
     moods = make_model(user_features=["mood"], **options).fit(X)
     users = X["user"].astype(str) + X["mood"]
     apart = make_model(user_features=["mood"], **options).fit(X.assign(user=users))
-    np.testing.assert_array_equal(moods.item_embeddings_, apart.item_embeddings_)
-    np.testing.assert_array_equal(moods.loss_curve_, apart.loss_curve_)
+    # The order in which a batch has its users differs, and so do last digits.
+    np.testing.assert_allclose(moods.item_embeddings_, apart.item_embeddings_, atol=1e-5)
+    np.testing.assert_allclose(moods.loss_curve_, apart.loss_curve_, rtol=1e-6)
 
 
 @pytest.mark.parametrize("timestamp_column", ["time", None])
