@@ -131,8 +131,11 @@ class LazyTable:
     @torch.no_grad()
     def look_up(self, rows: Tensor) -> Tensor:
         """Vectors of some rows (n,), each once, for the step that follows."""
+        places = rows.to(self.table.device)
         self._rows = rows
-        self._vectors, self._moments_of_rows = self._up_to_date(rows)
+        self._vectors = self.table.detach()[places]
+        self._moments_of_rows = [self._state[name][places] for name in self._moments]
+        self._advance(rows, self._vectors, self._moments_of_rows)
         return self._vectors.requires_grad_()
 
     @property
@@ -163,27 +166,30 @@ class LazyTable:
             vectors.addcdiv_(gradient, total.sqrt().add_(epsilon), value=-rate)
         else:
             vectors.add_(gradient, alpha=-rate)
-        self._keep(self._rows, vectors, moments, self.clock.now + 1)
+        self._keep(self._rows, vectors, moments)
 
     @torch.no_grad()
     def settle(self) -> None:
         """Bring every row up to date."""
-        for rows in torch.arange(len(self.table)).split(_BLOCK):
-            self._keep(rows, *self._up_to_date(rows), 0)
+        table = self.table.detach()
+        for start in range(0, len(table), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            moments = [self._state[name][rows] for name in self._moments]
+            self._advance(rows, table[rows], moments)  # in place
+        self._last.zero_()
         if "step" in self._state:
             self._state["step"].fill_(self.clock.n_steps)
 
-    def _up_to_date(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Rows as they are after all steps so far, and their moments."""
+    def _advance(
+        self, rows: Tensor | slice, vectors: Tensor, moments: list[Tensor]
+    ) -> None:
+        """Move vectors of rows, and their moments, by the steps that they have missed."""
         last, device = self._last[rows], self.table.device
         shrinkage, reach = self.clock.since(last)
         gaps = (self.clock.now - last).float()
         if self.frozen is not None:
             frozen = self.frozen[rows]
             shrinkage[frozen], reach[frozen], gaps[frozen] = 1.0, 0.0, 0.0
-        places = rows.to(device)
-        vectors = self.table.detach()[places]
-        moments = [self._state[name][places] for name in self._moments]
         if len(moments) == 2:
             (mean, square), (first, second) = moments, self.clock.group["betas"]
             epsilon = self.clock.group["eps"]
@@ -193,12 +199,9 @@ class LazyTable:
             mean.mul_((first**gaps).to(device)[:, None])
             square.mul_((second**gaps).to(device)[:, None])
         vectors.mul_(shrinkage.to(device)[:, None])
-        return vectors, moments
 
-    def _keep(
-        self, rows: Tensor, vectors: Tensor, moments: list[Tensor], step: int
-    ) -> None:
-        """Write rows back, but those that stay."""
+    def _keep(self, rows: Tensor, vectors: Tensor, moments: list[Tensor]) -> None:
+        """Write rows back after a step, but those that stay."""
         if self.frozen is not None:
             moves = ~self.frozen[rows]
             rows, vectors = rows[moves], vectors[moves]
@@ -207,7 +210,7 @@ class LazyTable:
         self.table.detach().index_copy_(0, places, vectors)
         for name, moment in zip(self._moments, moments, strict=True):
             self._state[name].index_copy_(0, places, moment)
-        self._last[rows] = step
+        self._last[rows] = self.clock.now + 1
 
 
 class LazyTables:

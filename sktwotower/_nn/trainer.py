@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -85,10 +85,15 @@ def average_of(towers: TwoTowers) -> AveragedModel:
     Non-smooth Optimization", ICML 2013 (the weights, with eta = 3).
     """
 
-    def step(average: Tensor, weights: Tensor, n_averaged: Tensor | int) -> Tensor:
-        return average + (weights - average) * 4.0 / (n_averaged + 4.0)
+    def step(averages: Any, weights: Any, n_averaged: Tensor | int) -> None:
+        share = 4.0 / (float(n_averaged) + 4.0)
+        for average, weight in zip(averages, weights, strict=True):
+            if average.is_floating_point():
+                average.lerp_(weight, share)  # in place: a table may be most of the memory
+            else:
+                average.copy_(weight)
 
-    return AveragedModel(towers, avg_fn=step, use_buffers=True)
+    return AveragedModel(towers, multi_avg_fn=step, use_buffers=True)
 
 
 class Step(nn.Module, Generic[B]):
