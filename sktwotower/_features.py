@@ -24,7 +24,7 @@ from sktwotower._encoding import (
 from sktwotower._entities import EntityTable, Ids, Vocabulary
 from sktwotower._interactions import Frame, Repeated
 from sktwotower._nn.growth import Source
-from sktwotower._nn.towers import EntityRows
+from sktwotower._nn.inputs import EntityRows
 from sktwotower.utils._columns import places_from_end
 
 

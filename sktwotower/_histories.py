@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sktwotower._nn.histories import HistoryRows
-from sktwotower._nn.towers import EntityRows
+from sktwotower._nn.inputs import EntityRows
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from sktwotower._nn.towers import EntityRows
+from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.optim import MOMENTS
 
 _FLOAT = 4  # bytes
-# What an optimiser keeps of each number of a table.
-_MOMENTS = {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": 0}
 
 
 def training_bytes(
@@ -32,7 +31,7 @@ def training_bytes(
         if rows.id_codes is not None:
             n_vectors += rows.n_ids
         n_vectors += rows.n_columns + sum(block.shape[1] for block in rows.dense)
-    copies = 1 + average + _MOMENTS[optimizer]
+    copies = 1 + average + len(MOMENTS[optimizer])
     embeddings = len(user_rows) + len(item_rows)
     return _FLOAT * embedding_dim * (n_vectors * copies + embeddings)
 

@@ -12,14 +12,9 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sktwotower._field_dependence import field_dependence
-from sktwotower._nn.batches import (
-    REPLAYED,
-    Batches,
-    SampledNegatives,
-    SharedCandidates,
-    TrainingRows,
-    batch_sizes,
-)
+from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
+from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
+from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
 from sktwotower._nn.negatives import (
     ExplicitNegatives,
@@ -36,7 +31,6 @@ from sktwotower._nn.objectives import (
     softmax_objective,
 )
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
-from sktwotower._nn.towers import EntityRows
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")

@@ -12,7 +12,8 @@ from sktwotower._features import Entities
 from sktwotower._histories import Events, Histories, history_rows, windows_of_queries
 from sktwotower._index import DotScores
 from sktwotower._nn.histories import HistoryRows
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.towers import Tower
 from sktwotower.utils._columns import Column
 
 

@@ -24,13 +24,14 @@ from sktwotower._nn.growth import (
     recall,
     remember,
 )
+from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
-from sktwotower._nn.towers import EntityRows, Tower, TowerRows
+from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
 from sktwotower._objective import ObjectiveSpec, mask_drawer
 from sktwotower._side import PastItems
@@ -238,8 +239,8 @@ class Training:
                 n_batches=batches.n_batches,
                 warmup_fraction=0.0 if self.goes_on else model.warmup_fraction,
             ),
+            tables,
             generators,
-            tables=tables,
             self_supervision=self._self_supervision(),
             average=average,
             max_grad_norm=model.max_grad_norm,

@@ -648,7 +648,7 @@ class TwoTowerRecommender(
         run = training.start(train_rows)
         if before is None:
             self._begin()
-        with rows_stay(run.optimizer, training.rows_without_event(run), run.tables):
+        with rows_stay(run.optimizer, run.tables, training.rows_without_event(run)):
             for epoch in range(1, n_epochs + 1):
                 self._next_epoch(training, run, f"{epoch}/{n_epochs}")
         self._end_training(training, run)

@@ -3,31 +3,21 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from sktwotower import TwoTowerRecommender, _memory
-from sktwotower._nn.towers import EntityRows
+from tests._nn.helpers import only_ids
 
 CPU = torch.device("cpu")
 
 
-def rows_of(n, *, n_columns=0, width=None):
-    return EntityRows(
-        id_codes=torch.arange(n),
-        n_ids=n,
-        pointers=torch.zeros(n, 2, dtype=torch.int64),
-        columns=torch.zeros(0, dtype=torch.int64),
-        values=torch.zeros(0),
-        field_widths=(n_columns,),
-        dense=() if width is None else (torch.zeros(n, width),),
-    )
-
-
 def test_bytes_by_hand():
-    users, items = rows_of(100, n_columns=7), rows_of(50, width=3)
+    users = replace(only_ids(100), field_widths=(7,))
+    items = replace(only_ids(50), dense=(torch.zeros(50, 3),))
     options = dict(embedding_dim=8)
     tables, embeddings = 100 + 7 + 50 + 3 + 50, 150
     for optimizer, average, copies in (
@@ -93,6 +83,6 @@ def test_training_takes_what_is_announced():
         [sys.executable, "-c", SCRIPT, str(n)], capture_output=True, check=True, text=True
     )
     needed = _memory.training_bytes(
-        rows_of(n), rows_of(n), 0, embedding_dim=64, optimizer="adamw", average=True
+        only_ids(n), only_ids(n), 0, embedding_dim=64, optimizer="adamw", average=True
     )
     assert 0.6 * needed < int(run.stdout) < 1.6 * needed, np.array(needed)

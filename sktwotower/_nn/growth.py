@@ -118,8 +118,8 @@ def recall(
 @contextmanager
 def rows_stay(
     optimizer: torch.optim.Optimizer,
+    tables: LazyTables,
     rows: dict[nn.Parameter, Tensor],
-    tables: LazyTables | None = None,
 ) -> Iterator[None]:
     """Keep rows of tables bit by bit as they are, and what the optimiser knows of them.
 
@@ -130,15 +130,14 @@ def rows_stay(
     ----------
     optimizer : Optimizer
         Steps in between.
+    tables : LazyTables
+        Those that it leaves to them.
     rows : dict of Parameter to Tensor of shape (n_rows,), bool
         True for a row that stays.
-    tables : LazyTables, optional
-        Tables that are not the optimiser's to move.
     """
-    if tables is not None:
-        for table, lazy in tables.by_table.items():
-            lazy.frozen = rows.get(table)
-        rows = {t: stays for t, stays in rows.items() if t not in tables.by_table}
+    for table, lazy in tables.by_table.items():
+        lazy.frozen = rows.get(table)
+    rows = {t: stays for t, stays in rows.items() if t not in tables.by_table}
     before = {table: table.detach()[stays].clone() for table, stays in rows.items()}
     memory = {
         table: {

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sktwotower._nn.inputs import EntityRows, TowerInput
 from sktwotower._nn.segments import Bags, segment_positions
-from sktwotower._nn.towers import EntityRows, TowerInput
 
 
 @dataclass(frozen=True)

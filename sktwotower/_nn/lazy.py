@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktwotower._nn.optim import DECOUPLED
-from sktwotower._nn.towers import Tower, TowerInput
+from sktwotower._nn.inputs import TowerInput
+from sktwotower._nn.optim import DECOUPLED, MOMENTS
+from sktwotower._nn.towers import Tower
 
 # A table of fewer rows than so many for each of a batch is faster stepped as a whole.
 ROWS_FOR_ONE_OF_A_BATCH = 8
@@ -103,26 +104,28 @@ class LazyTable:
         Without a gradient of its own: that of the rows looked up stands for it.
     optimizer : Optimizer
         Has the table in a group, and what it knows of it in its state.
+    name : str
+        Which one.
     clock : Clock
         Of its steps.
     """
 
     def __init__(
-        self, table: nn.Parameter, optimizer: torch.optim.Optimizer, clock: Clock
+        self,
+        table: nn.Parameter,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        clock: Clock,
     ) -> None:
         self.table = table.requires_grad_(False)
         self.clock = clock
         self.frozen: Tensor | None = None  # (n_rows,) bool: rows that stay as they are
         self._state = optimizer.state[table]
-        self._moments: tuple[str, ...] = ()
-        if isinstance(optimizer, torch.optim.Adam):
-            self._moments = ("exp_avg", "exp_avg_sq")
-        elif isinstance(optimizer, torch.optim.Adagrad):
-            self._moments = ("sum",)
+        self._moments = MOMENTS[name]
         if self._moments:
             self._state.setdefault("step", torch.zeros(()))
-        for name in self._moments:
-            self._state.setdefault(name, torch.zeros_like(table))
+        for moment in self._moments:
+            self._state.setdefault(moment, torch.zeros_like(table))
         self._last = torch.zeros(len(table), dtype=torch.int32)
         self._rows = self._last[:0]
         self._vectors = table.detach()[:0]
@@ -147,9 +150,8 @@ class LazyTable:
     def step(self) -> None:
         """Move the rows that were looked up as the optimiser moves a table."""
         vectors, moments, group = self._vectors, self._moments_of_rows, self.clock.group
-        gradient, rate, epsilon = vectors.grad, group["lr"], group.get("eps", 0.0)
-        if gradient is None:
-            gradient = torch.zeros_like(vectors)
+        rate, epsilon, gradient = group["lr"], group.get("eps", 0.0), vectors.grad
+        assert gradient is not None  # zeros, at least: what is looked up is embedded
         vectors = vectors.detach()
         if group["weight_decay"]:
             vectors.mul_(1 - rate * group["weight_decay"])
@@ -252,7 +254,7 @@ class LazyTables:
                 if self._clock is None:
                     n_before = int(optimizer.state[table].get("step", 0))
                     self._clock = Clock(group, n_before)
-                self.by_table[table] = LazyTable(table, optimizer, self._clock)
+                self.by_table[table] = LazyTable(table, optimizer, name, self._clock)
 
     def look_up(self, tower: Tower, inputs: list[TowerInput]) -> list[TowerInput]:
         """Inputs of one tower, with the vectors of the rows that they need."""

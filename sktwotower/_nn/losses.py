@@ -14,68 +14,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def softmax_loss(
-    scores: Tensor,
-    positives: Tensor,
-    log_q: Tensor | None = None,
-    weights: Tensor | None = None,
-    *,
-    correct_positive: bool = True,
-) -> Tensor:
-    r"""Softmax over sampled candidates, corrected for how they were sampled.
-
-    .. math::
-
-        L = \frac{\sum_i w_i L_i}{\sum_i w_i}, \qquad
-        L_i = -\log \frac{\exp(s_{ip} - c_p)}{\exp(s_{ip} - c_p)
-                         + \sum_{j \in C, j \neq p} \exp(s_{ij} - \log q_j)}
-
-    with :math:`c_p = \log q_p` (logQ correction [1]_), or :math:`c_p = 0` with
-    ``correct_positive=False`` (refined logQ correction [2]_): the positive is among the
-    candidates for certain, whatever its ``q``. The latter has the gradient of
-
-    .. math::
-
-        \mathrm{sg}(1 - P_i) \left(-s_{ip}
-            + \log \sum_{j \in C, j \neq p} \exp(s_{ij} - \log q_j)\right), \qquad
-        P_i = \exp(-L_i),
-
-    in which [2]_ writes it, sg being a stopped gradient: both have
-    :math:`(1 - P_i)` times that of the parenthesis. But :math:`L_i` is never negative.
-
-    Parameters
-    ----------
-    scores : Tensor of shape (b, c)
-        Score of each row's user against each candidate.
-    positives : Tensor of shape (b,)
-        The candidate that is the row's positive.
-    log_q : Tensor of shape (c,) or (b, c), optional
-        Logarithm of each candidate's probability of being among the candidates; None: no
-        correction, and popular items are pushed down for being sampled often.
-    weights : Tensor of shape (b,), optional
-        Weights of the rows; None: all equal.
-    correct_positive : bool, default=True
-        Whether the positive is corrected like the others.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
-
-    References
-    ----------
-    .. [1] Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-       Recommendations", RecSys 2019.
-    .. [2] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
-       for Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
-    """
-    logits = scores if log_q is None else scores - log_q
-    if log_q is not None and not correct_positive:
-        columns = positives[:, None]
-        logits = logits.scatter(1, columns, scores.gather(1, columns))
-    return weighted_mean(F.cross_entropy(logits, positives, reduction="none"), weights)
-
-
 def candidate_totals(
     users: Tensor,
     items: Tensor,
@@ -88,12 +26,29 @@ def candidate_totals(
 
     .. math::
 
-        T_g = \log \sum_{j} \exp(\langle u_g, v_j \rangle - \log q_j)
+        T_g = \log \sum_j \exp(\langle u_g, v_j \rangle - \log q_j)
 
-    over all items but the masked ones. :func:`softmax_loss` of a row of user :math:`g`
-    whose positive :math:`p` is among them is :math:`T_g - s_{gp} + \log q_p`, and
-    :math:`\log(1 + \exp(T_g - s_{gp} + c_p))` where it is masked. So rows of one user
-    share the work, and scores are exponentiated once, in place.
+    over all items but the masked ones. The loss of a row of user :math:`g` with the
+    positive :math:`p` is
+
+    .. math::
+
+        L = -\log \frac{\exp(s_{gp} - c_p)}{\exp(s_{gp} - c_p)
+                         + \sum_{j \neq p} \exp(s_{gj} - \log q_j)} .
+
+    With :math:`c_p = \log q_p` (logQ correction [1]_) it is :math:`T_g - s_{gp} + c_p`
+    where the positive is among the candidates. Where it is masked, it is
+    :math:`\log(1 + \exp(T_g - s_{gp} + c_p))`, also with :math:`c_p = 0` (refined logQ
+    correction [2]_): the positive is there for certain, whatever its ``q``. The latter has
+    the gradient of
+
+    .. math::
+
+        \mathrm{sg}(1 - P) \left(-s_{gp}
+            + \log \sum_{j \neq p} \exp(s_{gj} - \log q_j)\right), \qquad P = \exp(-L),
+
+    in which [2]_ writes it, sg being a stopped gradient, but :math:`L` is never negative.
+    Rows of one user share :math:`T_g`, and scores are exponentiated once, in place.
 
     Parameters
     ----------
@@ -114,6 +69,13 @@ def candidate_totals(
         ``-inf`` for a user without a candidate.
     scores : Tensor of shape (b,)
         Those of the pairs; empty without any.
+
+    References
+    ----------
+    .. [1] Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+       Recommendations", RecSys 2019.
+    .. [2] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
+       for Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
     """
     totals, scores = _CandidateTotals.apply(users, items, log_q, masked, groups, columns)
     return totals, scores

@@ -23,6 +23,14 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 # does depends on the size of the others.
 DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
 
+# What they keep of each number of a parameter.
+MOMENTS: dict[str, tuple[str, ...]] = {
+    "adamw": ("exp_avg", "exp_avg_sq"),
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "adagrad": ("sum",),
+    "sgd": (),
+}
+
 # weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
 _SHRINKAGE_OF_EPOCH = 4.0
 _SHRINKAGE_OF_STEP = 0.03

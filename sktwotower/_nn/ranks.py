@@ -52,17 +52,17 @@ class Ranks:
         gathered: Tensor = _Gather.apply(vectors, self, n)
         return gathered
 
-    def average(self, gradients: Iterable[Tensor | None]) -> None:
-        """Give gradients the mean over the processes, as DistributedDataParallel does."""
-        for gradient in gradients:
-            if gradient is not None:
-                dist.all_reduce(gradient)
-                gradient /= self.size
+    def average_gradients(self, leaves: Iterable[Tensor]) -> None:
+        """Give leaves the mean gradient of the processes: DistributedDataParallel's."""
+        for leaf in leaves:
+            assert leaf.grad is not None
+            dist.all_reduce(leaf.grad)
+            leaf.grad.div_(self.size)
 
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over the processes."""
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a number over the processes."""
         dist.all_reduce(value)
-        return value
+        return value / self.size
 
 
 class _Gather(torch.autograd.Function):

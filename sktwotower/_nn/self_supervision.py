@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.inputs import EntityRows, TowerInput
+from sktwotower._nn.losses import candidate_totals
 from sktwotower._nn.runtime import Generators
-from sktwotower._nn.towers import EntityRows, Tower, TowerInput
+from sktwotower._nn.towers import Tower
 
 # Two masks over fields, each (n_fields,) bool: what a view does not show.
 DrawMasks = Callable[[torch.Generator], tuple[Tensor, Tensor]]
@@ -118,6 +119,8 @@ class SelfSupervision:
             tower(batch, generators.device, mask)
             for mask in self.draw_masks(generators.host)
         )
-        scores = (first / temperature) @ second.T
-        positives = torch.arange(len(scores), device=scores.device)
-        return self.weight * softmax_loss(scores, positives)
+        itself = torch.arange(len(first), device=first.device)
+        totals, scores = candidate_totals(
+            first / temperature, second, groups=itself, columns=itself
+        )
+        return self.weight * (totals - scores).mean()

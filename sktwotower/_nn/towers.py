@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sktwotower._nn.segments import Bags, segment_positions
+from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -18,155 +16,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
-
-
-@dataclass(frozen=True)
-class TowerInput:
-    """What a tower eats: ``b`` gathered rows.
-
-    Attributes
-    ----------
-    id_codes : Tensor of shape (b,) or None
-        Rows of the id table, 0 for unknown.
-    columns, values : Tensor of shape (n_nonzero,)
-        The non-zeros of the sparse fields, row by row and in a row field by field.
-    offsets : Tensor of shape (b * n_sparse_fields,)
-        Where the bag of each (row, field) starts in ``columns``.
-    dense : tuple of Tensor of shape (b, width)
-        One block for each dense field.
-    history : Bags or None
-        Items that each row's user had before; None: this side has no history.
-    id_vectors, column_vectors : Tensor of shape (n_vectors, width) or None
-        The rows of the tables that ``id_codes`` and ``columns`` count along, on the
-        tower's device; None: all.
-    """
-
-    id_codes: Tensor | None
-    columns: Tensor
-    values: Tensor
-    offsets: Tensor
-    dense: tuple[Tensor, ...]
-    history: Bags | None = None
-    id_vectors: Tensor | None = None
-    column_vectors: Tensor | None = None
-
-    def codes(self, name: str) -> Tensor:
-        """The rows of a table that are looked up: "id", "column" or "history"."""
-        if name == "history":
-            assert self.history is not None
-            return self.history.columns
-        if name == "column":
-            return self.columns
-        assert self.id_codes is not None
-        return self.id_codes
-
-    def with_vectors(self, name: str, codes: Tensor, vectors: Tensor) -> TowerInput:
-        """The same rows, with codes that count along some vectors of the table."""
-        if name == "history":
-            assert self.history is not None
-            return replace(
-                self, history=replace(self.history, columns=codes, vectors=vectors)
-            )
-        if name == "column":
-            return replace(self, columns=codes, column_vectors=vectors)
-        return replace(self, id_codes=codes, id_vectors=vectors)
-
-    def to(self, device: torch.device) -> TowerInput:
-        """The same rows on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return TowerInput(
-            id_codes=None if self.id_codes is None else move(self.id_codes),
-            columns=move(self.columns),
-            values=move(self.values),
-            offsets=move(self.offsets),
-            dense=tuple(move(block) for block in self.dense),
-            history=None if self.history is None else self.history.to(device),
-            id_vectors=self.id_vectors,
-            column_vectors=self.column_vectors,
-        )
-
-
-class TowerRows(Protocol):
-    """Rows that a tower can embed, by index."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def take(self, rows: Tensor) -> TowerInput:
-        """Gather rows (b,)."""
-
-
-@dataclass(frozen=True)
-class EntityRows:
-    """All input rows of one side; one index is one row that a tower can embed.
-
-    Lives on the CPU, so that the size of a gathered batch is known without asking an
-    accelerator; only what a batch needs is moved to it.
-
-    Attributes
-    ----------
-    id_codes : Tensor of shape (n_rows,) or None
-        The row of the id table of each row; None: this side has no id field.
-    n_ids : int
-        Rows of the id table, the unknown one included.
-    pointers : Tensor of shape (n_rows, n_sparse_fields + 1)
-        Where the fields of a row start in ``columns`` and ``values``; last, where it ends.
-    columns, values : Tensor of shape (n_nonzero,)
-        The sparse fields' non-zeros.
-    field_widths : tuple of int
-        Columns of each sparse field.
-    dense : tuple of Tensor of shape (n_rows, width)
-        One block for each dense field.
-    """
-
-    id_codes: Tensor | None
-    n_ids: int
-    pointers: Tensor
-    columns: Tensor
-    values: Tensor
-    field_widths: tuple[int, ...]
-    dense: tuple[Tensor, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.pointers)
-
-    @property
-    def n_fields(self) -> int:
-        """Fields, the id included."""
-        has_id = self.id_codes is not None
-        return has_id + self.pointers.shape[1] - 1 + len(self.dense)
-
-    @property
-    def n_columns(self) -> int:
-        """Columns of all sparse fields."""
-        return sum(self.field_widths)
-
-    def head(self, n_rows: int) -> EntityRows:
-        """The first rows."""
-        return replace(
-            self,
-            id_codes=None if self.id_codes is None else self.id_codes[:n_rows],
-            pointers=self.pointers[:n_rows],
-            dense=tuple(block[:n_rows] for block in self.dense),
-        )
-
-    def take(self, rows: Tensor) -> TowerInput:
-        """Gather rows (b,), without a Python loop over them."""
-        pointers = self.pointers[rows]  # (b, n_sparse_fields + 1)
-        starts = pointers[:, 0]
-        lengths = pointers[:, -1] - starts
-        positions = segment_positions(starts, lengths)
-        shift = lengths.cumsum(0) - lengths - starts  # from the old place to the new
-        return TowerInput(
-            id_codes=None if self.id_codes is None else self.id_codes[rows],
-            columns=self.columns[positions],
-            values=self.values[positions],
-            offsets=(pointers[:, :-1] + shift[:, None]).reshape(-1),
-            dense=tuple(block[rows] for block in self.dense),
-        )
 
 
 class Tower(nn.Module):
@@ -316,7 +165,7 @@ class Tower(nn.Module):
             for block, table in zip(batch.dense, self.dense_tables, strict=True)
         ]
 
-    def _is_cheaper_by_column(self, batch: TowerInput, n_rows: int) -> bool:
+    def _is_cheaper_by_column(self, batch: TowerInput) -> bool:
         """Whether fewer columns than bags would go through the first layer.
 
         In training alone: answers do not depend on who is asked for beside.
@@ -325,7 +174,7 @@ class Tower(nn.Module):
             self.training
             and batch.column_vectors is None
             and isinstance(self.mlp[0], nn.Linear)
-            and sum(self.field_widths) < n_rows * self.n_sparse_fields
+            and sum(self.field_widths) < len(batch.offsets)
         )
 
     def _first_layer(self, batch: TowerInput, generator: torch.Generator | None) -> Tensor:
@@ -377,8 +226,7 @@ class Tower(nn.Module):
         CPU, hides fields.
         """
         layers = list(self.mlp)
-        n_rows = len(batch.offsets) // max(self.n_sparse_fields, 1)
-        if mask is None and self._is_cheaper_by_column(batch, n_rows):
+        if mask is None and self._is_cheaper_by_column(batch):
             hidden = self._first_layer(batch, generator)
             layers = layers[1:]
         else:

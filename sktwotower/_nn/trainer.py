@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batches import Batches
+from sktwotower._nn.inputs import TowerInput, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
-from sktwotower._nn.towers import Tower, TowerInput, TowerRows
+from sktwotower._nn.towers import Tower
 
 # Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
@@ -163,15 +164,40 @@ def train(
     objective: Objective[B],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    tables: LazyTables,
     generators: Generators,
     *,
-    tables: LazyTables | None = None,
     self_supervision: SelfSupervision | None = None,
     average: AveragedModel | None = None,
     max_grad_norm: float | None = None,
     ranks: Ranks | None = None,
 ) -> Iterator[float]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
+
+    Parameters
+    ----------
+    towers : TwoTowers
+        Trained in place.
+    user_rows, item_rows : TowerRows
+        What batches take their rows from.
+    batches : Batches
+        The rows of an epoch, and what they are ranked against.
+    objective : Objective
+        The loss of a batch.
+    optimizer, schedule : Optimizer, LRScheduler
+        Step all parameters but those of ``tables``.
+    tables : LazyTables
+        Step the large tables.
+    generators : Generators
+        Random numbers.
+    self_supervision : SelfSupervision, optional
+        A further loss of the item tower.
+    average : AveragedModel, optional
+        Takes in the weights after each epoch.
+    max_grad_norm : float, optional
+        Gradients are scaled down to it.
+    ranks : Ranks, optional
+        The processes that share each batch.
 
     Yields
     ------
@@ -189,48 +215,41 @@ def train(
         with torch.inference_mode(False), torch.enable_grad():
             total = torch.zeros((), device=device)
             for batch in batches.epoch(generators.host):
-                part, n_rows = batch, len(batch)
-                users, items = [batch.user_inputs], [batch.item_rows]
-                if ranks is not None:  # tables are looked up for all, the towers for a part
-                    groups = ranks.share(len(batch.user_inputs))
-                    part = batch.part(groups)
-                    users.insert(0, part.user_inputs)
-                    items.insert(0, batch.item_rows[ranks.share(len(batch.item_rows))])
+                part, users, items = batch, [batch.user_inputs], [batch.item_rows]
+                if ranks is not None:
+                    part = batch.part(ranks.share(len(batch.user_inputs)))
+                    users = [part.user_inputs, *users]
+                    items = [batch.item_rows[ranks.share(len(batch.item_rows))], *items]
+                # The first are embedded; the others say what tables the whole batch needs.
                 user_inputs = [user_rows.take(rows) for rows in users]
                 item_inputs = [item_rows.take(rows) for rows in items]
-                views = None
                 if self_supervision is not None:
                     item_inputs.append(self_supervision.draw(generators.host))
-                if tables is not None:
-                    user_inputs = tables.look_up(towers.user_tower, user_inputs)
-                    item_inputs = tables.look_up(towers.item_tower, item_inputs)
-                if self_supervision is not None:
-                    views = item_inputs[-1].to(device)
+                user_inputs = tables.look_up(towers.user_tower, user_inputs)
+                item_inputs = tables.look_up(towers.item_tower, item_inputs)
                 value = step(
                     user_inputs[0].to(device),
                     item_inputs[0].to(device),
-                    views,
+                    None if self_supervision is None else item_inputs[-1].to(device),
                     part.to(device),
-                    n_rows,
+                    len(batch),
                     generators,
                 )
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
-                vectors = [] if tables is None else tables.vectors
                 if ranks is not None:
-                    ranks.average(rows.grad for rows in vectors)
+                    ranks.average_gradients(tables.vectors)
                 if max_grad_norm is not None:
-                    nn.utils.clip_grad_norm_([*parameters, *vectors], max_grad_norm)
+                    leaves = [*parameters, *tables.vectors]
+                    nn.utils.clip_grad_norm_(leaves, max_grad_norm)
                 optimizer.step()
-                if tables is not None:
-                    tables.step()
+                tables.step()
                 schedule.step()
                 towers.clamp_temperature()
-                total += value.detach() * n_rows  # no graph, no device sync
-            if tables is not None:
-                tables.settle()
+                total += value.detach() * len(batch)  # no graph, no device sync
+            tables.settle()
             if ranks is not None:
-                total = ranks.total(total) / ranks.size
+                total = ranks.mean(total)
             if average is not None:
                 average.update_parameters(towers)
         yield float(total) / batches.n_rows

@@ -368,27 +368,31 @@ def _draw_items_from_pools(
     drawn = []
     for start in range(0, len(counts), _USERS_OF_A_POOL):
         users = slice(start, start + _USERS_OF_A_POOL)
-        pool, times = _draw_pool(ends, 2 * int(counts[users].max()), rng)
+        at_least = 2 * int(counts[users].max())
+        pool, log_weights = _draw_pool(log_popularity, ends, at_least, rng)
         affinity = user_factors[users] @ item_factors[pool].T  # (block, len(pool))
-        log_times = np.log(times).astype(np.float32)
-        drawn.append(pool[_choose(affinity, log_times, counts[users], rng)])
+        drawn.append(pool[_choose(affinity, log_weights, counts[users], rng)])
     return np.concatenate(drawn)
 
 
 def _draw_pool(
-    ends: np.ndarray, at_least: int, rng: np.random.Generator
+    log_popularity: np.ndarray,
+    ends: np.ndarray,
+    at_least: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items drawn in proportion to popularity, and how often each was."""
-    n_draws, at_least = _POOL_SIZE, min(at_least, len(ends))
-    while True:
+    """Items drawn in proportion to popularity, and the log of how often each was.
+
+    All items with their popularity where so many different ones are not drawn soon.
+    """
+    n_items, n_draws = len(log_popularity), _POOL_SIZE
+    while at_least < n_items and n_draws < 64 * n_items:
         places = np.searchsorted(ends, rng.random(n_draws) * ends[-1], side="right")
-        pool, times = np.unique(np.minimum(places, len(ends) - 1), return_counts=True)
+        pool, times = np.unique(np.minimum(places, n_items - 1), return_counts=True)
         if len(pool) >= at_least:
-            return pool, times
-        if n_draws > 64 * len(ends):  # the rest is too unpopular to be drawn
-            rest = np.setdiff1d(np.arange(len(ends)), pool)
-            return np.append(pool, rest), np.append(times, np.full(len(rest), 1e-3))
+            return pool, np.log(times).astype(np.float32)
         n_draws *= 2
+    return np.arange(n_items), log_popularity.astype(np.float32)
 
 
 def _choose(

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from sktwotower._nn.batches import (
     Batches,
     SampledBatch,
-    SampledNegatives,
-    SharedCandidates,
     SoftmaxBatch,
     TrainingRows,
     batch_sizes,
 )
+from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.negatives import (
     ExplicitNegatives,
     ItemSampler,

@@ -11,8 +11,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from sktwotower._nn.losses import softmax_loss
 from sktwotower._nn.negatives import in_batch_log_absence, log_presence
+from tests._nn.helpers import softmax_loss
 
 CORRECTIONS = (None, "logq", "refined")
 N_ITEMS = 50

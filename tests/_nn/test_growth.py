@@ -7,21 +7,12 @@ import pytest
 import torch
 
 from sktwotower._nn.growth import Source, copy_weights, recall, remember, rows_stay
+from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import make_optimizer
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers
-
-
-def rows_of(n_ids):
-    return EntityRows(
-        id_codes=torch.arange(n_ids),
-        n_ids=n_ids,
-        pointers=torch.zeros(n_ids, 1, dtype=torch.int64),
-        columns=torch.zeros(0, dtype=torch.int64),
-        values=torch.zeros(0),
-        field_widths=(),
-    )
+from tests._nn.helpers import only_ids
 
 
 def towers_of(n_users, n_items, seed=0, dim=3):
@@ -29,7 +20,7 @@ def towers_of(n_users, n_items, seed=0, dim=3):
 
     def tower(n):
         return Tower(
-            rows_of(n),
+            only_ids(n),
             embedding_dim=dim,
             hidden_layer_sizes=(),
             activation="relu",
@@ -51,6 +42,10 @@ def optimizer_of(towers, name="adamw", weight_decay=0.1):
         weight_decay=weight_decay,
         epsilon=1e-8,
     )
+
+
+def no_tables(optimizer):
+    return LazyTables((), optimizer, "adamw", batch_size=1)
 
 
 def step(towers, optimizer, rows):
@@ -122,7 +117,7 @@ def test_rows_that_stay_are_bit_equal_and_others_go_as_they_would():
     before = table.detach().clone()
     moment = optimizer.state[table]["exp_avg"].clone()
     stays = torch.tensor([False, True, False, True])
-    with rows_stay(optimizer, {table: stays}):
+    with rows_stay(optimizer, no_tables(optimizer), {table: stays}):
         for _ in range(5):
             step(towers, optimizer, [0, 2, 3])  # row 3 has a gradient, and stays
             step(free, other, [0, 2, 3])

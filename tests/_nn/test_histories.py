@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktwotower._nn.histories import HistoryRows
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.towers import Tower
 
 N_ITEMS = 5
 

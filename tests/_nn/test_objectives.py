@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sktwotower._nn.batches import SampledNegatives, SharedCandidates, TrainingRows
+from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
 from sktwotower._nn.negatives import ExplicitNegatives, ItemSampler, KnownPositives
 from sktwotower._nn.objectives import (

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import (
     SelfSupervision,
     correlated_masks,
     random_masks,
 )
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.towers import Tower
 
 CPU = torch.device("cpu")
 N_ITEMS = 12

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.towers import Tower
 
 NO_ROWS = torch.zeros(0, dtype=torch.int64)
 
@@ -445,7 +446,7 @@ def test_columns_may_go_through_the_first_layer_before_rows(hidden, with_id):
             values=batch.values.double(),
             dense=tuple(block.double() for block in batch.dense),
         )
-        assert tower._is_cheaper_by_column(batch, len(taken)) == is_cheaper
+        assert tower._is_cheaper_by_column(batch) == is_cheaper
         vectors = tower(batch)
         vectors[:3].square().sum().backward()
         found.append([vectors[:3].detach(), *(p.grad for p in tower.parameters())])
@@ -456,4 +457,4 @@ def test_answers_do_not_depend_on_the_batch():
     rows = rows_of_all_kinds()
     tower = make_tower(rows).eval()
     batch = rows.take(torch.arange(6).repeat(3))
-    assert not tower._is_cheaper_by_column(batch, 18)
+    assert not tower._is_cheaper_by_column(batch)

@@ -9,20 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sktwotower._nn.batches import (
-    Batches,
-    SampledNegatives,
-    SharedCandidates,
-    TrainingRows,
-    batch_sizes,
-)
+from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
+from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
+from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.losses import bpr_loss
 from sktwotower._nn.negatives import ItemSampler, UnconsumedSampler
 from sktwotower._nn.objectives import pairwise_objective, softmax_objective
 from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision, random_masks
-from sktwotower._nn.towers import EntityRows, Tower
+from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import (
     GREATEST_TEMPERATURE,
     LEAST_TEMPERATURE,
@@ -126,6 +123,7 @@ def start(
         softmax_objective,
         optimizer,
         make_schedule(optimizer, name, n_epochs=3, n_batches=batches.n_batches),
+        LazyTables((), optimizer, "adamw", batch_size=1),
         Generators.seeded(seed, CPU),
         **options,
     )
@@ -574,6 +572,7 @@ def test_unconsumed_negatives_cost_little():
             pairwise_objective(bpr_loss),
             optimizer,
             make_schedule(optimizer, "constant", n_epochs=1, n_batches=4),
+            LazyTables((), optimizer, "adamw", batch_size=1),
             Generators.seeded(0, CPU),
         )
     seconds = {name: [] for name in epochs}
