@@ -21,13 +21,13 @@ from sktwotower._interactions import (
     label_numbers,
     refuse_no_rows,
 )
-from sktwotower._persistence._extra import extra
 from sktwotower.utils._columns import (
     column_position,
     refuse_missing_times,
     refuse_repeated_names,
     time_numbers,
 )
+from sktwotower.utils._extra import extra
 
 _BLOCK_SIZE = 2**20  # rows that are looked at at once
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from importlib import import_module
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from sktwotower.utils._extra import extra
 
 # Options of each kind and their defaults.
 KINDS: dict[str, dict[str, int | str]] = {
@@ -56,12 +57,7 @@ def _did_you_mean(name: Any, known: Mapping[str, Any]) -> str:
 
 def import_faiss(caller: str) -> Any:
     """The module; ImportError says what to install."""
-    try:
-        return import_module("faiss")
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs faiss; install it with pip install 'sktwotower[faiss]'."
-        ) from error
+    return extra("faiss", name="faiss", caller=f"{caller} needs")
 
 
 class FaissIndex:

@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower._features import Entities
 from sktwotower._onnx._graphs import OPSET, top_k_graph, tower_graph
 from sktwotower._onnx._readme import README
-from sktwotower._persistence._extra import extra
 from sktwotower._persistence._values import encode
 from sktwotower._version import __version__
+from sktwotower.utils._extra import extra
 
 FORMAT_VERSION = 1
 # Beyond it weights go to a file of their own: protobuf holds no more than 2 GiB.

@@ -10,7 +10,7 @@ from torch import nn
 
 from sktwotower._features import Entities
 from sktwotower._nn.towers import Tower
-from sktwotower._persistence._extra import extra
+from sktwotower.utils._extra import extra
 
 OPSET = 18
 _IR_VERSION = 9  # that runtimes of the time of the opset read

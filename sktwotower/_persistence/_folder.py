@@ -17,6 +17,7 @@ from typing import Any
 FORMAT = "sktwotower"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+EXTRA = ("safetensors", "skops", "pyarrow")  # the extra ``save``, as it is imported
 
 _FOLDER = re.compile(r"version-[0-9a-f]{32}")
 # A save that was killed leaves a folder that no manifest names. One that is younger may

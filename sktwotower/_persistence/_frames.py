@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from sktwotower._persistence._extra import extra
 from sktwotower._persistence._values import decode, encode
+from sktwotower.utils._extra import extra
 
 Frame = pd.DataFrame | pd.Series
 

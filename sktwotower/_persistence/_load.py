@@ -17,8 +17,13 @@ from sktwotower._interactions import FeatureColumns
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers
-from sktwotower._persistence._extra import EXTRA, extra
-from sktwotower._persistence._folder import ArtefactError, Reader, read_manifest, reading
+from sktwotower._persistence._folder import (
+    EXTRA,
+    ArtefactError,
+    Reader,
+    read_manifest,
+    reading,
+)
 from sktwotower._persistence._frames import from_parquet
 from sktwotower._persistence._objects import from_skops, type_name
 from sktwotower._persistence._save import ATTRIBUTES, SIDES, TABLES
@@ -26,6 +31,7 @@ from sktwotower._persistence._tensors import Arrays, from_safetensors
 from sktwotower._persistence._values import decode
 from sktwotower._side import PastItems
 from sktwotower._two_tower import TwoTowerRecommender
+from sktwotower.utils._extra import extra
 
 
 def load(path: Any, *, trusted: Iterable[Any] = ()) -> TwoTowerRecommender:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 from zipfile import ZIP_DEFLATED
 
-from sktwotower._persistence._extra import extra
 from sktwotower._persistence._folder import ArtefactError
+from sktwotower.utils._extra import extra
 
 # Beside those that skops trusts: the estimators of scikit-learn, the dtypes and functions
 # of NumPy, the functions of SciPy.

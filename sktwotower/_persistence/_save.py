@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower._entities import EntityTable
 from sktwotower._features import Entities
 from sktwotower._nn.towers import ACTIVATIONS, Tower
-from sktwotower._persistence._extra import EXTRA, extra
-from sktwotower._persistence._folder import Writer
+from sktwotower._persistence._folder import EXTRA, Writer
 from sktwotower._persistence._frames import to_parquet
 from sktwotower._persistence._objects import to_skops
 from sktwotower._persistence._tensors import Arrays, to_safetensors
 from sktwotower._persistence._values import encode
 from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._extra import extra
 
 SIDES = ("user", "item")
 TABLES = ("user_table", "item_table")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sktwotower._persistence._extra import extra
+from sktwotower.utils._extra import extra
 
 Arrays = dict[str, np.ndarray]
 

@@ -11,15 +11,12 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower.utils._extra import extra
+
 
 def check_matplotlib(caller: str) -> None:
     """Raise ImportError, saying what to install, when Matplotlib is not there."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs Matplotlib; install it with pip install 'sktwotower[plot]'."
-        ) from error
+    extra("matplotlib", name="plot", caller=f"{caller} needs")
 
 
 @contextmanager

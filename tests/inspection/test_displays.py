@@ -137,10 +137,10 @@ def test_without_matplotlib(cls, draw, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(_plotting, "import_module", gone)
-    message = rf"{cls.__name__}\.from_.* needs Matplotlib.*sktwotower\[plot\]"
+    message = rf"{cls.__name__}\.from_.* needs matplotlib.*sktwotower\[plot\]"
     with pytest.raises(ImportError, match=message):
         draw(cls)
-    with pytest.raises(ImportError, match=rf"{cls.__name__}\.plot needs Matplotlib"):
+    with pytest.raises(ImportError, match=rf"{cls.__name__}\.plot needs matplotlib"):
         display.plot()
 
 

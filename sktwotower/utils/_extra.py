@@ -1,16 +1,22 @@
-"""The packages of the extra ``save``, imported when they are needed."""
+"""Optional packages, imported when they are needed."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-# Of ``save``, as they are imported.
-EXTRA = ("safetensors", "skops", "pyarrow")
-
 
 def extra(module: str, *, name: str = "save", caller: str = "save and load need") -> Any:
     """A module of an optional package.
+
+    Parameters
+    ----------
+    module : str
+        As it is imported.
+    name : str
+        The extra that has it.
+    caller : str
+        Who needs it, with the verb, for the message.
 
     Raises
     ------
