@@ -47,6 +47,11 @@ class Ranks:
         dist.broadcast(shared, src=0)
         return int(shared)
 
+    def agree(self, buffers: Iterable[Tensor]) -> None:
+        """Give buffers, such as running statistics, the values of the first process."""
+        for buffer in buffers:
+            dist.broadcast(buffer, src=0)
+
     def gather(self, vectors: Tensor, n: int) -> Tensor:
         """The shares of all processes as ``n`` vectors; gradients go back to each."""
         gathered: Tensor = _Gather.apply(vectors, self, n)

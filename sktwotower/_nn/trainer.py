@@ -250,6 +250,7 @@ def train(
             tables.settle()
             if ranks is not None:
                 total = ranks.mean(total)
+                ranks.agree(towers.buffers())
             if average is not None:
                 average.update_parameters(towers)
         yield float(total) / batches.n_rows

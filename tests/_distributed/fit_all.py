@@ -55,7 +55,13 @@ def main():
             results[f"{key}: users"] = model.user_embeddings_
             results[f"{key}: items"] = model.item_embeddings_
     unseeded = TwoTowerRecommender(
-        max_iter=2, embedding_dim=4, dropout=0.2, id_dropout=0.2, early_stopping=True
+        max_iter=2,
+        embedding_dim=4,
+        hidden_layer_sizes=(6,),
+        batch_norm=True,
+        dropout=0.2,
+        id_dropout=0.2,
+        early_stopping=True,
     )
     pairs = X[["user_id", "item_id"]]
     unseeded.fit(pairs).partial_fit(pairs[:50])
