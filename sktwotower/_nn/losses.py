@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# A matrix of more scores than these (16 MB) is computed twice on a CPU rather than kept.
+KEPT_SCORES = 2**22
+SCORES_OF_A_BLOCK = 2**20
+
 
 def candidate_totals(
     users: Tensor,
@@ -77,48 +81,92 @@ def candidate_totals(
     .. [2] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
        for Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
     """
-    totals, scores = _CandidateTotals.apply(users, items, log_q, masked, groups, columns)
-    return totals, scores
+    totals: Tensor = _CandidateTotals.apply(users, items, log_q, masked)
+    if groups is None or columns is None:
+        return totals, users.new_empty(0)
+    # Rows by embedding, whose gradient does not go through an index_put.
+    scores = (F.embedding(groups, users) * F.embedding(columns, items)).sum(dim=1)
+    return totals, scores if log_q is None else scores - log_q[columns]
 
 
 class _CandidateTotals(torch.autograd.Function):
-    """Scores to totals, with one matrix of scores that becomes that of their shares."""
+    """Scores to totals, with one matrix of scores that becomes that of their shares.
+
+    A large one is not kept: it would be written to fresh memory and read back at every
+    step, which takes longer than to compute it again for the gradient, in blocks of users.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        log_q: Tensor | None,
-        masked: Tensor | None,
-        groups: Tensor | None,
-        columns: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        scores = users @ items.T  # (g, c)
-        if log_q is not None:
-            scores -= log_q
-        places, picked = None, scores.new_empty(0)
-        if groups is not None and columns is not None:
-            places = groups * scores.shape[1] + columns
-            picked = scores.view(-1)[places]
-        if masked is not None:
-            scores.view(-1).index_fill_(0, masked, -torch.inf)
-        greatest = scores.amax(dim=1, keepdim=True)
-        greatest.masked_fill_(greatest == -torch.inf, 0.0)
-        shares = scores.sub_(greatest).exp_()
-        sums = shares.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(users, items, shares, sums, places)
-        return (greatest + sums.log())[:, 0], picked
+        ctx: Any, users: Tensor, items: Tensor, log_q: Tensor | None, masked: Tensor | None
+    ) -> Tensor:
+        totals = users.new_empty(len(users))
+        kept: tuple[Tensor, ...] = ()
+        blocks = [(slice(0, len(users)), masked)]
+        # On an accelerator memory is fast, and finding the blocks would wait for it.
+        if users.device.type == "cpu" and len(users) * len(items) > KEPT_SCORES:
+            blocks = _blocks_of_users(len(users), len(items), masked)
+        for some, absent in blocks:
+            scores = _masked_scores(users[some], items, log_q, absent)
+            greatest = scores.amax(dim=1, keepdim=True)
+            greatest.masked_fill_(greatest == -torch.inf, 0.0)
+            shares = scores.sub_(greatest).exp_()
+            sums = shares.sum(dim=1, keepdim=True)
+            totals[some] = (greatest + sums.log())[:, 0]
+            if len(blocks) == 1:
+                kept = (shares, sums)
+        ctx.blocks = blocks
+        ctx.save_for_backward(users, items, log_q, totals, *kept)
+        return totals
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_totals: Tensor, of_picked: Tensor) -> tuple[Any, ...]:
-        users, items, shares, sums, places = ctx.saved_tensors
-        # The greatest share is 1, so that a smaller sum is that of no candidate.
-        of_scores = shares * (of_totals[:, None] / sums.clamp(min=1.0))
-        if places is not None:
-            of_scores.view(-1).index_add_(0, places, of_picked)
-        return of_scores @ items, of_scores.T @ users, None, None, None, None
+    def backward(ctx: Any, of_totals: Tensor) -> tuple[Any, ...]:
+        users, items, log_q, totals, *kept = ctx.saved_tensors
+        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
+        for some, absent in ctx.blocks:
+            weights = of_totals[some, None]
+            if kept:
+                shares, sums = kept
+                # The greatest share is 1, so that a smaller sum is that of no candidate.
+                of_scores = shares * (weights / sums.clamp(min=1.0))
+            else:
+                scores = _masked_scores(users[some], items, log_q, absent)
+                total = totals[some, None]
+                total = total.masked_fill(total == -torch.inf, 0.0)
+                of_scores = scores.sub_(total).exp_().mul_(weights)
+            of_users[some] = of_scores @ items
+            of_items.addmm_(of_scores.T, users[some])
+        return of_users, of_items, None, None
+
+
+def _blocks_of_users(
+    n_users: int, n_items: int, masked: Tensor | None
+) -> list[tuple[slice, Tensor | None]]:
+    """Users whose scores are computed at a time, and their masked positions."""
+    size = max(SCORES_OF_A_BLOCK // n_items, 1)
+    blocks = [slice(start, start + size) for start in range(0, n_users, size)]
+    if masked is None:
+        return [(block, None) for block in blocks]
+    masked = masked.sort().values
+    ends = torch.tensor([block.stop * n_items for block in blocks])
+    parts = masked.tensor_split(torch.searchsorted(masked, ends)[:-1])
+    return [
+        (block, part - block.start * n_items)
+        for block, part in zip(blocks, parts, strict=True)
+    ]
+
+
+def _masked_scores(
+    users: Tensor, items: Tensor, log_q: Tensor | None, masked: Tensor | None
+) -> Tensor:
+    """Corrected scores (g, c), ``-inf`` where masked."""
+    scores = users @ items.T
+    if log_q is not None:
+        scores -= log_q
+    if masked is not None:
+        scores.view(-1).index_fill_(0, masked, -torch.inf)
+    return scores
 
 
 def cross_entropy_loss(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sktwotower._nn import losses
 from sktwotower._nn.losses import (
     bpr_loss,
     candidate_totals,
@@ -482,6 +483,15 @@ def totals_problem(*, masked):
     return users, items, log_q, places
 
 
+@pytest.fixture(params=[None, 7, 12], ids=["kept", "user by user", "two users"])
+def blocks(request, monkeypatch):
+    """Scores are kept, or computed again for a user or two of six items at a time."""
+    if request.param is not None:
+        monkeypatch.setattr(losses, "KEPT_SCORES", 0)
+        monkeypatch.setattr(losses, "SCORES_OF_A_BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_totals_are_those_of_logsumexp(corrected, masked):
@@ -500,6 +510,7 @@ def test_totals_are_those_of_logsumexp(corrected, masked):
     assert (found == -torch.inf).tolist() == [False, False, False, masked]
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradient_of_totals(masked):
     users, items, log_q, places = totals_problem(masked=masked)
@@ -514,6 +525,7 @@ def test_gradient_of_totals(masked):
     )
 
 
+@pytest.mark.usefixtures("blocks")
 def test_a_user_without_candidates_has_no_gradient():
     users, items, log_q, places = totals_problem(masked=True)
     users.requires_grad_()
@@ -523,6 +535,7 @@ def test_a_user_without_candidates_has_no_gradient():
     assert (users.grad[3] == 0).all()
 
 
+@pytest.mark.usefixtures("blocks")
 def test_totals_of_large_scores():
     users = torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]])
     items = torch.tensor([[1.0, 0.0], [0.9, 0.0]])
