@@ -16,10 +16,11 @@ fewest epochs, of a few numbers, whose mean over the seeds is that high. Beside 
 ``fit`` of the peer, which takes turns with ours. Both numbers of epochs are chosen on the
 test rows: this says something about time, not about quality.
 
-With ``--no-order`` these are left out. Instead there are the settings for many rows without
-an order in time (``NO_ORDER``; chosen on a slice of train of MovieLens 1M), of ``DIR`` as it
-lies there, beside EASE: a user is all the other items that the user has, and a user with
-many rows counts for less than in proportion to them. An epoch takes a minute on MovieLens 1M.
+With ``--no-order`` these are left out. Instead there are the settings for many rows
+without an order in time (``NO_ORDER``; chosen on a slice of train of MovieLens 1M), of
+``DIR`` as it lies there, beside EASE: a user is all the other items that the user has, and
+a user with many rows counts for less than in proportion to them. An epoch takes a minute
+on MovieLens 1M.
 """
 
 from __future__ import annotations
