@@ -6,6 +6,7 @@ proportions of the weights matter.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,46 +14,53 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# A matrix of more scores than these (16 MB) is computed twice on a CPU rather than kept.
-KEPT_SCORES = 2**22
-SCORES_OF_A_BLOCK = 2**20
+# A block of so many scores (1 MB in float32) stays in a core's cache between its passes.
+SCORES_OF_A_BLOCK = 2**18
 
 
-def candidate_totals(
+def softmax_loss(
     users: Tensor,
     items: Tensor,
+    positives: Tensor,
+    turned_down: Tensor | None = None,
+    *,
+    groups: Tensor,
     log_q: Tensor | None = None,
     masked: Tensor | None = None,
-    groups: Tensor | None = None,
-    columns: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""What the candidates of a softmax add up to for each user.
+    is_own: bool,
+    weights: Tensor | None = None,
+) -> Tensor:
+    r"""Softmax over candidates that all rows share, and a few of their own.
+
+    With what the candidates of user :math:`g` add up to,
 
     .. math::
 
         T_g = \log \sum_j \exp(\langle u_g, v_j \rangle - \log q_j)
 
-    over all items but the masked ones. The loss of a row of user :math:`g` with the
-    positive :math:`p` is
+    over all items but the masked ones, the loss of a row of :math:`g` with the positive
+    :math:`p` is
 
     .. math::
 
-        L = -\log \frac{\exp(s_{gp} - c_p)}{\exp(s_{gp} - c_p)
+        L = -\log \frac{\exp(s_p - c_p)}{\exp(s_p - c_p)
                          + \sum_{j \neq p} \exp(s_{gj} - \log q_j)} .
 
-    With :math:`c_p = \log q_p` (logQ correction [1]_) it is :math:`T_g - s_{gp} + c_p`
-    where the positive is among the candidates. Where it is masked, it is
-    :math:`\log(1 + \exp(T_g - s_{gp} + c_p))`, also with :math:`c_p = 0` (refined logQ
+    With :math:`c_p = \log q_p` (logQ correction [1]_) it is :math:`T_g - s_p + c_p` where
+    the positive is among the candidates. Where it is masked, it is
+    :math:`\log(1 + \exp(T_g - s_p + c_p))`, also with :math:`c_p = 0` (refined logQ
     correction [2]_): the positive is there for certain, whatever its ``q``. The latter has
     the gradient of
 
     .. math::
 
-        \mathrm{sg}(1 - P) \left(-s_{gp}
+        \mathrm{sg}(1 - P) \left(-s_p
             + \log \sum_{j \neq p} \exp(s_{gj} - \log q_j)\right), \qquad P = \exp(-L),
 
     in which [2]_ writes it, sg being a stopped gradient, but :math:`L` is never negative.
-    Rows of one user share :math:`T_g`, and scores are exponentiated once, in place.
+
+    Rows of one user share :math:`T_g`. Scores are computed in blocks of users, each of
+    which is added up and turned into its part of the gradient while it is in the cache.
 
     Parameters
     ----------
@@ -60,19 +68,26 @@ def candidate_totals(
         Their vectors, divided by the temperature.
     items : Tensor of shape (c, d)
         Those of the candidates.
+    positives : Tensor of shape (b,)
+        Corrected score :math:`s_p - c_p` of each row's positive.
+    turned_down : Tensor of shape (b,), optional
+        Corrected score of one more candidate of each row; ``-inf``: it has none.
+    groups : Tensor of shape (b,)
+        Which of the users each row has.
     log_q : Tensor of shape (c,), optional
         Logarithm of each candidate's probability of being one; None: no correction.
     masked : Tensor of shape (n_masked,), optional
-        Positions ``user * c + item`` of the pairs that do not count.
-    groups, columns : Tensor of shape (b,), optional
-        Users and items of pairs whose corrected scores are returned, too.
+        Positions ``user * c + item`` of the pairs that do not count, ascending.
+    is_own : bool
+        Whether the positives are candidates of their own rows only. Otherwise they are
+        among the items.
+    weights : Tensor of shape (b,), optional
+        Weights of the rows; None: all equal.
 
     Returns
     -------
-    totals : Tensor of shape (g,)
-        ``-inf`` for a user without a candidate.
-    scores : Tensor of shape (b,)
-        Those of the pairs; empty without any.
+    Tensor
+        A scalar: the weighted mean.
 
     References
     ----------
@@ -81,92 +96,99 @@ def candidate_totals(
     .. [2] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
        for Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
     """
-    totals: Tensor = _CandidateTotals.apply(users, items, log_q, masked)
-    if groups is None or columns is None:
-        return totals, users.new_empty(0)
-    # Rows by embedding, whose gradient does not go through an index_put.
-    scores = (F.embedding(groups, users) * F.embedding(columns, items)).sum(dim=1)
-    return totals, scores if log_q is None else scores - log_q[columns]
+    shares = torch.ones_like(positives) if weights is None else weights.to(positives)
+    value: Tensor = _SharedSoftmax.apply(
+        users,
+        items,
+        positives,
+        turned_down,
+        groups,
+        log_q,
+        masked,
+        is_own,
+        shares / shares.sum(),
+    )
+    return value
 
 
-class _CandidateTotals(torch.autograd.Function):
-    """Scores to totals, with one matrix of scores that becomes that of their shares.
-
-    A large one is not kept: it would be written to fresh memory and read back at every
-    step, which takes longer than to compute it again for the gradient, in blocks of users.
-    """
+class _SharedSoftmax(torch.autograd.Function):
+    """The loss and, with it, its gradient: the scores are needed for both."""
 
     @staticmethod
     def forward(
-        ctx: Any, users: Tensor, items: Tensor, log_q: Tensor | None, masked: Tensor | None
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        positives: Tensor,
+        turned_down: Tensor | None,
+        groups: Tensor,
+        log_q: Tensor | None,
+        masked: Tensor | None,
+        is_own: bool,
+        weights: Tensor,
     ) -> Tensor:
-        totals = users.new_empty(len(users))
-        kept: tuple[Tensor, ...] = ()
-        blocks = [(slice(0, len(users)), masked)]
-        # On an accelerator memory is fast, and finding the blocks would wait for it.
-        if users.device.type == "cpu" and len(users) * len(items) > KEPT_SCORES:
-            blocks = _blocks_of_users(len(users), len(items), masked)
-        for some, absent in blocks:
-            scores = _masked_scores(users[some], items, log_q, absent)
+        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
+        of_positives = torch.empty_like(positives)
+        of_turned_down = None if turned_down is None else torch.empty_like(turned_down)
+        value = positives.new_zeros(())
+        for some, rows, absent in _blocks_of_users(users, len(items), groups, masked):
+            scores = users[some] @ items.T
+            if log_q is not None:
+                scores -= log_q
+            if absent is not None:
+                scores.view(-1).index_fill_(0, absent, -torch.inf)
             greatest = scores.amax(dim=1, keepdim=True)
             greatest.masked_fill_(greatest == -torch.inf, 0.0)
             shares = scores.sub_(greatest).exp_()
             sums = shares.sum(dim=1, keepdim=True)
-            totals[some] = (greatest + sums.log())[:, 0]
-            if len(blocks) == 1:
-                kept = (shares, sums)
-        ctx.blocks = blocks
-        ctx.save_for_backward(users, items, log_q, totals, *kept)
-        return totals
+            group = groups[rows] - some.start
+            shared = totals = (greatest + sums.log())[group, 0]
+            if turned_down is not None:
+                totals = torch.logaddexp(shared, turned_down[rows])
+            margins, weight = totals - positives[rows], weights[rows]
+            value += weight @ (F.softplus(margins) if is_own else margins)
+            of_rows = weight * margins.sigmoid() if is_own else weight
+            of_positives[rows] = -of_rows
+            if turned_down is not None and of_turned_down is not None:
+                # Nothing of both is nothing, and not nan.
+                finite = totals.masked_fill(totals == -torch.inf, 0.0)
+                of_turned_down[rows] = of_rows * torch.exp(turned_down[rows] - finite)
+                of_rows = of_rows * torch.exp(shared - finite)
+            of_totals = torch.zeros_like(sums[:, 0]).index_add_(0, group, of_rows)
+            # The greatest share is 1, so that a smaller sum is that of no candidate.
+            scale = of_totals[:, None] / sums.clamp(min=1.0)
+            of_users[some] = (shares @ items) * scale
+            of_items.addmm_(shares.T, users[some] * scale)
+        ctx.save_for_backward(of_users, of_items, of_positives, of_turned_down)
+        return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_totals: Tensor) -> tuple[Any, ...]:
-        users, items, log_q, totals, *kept = ctx.saved_tensors
-        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
-        for some, absent in ctx.blocks:
-            weights = of_totals[some, None]
-            if kept:
-                shares, sums = kept
-                # The greatest share is 1, so that a smaller sum is that of no candidate.
-                of_scores = shares * (weights / sums.clamp(min=1.0))
-            else:
-                scores = _masked_scores(users[some], items, log_q, absent)
-                total = totals[some, None]
-                total = total.masked_fill(total == -torch.inf, 0.0)
-                of_scores = scores.sub_(total).exp_().mul_(weights)
-            of_users[some] = of_scores @ items
-            of_items.addmm_(of_scores.T, users[some])
-        return of_users, of_items, None, None
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Any, ...]:
+        gradients = (None if one is None else one * of_value for one in ctx.saved_tensors)
+        return *gradients, None, None, None, None, None
 
 
 def _blocks_of_users(
-    n_users: int, n_items: int, masked: Tensor | None
-) -> list[tuple[slice, Tensor | None]]:
-    """Users whose scores are computed at a time, and their masked positions."""
-    size = max(SCORES_OF_A_BLOCK // n_items, 1)
-    blocks = [slice(start, start + size) for start in range(0, n_users, size)]
-    if masked is None:
-        return [(block, None) for block in blocks]
-    masked = masked.sort().values
-    ends = torch.tensor([block.stop * n_items for block in blocks])
-    parts = masked.tensor_split(torch.searchsorted(masked, ends)[:-1])
-    return [
-        (block, part - block.start * n_items)
-        for block, part in zip(blocks, parts, strict=True)
-    ]
-
-
-def _masked_scores(
-    users: Tensor, items: Tensor, log_q: Tensor | None, masked: Tensor | None
-) -> Tensor:
-    """Corrected scores (g, c), ``-inf`` where masked."""
-    scores = users @ items.T
-    if log_q is not None:
-        scores -= log_q
+    users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None
+) -> Iterator[tuple[slice, Tensor | slice, Tensor | None]]:
+    """Users whose scores are computed at a time, their rows and their masked positions."""
+    n_users, size = len(users), max(SCORES_OF_A_BLOCK // n_items, 1)
+    # An accelerator's memory is fast, and finding the blocks would wait for it.
+    if users.device.type != "cpu" or size >= n_users:
+        yield slice(0, n_users), slice(None), masked
+        return
+    blocks = [slice(i, min(i + size, n_users)) for i in range(0, n_users, size)]
+    ends = torch.tensor([block.stop for block in blocks])
+    ordered, order = groups.sort()
+    rows = order.tensor_split(torch.searchsorted(ordered, ends)[:-1])
+    absent: Sequence[Tensor | None] = [None] * len(blocks)
     if masked is not None:
-        scores.view(-1).index_fill_(0, masked, -torch.inf)
-    return scores
+        parts = masked.tensor_split(torch.searchsorted(masked, ends * n_items)[:-1])
+        absent = [
+            part - block.start * n_items for part, block in zip(parts, blocks, strict=True)
+        ]
+    yield from zip(blocks, rows, absent, strict=True)
 
 
 def cross_entropy_loss(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sktwotower._nn.batches import Batch, SampledBatch, SoftmaxBatch
-from sktwotower._nn.losses import candidate_totals, cross_entropy_loss, weighted_mean
+from sktwotower._nn.losses import cross_entropy_loss, softmax_loss
 
 B = TypeVar("B", bound=Batch)
 # Users (g, d), divided by the temperature, and items (c, d) of a batch, to a scalar.
@@ -18,27 +18,31 @@ Objective = Callable[[Tensor, Tensor, B], Tensor]
 
 
 def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
-    """Softmax over shared candidates and the rows' own.
+    """Softmax over shared candidates and the rows' own."""
+    # Rows by embedding, whose gradient does not go through an index_put.
+    of_rows = F.embedding(batch.groups, users)
 
-    What the shared ones add up to is computed once for all rows of a user.
-    """
+    def scores(columns: Tensor) -> Tensor:
+        return (of_rows * F.embedding(columns, items)).sum(dim=1)
 
-    def scores(columns: Tensor, log_q: Tensor) -> Tensor:
-        of_rows = F.embedding(batch.groups, users)
-        return (of_rows * F.embedding(columns, items)).sum(dim=1) - log_q
-
-    shared = users, items[: batch.n_shared], batch.log_q, batch.masked
-    if batch.positive_log_q is None:
-        totals, positives = candidate_totals(*shared, batch.groups, batch.positives)
-        losses = totals[batch.groups] - positives
-    else:
-        totals, _ = candidate_totals(*shared)
-        positives = scores(batch.positives, batch.positive_log_q)
-        losses = F.softplus(totals[batch.groups] - positives)
+    positives, turned_down = scores(batch.positives), None
+    if batch.positive_log_q is not None:
+        positives = positives - batch.positive_log_q
+    elif batch.log_q is not None:
+        positives = positives - batch.log_q[batch.positives]
     if batch.turned_down is not None and batch.turned_down_log_q is not None:
-        turned_down = scores(batch.turned_down, batch.turned_down_log_q)
-        losses = torch.logaddexp(losses, turned_down - positives)
-    return weighted_mean(losses, batch.weights)
+        turned_down = scores(batch.turned_down) - batch.turned_down_log_q
+    return softmax_loss(
+        users,
+        items[: batch.n_shared],
+        positives,
+        turned_down,
+        groups=batch.groups,
+        log_q=batch.log_q,
+        masked=batch.masked,
+        is_own=batch.positive_log_q is not None,
+        weights=batch.weights,
+    )
 
 
 def cross_entropy_objective(users: Tensor, items: Tensor, batch: SampledBatch) -> Tensor:
@@ -70,5 +74,6 @@ def _scores(users: Tensor, items: Tensor, batch: SampledBatch) -> tuple[Tensor, 
     users = F.embedding(batch.groups, users)
     return (
         (users * F.embedding(batch.items, items)).sum(dim=1),
-        torch.einsum("bd,bkd->bk", users, F.embedding(batch.negatives, items)),
+        # Not a product of matrices: as many of them as rows, each of a vector and a few.
+        (users[:, None] * F.embedding(batch.negatives, items)).sum(dim=2),
     )

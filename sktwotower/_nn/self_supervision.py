@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.inputs import EntityRows, TowerInput
-from sktwotower._nn.losses import candidate_totals
+from sktwotower._nn.losses import softmax_loss
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.towers import Tower
 
@@ -119,8 +119,12 @@ class SelfSupervision:
             tower(batch, generators.device, mask)
             for mask in self.draw_masks(generators.host)
         )
-        itself = torch.arange(len(first), device=first.device)
-        totals, scores = candidate_totals(
-            first / temperature, second, groups=itself, columns=itself
+        first = first / temperature
+        loss = softmax_loss(
+            first,
+            second,
+            (first * second).sum(dim=1),
+            groups=torch.arange(len(first), device=first.device),
+            is_own=False,
         )
-        return self.weight * (totals - scores).mean()
+        return self.weight * loss

@@ -1,10 +1,9 @@
 """What several tests of the core need."""
 
 import torch
-import torch.nn.functional as F
 
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.losses import candidate_totals, weighted_mean
+from sktwotower._nn.losses import softmax_loss
 
 
 def only_ids(n, *, dtype=torch.int64):
@@ -19,18 +18,28 @@ def only_ids(n, *, dtype=torch.int64):
     )
 
 
-def softmax_loss(scores, positives, log_q=None, weights=None, *, correct_positive=True):
-    """The softmax of a matrix of scores (b, c), by the functions that training uses.
+def softmax_of_scores(
+    scores, positives, log_q=None, weights=None, *, correct_positive=True
+):
+    """The softmax of a matrix of scores (b, c), as training computes it.
 
     Rows are users, unit vectors are items, and a score of ``-inf`` is a masked candidate.
     """
     rows, n = torch.arange(len(scores)), scores.shape[1]
     absent = scores == -torch.inf
     users, items = scores.masked_fill(absent, 0.0), torch.eye(n, dtype=scores.dtype)
-    if correct_positive:
-        masked = absent.flatten().nonzero()[:, 0]
-        totals, own = candidate_totals(users, items, log_q, masked, rows, positives)
-        return weighted_mean(totals - own, weights)
-    absent = absent.index_put((rows, positives), torch.tensor(True))
-    totals, _ = candidate_totals(users, items, log_q, absent.flatten().nonzero()[:, 0])
-    return weighted_mean(F.softplus(totals - scores[rows, positives]), weights)
+    own = scores[rows, positives]
+    if not correct_positive:
+        absent = absent.index_put((rows, positives), torch.tensor(True))
+    elif log_q is not None:
+        own = own - log_q[positives]
+    return softmax_loss(
+        users,
+        items,
+        own,
+        groups=rows,
+        log_q=log_q,
+        masked=absent.flatten().nonzero()[:, 0],
+        is_own=not correct_positive,
+        weights=weights,
+    )

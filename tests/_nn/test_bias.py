@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sktwotower._nn.negatives import in_batch_log_absence, log_presence
-from tests._nn.helpers import softmax_loss
+from tests._nn.helpers import softmax_of_scores
 
 CORRECTIONS = (None, "logq", "refined")
 N_ITEMS = 50
@@ -42,7 +42,7 @@ def bias(scores, positive, absent, log_q, correction):
     column = absent[:, positive].clone()
     absent[:, positive] = 0.0  # the row's own item is there for certain
     leaf = scores.clone().requires_grad_()
-    softmax_loss(
+    softmax_of_scores(
         leaf + absent,
         torch.full((len(absent),), positive),
         log_q,
@@ -168,7 +168,7 @@ def test_the_sum_over_refined_negatives_is_unbiased(batch_size):
         absent[:, item] = 0.0
         log_q = log_q_of(COUNTS, batch_size, "refined").double()
         losses = [
-            softmax_loss(
+            softmax_of_scores(
                 (scores + one)[None],
                 torch.tensor([item]),
                 log_q,

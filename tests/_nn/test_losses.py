@@ -14,11 +14,11 @@ from hypothesis.extra import numpy as hnp
 from sktwotower._nn import losses
 from sktwotower._nn.losses import (
     bpr_loss,
-    candidate_totals,
     cross_entropy_loss,
     max_margin_loss,
+    softmax_loss,
 )
-from tests._nn.helpers import softmax_loss
+from tests._nn.helpers import softmax_of_scores
 
 float64 = partial(torch.tensor, dtype=torch.float64)
 
@@ -33,13 +33,13 @@ WEIGHTS = float64([1.0, 0.0, 3.0])
 
 # Each loss of some of the three rows, for what holds of all of them.
 LOSSES = {
-    "softmax": lambda scores, rows, weights: softmax_loss(
+    "softmax": lambda scores, rows, weights: softmax_of_scores(
         scores, POSITIVES[rows], LOG_Q, weights
     ),
-    "softmax, no correction": lambda scores, rows, weights: softmax_loss(
+    "softmax, no correction": lambda scores, rows, weights: softmax_of_scores(
         scores, POSITIVES[rows], None, weights
     ),
-    "softmax, refined": lambda scores, rows, weights: softmax_loss(
+    "softmax, refined": lambda scores, rows, weights: softmax_of_scores(
         scores, POSITIVES[rows], LOG_Q, weights, correct_positive=False
     ),
     "cross_entropy": lambda scores, rows, weights: cross_entropy_loss(
@@ -69,27 +69,27 @@ def is_about(value, expected):
 def test_softmax_by_hand():
     # Probabilities of the positives: 2/4, 3/5, 2/6.
     losses = [-math.log(2 / 4), -math.log(3 / 5), -math.log(2 / 6)]
-    assert is_about(softmax_loss(SCORES, POSITIVES), sum(losses) / 3)
+    assert is_about(softmax_of_scores(SCORES, POSITIVES), sum(losses) / 3)
     weighted = (losses[0] + 3 * losses[2]) / 4
-    assert is_about(softmax_loss(SCORES, POSITIVES, None, WEIGHTS), weighted)
+    assert is_about(softmax_of_scores(SCORES, POSITIVES, None, WEIGHTS), weighted)
 
 
 def test_logq_by_hand():
     # q = (1, 1/2, 1/4) multiplies the exponentials by 1, 2, 4:
     # (1, 2, 8)[2] -> 8/11, (3, 2, 4)[0] -> 3/9, (1, 4, 12)[1] -> 4/17.
     losses = [-math.log(8 / 11), -math.log(3 / 9), -math.log(4 / 17)]
-    assert is_about(softmax_loss(SCORES, POSITIVES, LOG_Q), sum(losses) / 3)
+    assert is_about(softmax_of_scores(SCORES, POSITIVES, LOG_Q), sum(losses) / 3)
     weighted = (losses[0] + 3 * losses[2]) / 4
-    assert is_about(softmax_loss(SCORES, POSITIVES, LOG_Q, WEIGHTS), weighted)
+    assert is_about(softmax_of_scores(SCORES, POSITIVES, LOG_Q, WEIGHTS), weighted)
 
 
 def test_refined_by_hand():
     # The positive is not multiplied:
     # (1, 2, 2)[2] -> 2/5, (3, 2, 4)[0] -> 3/9, (1, 2, 12)[1] -> 2/15.
     losses = [-math.log(2 / 5), -math.log(3 / 9), -math.log(2 / 15)]
-    value = softmax_loss(SCORES, POSITIVES, LOG_Q, correct_positive=False)
+    value = softmax_of_scores(SCORES, POSITIVES, LOG_Q, correct_positive=False)
     assert is_about(value, sum(losses) / 3)
-    value = softmax_loss(SCORES, POSITIVES, LOG_Q, WEIGHTS, correct_positive=False)
+    value = softmax_of_scores(SCORES, POSITIVES, LOG_Q, WEIGHTS, correct_positive=False)
     assert is_about(value, (losses[0] + 3 * losses[2]) / 4)
 
 
@@ -208,7 +208,7 @@ def pair_problems(draw):
 @given(softmax_problems(), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_softmax_against_plain_python(problem, refined):
-    value = softmax_loss(*map(as_tensor, problem), correct_positive=not refined)
+    value = softmax_of_scores(*map(as_tensor, problem), correct_positive=not refined)
     assert value.shape == ()
     expected = softmax_in_full(*problem, refined=refined)
     assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
@@ -340,8 +340,8 @@ def test_huge_scores_stay_finite(loss, scale):
 def test_a_constant_correction_changes_nothing(problem, shift):
     scores, positives, _, weights = map(as_tensor, problem)
     shifts = torch.full((scores.shape[1],), shift, dtype=torch.float64)
-    plain = softmax_loss(scores, positives, None, weights)
-    torch.testing.assert_close(softmax_loss(scores, positives, shifts, weights), plain)
+    plain = softmax_of_scores(scores, positives, None, weights)
+    torch.testing.assert_close(softmax_of_scores(scores, positives, shifts, weights), plain)
 
 
 def as_in_the_paper(scores, positives, log_q, weights):
@@ -375,7 +375,8 @@ def test_refined_has_the_gradient_of_the_paper(problem, seed):
     masked[torch.arange(len(scores)), (positives + 1) % scores.shape[1]] = False
     scores = scores.masked_fill(masked, -torch.inf)
     found = gradient(
-        lambda s: softmax_loss(s, positives, log_q, weights, correct_positive=False), scores
+        lambda s: softmax_of_scores(s, positives, log_q, weights, correct_positive=False),
+        scores,
     )
     expected = gradient(lambda s: as_in_the_paper(s, positives, log_q, weights), scores)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-14)
@@ -388,10 +389,10 @@ def test_refined_is_the_full_softmax_where_all_candidates_are_certain(problem):
     scores, positives, _, weights = map(as_tensor, problem)
     certain = torch.zeros(scores.shape[1], dtype=torch.float64)
     found = gradient(
-        lambda s: softmax_loss(s, positives, certain, weights, correct_positive=False),
+        lambda s: softmax_of_scores(s, positives, certain, weights, correct_positive=False),
         scores,
     )
-    full = gradient(lambda s: softmax_loss(s, positives, None, weights), scores)
+    full = gradient(lambda s: softmax_of_scores(s, positives, None, weights), scores)
     torch.testing.assert_close(found, full, rtol=1e-7, atol=1e-15)
     # and written out: probabilities, less 1 at the positive
     shares = torch.ones(len(scores)) if weights is None else weights
@@ -404,7 +405,7 @@ def test_refined_is_the_full_softmax_where_all_candidates_are_certain(problem):
 @settings(max_examples=80, deadline=None)
 def test_refined_is_never_negative(problem):
     """The paper's form can be."""
-    value = softmax_loss(*map(as_tensor, problem), correct_positive=False)
+    value = softmax_of_scores(*map(as_tensor, problem), correct_positive=False)
     assert value.item() >= 0
 
 
@@ -419,7 +420,9 @@ def test_no_negative_no_gradient(correct_positive, how):
     else:
         log_q[1:] = torch.inf
     leaf = scores.requires_grad_()
-    value = softmax_loss(leaf, torch.tensor([0]), log_q, correct_positive=correct_positive)
+    value = softmax_of_scores(
+        leaf, torch.tensor([0]), log_q, correct_positive=correct_positive
+    )
     value.backward()
     assert value.item() == 0
     assert (leaf.grad == 0).all()
@@ -433,7 +436,7 @@ def test_refined_ignores_the_q_of_the_positive(row):
     without[positive] = -torch.inf
     found, expected = (
         gradient(
-            lambda s, q=q: softmax_loss(s, positive, q, correct_positive=False), scores
+            lambda s, q=q: softmax_of_scores(s, positive, q, correct_positive=False), scores
         )
         for q in (without, LOG_Q)
     )
@@ -454,7 +457,7 @@ def test_sampled_loss_is_unbiased_about_the_partition_sum():
     for batch in batches:
         logits = torch.tensor(scores[batch] - np.log(q[batch]))[None]
         # loss + corrected score of the positive = log of the estimated partition sum
-        loss = softmax_loss(logits, torch.tensor([0])).item()
+        loss = softmax_of_scores(logits, torch.tensor([0])).item()
         estimates.append(math.exp(loss + logits[0, 0].item()))
     present = np.unique(items)
     assert np.mean(estimates) == pytest.approx(np.exp(scores[present]).sum())
@@ -471,73 +474,89 @@ def test_margin_of_zero_and_far_apart():
     assert bpr_loss(positives - 100, negatives).item() == pytest.approx(96.5)
 
 
-# What candidates add up to
+# Rows that share their candidates
 
 
-def totals_problem(*, masked):
-    generator = torch.Generator().manual_seed(4)
-    users = torch.randn(4, 3, dtype=torch.float64, generator=generator)
-    items = torch.randn(6, 3, dtype=torch.float64, generator=generator)
-    log_q = torch.rand(6, dtype=torch.float64, generator=generator).log()
-    places = torch.tensor([1, 2, 9, 18, 19, 20, 21, 22, 23]) if masked else None
-    return users, items, log_q, places
-
-
-@pytest.fixture(params=[None, 7, 12], ids=["kept", "user by user", "two users"])
+@pytest.fixture(params=[None, 7, 12], ids=["at once", "user by user", "two users"])
 def blocks(request, monkeypatch):
-    """Scores are kept, or computed again for a user or two of six items at a time."""
+    """Scores are computed at once, or for a user or two of six items at a time."""
     if request.param is not None:
-        monkeypatch.setattr(losses, "KEPT_SCORES", 0)
         monkeypatch.setattr(losses, "SCORES_OF_A_BLOCK", request.param)
 
 
+def shared_problem(*, masked, corrected, own, turned_down):
+    """Five rows of four users in no order; the last one may have no shared candidate."""
+    absent = [1, 2, 9, 18, 19, 20, 21, 22, 23] if own else [1, 2, 9]
+    generator = torch.Generator().manual_seed(4)
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    tensors = {"users": draw(4, 3), "items": draw(6, 3), "positives": draw(5)}
+    if turned_down:
+        tensors["turned_down"] = draw(5).index_fill(0, torch.tensor([1]), -torch.inf)
+    options = {
+        "groups": torch.tensor([2, 2, 0, 3, 1]),
+        "log_q": draw(6).sigmoid().log() if corrected else None,
+        "masked": torch.tensor(absent) if masked else None,
+        "is_own": own,
+        "weights": torch.tensor([1.0, 2.0, 0.0, 1.0, 3.0]),
+    }
+    return tensors, options
+
+
 @pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("turned_down", [False, True])
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_totals_are_those_of_logsumexp(corrected, masked):
-    """The fourth user has no candidate left when some are masked."""
-    users, items, log_q, places = totals_problem(masked=masked)
-    log_q = log_q if corrected else None
-    scores = users @ items.T
-    if corrected:
-        scores = scores - log_q
-    groups, columns = torch.tensor([2, 2, 0, 3]), torch.tensor([0, 3, 1, 5])
-    found, picked = candidate_totals(users, items, log_q, places, groups, columns)
-    torch.testing.assert_close(picked, scores[groups, columns])
-    if masked:
-        scores.view(-1)[places] = -torch.inf
-    torch.testing.assert_close(found, scores.logsumexp(1))
-    assert (found == -torch.inf).tolist() == [False, False, False, masked]
-
-
-@pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize("masked", [False, True])
-def test_gradient_of_totals(masked):
-    users, items, log_q, places = totals_problem(masked=masked)
-    groups, columns = torch.tensor([2, 2, 0, 3]), torch.tensor([0, 3, 1, 5])
-
-    def function(users, items):
-        totals, picked = candidate_totals(users, items, log_q, places, groups, columns)
-        return totals[:3], picked  # the last total may be of nothing
-
-    assert torch.autograd.gradcheck(
-        function, (users.requires_grad_(), items.requires_grad_())
+def test_shared_softmax_is_that_of_autograd(masked, corrected, own, turned_down):
+    """By logsumexp row by row, and the gradient that torch finds of it."""
+    tensors, options = shared_problem(
+        masked=masked, corrected=corrected, own=own, turned_down=turned_down
     )
+    leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+    scores = leaves["users"] @ leaves["items"].T
+    if corrected:
+        scores = scores - options["log_q"]
+    if masked:
+        scores = scores.flatten().index_fill(0, options["masked"], -torch.inf).view(4, 6)
+    rows = []
+    for row, group in enumerate(options["groups"].tolist()):
+        parts = [one for one in scores[group] if one != -torch.inf]
+        if turned_down and row != 1:
+            parts.append(leaves["turned_down"][row])
+        if own:
+            parts.append(leaves["positives"][row])
+        rows.append(torch.stack(parts).logsumexp(0) - leaves["positives"][row])
+    weights = options["weights"].double()
+    expected = (weights * torch.stack(rows)).sum() / weights.sum()
+    found = softmax_loss(**leaves, **options)
+    torch.testing.assert_close(found, expected)
+    gradients = zip(
+        torch.autograd.grad(found, list(leaves.values())),
+        torch.autograd.grad(expected, list(leaves.values())),
+        strict=True,
+    )
+    for ours, torchs in gradients:
+        torch.testing.assert_close(ours, torchs)
 
 
 @pytest.mark.usefixtures("blocks")
 def test_a_user_without_candidates_has_no_gradient():
-    users, items, log_q, places = totals_problem(masked=True)
-    users.requires_grad_()
-    totals, _ = candidate_totals(users, items, log_q, places)
-    torch.nn.functional.softplus(totals).sum().backward()
+    tensors, options = shared_problem(
+        masked=True, corrected=False, own=True, turned_down=False
+    )
+    users = tensors["users"].requires_grad_()
+    softmax_loss(**tensors, **options).backward()
     assert torch.isfinite(users.grad).all()
     assert (users.grad[3] == 0).all()
 
 
 @pytest.mark.usefixtures("blocks")
-def test_totals_of_large_scores():
+def test_shared_softmax_of_large_scores():
     users = torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]])
     items = torch.tensor([[1.0, 0.0], [0.9, 0.0]])
-    totals, _ = candidate_totals(users, items)
-    torch.testing.assert_close(totals, torch.tensor([1000.0, -900.0]))
+    positives = torch.tensor([0.0, 0.0])
+    loss = softmax_loss(users, items, positives, groups=torch.arange(2), is_own=False)
+    assert loss.item() == pytest.approx((1000.0 - 900.0) / 2)
