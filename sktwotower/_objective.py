@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Self
@@ -175,6 +175,7 @@ class ObjectiveSpec:
         *,
         n_new: int | None = None,
         frequencies: StreamingFrequencies | None = None,
+        share: Callable[[int], slice] | None = None,
     ) -> Batches[Any]:
         """Batches of the rows with their candidates or negatives; for a resolved one.
 
@@ -189,6 +190,8 @@ class ObjectiveSpec:
             The first so many rows are new, the others have been trained before.
         frequencies : StreamingFrequencies, optional
             How often items have been in a batch so far.
+        share : callable, optional
+            This process's of so many groups of a batch, where several share it.
         """
         labelled = self.learns_from_labels(rows.positive)
         if rows.weights is not None:  # of the rows that batches are made of
@@ -202,9 +205,9 @@ class ObjectiveSpec:
             n_batches, sizes = batch_sizes(len(trained), self.batch_size)
         else:  # each beside some from before
             n_new = n_new if labelled else int(rows.positive[:n_new].sum())
-            share = 1 + REPLAYED
-            n_batches, sizes = batch_sizes(n_new, max(self.batch_size // share, 1))
-            sizes = {share * size for size in sizes}
+            beside = 1 + REPLAYED
+            n_batches, sizes = batch_sizes(n_new, max(self.batch_size // beside, 1))
+            sizes = {beside * size for size in sizes}
         n_draws = int(self.n_negatives)
         item_sampler = _item_sampler(self.negatives, positives, items)
         if self.loss == "softmax":
@@ -219,6 +222,7 @@ class ObjectiveSpec:
                 known=known if self.mask_known_positives else None,
                 explicit=explicit,
                 frequencies=frequencies,
+                share=share,
             )
             return Batches(trained, candidates, n_batches, n_new=n_new)
         sampler: Sampler | None = item_sampler

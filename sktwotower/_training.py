@@ -202,7 +202,13 @@ class Training:
             frequencies = self._streaming_frequencies(rows, n_new)
         if model.verbose:
             print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
-        batches = objective.batches(rows, items, n_new=n_new, frequencies=frequencies)
+        batches = objective.batches(
+            rows,
+            items,
+            n_new=n_new,
+            frequencies=frequencies,
+            share=None if ranks is None else ranks.share,
+        )
         n_batches = batches.n_batches
         if self.past is not None:  # as many as all rows take, each beside those replayed
             n_batches = math.ceil((1 + REPLAYED) * len(rows) / model.batch_size)

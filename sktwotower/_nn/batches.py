@@ -123,7 +123,9 @@ class SoftmaxBatch(Batch):
     log_q : Tensor of shape (n_shared,) or None
         Log-probability of each of them to be one; None: no correction.
     masked : Tensor of shape (n_masked,) or None
-        Positions ``group * n_shared + column`` of the pairs that are no candidates.
+        Positions ``group * n_shared + column`` of the pairs that are no candidates,
+        ascending. Where several processes share the batch, groups count from the first
+        one of this process's, which are the only ones.
     positives : Tensor of shape (b,)
         Column of the row's positive.
     positive_log_q : Tensor of shape (b,) or None
@@ -144,15 +146,6 @@ class SoftmaxBatch(Batch):
     turned_down_log_q: Tensor | None
 
     _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
-
-    def part(self, groups: slice) -> Self:
-        """The rows of some of the groups, with all the items."""
-        part = super().part(groups)
-        if self.masked is None:
-            return part
-        first, last = groups.start * self.n_shared, groups.stop * self.n_shared
-        masked = self.masked[(self.masked >= first) & (self.masked < last)] - first
-        return replace(part, masked=masked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,9 @@ class SharedCandidates:
     frequencies : StreamingFrequencies or None
         What is known of how often items are in a batch, if the rows are not all the data
         that there is; it goes on with the batches. None: the rows say it.
+    share : callable, optional
+        This process's of so many groups, where several share a batch: what is masked is
+        found for these alone.
     """
 
     def __init__(
@@ -60,7 +65,9 @@ class SharedCandidates:
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
         frequencies: StreamingFrequencies | None = None,
+        share: Callable[[int], slice] | None = None,
     ) -> None:
+        self.share = share
         self.from_batch = from_batch
         self.positive_is_shared = from_batch or sampler is None
         self.sampler = sampler
@@ -95,13 +102,15 @@ class SharedCandidates:
             self.frequencies.observe(rows.item_rows.unique())
         by_row = self.known is None and self._positive_is_own
         inputs, groups = _groups(rows, by_row=by_row)
-        masked = None
+        masked, some = None, slice(None)
+        if self.share is not None:
+            some = self.share(len(inputs))
         if self.known is not None:
             users = torch.empty_like(inputs, dtype=rows.user_rows.dtype)
             users[groups] = rows.user_rows
-            masked = self.known.among(users, shared)
+            masked = self.known.among(users[some], shared)
         elif by_row:
-            masked = _pairs(shared, rows.item_rows)
+            masked = _pairs(shared, rows.item_rows[some])
         positive_log_q = None
         if self._positive_is_own:
             positive_log_q = torch.zeros(len(rows))
