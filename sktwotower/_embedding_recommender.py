@@ -370,7 +370,10 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         check_is_fitted(self)
         check_count(k)
         asked = self._asked(ids, name, f"{name}_ids")
-        vectors = self._side(name).vectors(asked.codes, asked.given)
+        side = self._side(name)
+        vectors = side.vectors(asked.codes, asked.given)
+        if side.entities.popularity is not None:  # which makes nobody alike
+            vectors[:, -1] = 0.0
         offered, scores = self._offered_scores(candidates, vectors, name)
         itself = offered.columns(asked.codes)
         if asked.has_ids and offered.ids is not None:

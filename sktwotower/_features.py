@@ -53,6 +53,9 @@ class Entities:
         The features as they were given, of the entities that have some.
     places : ndarray of shape (n + 1,)
         Row of each code in ``given``; -1 for an entity without features.
+    popularity : ndarray of shape (n_rows,), float32, or None
+        What ends the embedding of each row: of an item how popular it is, of a user how
+        much that counts.
     """
 
     vocabulary: Vocabulary
@@ -63,6 +66,7 @@ class Entities:
     encoder: BaseEstimator | None = None
     given: Frame | None = None
     places: np.ndarray | None = None
+    popularity: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -119,12 +123,22 @@ class Entities:
             values=torch.from_numpy(bags.data.astype(np.float32)),
             field_widths=tuple(block.shape[1] for block in sparse),
             dense=tuple(dense),
+            appended=(
+                None
+                if self.popularity is None
+                else torch.from_numpy(self.popularity[:, None])
+            ),
         )
 
     def now(self) -> Entities:
         """Without the rows of other times."""
         n = len(self) + 1
-        return replace(self, id_codes=self.id_codes[:n], features=self.features[:n])
+        return replace(
+            self,
+            id_codes=self.id_codes[:n],
+            features=self.features[:n],
+            popularity=None if self.popularity is None else self.popularity[:n],
+        )
 
     def take(self, codes: np.ndarray, given: pd.DataFrame | None = None) -> Entities:
         """Rows of these codes, with these features where some are given.
@@ -145,7 +159,12 @@ class Entities:
         features = self.features[codes]
         if given is not None and given.shape[1]:
             features = self._encode(self.complete(codes, given), given)
-        return replace(self, id_codes=self.id_codes[codes], features=features)
+        return replace(
+            self,
+            id_codes=self.id_codes[codes],
+            features=features,
+            popularity=None if self.popularity is None else self.popularity[codes],
+        )
 
     def complete(self, codes: np.ndarray, given: pd.DataFrame) -> Frame:
         """All feature columns of codes: those given, else as they were in training."""
@@ -336,8 +355,12 @@ def add_entities(
     has_features = places >= 0  # rows that nobody has any longer go
     given_now = everything.iloc[places[has_features]].reset_index(drop=True)
     places[has_features] = np.arange(int(has_features.sum()))
+    popularity = entities.popularity
+    if popularity is not None:  # that of the unknown one
+        popularity = np.append(popularity, np.repeat(popularity[:1], n_new))
     longer = replace(
         entities,
+        popularity=popularity,
         vocabulary=vocabulary,
         id_codes=id_codes,
         features=features,

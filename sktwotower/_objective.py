@@ -31,6 +31,7 @@ from sktwotower._nn.objectives import (
     softmax_objective,
 )
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
+from sktwotower._nn.user_batches import UserBatches
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")
@@ -54,7 +55,7 @@ class ObjectiveSpec:
     Attributes
     ----------
     loss, negatives, n_negatives, sampling_correction, mask_known_positives, margin,
-    batch_size, ssl_pattern
+    batch_size, ssl_pattern, history_dropout
         As in :class:`~sktwotower.TwoTowerRecommender`.
     """
 
@@ -66,6 +67,7 @@ class ObjectiveSpec:
     margin: float
     batch_size: int
     ssl_pattern: str | None
+    history_dropout: float
 
     @classmethod
     def of(cls, estimator: BaseEstimator) -> Self:
@@ -106,6 +108,15 @@ class ObjectiveSpec:
                 "self-supervision is a softmax beside a softmax. Set ssl_pattern=None, or "
                 "loss='softmax'."
             )
+        if self.history_dropout and (
+            self.loss != "softmax" or self.negatives not in ("auto", "full")
+        ):
+            raise ValueError(
+                f"history_dropout={self.history_dropout} ranks what is left out of a "
+                f"history against the catalogue; loss={self.loss!r} with negatives="
+                f"{self.negatives!r} does not. Set loss='softmax' and negatives='full', or "
+                "history_dropout=0."
+            )
         self._refuse_a_lonely_row()
 
     def _refuse_a_lonely_row(self) -> None:
@@ -140,7 +151,8 @@ class ObjectiveSpec:
         elif negatives == "auto" and self.loss == "softmax":
             # As many candidates as a batch may have anyway; more cost time and gain nothing
             # on MovieLens 100k.
-            negatives = "full" if n_items <= self.batch_size else "in_batch"
+            is_affordable = n_items <= self.batch_size or self.history_dropout
+            negatives = "full" if is_affordable else "in_batch"
         elif negatives == "auto":
             negatives = "unconsumed"
         if n_items < 2 and negatives != "labels":
@@ -176,6 +188,7 @@ class ObjectiveSpec:
         n_new: int | None = None,
         frequencies: StreamingFrequencies | None = None,
         share: Callable[[int], slice] | None = None,
+        given: torch.Tensor | None = None,
     ) -> Batches[Any]:
         """Batches of the rows with their candidates or negatives; for a resolved one.
 
@@ -192,6 +205,9 @@ class ObjectiveSpec:
             How often items have been in a batch so far.
         share : callable, optional
             This process's of so many groups of a batch, where several share it.
+        given : Tensor of shape (n_positives,), bool, optional
+            Where to write which positives are in a history, by user, for
+            ``history_dropout``.
         """
         labelled = self.learns_from_labels(rows.positive)
         if rows.weights is not None:  # of the rows that batches are made of
@@ -224,6 +240,14 @@ class ObjectiveSpec:
                 frequencies=frequencies,
                 share=share,
             )
+            if given is not None:
+                return UserBatches(
+                    trained,
+                    candidates,
+                    n_batches,
+                    dropout=self.history_dropout,
+                    given=given,
+                )
             return Batches(trained, candidates, n_batches, n_new=n_new)
         sampler: Sampler | None = item_sampler
         masks = self.mask_known_positives

@@ -208,6 +208,7 @@ class Training:
             n_new=n_new,
             frequencies=frequencies,
             share=None if ranks is None else ranks.share,
+            given=getattr(user_rows, "given", None),
         )
         n_batches = batches.n_batches
         if self.past is not None:  # as many as all rows take, each beside those replayed
@@ -321,11 +322,17 @@ class Training:
             n_items=len(self.items) + 1,
             user_inputs=None if is_users else torch.from_numpy(inputs.astype(np.int64)),
         )
+        trained_users = self.user_rows
+        if self.model.popularity_prior is not None:  # in training it counts as it is
+            whole = torch.full((len(trained_users), 1), float(self.model.temperature))
+            trained_users = replace(trained_users, appended=whole)
         if not self.model.history_size:
-            return rows, self.user_rows, None
+            return rows, trained_users, None
         past = self.all_past(events)
+        if self.model.history_dropout and self.past is None:
+            return rows, self._drawn_histories(inputs, events, past, trained_users), past
         user_rows = history_rows(
-            self.user_rows,
+            trained_users,
             inputs,
             past.histories.items,
             past.histories.at_events(order, past.size),
@@ -333,6 +340,23 @@ class Training:
             left_out=ordered.items,
         )
         return replace(rows, user_inputs=torch.arange(len(rows))), user_rows, past
+
+    def _drawn_histories(
+        self, inputs: np.ndarray, events: Events, past: PastItems, user_rows: EntityRows
+    ) -> TowerRows:
+        """Rows of the user tower, each with all that its user has: batches draw from it."""
+        code_of = np.zeros(len(user_rows), dtype=np.int64)
+        code_of[inputs] = events.users
+        starts, ends = past.histories.now(past.size)
+        every_row = history_rows(
+            user_rows,
+            np.arange(len(user_rows)),
+            past.histories.items,
+            (starts[code_of], ends[code_of]),
+            past.id_codes,
+        )
+        given = torch.ones(len(past.histories.items), dtype=torch.bool)
+        return replace(every_row, given=given)
 
     def _streaming_frequencies(
         self, rows: TrainingRows, n_new: int

@@ -36,6 +36,8 @@ class HistoryRows:
         The window of each row in ``items``.
     left_out : Tensor of shape (n_rows,) or None
         An item that is not in a row's own history wherever it stands: the target.
+    given : Tensor of shape (n_events,), bool, or None
+        Events that are in a history at all, which may change from epoch to epoch.
     """
 
     rows: EntityRows
@@ -44,6 +46,7 @@ class HistoryRows:
     starts: Tensor
     ends: Tensor
     left_out: Tensor | None = None
+    given: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -51,9 +54,12 @@ class HistoryRows:
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop over them."""
         lengths = self.ends[rows] - self.starts[rows]
-        items = self.items[segment_positions(self.starts[rows], lengths)]
+        places = segment_positions(self.starts[rows], lengths)
+        items = self.items[places]
         bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
         keep = items > 0
+        if self.given is not None:
+            keep &= self.given[places]
         if self.left_out is not None:
             keep &= items != self.left_out[rows][bag_of]
         items, bag_of = items[keep], bag_of[keep]

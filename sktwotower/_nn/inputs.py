@@ -30,6 +30,8 @@ class TowerInput:
     id_vectors, column_vectors : Tensor of shape (n_vectors, width) or None
         The rows of the tables that ``id_codes`` and ``columns`` count along, on the
         tower's device; None: all.
+    appended : Tensor of shape (b, n_appended) or None
+        Numbers that end the embedding as they are.
     """
 
     id_codes: Tensor | None
@@ -40,6 +42,7 @@ class TowerInput:
     history: Bags | None = None
     id_vectors: Tensor | None = None
     column_vectors: Tensor | None = None
+    appended: Tensor | None = None
 
     def codes(self, name: str) -> Tensor:
         """The rows of a table that are looked up: "id", "column" or "history"."""
@@ -77,6 +80,7 @@ class TowerInput:
             history=None if self.history is None else self.history.to(device),
             id_vectors=self.id_vectors,
             column_vectors=self.column_vectors,
+            appended=None if self.appended is None else move(self.appended),
         )
 
 
@@ -111,6 +115,8 @@ class EntityRows:
         Columns of each sparse field.
     dense : tuple of Tensor of shape (n_rows, width)
         One block for each dense field.
+    appended : Tensor of shape (n_rows, n_appended) or None
+        Numbers that end the embedding as they are.
     """
 
     id_codes: Tensor | None
@@ -120,6 +126,7 @@ class EntityRows:
     values: Tensor
     field_widths: tuple[int, ...]
     dense: tuple[Tensor, ...] = ()
+    appended: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pointers)
@@ -142,6 +149,7 @@ class EntityRows:
             id_codes=None if self.id_codes is None else self.id_codes[:n_rows],
             pointers=self.pointers[:n_rows],
             dense=tuple(block[:n_rows] for block in self.dense),
+            appended=None if self.appended is None else self.appended[:n_rows],
         )
 
     def take(self, rows: Tensor) -> TowerInput:
@@ -157,4 +165,5 @@ class EntityRows:
             values=self.values[positions],
             offsets=(pointers[:, :-1] + shift[:, None]).reshape(-1),
             dense=tuple(block[rows] for block in self.dense),
+            appended=None if self.appended is None else self.appended[rows],
         )

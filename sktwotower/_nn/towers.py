@@ -31,9 +31,9 @@ class Tower(nn.Module):
         Gives the sizes; it is not kept.
     embedding_dim : int
         Width of every field's vector and of the output.
-    hidden_layer_sizes : sequence of int
+    hidden_layer_sizes : sequence of int or None
         Hidden layers between the concatenated fields and the output; empty: one linear
-        map.
+        map; None: no layer, and the fields' vectors are added up.
     activation : {"relu", "gelu", "silu", "tanh"}
         Between the layers.
     batch_norm : bool
@@ -56,7 +56,7 @@ class Tower(nn.Module):
         rows: EntityRows,
         *,
         embedding_dim: int,
-        hidden_layer_sizes: Sequence[int],
+        hidden_layer_sizes: Sequence[int] | None,
         activation: str,
         batch_norm: bool,
         dropout: float,
@@ -84,8 +84,8 @@ class Tower(nn.Module):
             _table(block.shape[1], embedding_dim, generator) for block in rows.dense
         )
         n_fields = rows.n_fields + (self.history_table is not None)
-        widths = [n_fields * embedding_dim, *hidden_layer_sizes]
         layers: list[nn.Module] = []
+        widths = [n_fields * embedding_dim, *(hidden_layer_sizes or ())]
         for width_in, width_out in zip(widths, widths[1:], strict=False):
             layers.append(_linear(width_in, width_out, generator))
             if batch_norm:
@@ -95,7 +95,9 @@ class Tower(nn.Module):
                 layers.append(_Dropout(dropout))
         if dropout and not hidden_layer_sizes:
             layers.append(_Dropout(dropout))
-        layers.append(_linear(widths[-1], embedding_dim, generator))
+        self.is_sum = hidden_layer_sizes is None
+        if not self.is_sum:
+            layers.append(_linear(widths[-1], embedding_dim, generator))
         self.mlp = nn.Sequential(*layers)
 
     def fields(
@@ -173,6 +175,7 @@ class Tower(nn.Module):
         return (
             self.training
             and batch.column_vectors is None
+            and len(self.mlp) > 0
             and isinstance(self.mlp[0], nn.Linear)
             and sum(self.field_widths) < len(batch.offsets)
         )
@@ -220,17 +223,18 @@ class Tower(nn.Module):
         generator: torch.Generator | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Embeddings (b, embedding_dim).
+        """Embeddings (b, embedding_dim + n_appended).
 
         The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the
-        CPU, hides fields.
+        CPU, hides fields, and what is appended.
         """
         layers = list(self.mlp)
         if mask is None and self._is_cheaper_by_column(batch):
             hidden = self._first_layer(batch, generator)
             layers = layers[1:]
         else:
-            hidden = self.fields(batch, mask, generator).flatten(1)
+            fields = self.fields(batch, mask, generator)
+            hidden = fields.sum(dim=1) if self.is_sum else fields.flatten(1)
         for layer in layers:
             if isinstance(layer, _Dropout):
                 hidden = layer(hidden, generator)
@@ -238,7 +242,11 @@ class Tower(nn.Module):
                 hidden = layer(hidden, keep=mask is None)
             else:
                 hidden = layer(hidden)
-        return F.normalize(hidden, dim=1) if self.normalize else hidden
+        if self.normalize:
+            hidden = F.normalize(hidden, dim=1)
+        if batch.appended is None or mask is not None:
+            return hidden
+        return torch.cat([hidden, batch.appended], dim=1)
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
         """The parameters that are looked up rather than multiplied as a layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def tower_graph(
     graph = Graph()
     inputs: dict[str, Any] = {"code": (np.int64, ["n"])}
     size = graph.add("Shape", "code")  # (1,)
-    width = cast(nn.Linear, tower.mlp[-1]).out_features
+    width = tower.dim
     parts = []
     if tower.id_table is not None:
         rows = graph.add("Gather", graph.constant(entities.id_codes, np.int64), "code")
@@ -107,12 +107,18 @@ def tower_graph(
         inputs["feature_value"] = (np.float32, ["n_nonzero"])
         parts.append(_bags(graph, table, slots, n_slots, size, width))
     fields = graph.add("Concat", *parts, axis=1)  # (n, n_fields, width)
-    hidden = graph.add("Flatten", fields, axis=1)
-    hidden = _layers(graph, tower.mlp, hidden)
+    if tower.is_sum:
+        hidden = graph.add("ReduceSum", fields, graph.constant([1]), keepdims=0)
+    else:
+        hidden = _layers(graph, tower.mlp, graph.add("Flatten", fields, axis=1))
     if tower.normalize:
         norm = graph.add("ReduceL2", hidden, graph.constant([1]), keepdims=1)
         norm = graph.add("Max", norm, graph.constant(_LEAST_NORM, np.float32))
         hidden = graph.add("Div", hidden, norm)
+    if entities.popularity is not None:
+        last = graph.add("Gather", graph.constant(entities.popularity), "code")
+        last = graph.add("Unsqueeze", last, graph.constant([1]))
+        hidden, width = graph.add("Concat", hidden, last, axis=1), width + 1
     graph.add("Identity", hidden, output="vector")
     outputs = {"vector": (np.float32, ["n", width])}
     return graph.model(f"{side}_tower", inputs, outputs)
@@ -171,7 +177,7 @@ def _weights(graph: Graph, tensor: torch.Tensor) -> str:
 def _columns(entities: Entities, tower: Tower) -> tuple[np.ndarray, np.ndarray, int]:
     """The tables by column of the encoder's output, and the field of each column."""
     sparse, dense = entities.field_order()
-    width = cast(nn.Linear, tower.mlp[-1]).out_features
+    width = tower.dim
     table = np.zeros((entities.features.shape[1], width), dtype=np.float32)
     slots = np.zeros(len(table), dtype=np.int64)  # without a field: zeros, wherever
     start = 0

@@ -171,6 +171,8 @@ def _entities(reader: Reader, side: str, encoder: Any) -> Entities:
             arrays, file, "places", (n + 1,), "i", smallest=-1, largest=len(given) - 1
         )
         places = arrays["places"]
+    if "popularity" in arrays:
+        _expect_array(arrays, file, "popularity", (n + 1,), "f")
     with reading("manifest.json"):
         fields = {
             decode(name): slice(start, stop) for name, start, stop in description["fields"]
@@ -185,6 +187,7 @@ def _entities(reader: Reader, side: str, encoder: Any) -> Entities:
         encoder=encoder,
         given=given,
         places=places,
+        popularity=arrays.get("popularity"),
     )
 
 

@@ -157,6 +157,8 @@ def _write_side(model: Any, side: str, writer: Writer) -> dict[str, Any]:
         "indices": features.indices,
         "indptr": features.indptr,
     }
+    if entities.popularity is not None:
+        arrays["popularity"] = entities.popularity
     given = None
     if entities.given is not None and entities.places is not None:
         arrays["places"] = entities.places
@@ -211,8 +213,10 @@ def architecture(tower: Tower) -> dict[str, Any]:
     history = tower.history_table
     return {
         "has_id": tower.id_table is not None,
-        "embedding_dim": linear[-1].out_features,
-        "hidden_layer_sizes": [layer.out_features for layer in linear[:-1]],
+        "embedding_dim": tower.dim,
+        "hidden_layer_sizes": (
+            None if tower.is_sum else [layer.out_features for layer in linear[:-1]]
+        ),
         "activation": next((kinds[type(x)] for x in layers if type(x) in kinds), "relu"),
         "batch_norm": any(type(layer).__name__ == "_BatchNorm" for layer in layers),
         "dropout": shares[0] if shares else 0.0,

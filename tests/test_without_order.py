@@ -1,0 +1,287 @@
+"""For rows without an order: history_dropout, popularity_prior, towers without layers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+import sktwotower
+from sktwotower import TwoTowerRecommender
+from sktwotower._nn.candidates import SharedCandidates
+from sktwotower._nn.histories import HistoryRows
+from sktwotower.baselines import PopularRecommender
+from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.model_selection import LastInteractionsSplit
+
+WHOLE = {
+    "user_column": "user_id",
+    "item_column": "item_id",
+    "user_id_embedding": False,
+    "history_size": 1000,
+    "history_dropout": 0.5,
+    "popularity_prior": 1.2,
+    "hidden_layer_sizes": None,
+    "temperature": 0.2,
+    "weight_decay": 0.0,
+    "learning_rate": 2e-2,
+    "embedding_dim": 16,
+    "batch_size": 256,
+    "random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_interactions(120, 60, 3000, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return TwoTowerRecommender(**WHOLE).fit(data.interactions)
+
+
+def popularity_of(model, X):
+    counts = X["item_id"].value_counts().reindex(model.item_ids_, fill_value=0)
+    logs = np.log1p(counts.to_numpy())
+    return logs - logs[counts > 0].mean()
+
+
+def test_embeddings_end_with_the_popularity(model, data):
+    dim = WHOLE["embedding_dim"]
+    items, users = model.item_embeddings_, model.user_embeddings_
+    assert items.shape == (60, dim + 1) and users.shape == (120, dim + 1)
+    expected = popularity_of(model, data.interactions)
+    np.testing.assert_allclose(items[:, -1], expected, atol=1e-5)
+    np.testing.assert_allclose(users[:, -1], 0.2 * 1.2, rtol=1e-6)
+    for vectors in (items, users):
+        np.testing.assert_allclose(np.linalg.norm(vectors[:, :-1], axis=1), 1, rtol=1e-5)
+
+
+def test_the_score_is_a_cosine_and_the_popularity(model, data):
+    X = data.interactions[:50]
+    users = model.user_tower_.transform(X["user_id"])
+    items = model.item_tower_.transform(X["item_id"])
+    cosines = np.einsum("nd,nd->n", users[:, :-1], items[:, :-1])
+    popularity = pd.Series(popularity_of(model, data.interactions), model.item_ids_)
+    expected = cosines + 0.24 * popularity[X["item_id"]].to_numpy()
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_weight_is_of_serving_alone(model, data):
+    """Towers are the same whatever it is; 0 ranks by taste, a large one by popularity."""
+    rankings = {}
+    for weight in (0.0, 1e4):
+        other = clone(model).set_params(popularity_prior=weight).fit(data.interactions)
+        np.testing.assert_array_equal(
+            other.item_embeddings_[:, :-1], model.item_embeddings_[:, :-1]
+        )
+        rankings[weight] = other.recommend(
+            model.user_ids_[:1], n_recommendations=60, exclude_seen=False
+        )[0][0]
+    counts = data.interactions["item_id"].value_counts()
+    ranked = counts.reindex(rankings[1e4], fill_value=0).to_numpy()
+    popular = ranked[ranked > 0]
+    assert (np.diff(popular) <= 0).all()
+    assert (rankings[0.0] != rankings[1e4]).any()
+
+
+def test_popularity_makes_nobody_alike(model):
+    _, scores = model.similar_items(model.item_ids_[:5], n_recommendations=59)
+    vectors = model.item_embeddings_[:, :-1]
+    cosines = np.sort(vectors[:5] @ vectors.T, axis=1)[:, ::-1][:, 1:]
+    np.testing.assert_allclose(scores, cosines, atol=1e-5)
+    _, scores = model.similar_users(model.user_ids_[:5])
+    assert scores.max() <= 1 + 1e-5
+
+
+def test_same_seed_same_embeddings(model, data):
+    again = clone(model).fit(data.interactions)
+    np.testing.assert_array_equal(again.item_embeddings_, model.item_embeddings_)
+    np.testing.assert_array_equal(again.user_embeddings_, model.user_embeddings_)
+
+
+def test_the_order_of_rows_does_not_decide_who_is_alike(model, data):
+    """Rows have no order: shuffled ones make another draw, and as good a model."""
+    X = data.interactions.sample(frac=1, random_state=1)
+    shuffled = clone(model).fit(X)
+    assert shuffled.score(X) == pytest.approx(model.score(X), abs=0.06)
+
+
+def test_a_target_is_never_in_its_history(data, monkeypatch):
+    """Also where pairs are repeated: what is to be found is not among what is given."""
+    X = pd.concat([data.interactions, data.interactions[:500]])
+    taken = []
+
+    def spy(self, rows, take=HistoryRows.take):
+        found = take(self, rows)
+        if self.given is not None:
+            ends = np.append(found.history.offsets.numpy()[1:], len(found.history.columns))
+            for user, start, end in zip(
+                rows.tolist(), found.history.offsets.tolist(), ends, strict=True
+            ):
+                taken.append((user, set(found.history.columns[start:end].tolist())))
+        return found
+
+    targets = []
+    monkeypatch.setattr(HistoryRows, "take", spy)
+
+    def watch(self, rows, generator, batch=SharedCandidates.batch):
+        pairs = zip(rows.user_rows.tolist(), rows.item_rows.tolist(), strict=True)
+        targets.append(list(pairs))
+        return batch(self, rows, generator)
+
+    monkeypatch.setattr(SharedCandidates, "batch", watch)
+    TwoTowerRecommender(**WHOLE | {"max_iter": 1}).fit(X)
+    history = dict(taken)
+    assert len(history) > 100
+    pairs = [pair for batch in targets for pair in batch]
+    assert 0.3 < len(pairs) / len(X) < 0.7
+    assert not any(item in history[user] for user, item in pairs)
+    rows = X.drop_duplicates(["user_id", "item_id"])
+    n_given = sum(map(len, history.values()))
+    assert n_given + len(set(pairs)) == len(rows)
+
+
+def test_it_beats_popularity_on_films():
+    films = load_movielens_small().interactions
+    rows = films.sample(frac=1, random_state=0)
+    split = LastInteractionsSplit(fraction=0.2, user_column="user_id")
+    train, test = (rows.iloc[part] for part in next(split.split(rows)))
+    model = TwoTowerRecommender(
+        **WHOLE | {"embedding_dim": 64, "batch_size": 8192, "max_iter": 15}
+    )
+    whole = model.fit(train).score(test)
+    popular = PopularRecommender(user_column="user_id", item_column="item_id").fit(train)
+    assert whole > 1.5 * popular.score(test)
+
+
+def test_a_new_user_is_its_history(model, data):
+    """Who is unknown and brings the rows of somebody known is answered the same."""
+    X = data.interactions
+    known = X["user_id"].iloc[0]
+    history = X[X["user_id"] == known].assign(user_id=-1)
+    ids, scores = model.recommend([known])
+    new_ids, new_scores = model.recommend([-1], history=history)
+    np.testing.assert_array_equal(ids, new_ids)
+    np.testing.assert_allclose(scores, new_scores, rtol=1e-5)
+
+
+def test_features_that_change_from_row_to_row_and_tables(data):
+    X = data.interactions.assign(hour=np.arange(len(data.interactions)) % 24)
+    model = TwoTowerRecommender(
+        **WHOLE | {"max_iter": 2, "id_dropout": 0.2},
+        user_features=["hour"],
+        item_table=data.item_table,
+    ).fit(X)
+    assert np.isfinite(model.user_embeddings_).all()
+    assert model.recommend([1, 2])[0].shape == (2, 10)
+
+
+def test_items_that_are_added_have_the_mean_popularity(data):
+    model = TwoTowerRecommender(
+        **WHOLE | {"id_dropout": 0.2, "max_iter": 2}, item_table=data.item_table
+    ).fit(data.interactions)
+    new = data.item_table[:1].assign(item_id=10_000)
+    model.add_items(new)
+    assert model.item_embeddings_[-1, -1] == 0
+    np.testing.assert_allclose(
+        model.item_tower_.transform([10_000])[0], model.item_embeddings_[-1], rtol=1e-5
+    )
+
+
+def test_partial_fit_counts_on(model, data):
+    X = data.interactions
+    grown = clone(model).fit(X[:2000]).partial_fit(X[2000:])
+    both = popularity_of(grown, X)
+    np.testing.assert_allclose(grown.item_embeddings_[:, -1], both, atol=1e-5)
+    from_nothing = clone(model).partial_fit(X[:2000])
+    assert np.isfinite(from_nothing.user_embeddings_).all()
+
+
+def test_early_stopping_leaves_what_it_holds_out_alone(data):
+    model = TwoTowerRecommender(**WHOLE, early_stopping=True, refit=True)
+    model.fit(data.interactions)
+    assert model.best_validation_score_ > 0
+
+
+def test_explicit_negatives_are_no_history(data):
+    X = data.interactions
+    y = np.where(np.arange(len(X)) % 4 == 0, 0, 1)
+    model = TwoTowerRecommender(**WHOLE | {"max_iter": 2}).fit(X, y)
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def test_save_and_load(model, data, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = sktwotower.load(tmp_path / "model")
+    X = data.interactions
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    history = X[:5].assign(user_id=-1)
+    for one, other in zip(
+        loaded.recommend([-1, 1], history=history),
+        model.recommend([-1, 1], history=history),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.get_params()["hidden_layer_sizes"] is None
+    grown, loaded = (m.partial_fit(X[:100]) for m in (clone(model).fit(X), loaded))
+    np.testing.assert_allclose(loaded.item_embeddings_, grown.item_embeddings_, atol=1e-5)
+
+
+def test_onnx(model, tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model.export_onnx(tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "item_tower.onnx"))
+    codes = np.arange(1, len(model.item_ids_) + 1)
+    (vectors,) = session.run(None, {"code": codes})
+    np.testing.assert_allclose(vectors, model.item_embeddings_, atol=1e-5)
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "user_tower.onnx"))
+    past = model._past
+    starts, ends = past.histories.now(past.size)
+    places = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
+    rows = np.repeat(np.arange(len(starts)), ends - starts)
+    (vectors,) = session.run(
+        None,
+        {
+            "code": np.arange(len(starts)),
+            "history_row": rows,
+            "history_item": past.histories.items[places].astype(np.int64),
+        },
+    )
+    np.testing.assert_allclose(vectors[1:], model.user_embeddings_, atol=1e-5)
+
+
+def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
+    model = TwoTowerRecommender(
+        user_column="user_id",
+        item_column="item_id",
+        item_table=data.item_table,
+        hidden_layer_sizes=None,
+        normalize=False,
+        temperature=1.0,
+        max_iter=1,
+    ).fit(data.interactions)
+    tower, rows = model._towers.item_tower, model._items.rows(with_id=True)
+    fields = tower.fields(rows.take(torch.arange(len(rows)))).sum(1).detach().numpy()
+    np.testing.assert_allclose(model.item_embeddings_, fields[1:], rtol=1e-5)
+    assert not list(tower.mlp.parameters())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"history_size": 0, "user_id_embedding": True}, "history_size=0 has none"),
+        ({"timestamp_column": "timestamp"}, "orders them; set history_dropout=0"),
+        ({"negatives": "in_batch"}, "Set loss='softmax' and negatives='full'"),
+        ({"loss": "bpr"}, "Set loss='softmax' and negatives='full'"),
+        ({"temperature": "learned"}, "popularity_prior=1.2 is in units"),
+        ({"history_dropout": 1.0}, "'history_dropout' parameter"),
+        ({"popularity_prior": -1}, "'popularity_prior' parameter"),
+    ],
+)
+def test_refused(data, parameters, message):
+    X = data.interactions.assign(timestamp=np.arange(len(data.interactions)))
+    with pytest.raises(ValueError, match=message):
+        TwoTowerRecommender(**WHOLE | parameters).fit(X)
