@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sktwotower._nn import mapped
 from sktwotower._nn.histories import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 
@@ -35,18 +36,22 @@ class Events:
 
     def take(self, rows: np.ndarray) -> Events:
         """Some of the rows: a mask or positions."""
-        times = None if self.times is None else self.times[rows]
-        return Events(self.users[rows], self.items[rows], self.positive[rows], times)
+        return Events(
+            mapped.take(self.users, rows),
+            mapped.take(self.items, rows),
+            mapped.take(self.positive, rows),
+            None if self.times is None else mapped.take(self.times, rows),
+        )
 
     def followed_by(self, later: Events) -> Events:
         """These rows and those."""
         times = None
         if self.times is not None and later.times is not None:
-            times = np.concatenate([self.times, later.times])
+            times = mapped.joined([self.times, later.times])
         return Events(
-            np.concatenate([self.users, later.users]),
-            np.concatenate([self.items, later.items]),
-            np.concatenate([self.positive, later.positive]),
+            mapped.joined([self.users, later.users]),
+            mapped.joined([self.items, later.items]),
+            mapped.joined([self.positive, later.positive]),
             times,
         )
 

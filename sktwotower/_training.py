@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
 from sktwotower._memory import training_bytes, warn_if_too_large
+from sktwotower._nn import mapped
 from sktwotower._nn.batches import REPLAYED, TrainingRows, batch_sizes
 from sktwotower._nn.growth import (
     OptimizerState,
@@ -194,7 +195,7 @@ class Training:
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if model.average else None
         rows, user_rows, past = self._rows(train_rows)
-        items = rows.item_rows.unique()
+        items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
         objective, n_new = self.objective.resolve(rows, items), None
         frequencies = None
         if self.past is not None:
@@ -289,22 +290,23 @@ class Training:
     ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
         """Rows to train on, the user tower's input that they point into, and histories."""
         # Not a copy where all rows train, of which there may be very many.
-        events = self.events if train_rows.all() else self.events.take(train_rows)
-        inputs = self.inputs if train_rows.all() else self.inputs[train_rows]
-        weights = self.weights
+        events, inputs, weights = self.events, self.inputs, self.weights
+        if not train_rows.all():
+            events, inputs = events.take(train_rows), mapped.take(inputs, train_rows)
+            weights = None if weights is None else mapped.take(weights, train_rows)
         if weights is not None:  # in float64, so that their scale does not matter
-            weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
-        ordered, order = events, np.arange(len(events))
+            scaled = mapped.empty(len(weights), np.float32)
+            weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
+        ordered, n_past = events, 0
         if self.past is not None:
             # The new rows first, but in their place in the histories. Features of their
             # time are gone for the others, which have those of now.
             n_past = len(self.past)
-            order = np.concatenate([n_past + order, np.arange(n_past)])
-            events = self.past.followed_by(events)
-            inputs = np.concatenate([inputs, self.past.users])
+            ordered, events = events.followed_by(self.past), self.past.followed_by(events)
+            inputs = mapped.joined([inputs, self.past.users])
             if weights is not None:
-                weights = np.pad(weights, (0, n_past), constant_values=1.0)
-            ordered = events.take(order)
+                ones = np.broadcast_to(np.float32(1), n_past)
+                weights = mapped.joined([weights, ones])
         is_users = np.array_equal(inputs, ordered.users)  # a user has one row
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
@@ -313,11 +315,12 @@ class Training:
             None if weights is None else torch.from_numpy(weights),
             n_users=len(self.users) + 1,
             n_items=len(self.items) + 1,
-            user_inputs=None if is_users else torch.from_numpy(inputs.astype(np.int64)),
+            user_inputs=None if is_users else torch.from_numpy(inputs),
         )
         if not self.model.history_size:
             return rows, self.user_rows, None
         past = self.all_past(events)
+        order = np.roll(np.arange(len(events)), -n_past)
         user_rows = history_rows(
             self.user_rows,
             inputs,

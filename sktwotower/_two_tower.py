@@ -11,7 +11,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -32,6 +31,7 @@ from sktwotower._interactions import (
     Roles,
     check_columns,
     check_X,
+    codes_of,
     read_interactions,
 )
 from sktwotower._nn.growth import rows_stay
@@ -669,7 +669,11 @@ class TwoTowerRecommender(
                 features.refuse_lacking(columns)
         if stored is None:
             interactions = read_interactions(
-                columns, y, sample_weight, roles=Roles.of(self)
+                columns,
+                y,
+                sample_weight,
+                roles=Roles.of(self),
+                in_blocks=isinstance(X, np.memmap),
             )
         else:
             interactions = stored.read(y, sample_weight, roles=Roles.of(self))
@@ -742,7 +746,7 @@ class TwoTowerRecommender(
     ) -> Training:
         """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
         names = getattr(self, "feature_names_in_", None)
-        sides, inputs = {}, {}
+        sides, codes, inputs = {}, {}, {}
         for side in ("user", "item"):
             table = as_table(
                 getattr(self, f"{side}_table"),
@@ -751,7 +755,7 @@ class TwoTowerRecommender(
                 names=None if names is None else list(names),
             )
             encoder = getattr(self, f"{side}_encoder")
-            sides[side], inputs[side] = build_entities(
+            sides[side], codes[side], inputs[side] = build_entities(
                 getattr(interactions, f"{side}s"),
                 train_rows,
                 table,
@@ -778,10 +782,7 @@ class TwoTowerRecommender(
         self.user_encoder_, self.item_encoder_ = self._users.encoder, self._items.encoder
         users, items = self._users.vocabulary, self._items.vocabulary
         events = Events(
-            users.codes(interactions.users),
-            items.codes(interactions.items),
-            interactions.positive,
-            interactions.times,
+            codes["user"], codes["item"], interactions.positive, interactions.times
         )
         goes_on_from = before.events if goes_on and before is not None else None
         self._events = events if goes_on_from is None else goes_on_from.followed_by(events)
@@ -1048,11 +1049,14 @@ def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np
     positive = interactions.positive
     if positive.all() or objective.learns_from_labels(positive):
         return np.ones(len(interactions), dtype=bool)
-    users = pd.factorize(interactions.users)[0]
-    items = pd.factorize(interactions.items)[0]
     # Who has no positive is not trained, and nobody's negative either.
-    known = np.isin(users, users[positive]) & np.isin(items, items[positive])
-    return positive | known
+    train = np.ones(len(interactions), dtype=bool)
+    for ids in (interactions.users, interactions.items):
+        codes = codes_of(ids)
+        has_positive = np.zeros(int(codes.max()) + 1, dtype=bool)
+        has_positive[codes[positive]] = True
+        train &= has_positive[codes]
+    return positive | train
 
 
 def _callback_task(

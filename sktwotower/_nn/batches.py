@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,7 +77,8 @@ class TrainingRows:
 
     def with_columns(self, columns: Sequence[Tensor]) -> TrainingRows:
         """Other rows in place of these, in the order of ``columns``."""
-        return replace(self, **dict(zip(self.columns(), columns, strict=True)))
+        given: dict[str, Any] = dict(zip(self.columns(), columns, strict=True))
+        return replace(self, **given)
 
     @property
     def inputs(self) -> Tensor:
