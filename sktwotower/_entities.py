@@ -60,7 +60,10 @@ class Vocabulary:
 def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
     """Each id once, in the order of their first appearance."""
     if isinstance(ids, pd.Categorical):
-        return np.asarray(ids.unique())
+        codes = np.empty(0, dtype=ids.codes.dtype)
+        for block in mapped.blocks(len(ids)):
+            codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
+        return ids.categories.to_numpy()[codes]
     return pd.unique(np.asarray(ids))
 
 

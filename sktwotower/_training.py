@@ -320,16 +320,21 @@ class Training:
         if not self.model.history_size:
             return rows, self.user_rows, None
         past = self.all_past(events)
-        order = np.roll(np.arange(len(events)), -n_past)
+        n = len(events)
+        starts, ends, numbers = (mapped.empty(n, np.int64) for _ in range(3))
+        for block in mapped.blocks(n):
+            numbers[block] = np.arange(block.start, block.stop)
+            at = (numbers[block] + n_past) % n  # the new events come last
+            starts[block], ends[block] = past.histories.at_events(at, past.size)
         user_rows = history_rows(
             self.user_rows,
             inputs,
             past.histories.items,
-            past.histories.at_events(order, past.size),
+            (starts, ends),
             past.id_codes,
             left_out=ordered.items,
         )
-        return replace(rows, user_inputs=torch.arange(len(rows))), user_rows, past
+        return replace(rows, user_inputs=torch.from_numpy(numbers)), user_rows, past
 
     def _streaming_frequencies(
         self, rows: TrainingRows, n_new: int

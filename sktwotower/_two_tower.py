@@ -34,6 +34,7 @@ from sktwotower._interactions import (
     codes_of,
     read_interactions,
 )
+from sktwotower._nn import mapped
 from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.ranks import Ranks
@@ -1068,7 +1069,7 @@ def _callback_task(
     """What callbacks are told of a task."""
     labels = y
     if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
-        labels = np.ones(len(X))
+        labels = mapped.full(len(X), 1.0, np.float64)
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}

@@ -51,7 +51,7 @@ class HistoryRows:
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop over them."""
         lengths = self.ends[rows] - self.starts[rows]
-        items = self.items[segment_positions(self.starts[rows], lengths)]
+        items = self.items[segment_positions(self.starts[rows], lengths)].long()
         bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
         keep = items > 0
         if self.left_out is not None:
