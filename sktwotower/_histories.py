@@ -79,7 +79,7 @@ class Histories:
         for block in mapped.blocks(len(order)):
             positive = ordered.positive[block]
             self._before[order[block]] = n_before + np.cumsum(positive) - positive
-            n_before += np.count_nonzero(positive)
+            n_before += int(np.count_nonzero(positive))
         self._users, self._positive = events.users, events.positive
         self.items = mapped.take(ordered.items, ordered.positive)
         counts = np.zeros(n_users + 1, dtype=np.int64)

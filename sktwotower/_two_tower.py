@@ -499,8 +499,11 @@ class TwoTowerRecommender(
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions: a user id and an item id a row. Columns without a role are
-            ignored. A path is that of a Parquet file, or of a directory of them; it and a
-            ``pyarrow.dataset.Dataset`` are read in blocks, and need not fit into memory.
+            ignored. A path is that of a Parquet file, or of a directory of them; it, a
+            ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks, and need
+            not fit into memory. With more than 2**24 rows, of any kind, what is kept of
+            them is mapped from temporary files while the model lives, and an epoch is
+            shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
             A row is a positive when its y is above 0; None: all are. The others are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
@@ -555,6 +558,7 @@ class TwoTowerRecommender(
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(interactions, train_rows, objective, seed, before)
+        del interactions  # ids have codes now
         validation = None
         if held_out is not None:
             validation = Validation(
@@ -646,6 +650,7 @@ class TwoTowerRecommender(
         training = self._prepare(
             interactions, train_rows, objective, seed, before, goes_on=True
         )
+        del interactions  # ids have codes now
         run = training.start(train_rows)
         if before is None:
             self._begin()

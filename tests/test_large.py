@@ -2,13 +2,16 @@
 
 import gc
 import mmap
+import pickle
 import tempfile
 import tracemalloc
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
 
 from sktwotower import TwoTowerRecommender, _dataset
 from sktwotower._nn import batches, mapped
@@ -179,6 +182,21 @@ def test_no_file_is_left(path, large, tmp_path, monkeypatch):
     del model
     gc.collect()
     assert not list(folder.iterdir())
+
+
+def test_copies_of_a_model(path, large):
+    model = fit(path, history_size=2)
+    for copy in (
+        pickle.loads(pickle.dumps(model)),
+        deepcopy(model),
+        *Parallel(n_jobs=2, max_nbytes=100)([delayed(_itself)(model)]),
+    ):
+        assert_same(copy, model)
+        assert_same(copy.partial_fit(path), deepcopy(model).partial_fit(path))
+
+
+def _itself(model):
+    return model
 
 
 # --- arrays that NumPy has mapped ----------------------------------------------------

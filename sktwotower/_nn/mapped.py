@@ -159,8 +159,9 @@ def distinct_pairs(
         distinct = bucket[np.diff(bucket, prepend=-1) > 0]
         keys[n_pairs : n_pairs + len(distinct)] = distinct
         n_pairs += len(distinct)
-    if n_pairs < n:
-        keys = joined([keys[:n_pairs]])
+    if keys.flags.owndata:
+        keys.resize(n_pairs, refcheck=False)  # no copy
+    keys = keys[:n_pairs]
     distinct_items = empty(n_pairs, items.dtype)
     counts = np.zeros(n_users, dtype=np.int64)
     for block in blocks(n_pairs):
