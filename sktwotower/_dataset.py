@@ -338,9 +338,14 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
     """The rows in order, as Arrow tables of about ``_BLOCK_SIZE`` rows."""
     from_batches = _arrow().Table.from_batches
     batches: list[Any] = []
-    # What is read ahead is held in memory.
+    # What is read ahead is held in memory. With threads that is most of a file (Arrow lets
+    # a gigabyte pile up), since they are faster than who takes the batches.
     scanner = dataset.scanner(
-        columns=names, batch_size=_BLOCK_SIZE, batch_readahead=1, fragment_readahead=1
+        columns=names,
+        batch_size=_BLOCK_SIZE,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
     )
     for batch in scanner.to_batches():
         batches.append(batch)
