@@ -25,9 +25,7 @@ has to be room for.
 
 from __future__ import annotations
 
-import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._common import (
     COLUMNS,
+    Anonymous,
     arguments,
     cpu_info,
     peak_megabytes,
@@ -268,30 +267,6 @@ class Timed(TwoTowerRecommender):
         stop = super()._next_epoch(*args, **kwargs)
         self.epoch_seconds_ = time.perf_counter() - started
         return stop
-
-
-class Anonymous:
-    """The most memory of this process that the system cannot write to a mapped file.
-
-    Nobody keeps its peak, so it is looked at a hundred times a second.
-    """
-
-    def __init__(self) -> None:
-        self._most = float("nan")
-        self._status = Path("/proc/self/status")  # of Linux
-        if self._status.exists():
-            self._most = 0.0
-            threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while True:
-            found = re.findall(r"RssAnon:\s*(\d+)", self._status.read_text())
-            self._most = max(self._most, int(found[0]) / 2**10)
-            time.sleep(0.01)
-
-    def peak(self) -> float:
-        """In megabytes."""
-        return self._most
 
 
 def seconds_of(call: Callable[[], object]) -> float:
