@@ -45,7 +45,7 @@ def make(n_rows: int) -> pd.DataFrame:
 def encode(X: pd.DataFrame, side: str) -> Entities:
     """What fit does with one side before training."""
     columns = [name for name in X if name.startswith(f"{side}_")]
-    entities, _ = build_entities(
+    entities, *_ = build_entities(
         X[side].to_numpy(),
         np.ones(len(X), dtype=bool),
         None,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--repeats 5] [--threads 2] [--sizes 100000 1000000]
                                  [--rows 2000000] [--dense] [--large [--users N] [--items N]
-                                 [--interactions N] [--large-batch N]]
+                                 [--interactions N] [--large-batch N] [--folder DIR]]
 
 1. Seconds a step with as many users and as many items as each of ``--sizes``, by turns,
    each in a process of its own. The first rows name every user and every item once, and
@@ -16,16 +16,21 @@
    measured in between; where the processor has bf16, its peak is beside it.
 
 With ``--large`` these are left out. Instead `make_interactions` generates 50 million rows
-of a million users and a million items, and a model is trained on them for an epoch, in one
-process: seconds, and the peak of the memory after each.
+of a million users and a million items and writes them to a Parquet file (in a temporary
+directory of ``--folder``), and a model is fitted to the file by its path, for an epoch:
+seconds and the peak of the memory, each in a process of its own. What is mapped from files
+counts in the peak as long as there is room for it; "without mapped files" is what there
+has to be room for.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._common import (
     COLUMNS,
+    Anonymous,
     arguments,
     cpu_info,
     peak_megabytes,
@@ -50,6 +56,7 @@ BATCH_SIZE = 2048
 DENSE = {"hidden_layer_sizes": (512, 256), "batch_size": 4096, "learning_rate": 1e-3}
 # Of MovieLens 1M; fewer rows, so that it takes seconds.
 N_USERS, N_ITEMS, N_ROWS = 6040, 3706, 100_000
+ROW_GROUP = 2**20
 SIDE = 2048  # of the matrices that measure the peak
 
 
@@ -65,6 +72,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--interactions", type=int, default=50_000_000)
     parser.add_argument("--large-batch", type=int, default=8192)
+    parser.add_argument("--folder", type=Path, help="of the file of --large")
     options = parser.parse_args()
     if options.rows < max(options.sizes):
         parser.error(
@@ -72,7 +80,13 @@ def main() -> None:
         )
     torch.set_num_threads(options.threads)
     if options.large:
-        row = large(options.users, options.items, options.interactions, options.large_batch)
+        row = large(
+            options.users,
+            options.items,
+            options.interactions,
+            options.large_batch,
+            options.folder,
+        )
         write("scaling-large", [row], seed=0)
         return
     if not options.dense:
@@ -186,18 +200,73 @@ def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
     return two - one
 
 
-def large(n_users: int, n_items: int, n_interactions: int, batch_size: int) -> dict:
-    """Generate and train at a size at which nothing may hold all pairs."""
+def large(
+    n_users: int, n_items: int, n_interactions: int, batch_size: int, folder: Path | None
+) -> dict[str, Any]:
+    """Generate and train at a size at which nothing may hold all pairs.
+
+    The rows go through a file, and each half has a process of its own.
+    """
+    row: dict[str, Any] = {"users": n_users, "items": n_items}
+    threads = torch.get_num_threads()
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        path = Path(place) / "rows.parquet"
+        row |= pool.submit(generate, n_users, n_items, n_interactions, path).result()
+        print(row, flush=True)
+        row |= pool.submit(train_on, path, batch_size, threads).result()
+    return row
+
+
+def generate(n_users: int, n_items: int, n_interactions: int, path: Path) -> dict[str, Any]:
+    """Write rows in groups of a million."""
     started = time.perf_counter()
     rows = make_interactions(n_users, n_items, n_interactions, random_state=0).interactions
-    row: dict[str, Any] = {"users": n_users, "items": n_items, "rows": len(rows)}
-    row |= {"generate s": time.perf_counter() - started, "peak MB": peak_megabytes()}
-    print(row, flush=True)
-    model = TwoTowerRecommender(
+    generated = time.perf_counter()
+    rows.to_parquet(path, row_group_size=ROW_GROUP, index=False)
+    return {
+        "rows": len(rows),
+        "generate s": generated - started,
+        "write s": time.perf_counter() - generated,
+        "generate peak MB": peak_megabytes(),
+    }
+
+
+def train_on(path: Path, batch_size: int, threads: int) -> dict[str, Any]:
+    """An epoch on the rows of a file."""
+    torch.set_num_threads(threads)
+    memory = Anonymous()
+    started = time.perf_counter()
+    model = Timed(
         **COLUMNS, negatives="in_batch", batch_size=batch_size, max_iter=1, random_state=0
-    )
-    row |= {"batch_size": batch_size, "fit s": seconds_of(lambda: model.fit(rows))}
-    return row | {"peak MB with fit": peak_megabytes()}
+    ).fit(path)
+    seconds = time.perf_counter() - started
+    return {
+        "batch_size": batch_size,
+        "read s": model.read_ - started,
+        "epoch s": model.epoch_seconds_,
+        "samples/s": len(model._events) / model.epoch_seconds_,
+        "fit s": seconds,
+        "fit peak MB": peak_megabytes(),
+        "without mapped files": memory.peak(),
+    }
+
+
+class Timed(TwoTowerRecommender):
+    """Takes the time."""
+
+    def _read_training(self, *args: Any, **kwargs: Any) -> Any:
+        interactions = super()._read_training(*args, **kwargs)
+        self.read_ = time.perf_counter()
+        return interactions
+
+    def _next_epoch(self, *args: Any, **kwargs: Any) -> bool:
+        started = time.perf_counter()
+        stop = super()._next_epoch(*args, **kwargs)
+        self.epoch_seconds_ = time.perf_counter() - started
+        return stop
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -18,9 +18,11 @@ from sktwotower._interactions import (
     checked_labels,
     checked_weights,
     describe,
+    folded,
     label_numbers,
     refuse_no_rows,
 )
+from sktwotower._nn import mapped
 from sktwotower.utils._columns import (
     column_position,
     refuse_missing_times,
@@ -36,8 +38,8 @@ class StoredInteractions:
     """Rows of a data set that is never read whole.
 
     Only columns with a role are read, a block of rows at a time. What is kept of a row is a
-    code for its user, one for its item, and a few numbers; every distinct id is kept once,
-    and so is every distinct row of features.
+    code for its user, one for its item, and a few numbers, on disk if there are very many
+    rows; every distinct id is kept once, and so is every distinct row of features.
 
     Parameters
     ----------
@@ -111,9 +113,9 @@ class StoredInteractions:
         of_users, of_items = features(roles.user_features), features(roles.item_features)
         parts = [users, items, times, labels, weights, of_users, of_items]
         self._fill([part for part in parts if part is not None])
-        positive = np.ones(n, dtype=bool)
+        positive = mapped.full(n, True, bool)
         if labels is not None:
-            positive = checked_labels(labels.values) > 0
+            np.greater(checked_labels(labels.values), 0, out=positive)
         return Interactions(
             users.result(roles, "user_column"),
             items.result(roles, "item_column"),
@@ -163,7 +165,7 @@ class _Numbers:
         """Take down a block, an Arrow table, in these rows."""
         values = self._convert(block.column(self.names[0]).to_pandas())
         if rows.start == 0:
-            self.values = np.empty(self._n, dtype=values.dtype)
+            self.values = mapped.empty(self._n, values.dtype)
         self.values[rows] = values
 
 
@@ -173,7 +175,7 @@ class _Times(_Numbers):
     def __init__(self, name: str, n: int, role: Any) -> None:
         super().__init__(name, n, partial(time_numbers, name=role))
         self._role = role
-        self._missing = np.zeros(n, dtype=bool)
+        self._missing = mapped.full(n, False, bool)
 
     def add(self, rows: slice, block: Any) -> None:
         missing = block.column(self.names[0]).to_pandas().isna().to_numpy()
@@ -193,22 +195,18 @@ class _Ids:
         self.names = [stored]
         self._name = name
         self._schema = schema
-        self._codes = np.empty(n, dtype=np.int32)
+        self._codes = mapped.empty(n, np.int32)
         self._distinct = _distinct_of(schema.field(stored).type)
 
     def add(self, rows: slice, block: Any) -> None:
         self._codes[rows] = self._distinct.codes(block.column(self.names[0]))
 
     def result(self, roles: Roles, role: str) -> Any:
-        codes = self._codes
         column = _column(self._distinct.array(), self.names[0], self._schema)
-        if codes.min() < 0:  # the missing one comes last
+        if self._codes.min() < 0:  # the missing one comes last
             column = column.reindex(range(len(column) + 1))
-        ids = roles.checked_ids(column, role, self._name, places=codes)
-        numbers, distinct = pd.factorize(ids)  # Arrow has two zeros, 0.0 and -0.0
-        if len(distinct) < len(ids):
-            codes = numbers[codes].astype(np.int32)
-        return pd.Categorical.from_codes(codes, pd.Index(distinct, dtype=distinct.dtype))
+        ids = roles.checked_ids(column, role, self._name, places=self._codes)
+        return folded(self._codes, ids)
 
 
 class _Features:
@@ -222,7 +220,7 @@ class _Features:
         self.names = list(stored.values())
         self._called = list(stored)
         self._schema = schema
-        self._places = np.empty(n, dtype=np.int32)
+        self._places = mapped.empty(n, np.int32)
         arrow = _arrow()
         self._values = [_distinct_of(schema.field(name).type) for name in self.names]
         self._pairs = [_Distinct(arrow.int64()) for _ in self.names]
@@ -340,9 +338,14 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
     """The rows in order, as Arrow tables of about ``_BLOCK_SIZE`` rows."""
     from_batches = _arrow().Table.from_batches
     batches: list[Any] = []
-    # What is read ahead is held in memory.
+    # What is read ahead is held in memory. With threads that is most of a file (Arrow lets
+    # a gigabyte pile up), since they are faster than who takes the batches.
     scanner = dataset.scanner(
-        columns=names, batch_size=_BLOCK_SIZE, batch_readahead=1, fragment_readahead=1
+        columns=names,
+        batch_size=_BLOCK_SIZE,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
     )
     for batch in scanner.to_batches():
         batches.append(batch)

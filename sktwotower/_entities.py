@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sktwotower._nn import mapped
 from sktwotower.utils._columns import (
     Column,
     as_pandas,
@@ -45,7 +46,7 @@ class Vocabulary:
     def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for those that are not known."""
         if isinstance(ids, pd.Categorical):
-            return self.codes(ids.categories.to_numpy())[ids.codes]
+            return mapped.take(self.codes(ids.categories.to_numpy()), ids.codes)
         return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
 
     def extend(self, ids: Ids) -> Vocabulary:
@@ -59,7 +60,10 @@ class Vocabulary:
 def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
     """Each id once, in the order of their first appearance."""
     if isinstance(ids, pd.Categorical):
-        return np.asarray(ids.unique())
+        codes = np.empty(0, dtype=ids.codes.dtype)
+        for block in mapped.blocks(len(ids)):
+            codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
+        return ids.categories.to_numpy()[codes]
     return pd.unique(np.asarray(ids))
 
 

@@ -23,6 +23,7 @@ from sktwotower._encoding import (
 )
 from sktwotower._entities import EntityTable, Ids, Vocabulary
 from sktwotower._interactions import Frame, Repeated
+from sktwotower._nn import mapped
 from sktwotower._nn.growth import Source
 from sktwotower._nn.inputs import EntityRows
 from sktwotower.utils._columns import places_from_end
@@ -233,7 +234,7 @@ def build_entities(
     times: np.ndarray | None = None,
     every_row: bool = False,
     before: Entities | None = None,
-) -> tuple[Entities, np.ndarray]:
+) -> tuple[Entities, np.ndarray, np.ndarray]:
     """Vocabulary and encoded features of one side.
 
     Parameters
@@ -261,6 +262,8 @@ def build_entities(
     Returns
     -------
     entities : Entities
+    codes : ndarray of shape (n_samples,), int32
+        Of the ids.
     inputs : ndarray of shape (n_samples,)
         The row of each interaction.
     """
@@ -269,7 +272,7 @@ def build_entities(
         _warn_of_lacking(table, ids, before, parameter)
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
-    id_codes = _id_codes(len(vocabulary), codes[trained], before)
+    id_codes = _id_codes(len(vocabulary), codes, trained, before)
     rows = _feature_rows(
         vocabulary, codes, table, features, times, every_row, before, parameter
     )
@@ -278,7 +281,7 @@ def build_entities(
         rows = _with_rows_of(before, rows, len(vocabulary))
     if rows is None or (rows.frame.ndim == 2 and rows.frame.shape[1] == 0):
         empty = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
-        return Entities(vocabulary, id_codes, empty, {}), codes
+        return Entities(vocabulary, id_codes, empty, {}), codes, codes
     if before is None or before.encoder is None:
         encoder, encoded = fit_encoder(encoder, rows.frame)
     else:
@@ -297,10 +300,12 @@ def build_entities(
     matrix.sort_indices()
     inputs = codes
     if rows.of_interactions is not None:
-        input_of_row = np.empty(len(rows.codes), dtype=np.int64)
+        n_inputs = len(rows.latest) + len(older)
+        kind = np.int32 if n_inputs <= np.iinfo(np.int32).max else np.int64
+        input_of_row = np.empty(len(rows.codes), dtype=kind)
         input_of_row[is_latest] = rows.codes[is_latest]
         input_of_row[older] = len(rows.latest) + np.arange(len(older))
-        inputs = input_of_row[rows.of_interactions]
+        inputs = mapped.take(input_of_row, rows.of_interactions)
     fields = field_slices(encoder, encoded)
     has_features = rows.latest >= 0
     places = np.full(len(rows.latest), -1)
@@ -315,7 +320,7 @@ def build_entities(
         given=rows.frame.iloc[rows.latest[has_features]].reset_index(drop=True),
         places=places,
     )
-    return entities, inputs
+    return entities, codes, inputs
 
 
 def add_entities(
@@ -414,7 +419,9 @@ def _warn_of_lacking(
         )
 
 
-def _id_codes(n: int, trained: np.ndarray, before: Entities | None) -> np.ndarray:
+def _id_codes(
+    n: int, codes: np.ndarray, trained: np.ndarray, before: Entities | None
+) -> np.ndarray:
     """Rows of the id table by code, in the order of the codes; those from before stay."""
     id_codes = np.zeros(n + 1, dtype=np.int32)
     n_before = 0
@@ -422,7 +429,8 @@ def _id_codes(n: int, trained: np.ndarray, before: Entities | None) -> np.ndarra
         id_codes[: len(before) + 1] = before.id_codes[: len(before) + 1]
         n_before = int(id_codes.max(initial=0))
     has_rows = np.zeros(n + 1, dtype=bool)
-    has_rows[trained] = True
+    for block in mapped.blocks(len(codes)):
+        has_rows[codes[block][trained[block]]] = True
     new = has_rows & (id_codes == 0)
     id_codes[new] = n_before + np.arange(1, int(new.sum()) + 1)
     return id_codes

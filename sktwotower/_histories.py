@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sktwotower._nn import mapped
 from sktwotower._nn.histories import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 
@@ -35,18 +36,22 @@ class Events:
 
     def take(self, rows: np.ndarray) -> Events:
         """Some of the rows: a mask or positions."""
-        times = None if self.times is None else self.times[rows]
-        return Events(self.users[rows], self.items[rows], self.positive[rows], times)
+        return Events(
+            mapped.take(self.users, rows),
+            mapped.take(self.items, rows),
+            mapped.take(self.positive, rows),
+            None if self.times is None else mapped.take(self.times, rows),
+        )
 
     def followed_by(self, later: Events) -> Events:
         """These rows and those."""
         times = None
         if self.times is not None and later.times is not None:
-            times = np.concatenate([self.times, later.times])
+            times = mapped.joined([self.times, later.times])
         return Events(
-            np.concatenate([self.users, later.users]),
-            np.concatenate([self.items, later.items]),
-            np.concatenate([self.positive, later.positive]),
+            mapped.joined([self.users, later.users]),
+            mapped.joined([self.items, later.items]),
+            mapped.joined([self.positive, later.positive]),
             times,
         )
 
@@ -66,20 +71,27 @@ class Histories:
         keys = (events.users,) if events.times is None else (events.times, events.users)
         order = np.lexsort(keys)  # stable; the last key is the first
         ordered = events.take(order)
-        self._order = order[ordered.positive]
+        self._order = mapped.take(order, ordered.positive)
         self._is_causal = events.times is not None
         # The positives before each event, those of other users included.
-        self._before = np.empty(len(order), dtype=np.int64)
-        self._before[order] = np.cumsum(ordered.positive) - ordered.positive
+        self._before = mapped.empty(len(order), np.int64)
+        n_before = 0
+        for block in mapped.blocks(len(order)):
+            positive = ordered.positive[block]
+            self._before[order[block]] = n_before + np.cumsum(positive) - positive
+            n_before += int(np.count_nonzero(positive))
         self._users, self._positive = events.users, events.positive
-        self.items = ordered.items[ordered.positive]
-        counts = np.bincount(ordered.users[ordered.positive], minlength=n_users + 1)
+        self.items = mapped.take(ordered.items, ordered.positive)
+        counts = np.zeros(n_users + 1, dtype=np.int64)
+        for block in mapped.blocks(len(order)):
+            users = ordered.users[block][ordered.positive[block]]
+            counts += np.bincount(users, minlength=n_users + 1)
         self.ends = np.cumsum(counts)  # (n_users + 1,), by code; code 0 has none
         self.starts = self.ends - counts
 
     def ordered(self, values: np.ndarray) -> np.ndarray:
         """Of a value an event, those of ``items``."""
-        return values[self._order]
+        return mapped.take(values, self._order)
 
     def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the last ``size`` of each code start and end."""
@@ -129,11 +141,11 @@ def history_rows(
     starts, ends = windows
     return HistoryRows(
         rows,
-        torch.from_numpy(np.asarray(row_of, dtype=np.int64)),
-        torch.from_numpy(id_codes[item_codes].astype(np.int64)),
-        torch.from_numpy(starts.astype(np.int64)),
-        torch.from_numpy(ends.astype(np.int64)),
-        None if left_out is None else torch.from_numpy(id_codes[left_out].astype(np.int64)),
+        torch.from_numpy(row_of),
+        torch.from_numpy(mapped.take(id_codes, item_codes)),
+        torch.from_numpy(np.asarray(starts, dtype=np.int64)),
+        torch.from_numpy(np.asarray(ends, dtype=np.int64)),
+        None if left_out is None else torch.from_numpy(mapped.take(id_codes, left_out)),
     )
 
 

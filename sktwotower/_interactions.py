@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
+from sktwotower._nn import mapped
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -22,6 +25,7 @@ from sktwotower.utils._columns import (
     id_array,
     is_dataset,
     is_frame,
+    refuse_missing_times,
     refuse_repeated_names,
     time_numbers,
     where_first,
@@ -58,7 +62,8 @@ class Interactions:
     Attributes
     ----------
     users, items : ndarray of shape (n,)
-        Ids; nothing is missing. A Categorical where they come from files.
+        Ids; nothing is missing. A Categorical where they come from files, also those that
+        NumPy has mapped.
     positive : ndarray of shape (n,), bool
         ``y is None`` or ``y > 0``.
     weights : ndarray of shape (n,) or None
@@ -86,14 +91,14 @@ class Interactions:
     def take(self, rows: np.ndarray) -> Interactions:
         """Some of the rows: a mask or positions."""
         return Interactions(
-            users=self.users[rows],
-            items=self.items[rows],
-            positive=self.positive[rows],
-            weights=None if self.weights is None else self.weights[rows],
-            times=None if self.times is None else self.times[rows],
+            users=_ids_of(self.users, rows),
+            items=_ids_of(self.items, rows),
+            positive=mapped.take(self.positive, rows),
+            weights=None if self.weights is None else mapped.take(self.weights, rows),
+            times=None if self.times is None else mapped.take(self.times, rows),
             user_features=_rows_of(self.user_features, rows),
             item_features=_rows_of(self.item_features, rows),
-            labels=None if self.labels is None else self.labels[rows],
+            labels=None if self.labels is None else mapped.take(self.labels, rows),
         )
 
     def without_zero_weights(self) -> Interactions:
@@ -113,9 +118,28 @@ class Interactions:
         )
 
 
+def folded(codes: np.ndarray, ids: np.ndarray) -> pd.Categorical:
+    """Ids by their numbers, (n,) int32; equal ones among them become one."""
+    numbers, distinct = pd.factorize(ids)  # Arrow has two zeros, 0.0 and -0.0
+    if len(distinct) < len(ids):
+        codes = mapped.take(numbers.astype(np.int32), codes)
+    return pd.Categorical.from_codes(codes, pd.Index(distinct, dtype=distinct.dtype))
+
+
+def codes_of(ids: Any) -> np.ndarray:
+    """Equal numbers from 0 for equal ids, (n,)."""
+    return ids.codes if isinstance(ids, pd.Categorical) else pd.factorize(ids)[0]
+
+
+def _ids_of(ids: Any, rows: np.ndarray) -> Any:
+    if isinstance(ids, pd.Categorical):
+        return pd.Categorical.from_codes(mapped.take(ids.codes, rows), dtype=ids.dtype)
+    return ids[rows]
+
+
 def _rows_of(features: Any, rows: np.ndarray) -> Any:
     if isinstance(features, Repeated):
-        return Repeated(features.frame, features.places[rows])
+        return Repeated(features.frame, mapped.take(features.places, rows))
     return None if features is None else features.iloc[rows].reset_index(drop=True)
 
 
@@ -421,6 +445,7 @@ def read_interactions(
     sample_weight: ArrayLike | None = None,
     *,
     roles: Roles,
+    in_blocks: bool = False,
 ) -> Interactions:
     """Take X, y and sample_weight apart and refuse what is wrong in them.
 
@@ -435,33 +460,72 @@ def read_interactions(
         Rows of weight 0 leave.
     roles : Roles
         Which columns are read.
+    in_blocks : bool, default=False
+        Whether ids and times are read some rows at a time: X is an array that is mapped
+        into memory, and may not fit into it.
 
     Raises
     ------
     ValueError
         With the column, the count and the first row, for whatever is wrong.
     """
-    users = roles.ids(X, "user_column")
-    items = roles.ids(X, "item_column")
+    read_ids: Callable[[Any, str], Any] = roles.ids
+    if in_blocks:
+        read_ids = partial(_ids_in_blocks, roles)
+    users, items = read_ids(X, "user_column"), read_ids(X, "item_column")
     times = None
     if roles.timestamp_column is not None:
-        times = time_numbers(
-            roles.column(X, "timestamp_column"), name=roles.timestamp_column
-        )
+        column = roles.column(X, "timestamp_column")
+        read_times = _times_in_blocks if in_blocks else time_numbers
+        times = read_times(column, name=roles.timestamp_column)
     weights = None
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
     labels = None if y is None else _labels(y, len(X))
+    positive = mapped.full(len(X), True, bool)
+    if labels is not None:
+        np.greater(labels, 0, out=positive)
     return Interactions(
         users,
         items,
-        np.ones(len(X), dtype=bool) if labels is None else labels > 0,
+        positive,
         weights,
         times,
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
         labels,
     ).without_zero_weights()
+
+
+def _ids_in_blocks(roles: Roles, X: np.ndarray, role: str) -> pd.Categorical:
+    """The ids of an array's column, as codes and distinct ids."""
+    column = roles.column(X, role)
+    # Values that pandas has hash tables for; the checks are those of the distinct ones.
+    kind: Any = column.dtype
+    if kind.kind not in "mM":
+        kind = np.dtype(f"{kind.kind}8" if kind.kind in "iuf" else object)
+    distinct = np.empty(0, dtype=kind)
+    for block in mapped.blocks(len(column)):
+        new = pd.unique(column[block].astype(kind))
+        distinct = pd.unique(np.concatenate([distinct, new]))
+    index, codes = pd.Index(distinct), mapped.empty(len(column), np.int32)
+    for block in mapped.blocks(len(column)):
+        codes[block] = index.get_indexer(column[block].astype(kind))
+    return folded(codes, roles.checked_ids(distinct, role, getattr(roles, role), codes))
+
+
+def _times_in_blocks(column: np.ndarray, *, name: Column) -> np.ndarray:
+    missing = mapped.empty(len(column), bool)
+    for block in mapped.blocks(len(column)):
+        missing[block] = pd.isna(column[block])
+    refuse_missing_times(missing, name=name)
+    first, *others = mapped.blocks(len(column))
+    numbers = time_numbers(column[first], name=name)
+    times = mapped.empty(len(column), numbers.dtype)
+    times[first] = numbers
+    for block in others:
+        times[block] = time_numbers(column[block], name=name)
+    return times
 
 
 def checked_weights(sample_weight: ArrayLike, X: Any) -> np.ndarray:

@@ -213,9 +213,12 @@ class ObjectiveSpec:
         if rows.weights is not None:  # of the rows that batches are made of
             trained_weights = rows.weights if labelled else rows.weights[rows.positive]
             rows = replace(rows, weights=rows.weights / trained_weights.mean())
-        positives = rows if rows.positive.all() else rows.take(rows.positive)
-        known = KnownPositives(positives.user_rows, positives.item_rows)
-        explicit = None if labelled else _explicit(rows, known)
+        positives = rows if rows.positive.all() else rows.only(rows.positive)
+        known, explicit = None, None
+        if self.mask_known_positives or not (labelled or positives is rows):
+            known = KnownPositives(positives.user_rows, positives.item_rows)
+        if known is not None and not labelled:
+            explicit = _explicit(rows, known)
         trained = rows if labelled else positives
         if n_new is None:
             n_batches, sizes = batch_sizes(len(trained), self.batch_size)
@@ -289,9 +292,11 @@ def _item_sampler(
 
 def _explicit(rows: TrainingRows, known: KnownPositives) -> ExplicitNegatives | None:
     """Rows with ``y <= 0`` whose pair is no positive elsewhere."""
-    turned_down = rows.take(~rows.positive)
+    if rows.positive.all():
+        return None
+    turned_down = rows.only(~rows.positive)
     contradicted = known.contain(turned_down.user_rows, turned_down.item_rows)
-    turned_down = turned_down.take(~contradicted)
+    turned_down = turned_down.only(~contradicted)
     if not len(turned_down):
         return None
     return ExplicitNegatives(

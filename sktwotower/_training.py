@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
 from sktwotower._memory import training_bytes, warn_if_too_large
+from sktwotower._nn import mapped
 from sktwotower._nn.batches import REPLAYED, TrainingRows, batch_sizes
 from sktwotower._nn.growth import (
     OptimizerState,
@@ -187,6 +188,7 @@ class Training:
             self._make_tower(self.item_rows, generators.host),
             self._first_temperature(),
             learned=model.temperature == "learned",
+            tied=model.tie_history,
         ).to(device, torch.float32)
         sources: Sources = {}
         if self.before is not None:
@@ -194,7 +196,7 @@ class Training:
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if model.average else None
         rows, user_rows, past = self._rows(train_rows)
-        items = rows.item_rows.unique()
+        items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
         objective, n_new = self.objective.resolve(rows, items), None
         frequencies = None
         if self.past is not None:
@@ -227,7 +229,8 @@ class Training:
             if name == model.optimizer:
                 recall(optimizer, towers, memory, sources)
         tables = LazyTables(
-            towers.embedding_tables(),
+            # A tied table has gradients from both towers, and is stepped as a whole.
+            [t for t in towers.embedding_tables() if t is not towers.tied_table],
             optimizer,
             model.optimizer,
             batch_size=model.batch_size,
@@ -296,22 +299,23 @@ class Training:
     ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
         """Rows to train on, the user tower's input that they point into, and histories."""
         # Not a copy where all rows train, of which there may be very many.
-        events = self.events if train_rows.all() else self.events.take(train_rows)
-        inputs = self.inputs if train_rows.all() else self.inputs[train_rows]
-        weights = self.weights
+        events, inputs, weights = self.events, self.inputs, self.weights
+        if not train_rows.all():
+            events, inputs = events.take(train_rows), mapped.take(inputs, train_rows)
+            weights = None if weights is None else mapped.take(weights, train_rows)
         if weights is not None:  # in float64, so that their scale does not matter
-            weights = (weights[train_rows] / weights[train_rows].mean()).astype(np.float32)
-        ordered, order = events, np.arange(len(events))
+            scaled = mapped.empty(len(weights), np.float32)
+            weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
+        ordered, n_past = events, 0
         if self.past is not None:
             # The new rows first, but in their place in the histories. Features of their
             # time are gone for the others, which have those of now.
             n_past = len(self.past)
-            order = np.concatenate([n_past + order, np.arange(n_past)])
-            events = self.past.followed_by(events)
-            inputs = np.concatenate([inputs, self.past.users])
+            ordered, events = events.followed_by(self.past), self.past.followed_by(events)
+            inputs = mapped.joined([inputs, self.past.users])
             if weights is not None:
-                weights = np.pad(weights, (0, n_past), constant_values=1.0)
-            ordered = events.take(order)
+                ones = np.broadcast_to(np.float32(1), n_past)
+                weights = mapped.joined([weights, ones])
         is_users = np.array_equal(inputs, ordered.users)  # a user has one row
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
@@ -320,7 +324,7 @@ class Training:
             None if weights is None else torch.from_numpy(weights),
             n_users=len(self.users) + 1,
             n_items=len(self.items) + 1,
-            user_inputs=None if is_users else torch.from_numpy(inputs.astype(np.int64)),
+            user_inputs=None if is_users else torch.from_numpy(inputs),
         )
         trained_users = self.user_rows
         if self.model.popularity_prior is not None:  # in training it counts as it is
@@ -331,15 +335,21 @@ class Training:
         past = self.all_past(events)
         if self.model.history_dropout and self.past is None:
             return rows, self._drawn_histories(inputs, events, past, trained_users), past
+        n = len(events)
+        starts, ends, numbers = (mapped.empty(n, np.int64) for _ in range(3))
+        for block in mapped.blocks(n):
+            numbers[block] = np.arange(block.start, block.stop)
+            at = (numbers[block] + n_past) % n  # the new events come last
+            starts[block], ends[block] = past.histories.at_events(at, past.size)
         user_rows = history_rows(
             trained_users,
             inputs,
             past.histories.items,
-            past.histories.at_events(order, past.size),
+            (starts, ends),
             past.id_codes,
             left_out=ordered.items,
         )
-        return replace(rows, user_inputs=torch.arange(len(rows))), user_rows, past
+        return replace(rows, user_inputs=torch.from_numpy(numbers)), user_rows, past
 
     def _drawn_histories(
         self, inputs: np.ndarray, events: Events, past: PastItems, user_rows: EntityRows

@@ -11,7 +11,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -32,8 +31,10 @@ from sktwotower._interactions import (
     Roles,
     check_columns,
     check_X,
+    codes_of,
     read_interactions,
 )
+from sktwotower._nn import mapped
 from sktwotower._nn.growth import rows_stay
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.ranks import Ranks
@@ -125,6 +126,10 @@ class TwoTowerRecommender(
         ``batch_size`` rows, ranked against all items (``negatives="full"``). 0: each row
         has the user's other rows for a history. On MovieLens 1M 0.5 is better, and takes
         seconds where 0 takes minutes. :meth:`partial_fit` does without it.
+    tie_history : bool, default=False
+        Whether the history pools the vectors that the item tower has of ids, rather than
+        vectors of its own: half as many numbers to learn, and what is said of an item as
+        a positive is said of it in a history.
     popularity_prior : float or None, default=None
         How much an item's popularity counts beside what the towers say. The item has one
         more number at the end of its embedding, ``log(n + 1)`` for ``n`` positives
@@ -358,6 +363,7 @@ class TwoTowerRecommender(
         "id_dropout": [Interval(Real, 0, 1, closed="left")],
         "history_size": [Interval(Integral, 0, None, closed="left")],
         "history_dropout": [Interval(Real, 0, 1, closed="left")],
+        "tie_history": ["boolean"],
         "popularity_prior": [Interval(Real, 0, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": [
@@ -420,6 +426,7 @@ class TwoTowerRecommender(
         id_dropout: float = 0.0,
         history_size: int = 0,
         history_dropout: float = 0.0,
+        tie_history: bool = False,
         popularity_prior: float | None = None,
         embedding_dim: int = 64,
         hidden_layer_sizes: Sequence[int] | int | None = (),
@@ -471,6 +478,7 @@ class TwoTowerRecommender(
         self.id_dropout = id_dropout
         self.history_size = history_size
         self.history_dropout = history_dropout
+        self.tie_history = tie_history
         self.popularity_prior = popularity_prior
         self.embedding_dim = embedding_dim
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -525,8 +533,11 @@ class TwoTowerRecommender(
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
             Interactions: a user id and an item id a row. Columns without a role are
-            ignored. A path is that of a Parquet file, or of a directory of them; it and a
-            ``pyarrow.dataset.Dataset`` are read in blocks, and need not fit into memory.
+            ignored. A path is that of a Parquet file, or of a directory of them; it, a
+            ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks, and need
+            not fit into memory. With more than 2**24 rows, of any kind, what is kept of
+            them is mapped from temporary files while the model lives, and an epoch is
+            shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
             A row is a positive when its y is above 0; None: all are. The others are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
@@ -581,6 +592,7 @@ class TwoTowerRecommender(
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(interactions, train_rows, objective, seed, before)
+        del interactions  # ids have codes now
         validation = None
         if held_out is not None:
             validation = Validation(
@@ -672,6 +684,7 @@ class TwoTowerRecommender(
         training = self._prepare(
             interactions, train_rows, objective, seed, before, goes_on=True
         )
+        del interactions  # ids have codes now
         run = training.start(train_rows)
         if before is None:
             self._begin()
@@ -696,7 +709,11 @@ class TwoTowerRecommender(
                 features.refuse_lacking(columns)
         if stored is None:
             interactions = read_interactions(
-                columns, y, sample_weight, roles=Roles.of(self)
+                columns,
+                y,
+                sample_weight,
+                roles=Roles.of(self),
+                in_blocks=isinstance(X, np.memmap),
             )
         else:
             interactions = stored.read(y, sample_weight, roles=Roles.of(self))
@@ -746,6 +763,11 @@ class TwoTowerRecommender(
                 "history_dropout=0 (the history is then what came before), or "
                 "timestamp_column=None."
             )
+        if self.tie_history and not (self.history_size and self.item_id_embedding):
+            raise ValueError(
+                "tie_history=True pools the ids of the item tower in a history: set "
+                "history_size and item_id_embedding=True, or tie_history=False."
+            )
         if self.popularity_prior is not None and self.temperature == "learned":
             raise ValueError(
                 f"popularity_prior={self.popularity_prior} is in units of the temperature, "
@@ -789,7 +811,7 @@ class TwoTowerRecommender(
     ) -> Training:
         """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
         names = getattr(self, "feature_names_in_", None)
-        sides, inputs = {}, {}
+        sides, codes, inputs = {}, {}, {}
         for side in ("user", "item"):
             table = as_table(
                 getattr(self, f"{side}_table"),
@@ -798,7 +820,7 @@ class TwoTowerRecommender(
                 names=None if names is None else list(names),
             )
             encoder = getattr(self, f"{side}_encoder")
-            sides[side], inputs[side] = build_entities(
+            sides[side], codes[side], inputs[side] = build_entities(
                 getattr(interactions, f"{side}s"),
                 train_rows,
                 table,
@@ -825,10 +847,7 @@ class TwoTowerRecommender(
         self.user_encoder_, self.item_encoder_ = self._users.encoder, self._items.encoder
         users, items = self._users.vocabulary, self._items.vocabulary
         events = Events(
-            users.codes(interactions.users),
-            items.codes(interactions.items),
-            interactions.positive,
-            interactions.times,
+            codes["user"], codes["item"], interactions.positive, interactions.times
         )
         goes_on_from = before.events if goes_on and before is not None else None
         self._events = events if goes_on_from is None else goes_on_from.followed_by(events)
@@ -1108,11 +1127,14 @@ def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np
     positive = interactions.positive
     if positive.all() or objective.learns_from_labels(positive):
         return np.ones(len(interactions), dtype=bool)
-    users = pd.factorize(interactions.users)[0]
-    items = pd.factorize(interactions.items)[0]
     # Who has no positive is not trained, and nobody's negative either.
-    known = np.isin(users, users[positive]) & np.isin(items, items[positive])
-    return positive | known
+    train = np.ones(len(interactions), dtype=bool)
+    for ids in (interactions.users, interactions.items):
+        codes = codes_of(ids)
+        has_positive = np.zeros(int(codes.max()) + 1, dtype=bool)
+        has_positive[codes[positive]] = True
+        train &= has_positive[codes]
+    return positive | train
 
 
 def _callback_task(
@@ -1124,7 +1146,7 @@ def _callback_task(
     """What callbacks are told of a task."""
     labels = y
     if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
-        labels = np.ones(len(X))
+        labels = mapped.full(len(X), 1.0, np.float64)
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}

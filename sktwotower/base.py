@@ -20,6 +20,7 @@ from sktwotower._candidates import Offered, flat_pairs, ids_of_each_query
 from sktwotower._entities import Vocabulary
 from sktwotower._index import RowScores, Scores, top_k
 from sktwotower._interactions import Interactions, Roles, check_X, read_interactions
+from sktwotower._nn import mapped
 from sktwotower.metrics._scorer import evaluate
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
 
@@ -89,19 +90,20 @@ class RecommenderMixin:
         self.item_ids_ = items.ids
 
     def _pairs(self, interactions: Interactions) -> sp.csr_matrix:
-        """Binary (n_users, n_items); a repeated pair is one pair here."""
         return self._pairs_of_codes(
             self._user_vocabulary.codes(interactions.users),
             self._item_vocabulary.codes(interactions.items),
         )
 
     def _pairs_of_codes(self, users: np.ndarray, items: np.ndarray) -> sp.csr_matrix:
-        pairs = sp.csr_matrix(
-            (np.ones(len(users), dtype=np.float32), (users - 1, items - 1)),
-            shape=(len(self._user_vocabulary), len(self._item_vocabulary)),
-        )
-        pairs.data[:] = 1.0
-        return pairs
+        """(n_users, n_items), bool; a repeated pair is one pair here."""
+        n_users, n_items = len(self._user_vocabulary), len(self._item_vocabulary)
+        _, columns, counts = mapped.distinct_pairs(users, items, n_items + 1)
+        columns -= 1  # there is no column of code 0, and no row
+        ends = np.zeros(n_users + 1, dtype=np.int64)
+        ends[1 : len(counts)] = counts[1:]
+        ones = mapped.full(len(columns), True, bool)
+        return sp.csr_matrix((ones, columns, ends.cumsum()), shape=(n_users, n_items))
 
     def _query_users(self, X: Any) -> np.ndarray:
         """User ids of a query: 1-D ids, or the user column of rows laid out like X."""

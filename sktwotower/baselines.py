@@ -45,7 +45,7 @@ class _CountingRecommender(RecommenderMixin, BaseEstimator):
         positives = interactions.take(interactions.positive)
         catalogue = np.unique(items.codes(positives.items))
         self._set_interactions(interactions, users, items, catalogue)
-        self._positives = self._pairs(positives)
+        self._positives = self._pairs(positives).astype(np.float32)
         rows = interactions.take(counted)
         counts = np.bincount(items.codes(rows.items), rows.weights, len(items) + 1)
         self._popularity = counts.astype(np.float64)  # (n_items + 1,), by code

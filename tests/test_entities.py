@@ -199,7 +199,7 @@ def build(ids, trained=None, table=FILMS, encoder=None, **options):
     if table is not None and not isinstance(table, EntityTable):
         table = EntityTable(table, "film", **options)
     encoder = OneHotEncoder() if encoder is None else encoder
-    entities, _ = build_entities(ids, trained, table, encoder, parameter="item_table")
+    entities, *_ = build_entities(ids, trained, table, encoder, parameter="item_table")
     return entities, entities.encoder
 
 

@@ -20,6 +20,7 @@ WHOLE = {
     "user_id_embedding": False,
     "history_size": 1000,
     "history_dropout": 0.5,
+    "tie_history": True,
     "popularity_prior": 1.2,
     "hidden_layer_sizes": None,
     "temperature": 0.2,
@@ -253,6 +254,21 @@ def test_onnx(model, tmp_path):
     np.testing.assert_allclose(vectors[1:], model.user_embeddings_, atol=1e-5)
 
 
+def test_a_tied_table_is_one(data):
+    """It has the gradients of both towers, is decayed once, and grows as one."""
+    model = TwoTowerRecommender(**WHOLE | {"max_iter": 2}).fit(data.interactions)
+    towers = model._towers
+    assert towers.user_tower.history_table is towers.item_tower.id_table
+    assert len(list(towers.embedding_tables())) == 1
+    X = data.interactions[:300]
+    model.partial_fit(X.assign(item_id=X["item_id"] + 40))
+    towers = model._towers
+    assert towers.user_tower.history_table is towers.item_tower.id_table
+    assert len(towers.item_tower.id_table) == len(model.item_ids_) + 1
+    apart = clone(model).set_params(tie_history=False).fit(data.interactions)
+    assert apart._towers.user_tower.history_table is not apart._towers.item_tower.id_table
+
+
 def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
     model = TwoTowerRecommender(
         user_column="user_id",
@@ -277,6 +293,10 @@ def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
         ({"negatives": "in_batch"}, "Set loss='softmax' and negatives='full'"),
         ({"loss": "bpr"}, "Set loss='softmax' and negatives='full'"),
         ({"temperature": "learned"}, "popularity_prior=1.2 is in units"),
+        (
+            {"history_dropout": 0.0, "item_id_embedding": False, "loss": "bpr"},
+            "pools the ids of the item tower",
+        ),
         ({"history_dropout": 1.0}, "'history_dropout' parameter"),
         ({"popularity_prior": -1}, "'popularity_prior' parameter"),
     ],

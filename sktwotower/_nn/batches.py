@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from sktwotower._nn import mapped
+
 # Rows from before beside each new one, so that what they say is not forgotten.
 REPLAYED = 3
+# Of many rows, an epoch permutes blocks, and shuffles the rows of so many together.
+BLOCKS_OF_A_WINDOW = 64
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,37 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.user_rows)
 
-    def take(self, rows: Tensor) -> TrainingRows:
-        """Some of the rows: a mask or positions."""
-        return replace(
-            self,
-            user_rows=self.user_rows[rows],
-            item_rows=self.item_rows[rows],
-            positive=self.positive[rows],
-            weights=None if self.weights is None else self.weights[rows],
-            user_inputs=None if self.user_inputs is None else self.user_inputs[rows],
+    def take(self, rows: Tensor | slice) -> TrainingRows:
+        """Some of the rows: a mask, positions, or those in between two."""
+        return self.with_columns([column[rows] for column in self.columns().values()])
+
+    def only(self, mask: Tensor) -> TrainingRows:
+        """The rows of a mask, which may be very many."""
+        columns = self.columns().values()
+        return self.with_columns(
+            [
+                torch.from_numpy(mapped.take(column.numpy(), mask.numpy()))
+                for column in columns
+            ]
         )
+
+    def followed_by(self, *others: TrainingRows) -> TrainingRows:
+        """These rows and those."""
+        columns = [rows.columns().values() for rows in (self, *others)]
+        return self.with_columns([torch.cat(c) for c in zip(*columns, strict=True)])
+
+    def columns(self) -> dict[str, Tensor]:
+        """The tensors with an entry a row, by their names."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+
+    def with_columns(self, columns: Sequence[Tensor]) -> TrainingRows:
+        """Other rows in place of these, in the order of ``columns``."""
+        given: dict[str, Any] = dict(zip(self.columns(), columns, strict=True))
+        return replace(self, **given)
 
     @property
     def inputs(self) -> Tensor:
@@ -183,6 +208,12 @@ class CandidateSource(Protocol[B_co]):
 class Batches(Generic[B_co]):
     """Shuffled batches of rows.
 
+    An epoch is a permutation of its rows. Of more than ``mapped.ROWS_IN_MEMORY`` the first
+    epoch makes a copy in a random order, which is mapped from files, and each epoch
+    permutes blocks of that and shuffles a window of some blocks at a time. The order of an
+    epoch is any with equal probability, as for fewer rows: that of the copy is. But from
+    one epoch to another it is not independent, since rows of a block stay within a window.
+
     Parameters
     ----------
     rows : TrainingRows
@@ -209,6 +240,7 @@ class Batches(Generic[B_co]):
         self.source = source
         self.n_batches = n_batches
         self._n_before = 0 if n_new is None else len(rows) - n_new
+        self._copy: TrainingRows | None = None
 
     @property
     def n_rows(self) -> int:
@@ -219,13 +251,43 @@ class Batches(Generic[B_co]):
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """One pass over the rows in a new order."""
         n_new = len(self.rows) - self._n_before
-        order = torch.randperm(n_new, generator=generator)
-        for positions in order.tensor_split(self.n_batches):
+        batches: Iterable[TrainingRows]
+        if mapped.is_large(n_new):
+            smaller, n_larger = divmod(n_new, self.n_batches)
+            sizes = [smaller + (i < n_larger) for i in range(self.n_batches)]
+            batches = _cut(self._windows(n_new, generator), sizes)
+        else:
+            order = torch.randperm(n_new, generator=generator)
+            batches = map(self.rows.take, order.tensor_split(self.n_batches))
+        for rows in batches:
             if self._n_before:
-                size = (REPLAYED * len(positions),)
+                size = (REPLAYED * len(rows),)
                 drawn = torch.randint(self._n_before, size, generator=generator)
-                positions = torch.cat([positions, n_new + drawn])
-            yield self.source.batch(self.rows.take(positions), generator)
+                rows = rows.followed_by(self.rows.take(n_new + drawn))
+            yield self.source.batch(rows, generator)
+
+    def _windows(self, n: int, generator: torch.Generator) -> Iterator[TrainingRows]:
+        """The first n rows in memory, some of them at a time."""
+        if self._copy is None:
+            columns = list(self.rows.take(slice(n)).columns().values())
+            self._copy = self.rows.with_columns(mapped.shuffled(columns, generator))
+        length = max(mapped.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
+        starts = torch.arange(0, n, length)
+        starts = starts[torch.randperm(len(starts), generator=generator)]
+        for window in starts.split(BLOCKS_OF_A_WINDOW):
+            parts = [self._copy.take(slice(k, k + length)) for k in window.tolist()]
+            rows = parts[0].followed_by(*parts[1:])
+            yield rows.take(torch.randperm(len(rows), generator=generator))
+
+
+def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[TrainingRows]:
+    """Batches of these sizes, of the rows of one window after the other."""
+    left = next(windows)
+    for size in sizes:
+        while len(left) < size:
+            left = left.followed_by(next(windows))
+        yield left.take(slice(size))
+        left = left.take(slice(size, None))
 
 
 def batch_sizes(n_rows: int, batch_size: int) -> tuple[int, set[int]]:

@@ -55,7 +55,7 @@ class HistoryRows:
         """Gather rows (b,), without a Python loop over them."""
         lengths = self.ends[rows] - self.starts[rows]
         places = segment_positions(self.starts[rows], lengths)
-        items = self.items[places]
+        items = self.items[places].long()
         bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
         keep = items > 0
         if self.given is not None:

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sktwotower._nn.mapped import distinct_pairs
+
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 
 
@@ -22,9 +24,8 @@ class KnownPositives:
     def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
         self._n_items = n_items = int(item_rows.max()) + 1
         self._column = torch.full((n_items,), -1, dtype=torch.int32)  # of `among`
-        self._pairs = pairs = (user_rows.long() * n_items + item_rows).unique()
-        self._items = (pairs % n_items).to(item_rows.dtype)
-        counts = torch.bincount(pairs // n_items)
+        pairs = distinct_pairs(user_rows.numpy(), item_rows.numpy(), n_items)
+        self._pairs, self._items, counts = map(torch.from_numpy, pairs)
         self._ends = counts.cumsum(0)
         self._counts = counts
 

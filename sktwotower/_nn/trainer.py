@@ -35,18 +35,34 @@ class TwoTowers(nn.Module):
         Of the scores in the loss.
     learned : bool
         Whether its logarithm is a parameter that is trained.
+    tied : bool
+        Whether the history of the user tower pools the ids of the item tower.
     """
 
     def __init__(
-        self, user_tower: Tower, item_tower: Tower, temperature: float, *, learned: bool
+        self,
+        user_tower: Tower,
+        item_tower: Tower,
+        temperature: float,
+        *,
+        learned: bool,
+        tied: bool = False,
     ) -> None:
         super().__init__()
+        if tied:
+            user_tower.history_table = item_tower.id_table
         self.user_tower = user_tower
         self.item_tower = item_tower
         self._temperature = temperature
         self.log_temperature = None
         if learned:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    @property
+    def tied_table(self) -> nn.Parameter | None:
+        """The table that both towers look up; None: each has its own."""
+        table = self.item_tower.id_table
+        return table if table is self.user_tower.history_table else None
 
     @property
     def temperature(self) -> float | Tensor:
@@ -64,8 +80,10 @@ class TwoTowers(nn.Module):
             )
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
-        """The embedding tables of both towers."""
-        yield from self.user_tower.embedding_tables()
+        """The embedding tables of both towers, each once."""
+        for table in self.user_tower.embedding_tables():
+            if table is not self.tied_table:
+                yield table
         yield from self.item_tower.embedding_tables()
 
 

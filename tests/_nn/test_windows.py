@@ -1,0 +1,105 @@
+"""Epochs of very many rows: windows of blocks of a shuffled copy."""
+
+import math
+from collections import Counter
+from itertools import permutations
+
+import pytest
+import torch
+
+from sktwotower._nn import batches as module
+from sktwotower._nn import mapped
+from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
+
+
+class Itself:
+    """Hands the rows of a batch through."""
+
+    def batch(self, rows, generator):
+        return rows
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch):
+    monkeypatch.setattr(mapped, "ROWS_IN_MEMORY", 50)
+    monkeypatch.setattr(mapped, "ROWS_AT_ONCE", 24)
+    monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 4)
+
+
+def rows_of(n):
+    users = torch.arange(n, dtype=torch.int32)
+    return TrainingRows(users, users % 7, users % 2 == 0, users / 2, n, 7, users + 1)
+
+
+def epochs(n, batch_size=10, n_epochs=3, seed=0, n_new=None):
+    n_trained = n if n_new is None else n_new
+    n_batches, sizes = batch_sizes(n_trained, batch_size)
+    batches = Batches(rows_of(n), Itself(), n_batches, n_new=n_new)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(n_epochs):
+        epoch = list(batches.epoch(generator))
+        assert len(epoch) == n_batches
+        if n_new is None:
+            assert {len(batch) for batch in epoch} == sizes
+        yield epoch
+
+
+@pytest.mark.parametrize("n", [51, 96, 200])
+@pytest.mark.parametrize("batch_size", [1, 10, 40, 1000])
+def test_every_row_once_an_epoch(n, batch_size):
+    orders = []
+    for epoch in epochs(n, batch_size):
+        orders.append(torch.cat([batch.user_rows for batch in epoch]).tolist())
+        assert sorted(orders[-1]) == list(range(n))
+        for batch in epoch:
+            users = batch.user_rows
+            assert torch.equal(batch.item_rows, users % 7)
+            assert torch.equal(batch.positive, users % 2 == 0)
+            assert torch.equal(batch.weights, users / 2)
+            assert torch.equal(batch.inputs, users + 1)
+    assert len(set(map(tuple, orders))) == 3
+
+
+def test_orders_are_seeded():
+    def orders(seed):
+        found = epochs(200, seed=seed)
+        return [torch.cat([rows.user_rows for rows in epoch]).tolist() for epoch in found]
+
+    assert orders(0) == orders(0) != orders(1)
+
+
+def test_batches_of_each_epoch_are_random(monkeypatch):
+    """What is in a batch is any set of rows, also in later epochs."""
+    monkeypatch.setattr(mapped, "ROWS_IN_MEMORY", 3)
+    monkeypatch.setattr(mapped, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 2)
+    generator = torch.Generator().manual_seed(0)
+    counts = [Counter(), Counter()]
+    for _ in range(2400):
+        batches = Batches(rows_of(4), Itself(), 2)
+        for count in counts:
+            order = torch.cat([rows.user_rows for rows in batches.epoch(generator)])
+            count[tuple(order.tolist())] += 1
+    for count in counts:
+        expected = 2400 / math.factorial(4)
+        chi_square = sum(
+            (count[order] - expected) ** 2 / expected for order in permutations(range(4))
+        )
+        assert chi_square < 49.7  # the 0.999 quantile at 23 degrees of freedom
+
+
+def test_rows_from_before():
+    for epoch in epochs(120, n_new=60, batch_size=8):
+        for batch in epoch:
+            n = len(batch) // (1 + REPLAYED)
+            assert (batch.user_rows[:n] < 60).all() and (batch.user_rows[n:] >= 60).all()
+            assert torch.equal(batch.weights, batch.user_rows / 2)
+        new = torch.cat([batch.user_rows[batch.user_rows < 60] for batch in epoch])
+        assert sorted(new.tolist()) == list(range(60))
+
+
+def test_a_mask_of_many_rows():
+    rows = rows_of(120)
+    some = rows.only(rows.positive)
+    assert torch.equal(some.user_rows, rows.take(rows.positive).user_rows)
+    assert torch.equal(some.weights, rows.take(rows.positive).weights)
