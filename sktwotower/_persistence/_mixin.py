@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from sktwotower._onnx._export import export
 from sktwotower._persistence._save import save_model
 
 
@@ -103,4 +102,6 @@ class PersistenceMixin:
         ...     sorted(file.name for file in Path(directory).glob("*.onnx"))
         ['item_tower.onnx', 'top_k.onnx', 'user_tower.onnx']
         """
+        from sktwotower._onnx._export import export  # few need it, all would wait for it
+
         export(self, path, k=k)
