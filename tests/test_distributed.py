@@ -32,7 +32,7 @@ def results(tmp_path_factory):
 def test_the_loss_curve_is_that_of_one_process(results):
     alone, *ranks = results
     names = [name for name in alone if name.endswith(": loss")]
-    assert len(names) == 20
+    assert len(names) == 22
     for name in names:
         for rank in ranks:
             np.testing.assert_allclose(

@@ -22,6 +22,14 @@ MODELS = {
     "weights": dict(negatives="random"),
     "cross_entropy": dict(loss="cross_entropy"),
     "early stopping": dict(early_stopping=True, max_iter=6),
+    "whole users": dict(
+        user_id_embedding=False,
+        history_size=100,
+        history_dropout=0.5,
+        tie_history=True,
+        popularity_prior=1.0,
+        hidden_layer_sizes=None,
+    ),
     "few users": dict(batch_size=2, max_iter=1),
 }
 
