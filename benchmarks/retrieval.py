@@ -1,6 +1,7 @@
 """Exact and approximate search, and what a `recommend` takes.
 
     python -m benchmarks.retrieval [--data DIR] [--n 1000000] [--threads 2] [--repeats 5]
+                                   [--recommend]
 
 1. The exact top 100 over n x 64 vectors, against faiss ``IndexFlatIP`` on as many threads:
    queries a second, the two called in turn, medians of the repeats; for batches of 1, 32
@@ -10,7 +11,8 @@
    bytes.
 3. With ``--data``, a folder with train and test parquet, and a model with default
    parameters: milliseconds of `recommend` for one user (10 items, seen ones excluded), the
-   median and the 99th percentile, and users a second in one batch, exact and with an index.
+   median and the 99th percentile, and users a second in one batch, exact and with an index;
+   and the memory that a process needs beyond the model to recommend for all users at once.
 
 The vectors are not Gaussian noise, in which all are equally far from all, but like those of
 a trained model: 2000 clusters of Zipf sizes, with centres and with differences from them
@@ -26,18 +28,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks._common import COLUMNS, arguments, from_folder, write
+from benchmarks._common import (
+    COLUMNS,
+    Anonymous,
+    arguments,
+    from_folder,
+    verdict,
+    write,
+)
 from sktwotower import TwoTowerRecommender
 from sktwotower._faiss import FaissIndex, import_faiss
 from sktwotower._index import DotScores, top_k
 
 DIM, K = 64, 100
+GOAL_MEGABYTES = 300
 KINDS: dict[str, list[dict[str, int]]] = {
     "hnsw": [{}, {"ef_search": 256}],
     "ivf": [{}, {"nprobe": 64}],
@@ -179,12 +191,31 @@ def recommend(
     return rows
 
 
+def memory(model: TwoTowerRecommender, threads: int) -> dict[str, object]:
+    """Megabytes of all users' recommendations, beyond those of the model."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        megabytes = pool.submit(recommend_for_all, model, threads).result()
+    result = verdict(megabytes, GOAL_MEGABYTES, at_most=True)
+    return {"MB beyond the model": megabytes, "goal": GOAL_MEGABYTES, "result": result}
+
+
+def recommend_for_all(model: TwoTowerRecommender, threads: int) -> float:
+    """In a process that has done nothing but load the model."""
+    torch.set_num_threads(threads)
+    watch = Anonymous()
+    time.sleep(0.1)
+    before = watch.peak()
+    model.recommend(model.user_ids_)
+    return watch.peak() - before
+
+
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seeds=None)
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--n-single", type=int, default=2000)
+    parser.add_argument("--recommend", action="store_true", help="the third part alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     import_faiss("The benchmark").omp_set_num_threads(options.threads)
@@ -196,9 +227,14 @@ def main() -> None:
             model = TwoTowerRecommender(**COLUMNS, random_state=0).fit(split.train)
             vectors = model.item_embeddings_[model._catalogue - 1]
             shapes.append(shape(split.name, vectors, model.user_embeddings_))
+            model.build_index(None)
+            of_all = memory(model, options.threads)
             rows = recommend(model, split.name, options.n_single, options.repeats)
+            rows[0] |= of_all
             write("retrieval_recommend", rows, **settings)
         write("retrieval_vectors", shapes)
+        if options.recommend:
+            return
         vectors, queries = clusters(options.n, 1024)
         write("retrieval_exact", exact(vectors, queries, options.repeats), **settings)
         rows = approximate(vectors, queries, options.repeats)
