@@ -328,7 +328,8 @@ class Training:
         )
         trained_users = self.user_rows
         if self.model.popularity_prior is not None:  # in training it counts as it is
-            whole = torch.full((len(trained_users), 1), float(self.model.temperature))
+            weight = np.float32(self.model.temperature)
+            whole = torch.from_numpy(np.full((len(trained_users), 1), weight))
             trained_users = replace(trained_users, appended=whole)
         if not self.model.history_size:
             return rows, trained_users, None

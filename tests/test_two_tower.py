@@ -1226,7 +1226,7 @@ def test_bad_input(case):
     [
         ("embedding_dim", 0),
         ("embedding_dim", 2.5),
-        ("hidden_layer_sizes", None),
+        ("hidden_layer_sizes", "8"),
         ("activation", "sigmoid"),
         ("dropout", 1.0),
         ("temperature", 0),

@@ -113,7 +113,7 @@ class SharedCandidates:
             masked = _pairs(shared, rows.item_rows[some])
         positive_log_q = None
         if self._positive_is_own:
-            positive_log_q = torch.zeros(len(rows))
+            positive_log_q = torch.zeros(len(rows), dtype=torch.float32)
             if log_q is not None and self.correction == "logq":
                 positive_log_q = (
                     log_q[positives]
