@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sktwotower._field_dependence import field_dependence
-from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
+from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
@@ -220,13 +220,11 @@ class ObjectiveSpec:
         if known is not None and not labelled:
             explicit = _explicit(rows, known)
         trained = rows if labelled else positives
-        if n_new is None:
-            n_batches, sizes = batch_sizes(len(trained), self.batch_size)
-        else:  # each beside some from before
+        n_rows = len(trained)
+        if n_new is not None:
             n_new = n_new if labelled else int(rows.positive[:n_new].sum())
-            beside = 1 + REPLAYED
-            n_batches, sizes = batch_sizes(n_new, max(self.batch_size // beside, 1))
-            sizes = {beside * size for size in sizes}
+            n_rows = n_new + n_replayed(n_new, n_rows - n_new)
+        n_batches, sizes = batch_sizes(n_rows, self.batch_size)
         n_draws = int(self.n_negatives)
         item_sampler = _item_sampler(self.negatives, positives, items)
         if self.loss == "softmax":

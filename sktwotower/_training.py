@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
 from sktwotower._memory import training_bytes, warn_if_too_large
 from sktwotower._nn import mapped
-from sktwotower._nn.batches import REPLAYED, TrainingRows, batch_sizes
+from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.growth import (
     OptimizerState,
     Source,
@@ -118,9 +117,11 @@ class Training:
         Of all random numbers.
     before : Before or None
         To go on from.
+    n_epochs : int
+        After which the schedule of the learning rate is at its end.
     goes_on : bool
-        Whether the rows follow those from before, at a constant learning rate and each
-        beside some of those. Otherwise training begins anew, from those weights at most.
+        Whether the rows follow those from before, which are replayed beside them.
+        Otherwise training begins anew, from those weights at most.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Training:
         objective: ObjectiveSpec,
         seed: int,
         before: Before | None,
+        n_epochs: int,
         goes_on: bool = False,
     ) -> None:
         self.model = model
@@ -150,6 +152,7 @@ class Training:
         self.objective = objective
         self.seed = seed
         self.before = before
+        self.n_epochs = n_epochs
         self.goes_on = goes_on
         self.past = before.events if before is not None and goes_on else None
         self.draw_masks = self._mask_drawer()
@@ -212,16 +215,12 @@ class Training:
             share=None if ranks is None else ranks.share,
             given=getattr(user_rows, "given", None),
         )
-        n_batches = batches.n_batches
-        if self.past is not None:  # as many as all rows take, each beside those replayed
-            n_batches = math.ceil((1 + REPLAYED) * len(rows) / model.batch_size)
         optimizer = make_optimizer(
             model.optimizer,
             towers.embedding_tables(),
             towers.parameters(),
-            # A linear schedule has this rate on average.
-            learning_rate=model.learning_rate / 2 if self.goes_on else model.learning_rate,
-            weight_decay=self._weight_decay(n_batches),
+            learning_rate=model.learning_rate,
+            weight_decay=self._weight_decay(len(batches.rows)),
             epsilon=model.epsilon,
         )
         if self.before is not None and self.goes_on:
@@ -244,10 +243,10 @@ class Training:
             optimizer,
             make_schedule(
                 optimizer,
-                "constant" if self.goes_on else model.lr_schedule,
-                n_epochs=model.max_iter,
+                model.lr_schedule,
+                n_epochs=self.n_epochs,
                 n_batches=batches.n_batches,
-                warmup_fraction=0.0 if self.goes_on else model.warmup_fraction,
+                warmup_fraction=model.warmup_fraction,
             ),
             tables,
             generators,
@@ -273,8 +272,14 @@ class Training:
         times = None if events.times is None else histories.ordered(events.times)
         return PastItems(histories, self.model.history_size, self.items.id_codes, times)
 
-    def rows_without_event(self, run: Run) -> dict[nn.Parameter, Tensor]:
-        """Rows of the tables of ids, and of history, that X says nothing of."""
+    def rows_that_stay(self, run: Run) -> dict[nn.Parameter, Tensor]:
+        """Rows of the tables of ids, and of history, that X says nothing of.
+
+        With a weight decay there are none: it shrinks them all, and replayed rows train
+        them again.
+        """
+        if self.model.weight_decay != 0:
+            return {}
         users, items = run.trained.user_tower, run.trained.item_tower
         user_ids = self.users.id_codes[self.events.users]
         item_ids = self.items.id_codes[self.events.items]
@@ -371,20 +376,30 @@ class Training:
 
     def _streaming_frequencies(
         self, rows: TrainingRows, n_new: int
-    ) -> StreamingFrequencies:
-        """How often items have been in a batch, new ones as the new rows say."""
+    ) -> StreamingFrequencies | None:
+        """How often items have been in a batch, new ones as the rows to come say.
 
-        def log_absence(items: Tensor) -> Tensor:
-            counts = torch.bincount(items, minlength=rows.n_items)
-            _, sizes = batch_sizes(len(items), self.model.batch_size)
+        None where all rows from before are replayed: their counts say it.
+        """
+
+        def log_absence(counts: Tensor) -> Tensor:
+            _, sizes = batch_sizes(int(counts.sum()), self.model.batch_size)
             return in_batch_log_absence(counts, max(sizes))
 
         assert self.before is not None
+        is_new = torch.arange(len(rows)) < n_new
+        new, old = (
+            torch.bincount(rows.item_rows[rows.positive & part], minlength=rows.n_items)
+            for part in (is_new, ~is_new)
+        )
+        n_before = int(old.sum())
+        share = n_replayed(int(new.sum()), n_before) / n_before
+        if share == 1:
+            return None
         frequencies = deepcopy(self.before.frequencies)
-        new, old = rows.item_rows[:n_new], rows.item_rows[n_new:]
         if frequencies is None:
-            frequencies = StreamingFrequencies(log_absence(old[rows.positive[n_new:]]))
-        frequencies.extend(log_absence(new[rows.positive[:n_new]]))
+            frequencies = StreamingFrequencies(log_absence(old))
+        frequencies.extend(log_absence(new + (share * old).round().long()))
         return frequencies
 
     def _table_sources(self, before: Before, n_history_items: int) -> Sources:
@@ -431,11 +446,11 @@ class Training:
             return float(self.model.temperature)
         return _FIRST_TEMPERATURE if self.model.normalize else 1.0
 
-    def _weight_decay(self, n_batches: int) -> float:
+    def _weight_decay(self, n_rows: int) -> float:
+        """That of all the rows, of which an epoch has fewer if not all are replayed."""
         model = self.model
         if isinstance(model.weight_decay, str):
-            if self.goes_on and model.history_size:
-                return 0.0  # what is pooled has to last until the next chunk
+            n_batches, _ = batch_sizes(n_rows, model.batch_size)
             return auto_weight_decay(model.optimizer, model.learning_rate, n_batches)
         return float(model.weight_decay)
 

@@ -591,7 +591,9 @@ class TwoTowerRecommender(
             held_out, refit = interactions.take(rows).unfolded(), self.refit
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
-        training = self._prepare(interactions, train_rows, objective, seed, before)
+        training = self._prepare(
+            interactions, train_rows, objective, seed, before, n_epochs=self.max_iter
+        )
         del interactions  # ids have codes now
         validation = None
         if held_out is not None:
@@ -623,15 +625,15 @@ class TwoTowerRecommender(
         do new categories of a :class:`~sktwotower.preprocessing.FeatureEncoder`; other
         encoders stay as they are. The tables are read again, so that they may have been
         replaced by longer ones (``set_params``). The optimiser goes on with what it knows,
-        at a constant learning rate of half of ``learning_rate``, and the correction of
-        in-batch candidates with how often each item has been in a batch so far.
+        and the correction of in-batch candidates with how often each item has been in a
+        batch so far. Each call goes through ``lr_schedule`` once.
 
-        Beside each row of X three from before are trained (they count as 1 each, whatever
-        their weights were), so that what is new fits in with what is known. The vectors of
-        ids that X does not have stay bit by bit as they are all the same, for users and
-        items alike, whatever the weight decay (``"auto"`` has none here with
-        ``history_size``, where it does harm). The embeddings of these users and items may
-        move, since the layers are shared.
+        The rows from before are trained again among those of X (they count as 1 each,
+        whatever their weights were), so that what is new fits in with what is known: all
+        of them, or if they are more than nine times as many as those of X, so many drawn at
+        random. With ``weight_decay=0`` the vectors of ids that X does not have stay bit by
+        bit as they are all the same, for users and items alike; that is worth less. The
+        embeddings of these users and items may move even so, since the layers are shared.
 
         Parameters
         ----------
@@ -640,7 +642,7 @@ class TwoTowerRecommender(
         y, sample_weight : array-like of shape (n_samples,) or str, default=None
             As in ``fit``.
         n_epochs : int, default=1
-            How often to go through X.
+            How often to go through X, and what is drawn from before.
 
         Returns
         -------
@@ -682,13 +684,19 @@ class TwoTowerRecommender(
         train_rows = _rows_that_train(interactions, objective)
         seed = random_state.randint(np.iinfo(np.int32).max)
         training = self._prepare(
-            interactions, train_rows, objective, seed, before, goes_on=True
+            interactions,
+            train_rows,
+            objective,
+            seed,
+            before,
+            n_epochs=n_epochs,
+            goes_on=True,
         )
         del interactions  # ids have codes now
         run = training.start(train_rows)
         if before is None:
             self._begin()
-        with rows_stay(run.optimizer, run.tables, training.rows_without_event(run)):
+        with rows_stay(run.optimizer, run.tables, training.rows_that_stay(run)):
             for epoch in range(1, n_epochs + 1):
                 self._next_epoch(training, run, f"{epoch}/{n_epochs}")
         self._end_training(training, run)
@@ -807,6 +815,7 @@ class TwoTowerRecommender(
         seed: int,
         before: Before | None,
         *,
+        n_epochs: int,
         goes_on: bool = False,
     ) -> Training:
         """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
@@ -872,6 +881,7 @@ class TwoTowerRecommender(
             objective=objective,
             seed=seed,
             before=before,
+            n_epochs=n_epochs,
             goes_on=goes_on,
         )
 

@@ -78,13 +78,14 @@ def test_ids_that_a_chunk_does_not_have_stay_bit_by_bit(data, chunks, parameters
         assert set(after) == set(before[name]) | touched
 
 
-def test_weight_decay_leaves_them_alone_too(chunks):
+def test_with_weight_decay_they_are_trained_with_the_others(chunks):
     first, second = chunks
-    model = make_model(history_size=3).fit(first)
+    model = make_model().fit(first)
     before = table_of(model, "user")
     after = table_of(model.partial_fit(second), "user")
     for user in set(before) - set(second["user_id"]):
-        np.testing.assert_array_equal(after[user], before[user])
+        assert not np.array_equal(after[user], before[user])
+        assert np.abs(after[user]).max() > 0.01  # and not shrunk to nothing
 
 
 def test_codes_are_append_only_and_everything_is_seen(chunks):
@@ -210,6 +211,7 @@ def test_another_architecture_is_refused(chunks):
 
 def test_a_chunk_that_diverges_changes_nothing(chunks):
     first, second = chunks
+    second = second[: len(first) // 20]  # so few that not all rows are replayed
     model = make_model(normalize=False).fit(first).partial_fit(second)
     scores, frequencies = model.predict(first), model._frequencies.gaps.clone()
     model.set_params(learning_rate=1e30)
@@ -334,8 +336,10 @@ def test_histories_go_on(chunks):
 
 def test_frequencies_include_the_old_data(chunks):
     first, second = chunks
-    model = make_model(negatives="in_batch").fit(first)
+    model = make_model(negatives="in_batch").fit(first).partial_fit(second)
     assert model._frequencies is None  # the counts say it
+    model = make_model(negatives="in_batch").fit(first)
+    second = second[: len(first) // 20]  # so few that not all rows are replayed
     model.partial_fit(second)
     once = model._frequencies
     assert once.step >= 1
@@ -401,5 +405,5 @@ def test_growing_by_time_keeps_up_with_one_fit():
     )
     fit = clone(model).fit(train).score(test)
     for rows in np.array_split(np.arange(len(train)), 5):
-        model.partial_fit(train.iloc[rows], n_epochs=4)
-    assert model.score(test) > 0.6 * fit
+        model.partial_fit(train.iloc[rows], n_epochs=2)
+    assert model.score(test) > 0.9 * fit

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sktwotower._nn import mapped
 
-# Rows from before beside each new one, so that what they say is not forgotten.
-REPLAYED = 3
+# At most so many rows from before to a new one. Up to here all of them are trained again:
+# what a call's decay shrinks has to be learned anew, from rows that are alike in number.
+REPLAYED = 9
 # Of many rows, an epoch permutes blocks, and shuffles the rows of so many together.
 BLOCKS_OF_A_WINDOW = 64
 
@@ -221,11 +222,12 @@ class Batches(Generic[B_co]):
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Of an epoch. They differ by one row at most (and those drawn beside it), so that
-        none is a remnant with hardly a candidate.
+        Of an epoch. They differ by one row at most, so that none is a remnant with hardly
+        a candidate.
     n_new : int, optional
-        Only the first so many rows are gone through, each beside a few of the others,
-        which are drawn at random: rows from before, so that they are not forgotten.
+        The first so many rows are new. An epoch goes through them and the others, which
+        are from before; if there are very many of those, through as many as are replayed,
+        drawn at random without replacement.
     """
 
     def __init__(
@@ -246,38 +248,41 @@ class Batches(Generic[B_co]):
     def n_rows(self) -> int:
         """Rows of an epoch."""
         n_new = len(self.rows) - self._n_before
-        return (1 + REPLAYED) * n_new if self._n_before else n_new
+        return n_new + n_replayed(n_new, self._n_before)
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """One pass over the rows in a new order."""
         n_new = len(self.rows) - self._n_before
+        rows = self.rows
+        if self.n_rows < len(rows):
+            drawn = torch.randperm(self._n_before, generator=generator)
+            drawn = n_new + drawn[: self.n_rows - n_new]
+            rows = rows.take(torch.cat([torch.arange(n_new), drawn]))
         batches: Iterable[TrainingRows]
-        if mapped.is_large(n_new):
-            smaller, n_larger = divmod(n_new, self.n_batches)
+        if mapped.is_large(len(rows)):
+            smaller, n_larger = divmod(len(rows), self.n_batches)
             sizes = [smaller + (i < n_larger) for i in range(self.n_batches)]
-            batches = _cut(self._windows(n_new, generator), sizes)
+            batches = _cut(self._windows(rows, generator), sizes)
         else:
-            order = torch.randperm(n_new, generator=generator)
-            batches = map(self.rows.take, order.tensor_split(self.n_batches))
-        for rows in batches:
-            if self._n_before:
-                size = (REPLAYED * len(rows),)
-                drawn = torch.randint(self._n_before, size, generator=generator)
-                rows = rows.followed_by(self.rows.take(n_new + drawn))
-            yield self.source.batch(rows, generator)
+            order = torch.randperm(len(rows), generator=generator)
+            batches = map(rows.take, order.tensor_split(self.n_batches))
+        for batch in batches:
+            yield self.source.batch(batch, generator)
 
-    def _windows(self, n: int, generator: torch.Generator) -> Iterator[TrainingRows]:
-        """The first n rows in memory, some of them at a time."""
-        if self._copy is None:
-            columns = list(self.rows.take(slice(n)).columns().values())
-            self._copy = self.rows.with_columns(mapped.shuffled(columns, generator))
+    def _windows(
+        self, rows: TrainingRows, generator: torch.Generator
+    ) -> Iterator[TrainingRows]:
+        """Rows in memory, some of them at a time."""
+        if self._copy is None or rows is not self.rows:
+            columns = mapped.shuffled(list(rows.columns().values()), generator)
+            self._copy = rows.with_columns(columns)
         length = max(mapped.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
-        starts = torch.arange(0, n, length)
+        starts = torch.arange(0, len(rows), length)
         starts = starts[torch.randperm(len(starts), generator=generator)]
         for window in starts.split(BLOCKS_OF_A_WINDOW):
             parts = [self._copy.take(slice(k, k + length)) for k in window.tolist()]
-            rows = parts[0].followed_by(*parts[1:])
-            yield rows.take(torch.randperm(len(rows), generator=generator))
+            together = parts[0].followed_by(*parts[1:])
+            yield together.take(torch.randperm(len(together), generator=generator))
 
 
 def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[TrainingRows]:
@@ -288,6 +293,11 @@ def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[Trai
             left = left.followed_by(next(windows))
         yield left.take(slice(size))
         left = left.take(slice(size, None))
+
+
+def n_replayed(n_new: int, n_before: int) -> int:
+    """How many of the rows from before an epoch has beside the new ones."""
+    return min(REPLAYED * n_new, n_before)
 
 
 def batch_sizes(n_rows: int, batch_size: int) -> tuple[int, set[int]]:

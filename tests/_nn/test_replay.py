@@ -2,7 +2,13 @@
 
 import torch
 
-from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
+from sktwotower._nn.batches import (
+    REPLAYED,
+    Batches,
+    TrainingRows,
+    batch_sizes,
+    n_replayed,
+)
 
 
 class Itself:
@@ -18,31 +24,41 @@ def rows_of(n):
     )
 
 
-def test_each_new_row_is_trained_once_and_beside_it_some_from_before():
-    n_new, n_before = 40, 25
-    rows = rows_of(n_new + n_before)
-    batches = Batches(rows, Itself(), batch_sizes(n_new, 8)[0], n_new=n_new)
+def batches_of(n_new, n_before, batch_size=50):
+    n_rows = n_new + n_replayed(n_new, n_before)
+    n_batches, _ = batch_sizes(n_rows, batch_size)
+    return Batches(rows_of(n_new + n_before), Itself(), n_batches, n_new=n_new)
+
+
+def test_each_new_row_is_trained_once_and_so_are_those_from_before():
+    batches = batches_of(40, 90)
+    epoch = list(batches.epoch(torch.Generator().manual_seed(0)))
+    assert [len(batch) for batch in epoch] == [44, 43, 43]
+    users = torch.cat([batch.user_rows for batch in epoch])
+    assert sorted(users.tolist()) == list(range(130))
+    assert batches.n_rows == 130
+
+
+def test_of_very_many_from_before_some_are_drawn_without_replacement():
+    n_new, n_before = 4, 60
+    batches = batches_of(n_new, n_before, batch_size=8)
     generator = torch.Generator().manual_seed(0)
-    epoch = list(batches.epoch(generator))
-    drawn = []
-    for batch in epoch:
-        n = len(batch) // (1 + REPLAYED)
-        assert (batch.user_rows[:n] < n_new).all()
-        assert (batch.user_rows[n:] >= n_new).all()
-        assert len(batch.user_rows[n:]) == REPLAYED * n
-        drawn.append(batch.user_rows[n:])
-    new = torch.cat([batch.user_rows[batch.user_rows < n_new] for batch in epoch])
-    assert sorted(new.tolist()) == list(range(n_new))
-    assert batches.n_rows == sum(map(len, epoch)) == (1 + REPLAYED) * n_new
-    # Over many epochs each of those from before comes as often as the others.
-    for _ in range(100):
-        drawn += [
-            batch.user_rows[batch.user_rows >= n_new] for batch in batches.epoch(generator)
-        ]
-    counts = torch.bincount(torch.cat(drawn) - n_new, minlength=n_before)
-    expected = 101 * REPLAYED * n_new / n_before
-    chi_square = ((counts - expected) ** 2 / expected).sum().item()
-    assert chi_square < 51.2  # the 0.999 quantile at 24 degrees of freedom
+    n_drawn = REPLAYED * n_new
+    assert batches.n_rows == n_new + n_drawn < n_new + n_before
+    drawn, first = [], []
+    for _ in range(200):
+        users = torch.cat([batch.user_rows for batch in batches.epoch(generator)])
+        assert len(users) == len(users.unique()) == batches.n_rows
+        assert (users < n_new).sum() == n_new
+        drawn.append(users[users >= n_new] - n_new)
+        first.append(int((users[:8] < n_new).sum()))
+    # Each of those from before comes as often as the others: its count is binomial.
+    counts = torch.bincount(torch.cat(drawn), minlength=n_before)
+    share = n_drawn / n_before
+    deviation = (200 * share * (1 - share)) ** 0.5
+    assert (counts - 200 * share).abs().max() < 4 * deviation
+    # And the new ones are anywhere among them.
+    assert abs(sum(first) / 200 - 8 * n_new / batches.n_rows) < 0.25
 
 
 def test_without_rows_from_before_there_is_nothing_beside():

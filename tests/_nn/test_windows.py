@@ -31,16 +31,14 @@ def rows_of(n):
     return TrainingRows(users, users % 7, users % 2 == 0, users / 2, n, 7, users + 1)
 
 
-def epochs(n, batch_size=10, n_epochs=3, seed=0, n_new=None):
-    n_trained = n if n_new is None else n_new
-    n_batches, sizes = batch_sizes(n_trained, batch_size)
-    batches = Batches(rows_of(n), Itself(), n_batches, n_new=n_new)
+def epochs(n, batch_size=10, n_epochs=3, seed=0):
+    n_batches, sizes = batch_sizes(n, batch_size)
+    batches = Batches(rows_of(n), Itself(), n_batches)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(n_epochs):
         epoch = list(batches.epoch(generator))
         assert len(epoch) == n_batches
-        if n_new is None:
-            assert {len(batch) for batch in epoch} == sizes
+        assert {len(batch) for batch in epoch} == sizes
         yield epoch
 
 
@@ -88,14 +86,22 @@ def test_batches_of_each_epoch_are_random(monkeypatch):
         assert chi_square < 49.7  # the 0.999 quantile at 23 degrees of freedom
 
 
-def test_rows_from_before():
-    for epoch in epochs(120, n_new=60, batch_size=8):
+@pytest.mark.parametrize("n_new", [60, 8])
+def test_rows_from_before(n_new):
+    """All of them, or as many as are replayed, drawn anew for each epoch."""
+    n, replayed = 120, set()
+    size = n_new + min(REPLAYED * n_new, n - n_new)
+    batches = Batches(rows_of(n), Itself(), 10, n_new=n_new)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        epoch = list(batches.epoch(generator))
+        users = torch.cat([batch.user_rows for batch in epoch]).tolist()
+        assert len(users) == len(set(users)) == size == batches.n_rows
+        assert set(range(n_new)) <= set(users)
+        replayed.add(frozenset(users))
         for batch in epoch:
-            n = len(batch) // (1 + REPLAYED)
-            assert (batch.user_rows[:n] < 60).all() and (batch.user_rows[n:] >= 60).all()
             assert torch.equal(batch.weights, batch.user_rows / 2)
-        new = torch.cat([batch.user_rows[batch.user_rows < 60] for batch in epoch])
-        assert sorted(new.tolist()) == list(range(60))
+    assert len(replayed) == (1 if size == n else 3)
 
 
 def test_a_mask_of_many_rows():
