@@ -8,7 +8,8 @@ Counted is what ``fit`` does in its epochs, without reading and encoding: the di
 between a fit of 1 + ``--epochs`` epochs and one of 1 (by default 2 more, 1 above 500,000
 rows). A sample is a positive.
 
-The first rows are the default parameters, with all of the tables. The others have the
+The first rows are the default parameters, with all of the tables; not with ``--losses``,
+which names those of the others that are wanted. These have the
 layers, the batch and the loss that the peer is given, and as features a few categories (see
 benchmarks/_peers.py). ``--peer`` is the python of an environment with LibRecommender, made
 as benchmarks/peers/README.md says. The two take turns. The peer counts by its own clock,
@@ -63,27 +64,29 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
-    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--losses", nargs="+", choices=LOSSES)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     peer = peer_of(parser, options)
     torch.set_num_threads(options.threads)
+    losses = options.losses or list(LOSSES)
+    batch_sizes = options.batch_size or [TwoTowerRecommender().batch_size]
     splits = [from_folder(folder) for folder in options.data or []] or [bundled()]
     if options.profile:
-        for split, loss in product(splits, options.losses):
+        for split, loss in product(splits, losses):
             print(split.name, loss)
             print(profiled(split, loss))
         return
     rows, versions = [], None
     for split in splits:
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 2)
-        for batch_size in options.batch_size or [TwoTowerRecommender().batch_size]:
+        for batch_size in [] if options.losses else batch_sizes:
             rates = [
                 rate(split, epochs, **split.tables, batch_size=batch_size)
                 for _ in range(options.repeats)
             ]
             rows.append(summary(split, "softmax, defaults", batch_size, rates, []))
-        for loss in options.losses:
+        for loss in losses:
             rates, others = [], []
             for _ in range(options.repeats):
                 rates.append(rate(split, epochs, **like_the_peer(split, loss)))

@@ -130,9 +130,12 @@ class _SharedSoftmax(torch.autograd.Function):
         of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
         of_positives = torch.empty_like(positives)
         of_turned_down = None if turned_down is None else torch.empty_like(turned_down)
-        value = positives.new_zeros(())
+        value, blocks = positives.new_zeros(()), None
         for some, rows, absent in _blocks_of_users(users, len(items), groups, masked):
-            scores = users[some] @ items.T
+            of_block = users[some]
+            if blocks is None:  # the first is the largest; fresh memory costs more than it
+                blocks = users.new_empty(len(of_block), len(items))
+            scores = torch.mm(of_block, items.T, out=blocks[: len(of_block)])
             if log_q is not None:
                 scores -= log_q
             if absent is not None:
@@ -158,7 +161,7 @@ class _SharedSoftmax(torch.autograd.Function):
             # The greatest share is 1, so that a smaller sum is that of no candidate.
             scale = of_totals[:, None] / sums.clamp(min=1.0)
             of_users[some] = (shares @ items) * scale
-            of_items.addmm_(shares.T, users[some] * scale)
+            of_items.addmm_(shares.T, of_block * scale)
         ctx.save_for_backward(of_users, of_items, of_positives, of_turned_down)
         return value
 
