@@ -224,7 +224,10 @@ def main() -> None:
         shapes = [shape("planted", *clusters(3700, 500))]
         if options.data is not None:
             split = from_folder(options.data)
-            model = TwoTowerRecommender(**COLUMNS, random_state=0).fit(split.train)
+            model = TwoTowerRecommender(**COLUMNS, random_state=0)
+            if options.recommend:  # what it takes does not depend on what is learnt
+                model.set_params(max_iter=1)
+            model.fit(split.train)
             vectors = model.item_embeddings_[model._catalogue - 1]
             shapes.append(shape(split.name, vectors, model.user_embeddings_))
             model.build_index(None)

@@ -124,8 +124,8 @@ class TwoTowerRecommender(
         left out are the positives of that epoch, and the rest is the history [8]_, so that
         one history serves many positives: a batch is as many whole users as have about
         ``batch_size`` rows, ranked against all items (``negatives="full"``). 0: each row
-        has the user's other rows for a history. On MovieLens 1M 0.5 is better, and takes
-        seconds where 0 takes minutes. :meth:`partial_fit` does without it.
+        has the user's other rows for a history, and is an input of its own.
+        :meth:`partial_fit` does without it after the first call.
     tie_history : bool, default=False
         Whether the history pools the vectors that the item tower has of ids, rather than
         vectors of its own: half as many numbers to learn, and what is said of an item as
