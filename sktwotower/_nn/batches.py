@@ -13,7 +13,7 @@ from torch import Tensor
 from sktwotower._nn import mapped
 
 # At most so many rows from before to a new one. Up to here all of them are trained again:
-# what a call's decay shrinks has to be learned anew, from rows that are alike in number.
+# what a call's decay shrinks has to be learned anew.
 REPLAYED = 9
 # Of many rows, an epoch permutes blocks, and shuffles the rows of so many together.
 BLOCKS_OF_A_WINDOW = 64

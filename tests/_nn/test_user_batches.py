@@ -54,7 +54,7 @@ def test_a_row_is_given_or_found(pairs, n_batches, dropout, seed):
 
 
 def test_the_share_and_the_order_change_from_epoch_to_epoch():
-    rows = rows_of([(user, item) for user in range(6) for item in range(5)] * 1)
+    rows = rows_of([(user, item) for user in range(6) for item in range(5)])
     is_given = torch.zeros(30, dtype=torch.bool)
     batches = UserBatches(rows, Rows(), 2, dropout=0.3, given=is_given)
     generator, shares, drawn = seeded(), [], set()
