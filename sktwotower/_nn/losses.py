@@ -6,7 +6,9 @@ proportions of the weights matter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# A block of so many scores (1 MB in float32) stays in a core's cache between its passes.
-SCORES_OF_A_BLOCK = 2**18
+# A block of so many scores a thread (2 MB in float32) is near its core between its passes.
+SCORES_OF_A_BLOCK = 2**19
+# Where some are masked, shares below exp(-50) = 2e-22 of the greatest are none.
+LEAST_LOG_SHARE = -50.0
 
 
 def softmax_loss(
@@ -127,14 +131,14 @@ class _SharedSoftmax(torch.autograd.Function):
         is_own: bool,
         weights: Tensor,
     ) -> Tensor:
-        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
+        of_users, of_items = torch.empty_like(users), items.new_zeros(items.T.shape)
         of_positives = torch.empty_like(positives)
         of_turned_down = None if turned_down is None else torch.empty_like(turned_down)
         value, blocks = positives.new_zeros(()), None
         for some, rows, absent in _blocks_of_users(users, len(items), groups, masked):
             of_block = users[some]
-            if blocks is None:  # the first is the largest; fresh memory costs more than it
-                blocks = users.new_empty(len(of_block), len(items))
+            if blocks is None:  # the last is the largest, by one; fresh memory costs more
+                blocks = users.new_empty(len(of_block) + 1, len(items))
             scores = torch.mm(of_block, items.T, out=blocks[: len(of_block)])
             if log_q is not None:
                 scores -= log_q
@@ -142,7 +146,12 @@ class _SharedSoftmax(torch.autograd.Function):
                 scores.view(-1).index_fill_(0, absent, -torch.inf)
             greatest = scores.amax(dim=1, keepdim=True)
             greatest.masked_fill_(greatest == -torch.inf, 0.0)
-            shares = scores.sub_(greatest).exp_()
+            shares = scores.sub_(greatest)
+            if absent is None:
+                shares.exp_()
+            else:  # exp of -inf takes seven times as long as that of a number
+                shares.clamp_(min=LEAST_LOG_SHARE).exp_()
+                F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
             sums = shares.sum(dim=1, keepdim=True)
             group = groups[rows] - some.start
             shared = totals = (greatest + sums.log())[group, 0]
@@ -161,8 +170,8 @@ class _SharedSoftmax(torch.autograd.Function):
             # The greatest share is 1, so that a smaller sum is that of no candidate.
             scale = of_totals[:, None] / sums.clamp(min=1.0)
             of_users[some] = (shares @ items) * scale
-            of_items.addmm_(shares.T, of_block * scale)
-        ctx.save_for_backward(of_users, of_items, of_positives, of_turned_down)
+            of_items.addmm_((of_block * scale).T, shares)
+        ctx.save_for_backward(of_users, of_items.T, of_positives, of_turned_down)
         return value
 
     @staticmethod
@@ -176,13 +185,16 @@ def _blocks_of_users(
     users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None
 ) -> Iterator[tuple[slice, Tensor | slice, Tensor | None]]:
     """Users whose scores are computed at a time, their rows and their masked positions."""
-    n_users, size = len(users), max(SCORES_OF_A_BLOCK // n_items, 1)
+    n_users = len(users)
+    size = max(SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items, 1)
     # An accelerator's memory is fast, and finding the blocks would wait for it.
     if users.device.type != "cpu" or size >= n_users:
         yield slice(0, n_users), slice(None), masked
         return
-    blocks = [slice(i, min(i + size, n_users)) for i in range(0, n_users, size)]
-    ends = torch.tensor([block.stop for block in blocks])
+    n_blocks = math.ceil(n_users / size)
+    stops = [n_users * i // n_blocks for i in range(n_blocks + 1)]
+    blocks = [slice(*ends) for ends in pairwise(stops)]
+    ends = torch.tensor(stops[1:])
     ordered, order = groups.sort()
     rows = order.tensor_split(torch.searchsorted(ordered, ends)[:-1])
     absent: Sequence[Tensor | None] = [None] * len(blocks)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sktwotower._nn.batches import Batch, SampledBatch, SoftmaxBatch
+from sktwotower._nn.functional import pair_scores
 from sktwotower._nn.losses import cross_entropy_loss, softmax_loss
 
 B = TypeVar("B", bound=Batch)
@@ -19,11 +19,9 @@ Objective = Callable[[Tensor, Tensor, B], Tensor]
 
 def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
     """Softmax over shared candidates and the rows' own."""
-    # Rows by embedding, whose gradient does not go through an index_put.
-    of_rows = F.embedding(batch.groups, users)
 
     def scores(columns: Tensor) -> Tensor:
-        return (of_rows * F.embedding(columns, items)).sum(dim=1)
+        return pair_scores(users, items, batch.groups, columns[:, None])[:, 0]
 
     positives, turned_down = scores(batch.positives), None
     if batch.positive_log_q is not None:
@@ -71,9 +69,6 @@ def pairwise_objective(
 
 def _scores(users: Tensor, items: Tensor, batch: SampledBatch) -> tuple[Tensor, Tensor]:
     """Scores of the rows' items (b,) and negatives (b, k)."""
-    users = F.embedding(batch.groups, users)
-    return (
-        (users * F.embedding(batch.items, items)).sum(dim=1),
-        # Not a product of matrices: as many of them as rows, each of a vector and a few.
-        (users[:, None] * F.embedding(batch.negatives, items)).sum(dim=2),
-    )
+    columns = torch.cat([batch.items[:, None], batch.negatives], dim=1)
+    scores = pair_scores(users, items, batch.groups, columns)
+    return scores[:, 0], scores[:, 1:]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sktwotower._nn.functional import unit_length
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -16,6 +17,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+
+# A product with so few columns costs less than looking them up does, there and back.
+FEW_COLUMNS = 128
 
 
 class Tower(nn.Module):
@@ -204,13 +208,13 @@ class Tower(nn.Module):
                 self.column_table.split(self.field_widths), of_fields, strict=True
             )
         ]
-        hidden = layer.bias + F.embedding_bag(
-            batch.columns,
-            torch.cat(projected),
-            batch.offsets[:: self.n_sparse_fields],
-            mode="sum",
-            per_sample_weights=batch.values,
-        )
+        table, bags = torch.cat(projected), batch.offsets[:: self.n_sparse_fields]
+        if len(table) <= FEW_COLUMNS:
+            hidden = torch.addmm(layer.bias, _dense(batch, bags, len(table)), table)
+        else:
+            hidden = layer.bias + F.embedding_bag(
+                batch.columns, table, bags, mode="sum", per_sample_weights=batch.values
+            )
         for parts, weight in ((looked_up, first), (multiplied, last)):
             if parts:
                 together = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -243,7 +247,7 @@ class Tower(nn.Module):
             else:
                 hidden = layer(hidden)
         if self.normalize:
-            hidden = F.normalize(hidden, dim=1)
+            hidden = unit_length(hidden)
         if batch.appended is None or mask is not None:
             return hidden
         return torch.cat([hidden, batch.appended], dim=1)
@@ -282,6 +286,17 @@ class Tower(nn.Module):
         ]
         self.train(was_training)
         return torch.cat(blocks)
+
+
+def _dense(batch: TowerInput, bags: Tensor, n_columns: int) -> Tensor:
+    """The sparse fields of a batch as a matrix (b, n_columns); bags: where rows start."""
+    ends = torch.cat([bags[1:], bags.new_full((1,), len(batch.columns))])
+    rows = torch.arange(len(bags), device=bags.device).repeat_interleave(
+        ends - bags, output_size=len(batch.columns)
+    )
+    matrix = batch.values.new_zeros(len(bags) * n_columns)
+    matrix.index_add_(0, rows * n_columns + batch.columns, batch.values)
+    return matrix.view(len(bags), n_columns)
 
 
 class _Dropout(nn.Module):

@@ -506,6 +506,27 @@ def shared_problem(*, masked, corrected, own, turned_down):
 
 
 @pytest.mark.usefixtures("blocks")
+def test_what_is_masked_for_all_users_has_no_gradient_at_all():
+    """Not even next to nothing; and a candidate that is far behind has none either."""
+    users = torch.tensor([[1.0], [2.0]], requires_grad=True)
+    items = torch.tensor([[0.0], [3.0], [900.0], [-100.0]], requires_grad=True)
+    loss = losses.softmax_loss(
+        users,
+        items,
+        torch.tensor([0.0, 0.0]),
+        groups=torch.tensor([0, 1]),
+        masked=torch.tensor([2, 6]),
+        is_own=True,
+    )
+    loss.backward()
+    near = torch.logsumexp(users.detach() * torch.tensor([0.0, 3.0]), dim=1)
+    expected = torch.nn.functional.softplus(near).mean()
+    torch.testing.assert_close(loss.detach(), expected)
+    assert items.grad[:2].abs().min() > 0.01
+    assert torch.equal(items.grad[2:], torch.zeros(2, 1))
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("turned_down", [False, True])
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sktwotower._nn import towers
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.towers import Tower
 
@@ -431,8 +432,12 @@ def test_no_field_has_no_width():
 
 @pytest.mark.parametrize("hidden", [(), (5,)])
 @pytest.mark.parametrize("with_id", [True, False])
-def test_columns_may_go_through_the_first_layer_before_rows(hidden, with_id):
+@pytest.mark.parametrize("few", [0, towers.FEW_COLUMNS], ids=["looked up", "a product"])
+def test_columns_may_go_through_the_first_layer_before_rows(
+    hidden, with_id, few, monkeypatch
+):
     """Where there are more rows than columns: the same embeddings and gradients."""
+    monkeypatch.setattr(towers, "FEW_COLUMNS", few)
     rows = rows_of_all_kinds()
     if not with_id:
         rows = replace(rows, id_codes=None)
