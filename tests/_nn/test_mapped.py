@@ -2,7 +2,6 @@
 
 import gc
 import math
-import mmap
 import tempfile
 from itertools import permutations
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from sktwotower._nn import mapped
+from tests._nn.helpers import is_mapped
 
 
 @pytest.fixture(params=["in memory", "mapped"])
@@ -19,14 +19,6 @@ def kind(request, monkeypatch):
     if request.param == "mapped":
         monkeypatch.setattr(mapped, "ROWS_IN_MEMORY", 10)
     return request.param
-
-
-def is_mapped(array):
-    while isinstance(array, np.ndarray):
-        array = array.base
-    if isinstance(array, memoryview):
-        array = array.obj
-    return isinstance(array, mmap.mmap)
 
 
 def test_empty(kind):
