@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -71,7 +71,7 @@ class Run:
 
     Attributes
     ----------
-    epochs : iterator of float
+    epochs : generator of float
         Trains for an epoch and yields its mean loss.
     served, trained : TwoTowers
         The average and the weights of which it is one, or twice the latter.
@@ -85,7 +85,7 @@ class Run:
         Histories of the rows that train.
     """
 
-    epochs: Iterator[float]
+    epochs: Generator[float, None, None]
     served: TwoTowers
     trained: TwoTowers
     optimizer: torch.optim.Optimizer
