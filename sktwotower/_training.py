@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sktwotower._features import Entities, column_source
 from sktwotower._histories import Events, Histories, history_rows
-from sktwotower._memory import training_bytes, warn_if_too_large
+from sktwotower._memory import bytes_of_rows, training_bytes, warn_if_too_large
 from sktwotower._nn import mapped
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.growth import (
@@ -27,7 +27,12 @@ from sktwotower._nn.growth import (
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
-from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
+from sktwotower._nn.optim import (
+    DECOUPLED,
+    auto_weight_decay,
+    make_optimizer,
+    make_schedule,
+)
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
@@ -184,8 +189,15 @@ class Training:
             embedding_dim=model.embedding_dim,
             optimizer=model.optimizer,
             average=model.average,
+            has_penalty=self._weight_decay(1) > 0 and not DECOUPLED[model.optimizer],
         )
-        warn_if_too_large(needed, device, stacklevel=8)
+        of_rows = bytes_of_rows(
+            int(train_rows.sum()) + (0 if self.past is None else len(self.past)),
+            is_part=self.past is not None or not train_rows.all(),
+            masks=model.mask_known_positives,
+            has_history=model.history_size > 0,
+        )
+        warn_if_too_large(needed, of_rows, device, stacklevel=8)
         towers = TwoTowers(
             self._make_tower(self.user_rows, generators.host, n_history_items),
             self._make_tower(self.item_rows, generators.host),
