@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sktwotower._features import Entities, column_source
-from sktwotower._histories import Events, Histories, history_rows
+from sktwotower._histories import Events, Histories, PastItems
 from sktwotower._memory import bytes_of_rows, training_bytes, warn_if_too_large
 from sktwotower._nn import mapped
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
@@ -39,7 +39,6 @@ from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
 from sktwotower._objective import ObjectiveSpec, mask_drawer
-from sktwotower._side import PastItems
 
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 
@@ -352,39 +351,11 @@ class Training:
             return rows, trained_users, None
         past = self.all_past(events)
         if self.model.history_dropout and self.past is None:
-            return rows, self._drawn_histories(inputs, events, past, trained_users), past
-        n = len(events)
-        starts, ends, numbers = (mapped.empty(n, np.int64) for _ in range(3))
-        for block in mapped.blocks(n):
-            numbers[block] = np.arange(block.start, block.stop)
-            at = (numbers[block] + n_past) % n  # the new events come last
-            starts[block], ends[block] = past.histories.at_events(at, past.size)
-        user_rows = history_rows(
-            trained_users,
-            inputs,
-            past.histories.items,
-            (starts, ends),
-            past.id_codes,
-            left_out=ordered.items,
-        )
-        return replace(rows, user_inputs=torch.from_numpy(numbers)), user_rows, past
-
-    def _drawn_histories(
-        self, inputs: np.ndarray, events: Events, past: PastItems, user_rows: EntityRows
-    ) -> TowerRows:
-        """Rows of the user tower, each with all that its user has: batches draw from it."""
-        code_of = np.zeros(len(user_rows), dtype=np.int64)
-        code_of[inputs] = events.users
-        starts, ends = past.histories.now(past.size)
-        every_row = history_rows(
-            user_rows,
-            np.arange(len(user_rows)),
-            past.histories.items,
-            (starts[code_of], ends[code_of]),
-            past.id_codes,
-        )
-        given = torch.ones(len(past.histories.items), dtype=torch.bool)
-        return replace(every_row, given=given)
+            return rows, past.to_draw_from(trained_users, inputs, events.users), past
+        # The new events come last.
+        user_rows = past.before_events(trained_users, inputs, ordered.items, first=n_past)
+        numbers = torch.from_numpy(mapped.arange(len(events)))
+        return replace(rows, user_inputs=numbers), user_rows, past
 
     def _streaming_frequencies(
         self, rows: TrainingRows, n_new: int

@@ -28,6 +28,7 @@ def test_empty(kind):
         assert array.shape == (n,) and array.dtype == np.int32 and array.flags.writeable
         assert is_mapped(array) == (kind == "mapped" and n > 10)
     assert mapped.full(20, True, bool).all()
+    assert mapped.arange(20).tolist() == list(range(20))
 
 
 def test_files_go_with_the_arrays(kind, tmp_path, monkeypatch):
