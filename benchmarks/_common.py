@@ -95,29 +95,33 @@ def from_folder(folder: Path) -> Split:
     )
 
 
-def at_random(split: Split, seed: int = 0) -> Split:
+def at_random(split: Split) -> Split:
     """The same data, a random fifth of each user's rows as test."""
-    rows = shuffle(pd.concat([split.train, split.test]), random_state=seed)
-    train, test = next(
-        LastInteractionsSplit(fraction=0.2, user_column="user_id").split(rows)
-    )
+    rows = pd.concat([split.train, split.test])
     name = f"{split.name.split(',')[0]}, random split"
-    return Split(name, rows.iloc[train], rows.iloc[test], split.tables)
+    return slice_of_train(Split(name, rows, rows[:0], split.tables), by_time=False)
 
 
-def slice_of_train(split: Split) -> Split:
+def slice_of_train(
+    split: Split, *, fraction: float = 0.2, by_time: bool | None = None
+) -> Split:
     """Train once more cut in two, for choices that must not see the test rows.
 
-    The validation rows are the last in time where there are timestamps that differ, else
-    the last in a random order.
+    The validation rows are the last in time, or the last in a random order. With None it
+    is time where there are timestamps that differ, and the split is not a random one.
     """
-    if "random" in split.name or split.train["timestamp"].nunique() == 1:
-        return at_random(Split(split.name, split.train, split.train.iloc[:0], split.tables))
-    rows = LastInteractionsSplit(
-        fraction=0.2, timestamp_column="timestamp", user_column="user_id"
+    rows = split.train
+    if by_time is None:
+        by_time = "random" not in split.name and rows["timestamp"].nunique() > 1
+    if not by_time:
+        rows = shuffle(rows, random_state=0)
+    cut = LastInteractionsSplit(
+        fraction=fraction,
+        timestamp_column="timestamp" if by_time else None,
+        user_column="user_id",
     )
-    train, test = next(rows.split(split.train))
-    return Split(split.name, split.train.iloc[train], split.train.iloc[test], split.tables)
+    train, test = next(cut.split(rows))
+    return Split(split.name, rows.iloc[train], rows.iloc[test], split.tables)
 
 
 def ranking_metrics(

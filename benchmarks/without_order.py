@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
-from sklearn.utils import shuffle
 
-from benchmarks._common import COLUMNS, Split, arguments, splits_of, write
+from benchmarks._common import COLUMNS, Split, arguments, slice_of_train, splits_of, write
 from benchmarks.quality import NO_ORDER, best_ease
 from sktwotower import TwoTowerRecommender
-from sktwotower.model_selection import LastInteractionsSplit
 
 FRACTION = 0.08
 RANKS = (64, 256, 1024)
@@ -48,7 +46,7 @@ def main() -> None:
     if options.data is None:
         parser.error("--data is missing.")
     torch.set_num_threads(options.threads)
-    split = part_of_train(splits_of(options.data)[0])
+    split = slice_of_train(splits_of(options.data)[0], fraction=FRACTION, by_time=False)
     rows = ease(split)
     for change in CHANGES:
         started = time.perf_counter()
@@ -65,15 +63,6 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
     write("without-order", rows, seeds=options.seeds, settings=NO_ORDER)
-
-
-def part_of_train(split: Split) -> Split:
-    """Train once more cut in two."""
-    rows = shuffle(split.train, random_state=0)
-    train, test = next(
-        LastInteractionsSplit(fraction=FRACTION, user_column="user_id").split(rows)
-    )
-    return Split(split.name, rows.iloc[train], rows.iloc[test], {})
 
 
 def ease(split: Split) -> list[dict[str, Any]]:

@@ -113,6 +113,83 @@ class Histories:
         return np.maximum(self.starts[users], starts - among), ends
 
 
+@dataclass(frozen=True)
+class PastItems:
+    """What the history field of the user tower is made from.
+
+    Attributes
+    ----------
+    histories : Histories
+        Of the training data.
+    size : int
+        Items of a window.
+    id_codes : ndarray of shape (n_items + 1,)
+        Row of the history table of each item code.
+    times : ndarray or None
+        Of the positives, in the order of ``histories.items``.
+    """
+
+    histories: Histories
+    size: int
+    id_codes: np.ndarray
+    times: np.ndarray | None
+
+    def rows(
+        self,
+        rows: EntityRows,
+        user_codes: np.ndarray,
+        own: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> HistoryRows:
+        """Rows with the users' windows as they are now, or with some of their own."""
+        if own is None:
+            starts, ends = self.histories.now(self.size)
+            own = self.histories.items, (starts[user_codes], ends[user_codes])
+        items, windows = own
+        return history_rows(rows, np.arange(len(rows)), items, windows, self.id_codes)
+
+    def with_more(
+        self, user_codes: np.ndarray, more: Events
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Windows of queries that bring interactions of their own."""
+        return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
+
+    def before_events(
+        self, rows: EntityRows, row_of: np.ndarray, items: np.ndarray, *, first: int
+    ) -> HistoryRows:
+        """Rows of the events, each with the window of its time.
+
+        Parameters
+        ----------
+        rows : EntityRows
+            Ids and features.
+        row_of, items : ndarray of shape (n,)
+            Which of them an event has, and what is not in its own history.
+        first : int
+            The event of the first row, which is followed by the later ones and then by
+            those before it.
+        """
+        n = len(row_of)
+        starts, ends = mapped.empty(n, np.int64), mapped.empty(n, np.int64)
+        for block in mapped.blocks(n):
+            at = (np.arange(block.start, block.stop) + first) % n
+            starts[block], ends[block] = self.histories.at_events(at, self.size)
+        return history_rows(
+            rows, row_of, self.histories.items, (starts, ends), self.id_codes, items
+        )
+
+    def to_draw_from(
+        self, rows: EntityRows, row_of: np.ndarray, users: np.ndarray
+    ) -> HistoryRows:
+        """Rows with all that their users have, of which batches draw what is given.
+
+        ``row_of`` and ``users``, (n,), are those of the events.
+        """
+        code_of = np.zeros(len(rows), dtype=np.int64)
+        code_of[row_of] = users
+        given = torch.ones(len(self.histories.items), dtype=torch.bool)
+        return replace(self.rows(rows, code_of), given=given)
+
+
 def history_rows(
     rows: EntityRows,
     row_of: np.ndarray,

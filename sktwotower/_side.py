@@ -9,53 +9,10 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._features import Entities
-from sktwotower._histories import Events, Histories, history_rows, windows_of_queries
+from sktwotower._histories import PastItems
 from sktwotower._index import DotScores
-from sktwotower._nn.histories import HistoryRows
-from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.towers import Tower
 from sktwotower.utils._columns import Column
-
-
-@dataclass(frozen=True)
-class PastItems:
-    """What the history field of the user tower is made from.
-
-    Attributes
-    ----------
-    histories : Histories
-        Of the training data.
-    size : int
-        Items of a window.
-    id_codes : ndarray of shape (n_items + 1,)
-        Row of the history table of each item code.
-    times : ndarray or None
-        Of the positives, in the order of ``histories.items``.
-    """
-
-    histories: Histories
-    size: int
-    id_codes: np.ndarray
-    times: np.ndarray | None
-
-    def rows(
-        self,
-        rows: EntityRows,
-        user_codes: np.ndarray,
-        own: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None,
-    ) -> HistoryRows:
-        """Rows with the users' windows as they are now, or with some of their own."""
-        if own is None:
-            starts, ends = self.histories.now(self.size)
-            own = self.histories.items, (starts[user_codes], ends[user_codes])
-        items, windows = own
-        return history_rows(rows, np.arange(len(rows)), items, windows, self.id_codes)
-
-    def with_more(
-        self, user_codes: np.ndarray, more: Events
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Windows of queries that bring interactions of their own."""
-        return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
 
 
 @dataclass(frozen=True)

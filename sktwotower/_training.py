@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sktwotower._features import Entities, column_source
-from sktwotower._histories import Events, Histories, history_rows
-from sktwotower._memory import training_bytes, warn_if_too_large
+from sktwotower._histories import Events, Histories, PastItems
+from sktwotower._memory import bytes_of_rows, training_bytes, warn_if_too_large
 from sktwotower._nn import mapped
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.growth import (
@@ -27,14 +27,18 @@ from sktwotower._nn.growth import (
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
-from sktwotower._nn.optim import auto_weight_decay, make_optimizer, make_schedule
+from sktwotower._nn.optim import (
+    DECOUPLED,
+    auto_weight_decay,
+    make_optimizer,
+    make_schedule,
+)
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
 from sktwotower._objective import ObjectiveSpec, mask_drawer
-from sktwotower._side import PastItems
 
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 
@@ -71,7 +75,7 @@ class Run:
 
     Attributes
     ----------
-    epochs : iterator of float
+    epochs : generator of float
         Trains for an epoch and yields its mean loss.
     served, trained : TwoTowers
         The average and the weights of which it is one, or twice the latter.
@@ -85,7 +89,7 @@ class Run:
         Histories of the rows that train.
     """
 
-    epochs: Iterator[float]
+    epochs: Generator[float, None, None]
     served: TwoTowers
     trained: TwoTowers
     optimizer: torch.optim.Optimizer
@@ -184,8 +188,15 @@ class Training:
             embedding_dim=model.embedding_dim,
             optimizer=model.optimizer,
             average=model.average,
+            has_penalty=self._weight_decay(1) > 0 and not DECOUPLED[model.optimizer],
         )
-        warn_if_too_large(needed, device, stacklevel=8)
+        of_rows = bytes_of_rows(
+            int(train_rows.sum()) + (0 if self.past is None else len(self.past)),
+            is_part=self.past is not None or not train_rows.all(),
+            masks=model.mask_known_positives,
+            has_history=model.history_size > 0,
+        )
+        warn_if_too_large(needed, of_rows, device, stacklevel=8)
         towers = TwoTowers(
             self._make_tower(self.user_rows, generators.host, n_history_items),
             self._make_tower(self.item_rows, generators.host),
@@ -340,39 +351,11 @@ class Training:
             return rows, trained_users, None
         past = self.all_past(events)
         if self.model.history_dropout and self.past is None:
-            return rows, self._drawn_histories(inputs, events, past, trained_users), past
-        n = len(events)
-        starts, ends, numbers = (mapped.empty(n, np.int64) for _ in range(3))
-        for block in mapped.blocks(n):
-            numbers[block] = np.arange(block.start, block.stop)
-            at = (numbers[block] + n_past) % n  # the new events come last
-            starts[block], ends[block] = past.histories.at_events(at, past.size)
-        user_rows = history_rows(
-            trained_users,
-            inputs,
-            past.histories.items,
-            (starts, ends),
-            past.id_codes,
-            left_out=ordered.items,
-        )
-        return replace(rows, user_inputs=torch.from_numpy(numbers)), user_rows, past
-
-    def _drawn_histories(
-        self, inputs: np.ndarray, events: Events, past: PastItems, user_rows: EntityRows
-    ) -> TowerRows:
-        """Rows of the user tower, each with all that its user has: batches draw from it."""
-        code_of = np.zeros(len(user_rows), dtype=np.int64)
-        code_of[inputs] = events.users
-        starts, ends = past.histories.now(past.size)
-        every_row = history_rows(
-            user_rows,
-            np.arange(len(user_rows)),
-            past.histories.items,
-            (starts[code_of], ends[code_of]),
-            past.id_codes,
-        )
-        given = torch.ones(len(past.histories.items), dtype=torch.bool)
-        return replace(every_row, given=given)
+            return rows, past.to_draw_from(trained_users, inputs, events.users), past
+        # The new events come last.
+        user_rows = past.before_events(trained_users, inputs, ordered.items, first=n_past)
+        numbers = torch.from_numpy(mapped.arange(len(events)))
+        return replace(rows, user_inputs=numbers), user_rows, past
 
     def _streaming_frequencies(
         self, rows: TrainingRows, n_new: int

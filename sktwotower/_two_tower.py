@@ -983,6 +983,7 @@ class TwoTowerRecommender(
 
     def _end_training(self, training: Training, run: Run) -> None:
         """Serve all that is known from here on; keep what a later training goes on from."""
+        run.epochs.close()  # its rows are gone before histories are made of all of them
         past = training.all_past(self._events) if self.history_size else None
         self._publish(training, replace(run, past=past))
         run.served.cpu().eval()

@@ -1,7 +1,6 @@
 """Interactions of very many rows: what is mapped from files, and the order of epochs."""
 
 import gc
-import mmap
 import pickle
 import tempfile
 import tracemalloc
@@ -16,6 +15,7 @@ from joblib import Parallel, delayed
 from sktwotower import TwoTowerRecommender, _dataset
 from sktwotower._nn import batches, mapped
 from sktwotower.datasets import make_interactions
+from tests._nn.helpers import is_mapped
 
 NAMES = {"user_column": "user_id", "item_column": "item_id"}
 SMALL = {"embedding_dim": 4, "max_iter": 2, "batch_size": 64, "random_state": 0}
@@ -52,14 +52,6 @@ def path(frame, tmp_path):
     file = tmp_path / "rows.parquet"
     frame.to_parquet(file, row_group_size=64)
     return file
-
-
-def is_mapped(array):
-    while isinstance(array, np.ndarray):
-        array = array.base
-    if isinstance(array, memoryview):
-        array = array.obj
-    return isinstance(array, mmap.mmap)
 
 
 def fit(X, y=None, sample_weight=None, **parameters):

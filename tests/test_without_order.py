@@ -168,6 +168,29 @@ def test_a_new_user_is_its_history(model, data):
     np.testing.assert_allclose(scores, new_scores, rtol=1e-5)
 
 
+def test_an_approximate_index_counts_popularity():
+    pytest.importorskip("faiss")
+    X = make_interactions(120, 1000, 6000, random_state=0).interactions
+    model = TwoTowerRecommender(**WHOLE | {"max_iter": 2}).fit(X)
+    exact = model.recommend(model.user_ids_)
+    model.build_index("hnsw")
+    assert share_of_the_best(model, exact) > 0.98
+    # With little effort it finds less, so that it is the index that has answered.
+    model.build_index("hnsw", m=2, ef_construction=1, ef_search=1)
+    assert share_of_the_best(model, exact) < 0.95
+
+
+def share_of_the_best(model, exact):
+    """How much of the exact answer the index finds; what it finds has the same scores."""
+    n_found = 0
+    for row in zip(*model.recommend(model.user_ids_), *exact, strict=True):
+        found, expected = (pd.Series(row[i + 1], row[i]) for i in (0, 2))
+        both = found.index.intersection(expected.index)
+        np.testing.assert_allclose(found[both], expected[both], atol=1e-5)
+        n_found += len(both)
+    return n_found / exact[0].size
+
+
 def test_features_that_change_from_row_to_row_and_tables(data):
     X = data.interactions.assign(hour=np.arange(len(data.interactions)) % 24)
     model = TwoTowerRecommender(

@@ -56,6 +56,14 @@ def full(n: int, value: Any, dtype: Any) -> np.ndarray:
     return array
 
 
+def arange(n: int) -> np.ndarray:
+    """The numbers from 0 to n - 1."""
+    numbers = empty(n, np.int64)
+    for block in blocks(n):
+        numbers[block] = np.arange(block.start, block.stop)
+    return numbers
+
+
 def blocks(n: int) -> Iterator[slice]:
     """Consecutive rows, at most ``ROWS_AT_ONCE`` of them."""
     for start in range(0, n, ROWS_AT_ONCE):

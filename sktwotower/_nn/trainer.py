@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Generic
 
 import torch
@@ -189,7 +189,7 @@ def train(
     average: AveragedModel | None = None,
     max_grad_norm: float | None = None,
     ranks: Ranks | None = None,
-) -> Iterator[float]:
+) -> Generator[float, None, None]:
     """Train without end, an epoch at a time; whoever iterates decides when to stop.
 
     Parameters

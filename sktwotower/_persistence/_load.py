@@ -12,7 +12,7 @@ import torch
 
 from sktwotower._entities import EntityTable, Vocabulary
 from sktwotower._features import Entities
-from sktwotower._histories import Events, Histories
+from sktwotower._histories import Events, Histories, PastItems
 from sktwotower._interactions import FeatureColumns
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.towers import Tower
@@ -29,7 +29,6 @@ from sktwotower._persistence._objects import from_skops, type_name
 from sktwotower._persistence._save import ATTRIBUTES, SIDES, TABLES
 from sktwotower._persistence._tensors import Arrays, from_safetensors
 from sktwotower._persistence._values import decode
-from sktwotower._side import PastItems
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 

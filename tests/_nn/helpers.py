@@ -1,5 +1,8 @@
 """What several tests of the core need."""
 
+import mmap
+
+import numpy as np
 import torch
 
 from sktwotower._nn.inputs import EntityRows
@@ -16,6 +19,15 @@ def only_ids(n, *, dtype=torch.int64):
         values=torch.zeros(0),
         field_widths=(),
     )
+
+
+def is_mapped(array):
+    """Whether an array is, in the end, mapped from a file."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, memoryview):
+        array = array.obj
+    return isinstance(array, mmap.mmap)
 
 
 def softmax_of_scores(

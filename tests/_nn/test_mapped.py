@@ -2,7 +2,6 @@
 
 import gc
 import math
-import mmap
 import tempfile
 from itertools import permutations
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from sktwotower._nn import mapped
+from tests._nn.helpers import is_mapped
 
 
 @pytest.fixture(params=["in memory", "mapped"])
@@ -21,14 +21,6 @@ def kind(request, monkeypatch):
     return request.param
 
 
-def is_mapped(array):
-    while isinstance(array, np.ndarray):
-        array = array.base
-    if isinstance(array, memoryview):
-        array = array.obj
-    return isinstance(array, mmap.mmap)
-
-
 def test_empty(kind):
     for n in (0, 10, 11, 100):
         array = mapped.empty(n, np.int32)
@@ -36,6 +28,7 @@ def test_empty(kind):
         assert array.shape == (n,) and array.dtype == np.int32 and array.flags.writeable
         assert is_mapped(array) == (kind == "mapped" and n > 10)
     assert mapped.full(20, True, bool).all()
+    assert mapped.arange(20).tolist() == list(range(20))
 
 
 def test_files_go_with_the_arrays(kind, tmp_path, monkeypatch):
