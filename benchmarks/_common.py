@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils import shuffle
 
-from sktwotower import EntityTable, __version__
+from sktwotower import EntityTable, TwoTowerRecommender, __version__
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import match_relevance, ndcg, recall
 from sktwotower.model_selection import LastInteractionsSplit
@@ -155,6 +155,36 @@ def verdict(value: float, goal: float, *, at_most: bool = False) -> str:
     """Whether a goal is met, and by how much of it."""
     beyond = (value / goal - 1) * (-1 if at_most else 1)
     return f"{'met' if beyond >= 0 else 'missed'} by {abs(beyond):.0%}"
+
+
+class EpochClock:
+    """A callback that takes the seconds of each epoch of a fit."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._started = 0.0
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Nothing is to be done before a fit."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Nor after it."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        """Stop it."""
+        if context.task_name == "epoch":
+            self.seconds.append(time.perf_counter() - self._started)
+
+
+def seconds_of_epochs(model: TwoTowerRecommender, X: Any) -> list[float]:
+    """Of each epoch of a fit: what a step costs, and what is done once an epoch."""
+    clock = EpochClock()
+    model.set_callbacks(clock).fit(X)
+    return clock.seconds
 
 
 def peak_megabytes() -> float | None:
