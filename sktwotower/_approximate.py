@@ -102,7 +102,12 @@ class ApproximateSearchMixin(QueriesMixin):
             return self
         check_kind(kind, options)
         codes, embeddings = self._choice(side), self._side(side).embeddings
-        index = FaissIndex(kind, embeddings[codes - 1], options)
+        scale = None
+        if side == "item" and self._side("user").entities.popularity is not None:
+            # A graph joins items that are near each other: as a user weighs popularity.
+            scale = np.ones(embeddings.shape[1], dtype=np.float32)
+            scale[-1] = self._side("user").embeddings[0, -1] or 1.0
+        index = FaissIndex(kind, embeddings[codes - 1], options, scale=scale)
         self._indexes = {**others, side: (index, codes, embeddings)}
         return self
 

@@ -71,6 +71,9 @@ class FaissIndex:
         Of the candidates; the index keeps a copy.
     options : dict
         As `check_kind` has let them through.
+    scale : ndarray of shape (dim,), optional
+        Times the vectors, and over the queries: inner products of the two are the same,
+        those of vectors with each other are not.
 
     Attributes
     ----------
@@ -81,13 +84,19 @@ class FaissIndex:
     """
 
     def __init__(
-        self, kind: str, vectors: np.ndarray, options: Mapping[str, int | str]
+        self,
+        kind: str,
+        vectors: np.ndarray,
+        options: Mapping[str, int | str],
+        *,
+        scale: np.ndarray | None = None,
     ) -> None:
         self._faiss = import_faiss("build_index")
         self.kind = kind
         self.options: dict[str, Any] = {**KINDS[kind], **options}
         started = time.perf_counter()
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self._scale = np.ones(vectors.shape[1], np.float32) if scale is None else scale
+        vectors = np.ascontiguousarray(vectors * self._scale, dtype=np.float32)
         self._index = self._built(vectors)
         self._order: np.ndarray | None = None  # columns of the entries; None: the same
         if kind == "hnsw" and len(vectors) >= _MANY:
@@ -144,7 +153,7 @@ class FaissIndex:
         get fewer than k although there are more.
         """
         n_queries = len(queries)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = np.ascontiguousarray(queries / self._scale, dtype=np.float32)
         columns = np.full((n_queries, k), -1, dtype=np.int64)
         scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
         width = min(k, len(self))

@@ -170,11 +170,12 @@ def test_a_new_user_is_its_history(model, data):
 
 def test_an_approximate_index_counts_popularity():
     pytest.importorskip("faiss")
-    X = make_interactions(120, 1000, 6000, random_state=0).interactions
-    model = TwoTowerRecommender(**WHOLE | {"max_iter": 2}).fit(X)
+    """Popularity is of another size than the cosine, and no hindrance in the graph."""
+    X = make_interactions(300, 2000, 20_000, random_state=0).interactions
+    model = TwoTowerRecommender(**WHOLE | {"max_iter": 4}).fit(X)
     exact = model.recommend(model.user_ids_)
-    model.build_index("hnsw")
-    assert share_of_the_best(model, exact) > 0.98
+    model.build_index("hnsw", m=16, ef_construction=60, ef_search=40)
+    assert share_of_the_best(model, exact) > 0.98  # .62 where it counts as it stands
     # With little effort it finds less, so that it is the index that has answered.
     model.build_index("hnsw", m=2, ef_construction=1, ef_search=1)
     assert share_of_the_best(model, exact) < 0.95
