@@ -178,7 +178,7 @@ class Training:
         model = self.model
         device = resolve_device(model.device)
         ranks = Ranks.current()
-        rank = None if ranks is None else ranks.rank
+        rank = 0 if ranks is None else ranks.rank
         generators = Generators.seeded(self.seed, device, rank=rank)
         n_history_items = int(self.items.id_codes.max()) + 1 if model.history_size else 0
         needed = training_bytes(

@@ -333,6 +333,37 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
     assert torch.is_grad_enabled() == grad
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"negatives": "in_batch", "temperature": "learned", "batch_size": 7},
+        {"loss": "max_margin", "id_dropout": 0.3, "dropout": 0.2},
+        {"ssl_pattern": "rfm", "dropout": 0.2, "batch_norm": True},
+        {"history_size": 3, "hidden_layer_sizes": (8,)},
+        {"history_size": 3, "tie_history": True},
+    ],
+    ids=str,
+)
+def test_two_threads_train_what_one_does(parameters):
+    """The towers beside each other: the same model, and to the last bit each time."""
+    alone = with_features(**parameters, random_state=0).fit(X)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model = with_features(**parameters, random_state=0).fit(X)
+        again = with_features(**parameters, random_state=0).fit(X)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert same(model, again)
+    np.testing.assert_allclose(model.loss_curve_, alone.loss_curve_, rtol=1e-4)
+    for name in ("user_embeddings_", "item_embeddings_"):
+        np.testing.assert_allclose(
+            getattr(model, name), getattr(alone, name), rtol=1e-3, atol=1e-3
+        )
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_fit_under_the_callers_grad_mode(mode):
     expected = with_features().fit(X)

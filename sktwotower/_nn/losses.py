@@ -7,7 +7,7 @@ proportions of the weights matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,10 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sktwotower._nn.beside import both, has_second
+
 # A block of so many scores a thread (2 MB in float32) is near its core between its passes.
 SCORES_OF_A_BLOCK = 2**19
 # Where some are masked, shares below exp(-50) = 2e-22 of the greatest are none.
 LEAST_LOG_SHARE = -50.0
+
+# Some users, their rows, and their masked positions.
+Block = tuple[slice, Tensor | slice, Tensor | None]
 
 
 def softmax_loss(
@@ -131,46 +136,57 @@ class _SharedSoftmax(torch.autograd.Function):
         is_own: bool,
         weights: Tensor,
     ) -> Tensor:
-        of_users, of_items = torch.empty_like(users), items.new_zeros(items.T.shape)
-        of_positives = torch.empty_like(positives)
+        of_users, of_positives = torch.empty_like(users), torch.empty_like(positives)
         of_turned_down = None if turned_down is None else torch.empty_like(turned_down)
-        value, blocks = positives.new_zeros(()), None
-        for some, rows, absent in _blocks_of_users(users, len(items), groups, masked):
-            of_block = users[some]
-            if blocks is None:  # the last is the largest, by one; fresh memory costs more
-                blocks = users.new_empty(len(of_block) + 1, len(items))
-            scores = torch.mm(of_block, items.T, out=blocks[: len(of_block)])
-            if log_q is not None:
-                scores -= log_q
-            if absent is not None:
-                scores.view(-1).index_fill_(0, absent, -torch.inf)
-            greatest = scores.amax(dim=1, keepdim=True)
-            greatest.masked_fill_(greatest == -torch.inf, 0.0)
-            shares = scores.sub_(greatest)
-            if absent is None:
-                shares.exp_()
-            else:  # exp of -inf takes seven times as long as that of a number
-                shares.clamp_(min=LEAST_LOG_SHARE).exp_()
-                F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
-            sums = shares.sum(dim=1, keepdim=True)
-            group = groups[rows] - some.start
-            shared = totals = (greatest + sums.log())[group, 0]
-            if turned_down is not None:
-                totals = torch.logaddexp(shared, turned_down[rows])
-            margins, weight = totals - positives[rows], weights[rows]
-            value += weight @ (F.softplus(margins) if is_own else margins)
-            of_rows = weight * margins.sigmoid() if is_own else weight
-            of_positives[rows] = -of_rows
-            if turned_down is not None and of_turned_down is not None:
-                # Nothing of both is nothing, and not nan.
-                finite = totals.masked_fill(totals == -torch.inf, 0.0)
-                of_turned_down[rows] = of_rows * torch.exp(turned_down[rows] - finite)
-                of_rows = of_rows * torch.exp(shared - finite)
-            of_totals = torch.zeros_like(sums[:, 0]).index_add_(0, group, of_rows)
-            # The greatest share is 1, so that a smaller sum is that of no candidate.
-            scale = of_totals[:, None] / sums.clamp(min=1.0)
-            of_users[some] = (shares @ items) * scale
-            of_items.addmm_((of_block * scale).T, shares)
+
+        @torch.no_grad()  # in a second thread, too
+        def add_up(blocks: list[Block]) -> tuple[Tensor, Tensor]:
+            """The loss of some users, and their part of the items' gradient (d, c)."""
+            value, of_items = positives.new_zeros(()), items.new_zeros(items.T.shape)
+            longest = max(some.stop - some.start for some, _, _ in blocks)
+            memory = users.new_empty(longest, len(items))  # fresh memory costs more
+            for some, rows, absent in blocks:
+                of_block = users[some]
+                scores = torch.mm(of_block, items.T, out=memory[: len(of_block)])
+                if log_q is not None:
+                    scores -= log_q
+                if absent is not None:
+                    scores.view(-1).index_fill_(0, absent, -torch.inf)
+                greatest = scores.amax(dim=1, keepdim=True)
+                greatest.masked_fill_(greatest == -torch.inf, 0.0)
+                shares = scores.sub_(greatest)
+                if absent is None:
+                    shares.exp_()
+                else:  # exp of -inf takes seven times as long as that of a number
+                    shares.clamp_(min=LEAST_LOG_SHARE).exp_()
+                    F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
+                sums = shares.sum(dim=1, keepdim=True)
+                group = groups[rows] - some.start
+                shared = totals = (greatest + sums.log())[group, 0]
+                if turned_down is not None:
+                    totals = torch.logaddexp(shared, turned_down[rows])
+                margins, weight = totals - positives[rows], weights[rows]
+                value += weight @ (F.softplus(margins) if is_own else margins)
+                of_rows = weight * margins.sigmoid() if is_own else weight
+                of_positives[rows] = -of_rows
+                if turned_down is not None and of_turned_down is not None:
+                    # Nothing of both is nothing, and not nan.
+                    finite = totals.masked_fill(totals == -torch.inf, 0.0)
+                    of_turned_down[rows] = of_rows * torch.exp(turned_down[rows] - finite)
+                    of_rows = of_rows * torch.exp(shared - finite)
+                of_totals = torch.zeros_like(sums[:, 0]).index_add_(0, group, of_rows)
+                # The greatest share is 1, so that a smaller sum is that of no candidate.
+                scale = of_totals[:, None] / sums.clamp(min=1.0)
+                of_users[some] = (shares @ items) * scale
+                of_items.addmm_((of_block * scale).T, shares)
+            return value, of_items
+
+        blocks = _blocks_of_users(users, len(items), groups, masked)
+        if len(blocks) == 1:
+            value, of_items = add_up(blocks)
+        else:
+            parts = both(lambda: add_up(blocks[::2]), lambda: add_up(blocks[1::2]))
+            value, of_items = (one + other for one, other in zip(*parts, strict=True))
         ctx.save_for_backward(of_users, of_items.T, of_positives, of_turned_down)
         return value
 
@@ -183,27 +199,28 @@ class _SharedSoftmax(torch.autograd.Function):
 
 def _blocks_of_users(
     users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None
-) -> Iterator[tuple[slice, Tensor | slice, Tensor | None]]:
-    """Users whose scores are computed at a time, their rows and their masked positions."""
+) -> list[Block]:
+    """Users whose scores are computed at a time."""
     n_users = len(users)
     size = max(SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items, 1)
-    # An accelerator's memory is fast, and finding the blocks would wait for it.
-    if users.device.type != "cpu" or size >= n_users:
-        yield slice(0, n_users), slice(None), masked
-        return
     n_blocks = math.ceil(n_users / size)
+    if has_second() and n_users > 1:
+        n_blocks += n_blocks % 2
+    # An accelerator's memory is fast, and finding the blocks would wait for it.
+    if users.device.type != "cpu" or n_blocks == 1:
+        return [(slice(0, n_users), slice(None), masked)]
     stops = [n_users * i // n_blocks for i in range(n_blocks + 1)]
-    blocks = [slice(*ends) for ends in pairwise(stops)]
     ends = torch.tensor(stops[1:])
     ordered, order = groups.sort()
     rows = order.tensor_split(torch.searchsorted(ordered, ends)[:-1])
-    absent: Sequence[Tensor | None] = [None] * len(blocks)
+    absent: Sequence[Tensor | None] = [None] * n_blocks
     if masked is not None:
         parts = masked.tensor_split(torch.searchsorted(masked, ends * n_items)[:-1])
         absent = [
-            part - block.start * n_items for part, block in zip(parts, blocks, strict=True)
+            part - start * n_items for part, start in zip(parts, stops[:-1], strict=True)
         ]
-    yield from zip(blocks, rows, absent, strict=True)
+    blocks = [slice(*ends) for ends in pairwise(stops)]
+    return list(zip(blocks, rows, absent, strict=True))
 
 
 def cross_entropy_loss(

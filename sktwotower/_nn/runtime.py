@@ -35,26 +35,24 @@ class Generators:
     Attributes
     ----------
     host : torch.Generator
-        On the CPU: initial weights and the order of the rows.
-    device : torch.Generator
-        Where the towers are: dropout. The same one on a CPU.
+        On the CPU: initial weights, the order of the rows, and what is drawn for a batch.
+    users, items : torch.Generator
+        Where the towers are: what each of them drops. The towers go beside each other.
     """
 
     host: torch.Generator
-    device: torch.Generator
+    users: torch.Generator
+    items: torch.Generator
 
     @classmethod
-    def seeded(
-        cls, seed: int, device: torch.device, *, rank: int | None = None
-    ) -> Generators:
+    def seeded(cls, seed: int, device: torch.device, *, rank: int = 0) -> Generators:
         """Generators that draw the same numbers for the same seed and device.
 
-        With a rank, what is drawn beside the towers is a process's own: all of them have
-        the same batches.
+        All ranks have the same batches, and what is drawn beside them is a process's own.
         """
-        host = torch.Generator().manual_seed(seed)
-        if rank is not None:
-            return cls(host, torch.Generator(device).manual_seed(seed + 1 + rank))
-        if device.type == "cpu":
-            return cls(host, host)
-        return cls(host, torch.Generator(device).manual_seed(seed))
+        first = seed + 1 + 2 * rank
+        return cls(
+            torch.Generator().manual_seed(seed),
+            torch.Generator(device).manual_seed(first),
+            torch.Generator(device).manual_seed(first + 1),
+        )

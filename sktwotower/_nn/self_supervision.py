@@ -9,11 +9,12 @@ from torch import Tensor
 
 from sktwotower._nn.inputs import EntityRows, TowerInput
 from sktwotower._nn.losses import softmax_loss
-from sktwotower._nn.runtime import Generators
 from sktwotower._nn.towers import Tower
 
 # Two masks over fields, each (n_fields,) bool: what a view does not show.
-DrawMasks = Callable[[torch.Generator], tuple[Tensor, Tensor]]
+Masks = tuple[Tensor, Tensor]
+DrawMasks = Callable[[torch.Generator], Masks]
+Views = tuple[TowerInput, Masks]  # of the same items
 
 
 def random_masks(n_fields: int, *, complementary: bool) -> DrawMasks:
@@ -102,23 +103,22 @@ class SelfSupervision:
         self.draw_masks = draw_masks
         self.weight = weight
 
-    def draw(self, generator: torch.Generator) -> TowerInput:
-        """Items of a batch, as the item tower's input."""
+    def draw(self, generator: torch.Generator) -> Views:
+        """Items of a batch, as the item tower's input, and what their views do not show."""
         draws = torch.randint(len(self.items), (self.n_draws,), generator=generator)
-        return self.item_rows.take(self.items[draws.unique()])
+        items = self.item_rows.take(self.items[draws.unique()])
+        return items, self.draw_masks(generator)
 
     def __call__(
         self,
         tower: Tower,
-        batch: TowerInput,
+        views: Views,
         temperature: float | Tensor,
-        generators: Generators,
+        generator: torch.Generator,
     ) -> Tensor:
-        """The weighted loss of one batch of items."""
-        first, second = (
-            tower(batch, generators.device, mask)
-            for mask in self.draw_masks(generators.host)
-        )
+        """The weighted loss of the views of one batch of items."""
+        items, masks = views
+        first, second = (tower(items, generator, mask) for mask in masks)
         first = first / temperature
         loss = softmax_loss(
             first,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any, Generic
 
 import torch
@@ -12,14 +13,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batches import Batches
+from sktwotower._nn.beside import SecondThread, both
 from sktwotower._nn.inputs import TowerInput, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.ranks import Ranks
 from sktwotower._nn.runtime import Generators
-from sktwotower._nn.self_supervision import SelfSupervision
+from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
 from sktwotower._nn.towers import Tower
 
+# What a step needs: inputs of the two towers, masks of views, the rows (of this process)
+# and the number of all of them.
+Gathered = tuple[list[TowerInput], list[TowerInput], Masks | None, B, int]
 # Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
 
@@ -147,15 +152,28 @@ class Step(nn.Module, Generic[B]):
         self,
         user_input: TowerInput,
         item_input: TowerInput,
-        views: TowerInput | None,
+        views: Views | None,
         batch: B,
         n_rows: int,
         generators: Generators,
     ) -> Tensor:
         """Mean loss over the ``n_rows`` of a batch, of which ``batch`` may be a part."""
+        towers = self.towers
+        users = towers.user_tower(user_input, generators.users)
+        items = towers.item_tower(item_input, generators.items)
+        return self.loss(users, items, views, batch, n_rows, generators)
+
+    def loss(
+        self,
+        users: Tensor,
+        items: Tensor,
+        views: Views | None,
+        batch: B,
+        n_rows: int,
+        generators: Generators,
+    ) -> Tensor:
+        """The same of embeddings."""
         towers, ranks = self.towers, self.ranks
-        users = towers.user_tower(user_input, generators.device)
-        items = towers.item_tower(item_input, generators.device)
         if ranks is not None:
             items = ranks.gather(items, len(batch.item_rows))
         if len(batch):
@@ -169,8 +187,29 @@ class Step(nn.Module, Generic[B]):
             value = value * (ranks.size * len(batch) / n_rows)
         if views is not None and self.self_supervision is not None:
             value = value + self.self_supervision(
-                towers.item_tower, views, towers.temperature, generators
+                towers.item_tower, views, towers.temperature, generators.items
             )
+        return value
+
+    def backward(
+        self,
+        user_input: TowerInput,
+        item_input: TowerInput,
+        views: Views | None,
+        batch: B,
+        n_rows: int,
+        generators: Generators,
+    ) -> Tensor:
+        """The loss and its gradients: the towers go there and back beside each other."""
+        towers = self.towers
+        users, items = both(
+            lambda: towers.user_tower(user_input, generators.users),
+            lambda: towers.item_tower(item_input, generators.items),
+        )
+        of_users, of_items = (ends.detach().requires_grad_() for ends in (users, items))
+        value = self.loss(of_users, of_items, views, batch, n_rows, generators)
+        value.backward()
+        both(lambda: users.backward(of_users.grad), lambda: items.backward(of_items.grad))
         return value
 
 
@@ -224,37 +263,57 @@ def train(
     """
     parameters = list(towers.parameters())
     device = parameters[0].device
-    step: nn.Module = Step(towers, objective, self_supervision, ranks)
-    if ranks is not None:
-        step = DistributedDataParallel(step)
+    step: Step[B] = Step(towers, objective, self_supervision, ranks)
+    shared = None if ranks is None else DistributedDataParallel(step)
+    # Two threads would add up the gradients of a table of both in any order.
+    apart = shared is None and device.type == "cpu" and towers.tied_table is None
+
+    def gathered() -> Iterator[Gathered[B]]:
+        for batch in batches.epoch(generators.host):
+            part, users, items = batch, [batch.user_inputs], [batch.item_rows]
+            if ranks is not None:
+                part = batch.part(ranks.share(len(batch.user_inputs)))
+                users = [part.user_inputs, *users]
+                items = [batch.item_rows[ranks.share(len(batch.item_rows))], *items]
+            # The first are embedded; the others say what tables the whole batch needs.
+            user_inputs = [user_rows.take(rows) for rows in users]
+            item_inputs = [item_rows.take(rows) for rows in items]
+            masks = None
+            if self_supervision is not None:
+                views, masks = self_supervision.draw(generators.host)
+                item_inputs.append(views)
+            yield user_inputs, item_inputs, masks, part, len(batch)
+
     while True:
         towers.train()
         # Whatever the caller is in: under no_grad there would be nothing to learn.
-        with torch.inference_mode(False), torch.enable_grad():
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            SecondThread(wanted=apart) as second,
+        ):
             total = torch.zeros((), device=device)
-            for batch in batches.epoch(generators.host):
-                part, users, items = batch, [batch.user_inputs], [batch.item_rows]
-                if ranks is not None:
-                    part = batch.part(ranks.share(len(batch.user_inputs)))
-                    users = [part.user_inputs, *users]
-                    items = [batch.item_rows[ranks.share(len(batch.item_rows))], *items]
-                # The first are embedded; the others say what tables the whole batch needs.
-                user_inputs = [user_rows.take(rows) for rows in users]
-                item_inputs = [item_rows.take(rows) for rows in items]
-                if self_supervision is not None:
-                    item_inputs.append(self_supervision.draw(generators.host))
+            following_of = partial(next, gathered(), None)
+            following = second.start(following_of)
+            while (now := following()) is not None:
+                user_inputs, item_inputs, masks, part, n_rows = now
                 user_inputs = tables.look_up(towers.user_tower, user_inputs)
                 item_inputs = tables.look_up(towers.item_tower, item_inputs)
-                value = step(
+                given = (
                     user_inputs[0].to(device),
                     item_inputs[0].to(device),
-                    None if self_supervision is None else item_inputs[-1].to(device),
+                    None if masks is None else (item_inputs[-1].to(device), masks),
                     part.to(device),
-                    len(batch),
+                    n_rows,
                     generators,
                 )
                 optimizer.zero_grad(set_to_none=True)
-                value.backward()
+                if shared is None:
+                    value = step.backward(*given)
+                else:
+                    value = shared(*given)
+                    value.backward()
+                following = second.start(following_of)
                 if ranks is not None:
                     ranks.average_gradients(tables.vectors)
                 if max_grad_norm is not None:
@@ -264,7 +323,7 @@ def train(
                 tables.step()
                 schedule.step()
                 towers.clamp_temperature()
-                total += value.detach() * len(batch)  # no graph, no device sync
+                total += value.detach() * n_rows  # no graph, no device sync
             tables.settle()
             if ranks is not None:
                 total = ranks.mean(total)

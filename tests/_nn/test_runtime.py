@@ -13,7 +13,7 @@ def test_drawing_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     generators = Generators.seeded(0, CPU)
     torch.rand(7, generator=generators.host)
-    torch.randperm(7, generator=generators.device)
+    torch.randperm(7, generator=generators.items)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -38,12 +38,15 @@ def test_seeds():
     draw(2**31 - 2)  # the largest that the estimator draws
 
 
-def test_on_a_cpu_there_is_one_stream():
-    """Two of the same seed would draw the same numbers for weights and for dropout."""
-    generators = Generators.seeded(0, CPU)
-    one = torch.rand(5, generator=generators.host)
-    other = torch.rand(5, generator=generators.device)
-    assert not torch.equal(one, other)
+def test_no_two_streams_are_one():
+    """Neither of weights and dropout, nor of the towers, nor of two ranks."""
+    one, other = (Generators.seeded(0, CPU, rank=rank) for rank in (0, 1))
+    streams = [one.host, one.users, one.items, other.users, other.items]
+    draws = {tuple(torch.rand(5, generator=stream).tolist()) for stream in streams}
+    assert len(draws) == 5
+    # but all ranks have the same batches
+    first = torch.rand(5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.rand(5, generator=other.host), first)
 
 
 def test_fits_do_not_share():

@@ -149,7 +149,7 @@ def self_supervision(rows, *, n_draws=6, draw_masks=fixed_masks, weight=0.3):
 
 
 def loss_of(loss, tower, temperature, generators):
-    return loss(tower, loss.draw(generators.host), temperature, generators)
+    return loss(tower, loss.draw(generators.host), temperature, generators.items)
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
