@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from sktwotower._histories import Events, Histories, history_rows, windows_of_qu
 from sktwotower._index import DotScores
 from sktwotower._nn.histories import HistoryRows
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.records import Record
 from sktwotower._nn.towers import Tower
 from sktwotower.utils._columns import Column
 
 
-@dataclass(frozen=True)
-class PastItems:
+class PastItems(Record):
     """What the history field of the user tower is made from.
 
     Attributes
@@ -58,8 +57,7 @@ class PastItems:
         return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Record):
     """One side of a fitted model.
 
     Attributes

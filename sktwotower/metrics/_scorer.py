@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from sktwotower._interactions import (
     as_interactions,
     read_interactions,
 )
+from sktwotower._nn.records import Record
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._ranking import Metrics, metrics_of_users, read_metrics
@@ -119,8 +119,7 @@ class _RankingScorer:
         return values
 
 
-@dataclass(frozen=True)
-class _Predictions:
+class _Predictions(Record):
     """What a foreign recommender's ``predict`` says of the rows that have a weight."""
 
     recommender: Any
