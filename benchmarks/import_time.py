@@ -4,9 +4,9 @@
 
 Each import is timed in ``--repeats`` fresh processes that have imported torch and
 scikit-learn before, in turns. ``import sklearn`` does not import what estimators are made
-of: ``sklearn.pipeline`` is measured as well, which this package needs. It imports
-scikit-learn's callbacks, and these import rich where it is installed. Bytecode is read
-from its files, as after an installation, also where PYTHONDONTWRITEBYTECODE is set.
+of: ``sklearn.callback`` is measured as well, which this package needs. It imports rich
+where it is installed. Bytecode is read from its files, as after an installation, also
+where PYTHONDONTWRITEBYTECODE is set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import {names}
 print(time.perf_counter() - clock, time.process_time() - processor)
 """
 BASE = "torch, sklearn"
-IMPORTS = {BASE: "", "sktwotower": f"import {BASE}", "sklearn.pipeline": f"import {BASE}"}
+IMPORTS = {BASE: "", "sktwotower": f"import {BASE}", "sklearn.callback": f"import {BASE}"}
 
 
 def main() -> None:

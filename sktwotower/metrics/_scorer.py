@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import get_config
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +24,7 @@ from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._ranking import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.utils._columns import Column
+from sktwotower.utils._sklearn import is_pipeline
 
 __all__ = ["evaluate", "make_ranking_scorer"]
 
@@ -323,7 +323,7 @@ def _unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
+        elif is_pipeline(estimator):
             if len(estimator.steps) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]
