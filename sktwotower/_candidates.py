@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -11,11 +10,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sktwotower._entities import Vocabulary
+from sktwotower._nn.records import Record
 from sktwotower.utils._columns import as_pandas, id_array
 
 
-@dataclass(frozen=True)
-class Offered:
+class Offered(Record):
     """What queries choose from, one column each.
 
     Attributes

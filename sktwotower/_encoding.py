@@ -9,10 +9,10 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._sklearn import is_pipeline
 
 # A field whose rows are mostly non-zero is multiplied as a matrix from this width on;
 # below it the bag that all sparse fields share is as fast.
@@ -44,7 +44,7 @@ def dense_fields(matrix: sp.csr_matrix, fields: dict[str, slice]) -> frozenset[s
 def prepare(encoder: BaseEstimator, frame: Any) -> Any:
     """What an encoder wants to eat: a text vectorizer takes a column, not a frame."""
     first = encoder
-    while isinstance(first, Pipeline):
+    while is_pipeline(first):
         steps = [step for _, step in first.steps if not isinstance(step, str)]
         if not steps:  # only "passthrough"
             return frame
@@ -83,7 +83,7 @@ def as_features(encoded: Any, parameter: str) -> sp.csr_matrix:
 def field_slices(encoder: BaseEstimator, encoded: sp.csr_matrix) -> dict[str, slice]:
     """Named groups of columns: an encoder's own ``output_indices_``, else one group."""
     last = encoder
-    while isinstance(last, Pipeline):
+    while is_pipeline(last):
         last = last.steps[-1][1]
     everything = {"features": slice(0, encoded.shape[1])}
     slices: dict[str, slice] = getattr(last, "output_indices_", everything)

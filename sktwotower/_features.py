@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,11 @@ from sktwotower._interactions import Frame, Repeated
 from sktwotower._nn import mapped
 from sktwotower._nn.growth import Source
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.records import Record
 from sktwotower.utils._columns import places_from_end
 
 
-@dataclass(frozen=True)
-class Entities:
+class Entities(Record):
     """One side of the interactions, ready for a tower.
 
     Row ``r`` belongs to code ``r`` as it is now; further rows are entities as they were
@@ -201,8 +201,7 @@ class Entities:
         return as_features(encoded, "the queries")
 
 
-@dataclass(frozen=True)
-class _FeatureRows:
+class _FeatureRows(Record):
     """Rows of features as they were given.
 
     Attributes

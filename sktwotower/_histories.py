@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ import torch
 from sktwotower._nn import mapped
 from sktwotower._nn.histories import HistoryRows
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.records import Record
 
 
-@dataclass(frozen=True)
-class Events:
+class Events(Record):
     """Rows of interactions as codes, in the order in which they were given.
 
     Attributes
@@ -113,8 +113,7 @@ class Histories:
         return np.maximum(self.starts[users], starts - among), ends
 
 
-@dataclass(frozen=True)
-class PastItems:
+class PastItems(Record):
     """What the history field of the user tower is made from.
 
     Attributes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
+
+from sktwotower._nn.records import Record
 
 # Bytes of the block of scores that is held at a time. With what is made of it (a mask,
 # partitions, positions) a search needs up to eight times as much beside its answer, 64 MB,
@@ -38,8 +40,7 @@ class Scores(Protocol):
         """Scores of single pairs, (n_pairs,)."""
 
 
-@dataclass(frozen=True)
-class DotScores:
+class DotScores(Record):
     """Dot products of queries (n_queries, dim) and some rows of vectors (n, dim)."""
 
     queries: np.ndarray
@@ -73,8 +74,7 @@ class DotScores:
         return replace(self, queries=self.queries[rows])
 
 
-@dataclass(frozen=True)
-class RowScores:
+class RowScores(Record):
     """Scores of a function that makes whole rows, and of one for single pairs."""
 
     shape: tuple[int, int]
@@ -95,8 +95,7 @@ class RowScores:
         return self.of_rows(rows)[:, columns]
 
 
-@dataclass(frozen=True)
-class Perturbed:
+class Perturbed(Record):
     """Scores over a temperature plus Gumbel noise: their top k is a draw of k.
 
     Without replacement, each in proportion to ``exp(score / temperature)`` among those

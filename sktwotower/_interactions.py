@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from sktwotower._nn import mapped
+from sktwotower._nn.records import Record
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -39,8 +40,7 @@ from sktwotower.utils._sklearn import (
 Frame = pd.DataFrame | pd.Series
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(Record):
     """Features of n rows, of which equal ones are held once.
 
     Attributes
@@ -55,8 +55,7 @@ class Repeated:
     places: np.ndarray
 
 
-@dataclass(frozen=True)
-class Interactions:
+class Interactions(Record):
     """Checked rows of X, y and sample_weight.
 
     Attributes
@@ -149,8 +148,7 @@ def _unfolded(features: Any) -> Any:
     return features
 
 
-@dataclass(frozen=True)
-class FeatureColumns:
+class FeatureColumns(Record):
     """Columns of X that are features of one side.
 
     Attributes
@@ -263,8 +261,7 @@ class FeatureColumns:
         return frame if frame.shape[1] else None
 
 
-@dataclass(frozen=True)
-class Roles:
+class Roles(Record):
     """Which columns of X mean what.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from sktwotower._nn.objectives import (
     pairwise_objective,
     softmax_objective,
 )
+from sktwotower._nn.records import Record
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
 from sktwotower._nn.user_batches import UserBatches
 
@@ -48,8 +49,7 @@ SAMPLING = ("mixed", "random", "unconsumed", "popular")  # those that n_negative
 DRAWS_FOR_A_ROW = 8
 
 
-@dataclass(frozen=True)
-class ObjectiveSpec:
+class ObjectiveSpec(Record):
     """The estimator's parameters that say what is trained against what.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sktwotower._entities import Vocabulary
 from sktwotower._histories import Events
 from sktwotower._index import DotScores
 from sktwotower._interactions import Interactions, Roles, check_X
+from sktwotower._nn.records import Record
 from sktwotower._nn.segments import segment_positions
 from sktwotower._side import Side
 from sktwotower.base import RecommenderMixin, warn_of_unknown
@@ -29,8 +30,7 @@ from sktwotower.utils._columns import (
 )
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Record):
     """Who is asked for.
 
     Attributes

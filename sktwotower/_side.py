@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import pandas as pd
 from sktwotower._features import Entities
 from sktwotower._histories import PastItems
 from sktwotower._index import DotScores
+from sktwotower._nn.records import Record
 from sktwotower._nn.towers import Tower
 from sktwotower.utils._columns import Column
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Record):
     """One side of a fitted model.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +34,7 @@ from sktwotower._nn.optim import (
     make_schedule,
 )
 from sktwotower._nn.ranks import Ranks
+from sktwotower._nn.records import Record
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
@@ -43,8 +44,7 @@ from sktwotower._objective import ObjectiveSpec, mask_drawer
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(Record):
     """What a training goes on from.
 
     Attributes
@@ -69,8 +69,7 @@ class Before:
     frequencies: StreamingFrequencies | None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Record):
     """A training under way.
 
     Attributes

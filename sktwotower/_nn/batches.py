@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from sktwotower._nn import mapped
+from sktwotower._nn.records import Record
 
 # At most so many rows from before to a new one. Up to here all of them are trained again:
 # what a call's decay shrinks has to be learned anew.
@@ -19,8 +20,7 @@ REPLAYED = 9
 BLOCKS_OF_A_WINDOW = 64
 
 
-@dataclass(frozen=True)
-class TrainingRows:
+class TrainingRows(Record):
     """Interactions to train on, as rows of the two sides' inputs.
 
     Attributes
@@ -87,8 +87,7 @@ class TrainingRows:
         return self.user_rows if self.user_inputs is None else self.user_inputs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(Record, kw_only=True):
     """One step's worth of rows.
 
     Attributes
@@ -138,8 +137,7 @@ class Batch:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SoftmaxBatch(Batch):
+class SoftmaxBatch(Batch, kw_only=True):
     """Rows that share their candidates, but for a few of their own.
 
     Attributes
@@ -174,8 +172,7 @@ class SoftmaxBatch(Batch):
     _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampledBatch(Batch):
+class SampledBatch(Batch, kw_only=True):
     """Rows of an item each, and negatives for each of them.
 
     Attributes

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from sktwotower._nn.lazy import LazyTables
+from sktwotower._nn.records import Record
 from sktwotower._nn.trainer import TwoTowers
 
 # By the name of a parameter: what an optimiser remembers of it.
 OptimizerState = dict[str, dict[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Record):
     """Where the rows of a larger table come from.
 
     Attributes

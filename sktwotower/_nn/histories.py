@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sktwotower._nn.inputs import EntityRows, TowerInput
+from sktwotower._nn.records import Record
 from sktwotower._nn.segments import Bags, segment_positions
 
 
-@dataclass(frozen=True)
-class HistoryRows:
+class HistoryRows(Record):
     r"""Rows of the user side, each with a window of what its user had.
 
     The vector of the field is

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sktwotower._nn.records import Record
 from sktwotower._nn.segments import Bags, segment_positions
 
 
-@dataclass(frozen=True)
-class TowerInput:
+class TowerInput(Record):
     """What a tower eats: ``b`` gathered rows.
 
     Attributes
@@ -94,8 +94,7 @@ class TowerRows(Protocol):
         """Gather rows (b,)."""
 
 
-@dataclass(frozen=True)
-class EntityRows:
+class EntityRows(Record):
     """All input rows of one side; one index is one row that a tower can embed.
 
     Lives on the CPU, so that the size of a gathered batch is known without asking an

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sktwotower._nn.records import Record
 
-@dataclass(frozen=True)
-class Ranks:
+
+class Ranks(Record):
     """This process among those of the default process group.
 
     Every process draws the same batches. It embeds its share of their users and items; the

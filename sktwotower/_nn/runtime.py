@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+
+from sktwotower._nn.records import Record
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -25,8 +25,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Generators:
+class Generators(Record):
     """Random numbers of one fit.
 
     Torch's global generators are left alone: they are the caller's, and two fits in

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from sktwotower._nn.records import Record
 
-@dataclass(frozen=True)
-class Bags:
+
+class Bags(Record):
     """Weighted rows of a table, several for each of ``b`` bags.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 
 from sktwotower._interactions import Interactions
+from sktwotower._nn.records import Record
 from sktwotower.metrics._matched import RankedRelevance, match_relevance
 from sktwotower.metrics._rankers import ForeignRanker, OwnRanker, Ranking, RelevantPairs
 from sktwotower.metrics._ranking import (
@@ -30,8 +31,7 @@ from sktwotower.metrics._ranking import (
 _BLOCK_SIZE = 2**23
 
 
-@dataclass(frozen=True)
-class UserMetrics:
+class UserMetrics(Record):
     """Metrics of one evaluation, user by user.
 
     Attributes
@@ -91,8 +91,7 @@ class UserMetrics:
         }
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """Metrics of one ranking.
 
     Attributes

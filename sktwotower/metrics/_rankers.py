@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._interactions import Interactions
+from sktwotower._nn.records import Record
 from sktwotower.utils._columns import id_array, is_frame
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(Record):
     """The best items of some users, and what the metrics need to know of the items.
 
     Attributes
@@ -36,8 +35,7 @@ class Ranking:
     embeddings: Callable[[], np.ndarray]
 
 
-@dataclass(frozen=True)
-class RelevantPairs:
+class RelevantPairs(Record):
     """Who should be shown what.
 
     Attributes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from sktwotower._nn.records import Record
 from sktwotower.metrics._accuracy import (
     auc,
     average_precision,
@@ -92,8 +92,7 @@ Metric = str | Callable[[np.ndarray, sp.csr_array], ArrayLike]
 Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Record):
     """A metric as it was asked for.
 
     Attributes

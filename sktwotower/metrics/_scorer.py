@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import get_config
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,11 +18,13 @@ from sktwotower._interactions import (
     as_interactions,
     read_interactions,
 )
+from sktwotower._nn.records import Record
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._ranking import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.utils._columns import Column
+from sktwotower.utils._sklearn import is_pipeline
 
 __all__ = ["evaluate", "make_ranking_scorer"]
 
@@ -119,8 +119,7 @@ class _RankingScorer:
         return values
 
 
-@dataclass(frozen=True)
-class _Predictions:
+class _Predictions(Record):
     """What a foreign recommender's ``predict`` says of the rows that have a weight."""
 
     recommender: Any
@@ -324,7 +323,7 @@ def _unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
+        elif is_pipeline(estimator):
             if len(estimator.steps) > 1:
                 X = estimator[:-1].transform(X)
             estimator = estimator.steps[-1][1]

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.preprocessing import StandardScaler
+from sklearn.base import BaseEstimator
 
 from ._columns import (
     BOOLEANS,
@@ -249,13 +249,15 @@ def _refuse_fractions(column: Column, lists: np.ndarray) -> None:
         )
 
 
-def _fit_scaler(values: np.ndarray) -> StandardScaler:
+def _fit_scaler(values: np.ndarray) -> BaseEstimator:
+    from sklearn.preprocessing import StandardScaler  # late: it is slow to import
+
     # A column without any value has no mean: zeros make it the constant 0.
     values = np.where(np.isnan(values).all(axis=0), 0.0, values)
     return StandardScaler().set_output(transform="default").fit(values)
 
 
-def _scale(scaler: StandardScaler, values: np.ndarray) -> np.ndarray:
+def _scale(scaler: BaseEstimator, values: np.ndarray) -> np.ndarray:
     """Standardised float32 values, 0 (the mean) where missing."""
     with np.errstate(over="ignore"):  # clipped below
         scaled = np.nan_to_num(scaler.transform(values), nan=0.0)

@@ -3,6 +3,9 @@
 When scikit-learn moves one of them, this file is the one that changes.
 """
 
+import sys
+from typing import Any
+
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._indexing import _get_column_indices as column_indices
 from sklearn.utils._param_validation import (
@@ -27,4 +30,11 @@ __all__ = [
     "check_sample_weight",
     "column_indices",
     "fit_context",
+    "is_pipeline",
 ]
+
+
+def is_pipeline(estimator: Any) -> bool:
+    """Whether it is a Pipeline. Without their module, which is slow to import, none is."""
+    module = sys.modules.get("sklearn.pipeline")
+    return isinstance(estimator, getattr(module, "Pipeline", ()))
