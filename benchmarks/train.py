@@ -2,7 +2,7 @@
 
     python -m benchmarks.train [--data DIR ...] [--peer PYTHON] [--repeats 5] [--threads 2]
                                [--epochs N] [--batch-size N ...] [--losses NAME ...]
-                               [--profile]
+                               [--busy N] [--profile]
 
 Counted is what ``fit`` does in its epochs, without reading and encoding, and without the
 first epoch: ``--epochs`` more (by default 4, 1 above 500,000 rows). A sample is a positive.
@@ -15,12 +15,19 @@ as benchmarks/peers/README.md says. The two take turns. The peer counts as many 
 its own clock and also without its first one. Its last hidden layer is its embedding, so
 that its layers of 128 and 64 are one hidden layer of ours.
 
+``--busy`` processes keep a core each busy meanwhile, as on a machine that is shared.
+
 ``--profile`` measures nothing. It prints what torch's profiler says of an epoch of each
 loss.
 """
 
 from __future__ import annotations
 
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -64,19 +71,42 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[])
     parser.add_argument("--losses", nargs="+", choices=LOSSES)
+    parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     peer = peer_of(parser, options)
     torch.set_num_threads(options.threads)
     losses = options.losses or list(LOSSES)
-    batch_sizes = options.batch_size or [TwoTowerRecommender().batch_size]
     splits = [from_folder(folder) for folder in options.data or []] or [bundled()]
     if options.profile:
         for split, loss in product(splits, losses):
             print(split.name, loss)
             print(profiled(split, loss))
         return
-    rows, versions = [], None
+    rows: list[dict[str, Any]] = []
+    with busy(options.busy):
+        versions = measured(splits, losses, peer, options, rows)
+    write(
+        "train",
+        rows,
+        peer_versions=versions,
+        repeats=options.repeats,
+        busy=options.busy,
+        epochs=options.epochs or "4, or 1 above 500,000 rows",
+        seed=0,
+    )
+
+
+def measured(
+    splits: list[Split],
+    losses: list[str],
+    peer: Peer | None,
+    options: argparse.Namespace,
+    rows: list[dict[str, Any]],
+) -> dict[str, str] | None:
+    """Fill the rows; the versions of the peer."""
+    batch_sizes = options.batch_size or [TwoTowerRecommender().batch_size]
+    versions = None
     for split in splits:
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 4)
         for batch_size in [] if options.losses else batch_sizes:
@@ -93,14 +123,19 @@ def main() -> None:
                     speed, versions = rate_of_peer(peer, split, loss, epochs)
                     others.append(speed)
             rows.append(summary(split, loss, SHARED["batch_size"], rates, others))
-    write(
-        "train",
-        rows,
-        peer_versions=versions,
-        repeats=options.repeats,
-        epochs=options.epochs or "4, or 1 above 500,000 rows",
-        seed=0,
-    )
+    return versions
+
+
+@contextmanager
+def busy(n: int) -> Iterator[None]:
+    """With processes that take a core each, as other people's do."""
+    command = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(command, start_new_session=True) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
 
 
 def like_the_peer(split: Split, loss: str) -> dict[str, Any]:
