@@ -93,7 +93,7 @@ def fit(folder: Path, threads: int) -> None:
         hidden_layer_sizes=(128,),
         negatives="in_batch",
         batch_size=4096,
-        max_iter=4,
+        max_iter=3,
         random_state=0,
     )
     speed = len(data) / float(np.mean(seconds_of_epochs(model, data)[1:]))

@@ -174,10 +174,13 @@ def dense(repeats: int) -> dict[str, Any]:
 
 def products(rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame]) -> int:
     """Floating-point operations of all matrix products of a fit, by their shapes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # those of a second thread would not be counted
     with FlopCounterMode(display=False) as counter:
         TwoTowerRecommender(
             **COLUMNS, **tables, **DENSE, max_iter=epochs, random_state=0
         ).fit(rows)
+    torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 

@@ -22,8 +22,8 @@ class SecondThread:
     The two share torch's threads: each has half of them within an operator. An operator
     waits for the slowest of its threads, and a step has hundreds of small ones: where
     another job runs on a core, two threads in each operator are ten times as slow as one.
-    Two threads that meet a few times a step are not, and on an idle machine they are faster
-    as well.
+    Two threads that meet a few times a step are not, and on an idle machine they are no
+    slower.
 
     Parameters
     ----------
