@@ -83,9 +83,8 @@ def main() -> None:
             print(split.name, loss)
             print(profiled(split, loss))
         return
-    rows: list[dict[str, Any]] = []
     with busy(options.busy):
-        versions = measured(splits, losses, peer, options, rows)
+        rows, versions = measured(splits, losses, peer, options)
     write(
         "train",
         rows,
@@ -102,11 +101,10 @@ def measured(
     losses: list[str],
     peer: Peer | None,
     options: argparse.Namespace,
-    rows: list[dict[str, Any]],
-) -> dict[str, str] | None:
-    """Fill the rows; the versions of the peer."""
+) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
+    """The rows of the table, and the versions of the peer."""
     batch_sizes = options.batch_size or [TwoTowerRecommender().batch_size]
-    versions = None
+    rows, versions = [], None
     for split in splits:
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 4)
         for batch_size in [] if options.losses else batch_sizes:
@@ -123,7 +121,7 @@ def measured(
                     speed, versions = rate_of_peer(peer, split, loss, epochs)
                     others.append(speed)
             rows.append(summary(split, loss, SHARED["batch_size"], rates, others))
-    return versions
+    return rows, versions
 
 
 @contextmanager

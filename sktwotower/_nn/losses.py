@@ -157,7 +157,7 @@ class _SharedSoftmax(torch.autograd.Function):
                 shares = scores.sub_(greatest)
                 if absent is None:
                     shares.exp_()
-                else:  # exp of -inf takes seven times as long as that of a number
+                else:  # with -inf among them, exp takes several times as long
                     shares.clamp_(min=LEAST_LOG_SHARE).exp_()
                     F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
                 sums = shares.sum(dim=1, keepdim=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sktwotower._nn import losses
+from sktwotower._nn.beside import SecondThread
 from sktwotower._nn.losses import (
     bpr_loss,
     cross_entropy_loss,
@@ -503,6 +504,29 @@ def shared_problem(*, masked, corrected, own, turned_down):
         "weights": torch.tensor([1.0, 2.0, 0.0, 1.0, 3.0]),
     }
     return tensors, options
+
+
+@pytest.mark.parametrize("size", [1, 2**19], ids=["user by user", "two halves"])
+def test_shared_softmax_in_two_threads(size, monkeypatch):
+    """Also where there is a thread for more blocks than there are users."""
+    found = []
+    for wanted in (False, True):
+        tensors, options = shared_problem(
+            masked=True, corrected=True, own=True, turned_down=True
+        )
+        tensors["users"] = tensors["users"][:3]
+        options["groups"] = torch.tensor([2, 2, 0, 1, 1])
+        options["masked"] = options["masked"][:3]
+        leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        with monkeypatch.context() as patch, SecondThread(wanted=wanted):
+            patch.setattr(losses, "SCORES_OF_A_BLOCK", size)
+            loss = losses.softmax_loss(**leaves, **options)
+        torch.set_num_threads(threads)
+        loss.backward()
+        found.append([loss.detach(), *(leaf.grad for leaf in leaves.values())])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.usefixtures("blocks")
