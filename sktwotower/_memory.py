@@ -33,16 +33,18 @@ def training_bytes(
     """Bytes of the tables, of what is kept beside each, and of the embeddings.
 
     Kept are the average and what the optimiser knows, and with an L2 penalty the gradient,
-    which is one of every row. The layers are small beside it.
+    which is one of every row. Few columns are also there as a matrix. The layers are small
+    beside it.
     """
-    n_vectors = n_history_items
+    n_vectors, n_entries = n_history_items, 0
     for rows in (user_rows, item_rows):
         if rows.id_codes is not None:
             n_vectors += rows.n_ids
         n_vectors += rows.n_columns + sum(block.shape[1] for block in rows.dense)
+        n_entries += rows.is_narrow * len(rows) * rows.n_columns
     copies = 1 + average + len(MOMENTS[optimizer]) + has_penalty
     embeddings = len(user_rows) + len(item_rows)
-    return _FLOAT * embedding_dim * (n_vectors * copies + embeddings)
+    return _FLOAT * (embedding_dim * (n_vectors * copies + embeddings) + n_entries)
 
 
 def bytes_of_rows(n_rows: int, *, is_part: bool, masks: bool, has_history: bool) -> int:

@@ -25,7 +25,7 @@ from sktwotower._nn.growth import (
     remember,
 )
 from sktwotower._nn.inputs import EntityRows, TowerRows
-from sktwotower._nn.lazy import LazyTables
+from sktwotower._nn.lazy import LazyTables, may_be_lazy
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import (
     DECOUPLED,
@@ -208,7 +208,9 @@ class Training:
             sources = self._table_sources(self.before, n_history_items)
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if model.average else None
-        rows, user_rows, past = self._rows(train_rows)
+        rows, user_rows, past = self._rows(
+            train_rows, self._to_train(self.user_rows, towers.user_tower)
+        )
         items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
         objective, n_new = self.objective.resolve(rows, items), None
         frequencies = None
@@ -247,7 +249,7 @@ class Training:
         epochs = train(
             towers,
             user_rows,
-            self.item_rows,
+            self._to_train(self.item_rows, towers.item_tower),
             batches,
             objective.objective(),
             optimizer,
@@ -309,8 +311,15 @@ class Training:
         """What a later training needs of the optimiser."""
         return self.model.optimizer, remember(run.optimizer, run.trained)
 
+    def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
+        """The same rows; few columns that a layer comes after are a matrix."""
+        is_lazy = may_be_lazy(rows.n_columns, self.model.batch_size)
+        if is_lazy or not (rows.is_narrow and tower.begins_with_a_layer):
+            return rows
+        return rows.with_matrix()
+
     def _rows(
-        self, train_rows: np.ndarray
+        self, train_rows: np.ndarray, trained_users: EntityRows
     ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
         """Rows to train on, the user tower's input that they point into, and histories."""
         # Not a copy where all rows train, of which there may be very many.
@@ -341,7 +350,6 @@ class Training:
             n_items=len(self.items) + 1,
             user_inputs=None if is_users else torch.from_numpy(inputs),
         )
-        trained_users = self.user_rows
         if self.model.popularity_prior is not None:  # in training it counts as it is
             weight = np.float32(self.model.temperature)
             whole = torch.from_numpy(np.full((len(trained_users), 1), weight))

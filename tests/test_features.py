@@ -23,6 +23,8 @@ from sklearn.preprocessing import (
 
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._features import build_entities
+from sktwotower._nn import inputs
+from sktwotower._nn.inputs import EntityRows
 from sktwotower.preprocessing import FeatureEncoder
 
 N_USERS, N_ITEMS, N_ROWS = 12, 9, 120
@@ -98,6 +100,34 @@ def test_the_order_of_a_table_is_no_matter():
     np.testing.assert_allclose(
         from_tables.item_embeddings_, from_X.item_embeddings_, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(user_features=["age", "city", "mood"], timestamp_column="time"),
+        dict(user_table=USERS, history_size=3, timestamp_column="time"),
+        dict(ssl_pattern="rfm", hidden_layer_sizes=(8,), dropout=0.2),
+        dict(popularity_prior=1.0, optimizer="adagrad"),
+    ],
+    ids=["in X", "history", "self-supervision", "prior"],
+)
+def test_few_columns_are_trained_alike_as_a_matrix_and_looked_up(options, monkeypatch):
+    """But for rounding."""
+    options = dict(item_table=ITEMS.assign(kind=ITEMS["item"] % 3)) | options
+    taken, take = [], EntityRows.take
+    monkeypatch.setattr(
+        EntityRows, "take", lambda self, rows: taken.append(take(self, rows)) or taken[-1]
+    )
+    multiplied = make_model(**options).fit(X)
+    assert any(batch.matrix is not None for batch in taken)
+    taken.clear()
+    monkeypatch.setattr(inputs, "FEW_COLUMNS", 0)
+    looked_up = make_model(**options).fit(X)
+    assert all(batch.matrix is None for batch in taken)
+    for name in ("user_embeddings_", "item_embeddings_"):
+        one, other = getattr(multiplied, name), getattr(looked_up, name)
+        np.testing.assert_allclose(one, other, atol=2e-4)
 
 
 def test_a_table_beside_columns_of_X():

@@ -31,7 +31,8 @@ def test_bytes_by_hand():
         found = _memory.training_bytes(
             users, items, 50, optimizer=optimizer, average=average, **options
         )
-        assert found == 4 * 8 * (tables * copies + embeddings)
+        matrix = 100 * 7  # few columns of the users
+        assert found == 4 * (8 * (tables * copies + embeddings) + matrix)
         penalised = _memory.training_bytes(
             users,
             items,

@@ -51,7 +51,11 @@ class TrainingRows(Record):
 
     def take(self, rows: Tensor | slice) -> TrainingRows:
         """Some of the rows: a mask, positions, or those in between two."""
-        return self.with_columns([column[rows] for column in self.columns().values()])
+        columns = self.columns().values()
+        if isinstance(rows, slice) or rows.dtype == torch.bool:
+            return self.with_columns([column[rows] for column in columns])
+        # Half of what an index takes.
+        return self.with_columns([column.index_select(0, rows) for column in columns])
 
     def only(self, mask: Tensor) -> TrainingRows:
         """The rows of a mask, which may be very many."""

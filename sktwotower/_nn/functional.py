@@ -58,8 +58,10 @@ def pair_scores(users: Tensor, items: Tensor, groups: Tensor, columns: Tensor) -
     columns : Tensor of shape (b, k)
         The items of each row.
     """
+    # Not a product of matrices: as many of them as rows, each of a vector and a few.
     if users.device.type != "cpu":
-        return _products(users, items, groups, columns)
+        of_rows = F.embedding(groups, users)[:, None]
+        return (of_rows * F.embedding(columns, items)).sum(dim=2)
     scores: Tensor = _PairScores.apply(users, items, groups, columns)
     return scores
 
@@ -70,7 +72,9 @@ class _PairScores(torch.autograd.Function):
         ctx: Any, users: Tensor, items: Tensor, groups: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(users, items, groups, columns)
-        return _products(users, items, groups, columns)
+        products = F.embedding(columns, items)
+        products.mul_(F.embedding(groups, users)[:, None])  # fresh memory costs more
+        return products.sum(dim=2)
 
     @staticmethod
     @once_differentiable
@@ -81,12 +85,6 @@ class _PairScores(torch.autograd.Function):
         of_users = _added_up(items, groups, len(users), pairs, weights)
         of_items = _added_up(users, pairs, len(items), groups, weights)
         return of_users, of_items, None, None
-
-
-def _products(users: Tensor, items: Tensor, groups: Tensor, columns: Tensor) -> Tensor:
-    # Not a product of matrices: as many of them as rows, each of a vector and a few.
-    of_rows = F.embedding(groups, users)[:, None]
-    return (of_rows * F.embedding(columns, items)).sum(dim=2)
 
 
 def _added_up(

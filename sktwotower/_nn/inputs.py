@@ -11,6 +11,11 @@ from torch import Tensor
 from sktwotower._nn.records import Record
 from sktwotower._nn.segments import Bags, segment_positions
 
+# A product with so few columns costs less than looking them up does, there and back.
+FEW_COLUMNS = 128
+# The matrix of all rows is not larger than that (128 MB).
+_ENTRIES_OF_A_MATRIX = 2**25
+
 
 class TowerInput(Record):
     """What a tower eats: ``b`` gathered rows.
@@ -32,6 +37,9 @@ class TowerInput(Record):
         tower's device; None: all.
     appended : Tensor of shape (b, n_appended) or None
         Numbers that end the embedding as they are.
+    matrix : Tensor of shape (b, n_columns) or None
+        The sparse fields as numbers, for a tower to multiply in training. Then there are
+        no ``columns``.
     """
 
     id_codes: Tensor | None
@@ -43,6 +51,7 @@ class TowerInput(Record):
     id_vectors: Tensor | None = None
     column_vectors: Tensor | None = None
     appended: Tensor | None = None
+    matrix: Tensor | None = None
 
     def codes(self, name: str) -> Tensor:
         """The rows of a table that are looked up: "id", "column" or "history"."""
@@ -81,6 +90,7 @@ class TowerInput(Record):
             id_vectors=self.id_vectors,
             column_vectors=self.column_vectors,
             appended=None if self.appended is None else move(self.appended),
+            matrix=None if self.matrix is None else move(self.matrix),
         )
 
 
@@ -116,6 +126,8 @@ class EntityRows(Record):
         One block for each dense field.
     appended : Tensor of shape (n_rows, n_appended) or None
         Numbers that end the embedding as they are.
+    matrix : Tensor of shape (n_rows, n_columns) or None
+        The sparse fields as numbers, gathered in place of their non-zeros.
     """
 
     id_codes: Tensor | None
@@ -126,6 +138,7 @@ class EntityRows(Record):
     field_widths: tuple[int, ...]
     dense: tuple[Tensor, ...] = ()
     appended: Tensor | None = None
+    matrix: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pointers)
@@ -141,6 +154,22 @@ class EntityRows(Record):
         """Columns of all sparse fields."""
         return sum(self.field_widths)
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the sparse fields have few columns, and are not large as a matrix."""
+        return (
+            0 < self.n_columns <= FEW_COLUMNS
+            and len(self) * self.n_columns <= _ENTRIES_OF_A_MATRIX
+        )
+
+    def with_matrix(self) -> EntityRows:
+        """The same rows, with the sparse fields as a matrix."""
+        _, lengths, positions = self._segments(self.pointers)
+        places = torch.arange(len(self)).repeat_interleave(lengths) * self.n_columns
+        matrix = self.values.new_zeros(len(self) * self.n_columns)
+        matrix.index_add_(0, places + self.columns[positions], self.values[positions])
+        return replace(self, matrix=matrix.view(len(self), self.n_columns))
+
     def head(self, n_rows: int) -> EntityRows:
         """The first rows."""
         return replace(
@@ -149,20 +178,35 @@ class EntityRows(Record):
             pointers=self.pointers[:n_rows],
             dense=tuple(block[:n_rows] for block in self.dense),
             appended=None if self.appended is None else self.appended[:n_rows],
+            matrix=None if self.matrix is None else self.matrix[:n_rows],
         )
 
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop over them."""
-        pointers = self.pointers[rows]  # (b, n_sparse_fields + 1)
+        matrix, columns, values = None, self.columns[:0], self.values[:0]
+        offsets = self.pointers.new_empty(0)
+        if self.matrix is not None:
+            matrix = self.matrix.index_select(0, rows)
+        else:
+            pointers = self.pointers.index_select(0, rows)  # (b, n_sparse_fields + 1)
+            starts, lengths, positions = self._segments(pointers)
+            columns = self.columns.index_select(0, positions)
+            values = self.values.index_select(0, positions)
+            shift = lengths.cumsum(0) - lengths - starts  # from the old place to the new
+            offsets = (pointers[:, :-1] + shift[:, None]).reshape(-1)
+        return TowerInput(
+            id_codes=None if self.id_codes is None else self.id_codes.index_select(0, rows),
+            columns=columns,
+            values=values,
+            offsets=offsets,
+            dense=tuple(block.index_select(0, rows) for block in self.dense),
+            appended=None if self.appended is None else self.appended.index_select(0, rows),
+            matrix=matrix,
+        )
+
+    @staticmethod
+    def _segments(pointers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where rows start, how many non-zeros they have, and the places of these."""
         starts = pointers[:, 0]
         lengths = pointers[:, -1] - starts
-        positions = segment_positions(starts, lengths)
-        shift = lengths.cumsum(0) - lengths - starts  # from the old place to the new
-        return TowerInput(
-            id_codes=None if self.id_codes is None else self.id_codes[rows],
-            columns=self.columns[positions],
-            values=self.values[positions],
-            offsets=(pointers[:, :-1] + shift[:, None]).reshape(-1),
-            dense=tuple(block[rows] for block in self.dense),
-            appended=None if self.appended is None else self.appended[rows],
-        )
+        return starts, lengths, segment_positions(starts, lengths)

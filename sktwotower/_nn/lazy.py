@@ -20,6 +20,11 @@ _MEMORY_OF_MOMENTUM = 256
 _BLOCK = 2**16  # rows brought up to date at once
 
 
+def may_be_lazy(n_rows: int, batch_size: int) -> bool:
+    """Whether a table is so large that most of its rows are in no batch."""
+    return n_rows > ROWS_FOR_ONE_OF_A_BATCH * batch_size
+
+
 class Clock:
     r"""What the steps of an optimiser would have done to a row without a gradient.
 
@@ -250,7 +255,7 @@ class LazyTables:
         if group["weight_decay"] and not DECOUPLED[name]:
             return
         for table in tables:
-            if len(table) > ROWS_FOR_ONE_OF_A_BATCH * batch_size:
+            if may_be_lazy(len(table), batch_size):
                 if self._clock is None:
                     n_before = int(optimizer.state[table].get("step", 0))
                     self._clock = Clock(group, n_before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,7 +65,11 @@ def distinct(codes: Tensor, n: int) -> tuple[Tensor, Tensor]:
     if n > 16 * len(codes):
         found, places = codes.unique(return_inverse=True)
         return found, places
-    is_there = torch.zeros(n, dtype=torch.bool)
-    is_there[codes] = True
-    place = is_there.cumsum(0) - 1
-    return is_there.nonzero()[:, 0].to(codes.dtype), place[codes]
+    # In numpy, where a call on so little costs half of what it does in torch.
+    marked = codes.numpy()
+    is_there = np.zeros(n, dtype=bool)
+    is_there[marked] = True
+    found = np.flatnonzero(is_there)
+    place = np.empty(n, dtype=np.int64)
+    place[found] = np.arange(len(found))
+    return torch.from_numpy(found.astype(marked.dtype)), torch.from_numpy(place[marked])

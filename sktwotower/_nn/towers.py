@@ -18,9 +18,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-# A product with so few columns costs less than looking them up does, there and back.
-FEW_COLUMNS = 128
-
 
 class Tower(nn.Module):
     """Fields to vectors, concatenated, through an MLP, to one embedding.
@@ -94,7 +91,10 @@ class Tower(nn.Module):
             layers.append(_linear(width_in, width_out, generator))
             if batch_norm:
                 layers.append(_BatchNorm(width_out))
-            layers.append(ACTIVATIONS[activation]())
+            activate = ACTIVATIONS[activation]()
+            if isinstance(activate, nn.ReLU):
+                activate.inplace = True  # its gradient needs the result alone
+            layers.append(activate)
             if dropout:
                 layers.append(_Dropout(dropout))
         if dropout and not hidden_layer_sizes:
@@ -116,6 +116,7 @@ class Tower(nn.Module):
         Where ``mask`` (n_fields,) is True, the vector is zero, and that of the id the
         unknown one's. The generator draws which ids are dropped in training.
         """
+        assert batch.matrix is None  # that is for the first layer
         parts = [part[:, None] for part in self._looked_up(batch, mask, generator)]
         if self.column_table is not None:
             columns = batch.column_vectors
@@ -171,16 +172,20 @@ class Tower(nn.Module):
             for block, table in zip(batch.dense, self.dense_tables, strict=True)
         ]
 
+    @property
+    def begins_with_a_layer(self) -> bool:
+        """Whether nothing comes in between the fields and a linear layer."""
+        return len(self.mlp) > 0 and isinstance(self.mlp[0], nn.Linear)
+
     def _is_cheaper_by_column(self, batch: TowerInput) -> bool:
         """Whether fewer columns than bags would go through the first layer.
 
         In training alone: answers do not depend on who is asked for beside.
         """
-        return (
+        return batch.matrix is not None or (
             self.training
             and batch.column_vectors is None
-            and len(self.mlp) > 0
-            and isinstance(self.mlp[0], nn.Linear)
+            and self.begins_with_a_layer
             and sum(self.field_widths) < len(batch.offsets)
         )
 
@@ -203,22 +208,26 @@ class Tower(nn.Module):
             dim=1,
         )
         projected = [
-            columns @ weight.T
+            F.linear(columns, weight)
             for columns, weight in zip(
                 self.column_table.split(self.field_widths), of_fields, strict=True
             )
         ]
-        table, bags = torch.cat(projected), batch.offsets[:: self.n_sparse_fields]
-        if len(table) <= FEW_COLUMNS:
-            hidden = torch.addmm(layer.bias, _dense(batch, bags, len(table)), table)
+        table = torch.cat(projected)
+        if batch.matrix is not None:
+            hidden = torch.addmm(layer.bias, batch.matrix, table)
         else:
             hidden = layer.bias + F.embedding_bag(
-                batch.columns, table, bags, mode="sum", per_sample_weights=batch.values
+                batch.columns,
+                table,
+                batch.offsets[:: self.n_sparse_fields],
+                mode="sum",
+                per_sample_weights=batch.values,
             )
         for parts, weight in ((looked_up, first), (multiplied, last)):
             if parts:
                 together = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-                hidden = torch.addmm(hidden, together, weight.T)
+                hidden.addmm_(together, weight.T)  # no gradient needs what it was
         return hidden
 
     def forward(
@@ -286,17 +295,6 @@ class Tower(nn.Module):
         ]
         self.train(was_training)
         return torch.cat(blocks)
-
-
-def _dense(batch: TowerInput, bags: Tensor, n_columns: int) -> Tensor:
-    """The sparse fields of a batch as a matrix (b, n_columns); bags: where rows start."""
-    ends = torch.cat([bags[1:], bags.new_full((1,), len(batch.columns))])
-    rows = torch.arange(len(bags), device=bags.device).repeat_interleave(
-        ends - bags, output_size=len(batch.columns)
-    )
-    matrix = batch.values.new_zeros(len(bags) * n_columns)
-    matrix.index_add_(0, rows * n_columns + batch.columns, batch.values)
-    return matrix.view(len(bags), n_columns)
 
 
 class _Dropout(nn.Module):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,12 @@ from sktwotower._nn.inputs import TowerInput, TowerRows
 from sktwotower._nn.lazy import LazyTables
 from sktwotower._nn.objectives import B, Objective
 from sktwotower._nn.ranks import Ranks
+from sktwotower._nn.records import Record
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
 from sktwotower._nn.towers import Tower
 
-# What a step needs: inputs of the two towers, masks of views, the rows (of this process)
-# and the number of all of them.
-Gathered = tuple[list[TowerInput], list[TowerInput], Masks | None, B, int]
+T = TypeVar("T")
 # Where a learned temperature stays. Below, a cosine of 1 is a logit of more than 100.
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.01, 10.0
 
@@ -120,6 +120,54 @@ def average_of(towers: TwoTowers) -> AveragedModel:
     return AveragedModel(towers, multi_avg_fn=step, use_buffers=True)
 
 
+class Gathered(Record, Generic[B]):
+    """What a step needs of a batch; with ranks, this process's share of it.
+
+    Attributes
+    ----------
+    user_inputs, item_inputs : list of TowerInput
+        The first are embedded. The others say what tables the whole batch needs; the last
+        one of the items' is that of the views.
+    masks : tuple of Tensor or None
+        Of the two views of self-supervision; None: there are none.
+    batch : Batch
+        The rows.
+    n_rows : int
+        Those of all processes.
+    """
+
+    user_inputs: list[TowerInput]
+    item_inputs: list[TowerInput]
+    masks: Masks | None
+    batch: B
+    n_rows: int
+
+    @property
+    def views(self) -> Views | None:
+        """What self-supervision sees."""
+        return None if self.masks is None else (self.item_inputs[-1], self.masks)
+
+    def looked_up(self, towers: TwoTowers, tables: LazyTables) -> Gathered[B]:
+        """The same with the rows of large tables that it needs."""
+        return replace(
+            self,
+            user_inputs=tables.look_up(towers.user_tower, self.user_inputs),
+            item_inputs=tables.look_up(towers.item_tower, self.item_inputs),
+        )
+
+    def to(self, device: torch.device) -> Gathered[B]:
+        """What goes through the towers and the loss; it was gathered on the CPU."""
+        if device.type == "cpu":
+            return self
+        views = [] if self.masks is None else self.item_inputs[-1:]
+        return replace(
+            self,
+            user_inputs=[self.user_inputs[0].to(device)],
+            item_inputs=[one.to(device) for one in (self.item_inputs[0], *views)],
+            batch=self.batch.to(device),
+        )
+
+
 class Step(nn.Module, Generic[B]):
     """The loss of a batch; with ranks, this process's share of it.
 
@@ -133,6 +181,8 @@ class Step(nn.Module, Generic[B]):
         A further loss of the item tower.
     ranks : Ranks or None
         The processes that share a batch.
+    generators : Generators
+        Of what is dropped.
     """
 
     def __init__(
@@ -141,39 +191,32 @@ class Step(nn.Module, Generic[B]):
         objective: Objective[B],
         self_supervision: SelfSupervision | None,
         ranks: Ranks | None,
+        generators: Generators,
     ) -> None:
         super().__init__()
         self.towers = towers
         self.objective = objective
         self.self_supervision = self_supervision
         self.ranks = ranks
+        self.generators = generators
 
-    def forward(
-        self,
-        user_input: TowerInput,
-        item_input: TowerInput,
-        views: Views | None,
-        batch: B,
-        n_rows: int,
-        generators: Generators,
-    ) -> Tensor:
-        """Mean loss over the ``n_rows`` of a batch, of which ``batch`` may be a part."""
-        towers = self.towers
-        users = towers.user_tower(user_input, generators.users)
-        items = towers.item_tower(item_input, generators.items)
-        return self.loss(users, items, views, batch, n_rows, generators)
+    def forward(self, given: Gathered[B]) -> Tensor:
+        """Mean loss over the ``n_rows`` of a batch, of which this may be a part."""
+        return self.loss(self.users(given), self.items(given), given)
 
-    def loss(
-        self,
-        users: Tensor,
-        items: Tensor,
-        views: Views | None,
-        batch: B,
-        n_rows: int,
-        generators: Generators,
-    ) -> Tensor:
+    def users(self, given: Gathered[B]) -> Tensor:
+        """Their embeddings."""
+        users: Tensor = self.towers.user_tower(given.user_inputs[0], self.generators.users)
+        return users
+
+    def items(self, given: Gathered[B]) -> Tensor:
+        """Their embeddings."""
+        items: Tensor = self.towers.item_tower(given.item_inputs[0], self.generators.items)
+        return items
+
+    def loss(self, users: Tensor, items: Tensor, given: Gathered[B]) -> Tensor:
         """The same of embeddings."""
-        towers, ranks = self.towers, self.ranks
+        towers, ranks, batch = self.towers, self.ranks, given.batch
         if ranks is not None:
             items = ranks.gather(items, len(batch.item_rows))
         if len(batch):
@@ -184,33 +227,30 @@ class Step(nn.Module, Generic[B]):
             # It is a mean over the batch; a light batch shall count for less.
             value = value * batch.weights.mean()
         if ranks is not None:  # DistributedDataParallel has the mean over the processes
-            value = value * (ranks.size * len(batch) / n_rows)
-        if views is not None and self.self_supervision is not None:
+            value = value * (ranks.size * len(batch) / given.n_rows)
+        if given.views is not None and self.self_supervision is not None:
             value = value + self.self_supervision(
-                towers.item_tower, views, towers.temperature, generators.items
+                towers.item_tower, given.views, towers.temperature, self.generators.items
             )
         return value
 
     def backward(
-        self,
-        user_input: TowerInput,
-        item_input: TowerInput,
-        views: Views | None,
-        batch: B,
-        n_rows: int,
-        generators: Generators,
-    ) -> Tensor:
-        """The loss and its gradients: the towers go there and back beside each other."""
-        towers = self.towers
-        users, items = both(
-            lambda: towers.user_tower(user_input, generators.users),
-            lambda: towers.item_tower(item_input, generators.items),
-        )
+        self, given: Gathered[B], second: SecondThread, then: Callable[[], T]
+    ) -> tuple[Tensor, Callable[[], T]]:
+        """The loss and its gradients: the towers go there and back beside each other.
+
+        The second thread goes on with ``then`` as soon as it has done its part; the call
+        that waits for that is returned beside the loss.
+        """
+        users, items = both(lambda: self.users(given), lambda: self.items(given))
         of_users, of_items = (ends.detach().requires_grad_() for ends in (users, items))
-        value = self.loss(of_users, of_items, views, batch, n_rows, generators)
+        value = self.loss(of_users, of_items, given)
         value.backward()
-        both(lambda: users.backward(of_users.grad), lambda: items.backward(of_items.grad))
-        return value
+        users_are_done = second.start(lambda: users.backward(of_users.grad))
+        result_of_then = second.start(then)
+        items.backward(of_items.grad)
+        users_are_done()
+        return value, result_of_then
 
 
 def train(
@@ -263,7 +303,7 @@ def train(
     """
     parameters = list(towers.parameters())
     device = parameters[0].device
-    step: Step[B] = Step(towers, objective, self_supervision, ranks)
+    step: Step[B] = Step(towers, objective, self_supervision, ranks, generators)
     shared = None if ranks is None else DistributedDataParallel(step)
     # Two threads would add up the gradients of a table of both in any order.
     apart = shared is None and device.type == "cpu" and towers.tied_table is None
@@ -275,14 +315,13 @@ def train(
                 part = batch.part(ranks.share(len(batch.user_inputs)))
                 users = [part.user_inputs, *users]
                 items = [batch.item_rows[ranks.share(len(batch.item_rows))], *items]
-            # The first are embedded; the others say what tables the whole batch needs.
             user_inputs = [user_rows.take(rows) for rows in users]
             item_inputs = [item_rows.take(rows) for rows in items]
             masks = None
             if self_supervision is not None:
                 views, masks = self_supervision.draw(generators.host)
                 item_inputs.append(views)
-            yield user_inputs, item_inputs, masks, part, len(batch)
+            yield Gathered(user_inputs, item_inputs, masks, part, len(batch))
 
     while True:
         towers.train()
@@ -296,24 +335,14 @@ def train(
             following_of = partial(next, gathered(), None)
             following = second.start(following_of)
             while (now := following()) is not None:
-                user_inputs, item_inputs, masks, part, n_rows = now
-                user_inputs = tables.look_up(towers.user_tower, user_inputs)
-                item_inputs = tables.look_up(towers.item_tower, item_inputs)
-                given = (
-                    user_inputs[0].to(device),
-                    item_inputs[0].to(device),
-                    None if masks is None else (item_inputs[-1].to(device), masks),
-                    part.to(device),
-                    n_rows,
-                    generators,
-                )
+                now = now.looked_up(towers, tables).to(device)
                 optimizer.zero_grad(set_to_none=True)
                 if shared is None:
-                    value = step.backward(*given)
+                    value, following = step.backward(now, second, following_of)
                 else:
-                    value = shared(*given)
+                    value = shared(now)
                     value.backward()
-                following = second.start(following_of)
+                    following = following_of
                 if ranks is not None:
                     ranks.average_gradients(tables.vectors)
                 if max_grad_norm is not None:
@@ -323,7 +352,7 @@ def train(
                 tables.step()
                 schedule.step()
                 towers.clamp_temperature()
-                total += value.detach() * n_rows  # no graph, no device sync
+                total += value.detach() * now.n_rows  # no graph, no device sync
             tables.settle()
             if ranks is not None:
                 total = ranks.mean(total)

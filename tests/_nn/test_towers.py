@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sktwotower._nn import towers
+from sktwotower._nn import inputs
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.towers import Tower
 
@@ -432,30 +432,65 @@ def test_no_field_has_no_width():
 
 @pytest.mark.parametrize("hidden", [(), (5,)])
 @pytest.mark.parametrize("with_id", [True, False])
-@pytest.mark.parametrize("few", [0, towers.FEW_COLUMNS], ids=["looked up", "a product"])
-def test_columns_may_go_through_the_first_layer_before_rows(
-    hidden, with_id, few, monkeypatch
-):
+@pytest.mark.parametrize("as_matrix", [False, True])
+def test_columns_may_go_through_the_first_layer_before_rows(hidden, with_id, as_matrix):
     """Where there are more rows than columns: the same embeddings and gradients."""
-    monkeypatch.setattr(towers, "FEW_COLUMNS", few)
     rows = rows_of_all_kinds()
     if not with_id:
         rows = replace(rows, id_codes=None)
-    found = []
-    for is_cheaper in (True, False):
-        tower = make_tower(rows, activation="tanh", hidden_layer_sizes=hidden).double()
-        taken = torch.arange(3).repeat(2) if is_cheaper else torch.arange(3)
-        batch = rows.take(taken)
-        batch = replace(
+    tower = make_tower(rows, activation="tanh", hidden_layer_sizes=hidden).double()
+
+    def taken(rows, *, n_times=1):
+        batch = rows.take(torch.arange(3).repeat(n_times))
+        return replace(
             batch,
             values=batch.values.double(),
             dense=tuple(block.double() for block in batch.dense),
+            matrix=None if batch.matrix is None else batch.matrix.double(),
         )
-        assert tower._is_cheaper_by_column(batch) == is_cheaper
-        vectors = tower(batch)
-        vectors[:3].square().sum().backward()
-        found.append([vectors[:3].detach(), *(p.grad for p in tower.parameters())])
-    torch.testing.assert_close(*found)
+
+    by_row = taken(rows)
+    assert not tower._is_cheaper_by_column(by_row)
+    expected = tower.mlp(tower.fields(by_row).flatten(1))
+    expected.square().sum().backward()
+    expected_gradients = [p.grad.clone() for p in tower.parameters()]
+
+    tower.zero_grad()
+    given = rows.with_matrix() if as_matrix else rows
+    by_column = taken(given, n_times=1 if as_matrix else 2)
+    assert tower._is_cheaper_by_column(by_column)
+    found = tower(by_column)[:3]
+    found.square().sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close([p.grad for p in tower.parameters()], expected_gradients)
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 8),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.sampled_from([0.0, 0.2, 1.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_as_a_matrix(seed, n_rows, widths, density):
+    rng = np.random.RandomState(seed)
+    blocks = random_blocks(rng, n_rows, widths, density)
+    rows = entity_rows(blocks).with_matrix()
+    taken = rng.randint(0, n_rows, 5)
+    for some in (rows, rows.head(taken.max() + 1)):
+        matrix = some.take(torch.from_numpy(taken)).matrix
+        np.testing.assert_array_equal(matrix, np.hstack(blocks)[taken])
+
+
+def test_few_columns_and_a_small_matrix_are_narrow(monkeypatch):
+    rows = entity_rows([np.eye(6, dtype=np.float32)])
+    assert rows.is_narrow
+    monkeypatch.setattr(inputs, "FEW_COLUMNS", 5)
+    assert not rows.is_narrow
+    monkeypatch.setattr(inputs, "FEW_COLUMNS", 6)
+    monkeypatch.setattr(inputs, "_ENTRIES_OF_A_MATRIX", 35)
+    assert not rows.is_narrow
+    assert not only_ids([1, 2], 3).is_narrow
 
 
 def test_answers_do_not_depend_on_the_batch():
