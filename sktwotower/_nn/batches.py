@@ -156,9 +156,11 @@ class SoftmaxBatch(Batch, kw_only=True):
         one of this process's, which are the only ones.
     positives : Tensor of shape (b,)
         Column of the row's positive.
+    positive_is_shared : bool
+        Whether that is one of the first ``n_shared``.
     positive_log_q : Tensor of shape (b,) or None
         Of a positive that is a candidate of the row's own: its log-probability. None: it
-        is among the shared ones.
+        is one as the others are.
     turned_down : Tensor of shape (b,) or None
         Column of a further candidate of the row's own, an explicit negative.
     turned_down_log_q : Tensor of shape (b,) or None
@@ -169,6 +171,7 @@ class SoftmaxBatch(Batch, kw_only=True):
     log_q: Tensor | None
     masked: Tensor | None
     positives: Tensor
+    positive_is_shared: bool
     positive_log_q: Tensor | None
     turned_down: Tensor | None
     turned_down_log_q: Tensor | None

@@ -142,6 +142,7 @@ class SharedCandidates:
             log_q=log_q,
             masked=masked,
             positives=positives,
+            positive_is_shared=self.positive_is_shared,
             positive_log_q=positive_log_q,
             turned_down=turned_down,
             turned_down_log_q=turned_down_log_q,

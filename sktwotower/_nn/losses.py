@@ -34,6 +34,7 @@ def softmax_loss(
     turned_down: Tensor | None = None,
     *,
     groups: Tensor,
+    columns: Tensor | None = None,
     log_q: Tensor | None = None,
     masked: Tensor | None = None,
     is_own: bool,
@@ -78,11 +79,15 @@ def softmax_loss(
     items : Tensor of shape (c, d)
         Those of the candidates.
     positives : Tensor of shape (b,)
-        Corrected score :math:`s_p - c_p` of each row's positive.
+        Corrected score :math:`s_p - c_p` of each row's positive; with ``columns``,
+        :math:`-c_p`.
     turned_down : Tensor of shape (b,), optional
         Corrected score of one more candidate of each row; ``-inf``: it has none.
     groups : Tensor of shape (b,)
         Which of the users each row has.
+    columns : Tensor of shape (b,), optional
+        Which of the items each row's positive is, so that :math:`s_p` is one of the scores
+        that are computed anyway.
     log_q : Tensor of shape (c,), optional
         Logarithm of each candidate's probability of being one; None: no correction.
     masked : Tensor of shape (n_masked,), optional
@@ -112,6 +117,7 @@ def softmax_loss(
         positives,
         turned_down,
         groups,
+        columns,
         log_q,
         masked,
         is_own,
@@ -131,6 +137,7 @@ class _SharedSoftmax(torch.autograd.Function):
         positives: Tensor,
         turned_down: Tensor | None,
         groups: Tensor,
+        columns: Tensor | None,
         log_q: Tensor | None,
         masked: Tensor | None,
         is_own: bool,
@@ -146,29 +153,23 @@ class _SharedSoftmax(torch.autograd.Function):
             longest = max(some.stop - some.start for some, _, _ in blocks)
             memory = users.new_empty(longest, len(items))  # fresh memory costs more
             for some, rows, absent in blocks:
-                of_block = users[some]
+                of_block, group = users[some], groups[rows] - some.start
                 scores = torch.mm(of_block, items.T, out=memory[: len(of_block)])
+                own = positives[rows]
+                if columns is not None:
+                    places = group * len(items) + columns[rows]
+                    own = own + scores.view(-1).index_select(0, places)
                 if log_q is not None:
                     scores -= log_q
-                if absent is not None:
-                    scores.view(-1).index_fill_(0, absent, -torch.inf)
-                greatest = scores.amax(dim=1, keepdim=True)
-                greatest.masked_fill_(greatest == -torch.inf, 0.0)
-                shares = scores.sub_(greatest)
-                if absent is None:
-                    shares.exp_()
-                else:  # with -inf among them, exp takes several times as long
-                    shares.clamp_(min=LEAST_LOG_SHARE).exp_()
-                    F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
+                shares, greatest = _shares_of_greatest(scores, absent)
                 sums = shares.sum(dim=1, keepdim=True)
-                group = groups[rows] - some.start
                 shared = totals = (greatest + sums.log())[group, 0]
                 if turned_down is not None:
                     totals = torch.logaddexp(shared, turned_down[rows])
-                margins, weight = totals - positives[rows], weights[rows]
+                margins, weight = totals - own, weights[rows]
                 value += weight @ (F.softplus(margins) if is_own else margins)
-                of_rows = weight * margins.sigmoid() if is_own else weight
-                of_positives[rows] = -of_rows
+                of_rows = of_own = weight * margins.sigmoid() if is_own else weight
+                of_positives[rows] = -of_own
                 if turned_down is not None and of_turned_down is not None:
                     # Nothing of both is nothing, and not nan.
                     finite = totals.masked_fill(totals == -torch.inf, 0.0)
@@ -176,9 +177,11 @@ class _SharedSoftmax(torch.autograd.Function):
                     of_rows = of_rows * torch.exp(shared - finite)
                 of_totals = torch.zeros_like(sums[:, 0]).index_add_(0, group, of_rows)
                 # The greatest share is 1, so that a smaller sum is that of no candidate.
-                scale = of_totals[:, None] / sums.clamp(min=1.0)
-                of_users[some] = (shares @ items) * scale
-                of_items.addmm_((of_block * scale).T, shares)
+                of_scores = shares.mul_(of_totals[:, None] / sums.clamp(min=1.0))
+                if columns is not None:
+                    of_scores.view(-1).index_add_(0, places, -of_own)
+                torch.mm(of_scores, items, out=of_users[some])
+                of_items.addmm_(of_block.T, of_scores)
             return value, of_items
 
         blocks = _blocks_of_users(users, len(items), groups, masked)
@@ -194,7 +197,25 @@ class _SharedSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_value: Tensor) -> tuple[Any, ...]:
         gradients = (None if one is None else one * of_value for one in ctx.saved_tensors)
-        return *gradients, None, None, None, None, None
+        return *gradients, None, None, None, None, None, None
+
+
+def _shares_of_greatest(scores: Tensor, absent: Tensor | None) -> tuple[Tensor, Tensor]:
+    """In place of scores (g, c), exp of them minus the greatest (g, 1) of each row.
+
+    Those at the places ``absent`` are left out, and 0.
+    """
+    if absent is not None:
+        scores.view(-1).index_fill_(0, absent, -torch.inf)
+    greatest = scores.amax(dim=1, keepdim=True)
+    greatest.masked_fill_(greatest == -torch.inf, 0.0)
+    shares = scores.sub_(greatest)
+    if absent is None:
+        shares.exp_()
+    else:  # with -inf among them, exp takes several times as long
+        shares.clamp_(min=LEAST_LOG_SHARE).exp_()
+        F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
+    return shares, greatest
 
 
 def _blocks_of_users(

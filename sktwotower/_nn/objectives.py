@@ -23,11 +23,15 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
     def scores(columns: Tensor) -> Tensor:
         return pair_scores(users, items, batch.groups, columns[:, None])[:, 0]
 
-    positives, turned_down = scores(batch.positives), None
-    if batch.positive_log_q is not None:
-        positives = positives - batch.positive_log_q
-    elif batch.log_q is not None:
-        positives = positives - batch.log_q[batch.positives]
+    log_q = batch.positive_log_q
+    if log_q is None and batch.log_q is not None:
+        log_q = batch.log_q[batch.positives]
+    positives = users.new_zeros(len(batch))
+    if log_q is not None:
+        positives = positives - log_q
+    if not batch.positive_is_shared:
+        positives = positives + scores(batch.positives)
+    turned_down = None
     if batch.turned_down is not None and batch.turned_down_log_q is not None:
         turned_down = scores(batch.turned_down) - batch.turned_down_log_q
     return softmax_loss(
@@ -36,6 +40,7 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
         positives,
         turned_down,
         groups=batch.groups,
+        columns=batch.positives if batch.positive_is_shared else None,
         log_q=batch.log_q,
         masked=batch.masked,
         is_own=batch.positive_log_q is not None,

@@ -119,12 +119,13 @@ class SelfSupervision:
         """The weighted loss of the views of one batch of items."""
         items, masks = views
         first, second = (tower(items, generator, mask) for mask in masks)
-        first = first / temperature
+        itself = torch.arange(len(first), device=first.device)
         loss = softmax_loss(
-            first,
+            first / temperature,
             second,
-            (first * second).sum(dim=1),
-            groups=torch.arange(len(first), device=first.device),
+            first.new_zeros(len(first)),
+            groups=itself,
+            columns=itself,
             is_own=False,
         )
         return self.weight * loss

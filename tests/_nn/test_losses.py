@@ -485,7 +485,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(losses, "SCORES_OF_A_BLOCK", request.param)
 
 
-def shared_problem(*, masked, corrected, own, turned_down):
+def shared_problem(*, masked, corrected, own, turned_down, columns=True):
     """Five rows of four users in no order; the last one may have no shared candidate."""
     absent = [1, 2, 9, 18, 19, 20, 21, 22, 23] if own else [1, 2, 9]
     generator = torch.Generator().manual_seed(4)
@@ -498,6 +498,7 @@ def shared_problem(*, masked, corrected, own, turned_down):
         tensors["turned_down"] = draw(5).index_fill(0, torch.tensor([1]), -torch.inf)
     options = {
         "groups": torch.tensor([2, 2, 0, 3, 1]),
+        "columns": torch.tensor([3, 3, 1, 0, 5]) if columns else None,
         "log_q": draw(6).sigmoid().log() if corrected else None,
         "masked": torch.tensor(absent) if masked else None,
         "is_own": own,
@@ -555,13 +556,21 @@ def test_what_is_masked_for_all_users_has_no_gradient_at_all():
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_shared_softmax_is_that_of_autograd(masked, corrected, own, turned_down):
+@pytest.mark.parametrize("columns", [False, True])
+def test_shared_softmax_is_that_of_autograd(columns, masked, corrected, own, turned_down):
     """By logsumexp row by row, and the gradient that torch finds of it."""
     tensors, options = shared_problem(
-        masked=masked, corrected=corrected, own=own, turned_down=turned_down
+        masked=masked,
+        corrected=corrected,
+        own=own,
+        turned_down=turned_down,
+        columns=columns,
     )
     leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     scores = leaves["users"] @ leaves["items"].T
+    positives = leaves["positives"]
+    if columns:
+        positives = positives + scores[options["groups"], options["columns"]]
     if corrected:
         scores = scores - options["log_q"]
     if masked:
@@ -572,8 +581,8 @@ def test_shared_softmax_is_that_of_autograd(masked, corrected, own, turned_down)
         if turned_down and row != 1:
             parts.append(leaves["turned_down"][row])
         if own:
-            parts.append(leaves["positives"][row])
-        rows.append(torch.stack(parts).logsumexp(0) - leaves["positives"][row])
+            parts.append(positives[row])
+        rows.append(torch.stack(parts).logsumexp(0) - positives[row])
     weights = options["weights"].double()
     expected = (weights * torch.stack(rows)).sum() / weights.sum()
     found = softmax_loss(**leaves, **options)
@@ -590,7 +599,7 @@ def test_shared_softmax_is_that_of_autograd(masked, corrected, own, turned_down)
 @pytest.mark.usefixtures("blocks")
 def test_a_user_without_candidates_has_no_gradient():
     tensors, options = shared_problem(
-        masked=True, corrected=False, own=True, turned_down=False
+        masked=True, corrected=False, own=True, turned_down=False, columns=False
     )
     users = tensors["users"].requires_grad_()
     softmax_loss(**tensors, **options).backward()
