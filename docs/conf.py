@@ -5,6 +5,7 @@ import os
 import re
 
 from docutils import nodes
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 (linked to)
 
 from sktwotower import __version__
 
