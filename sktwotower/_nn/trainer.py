@@ -201,7 +201,7 @@ class Step(nn.Module, Generic[B]):
         self.generators = generators
 
     def forward(self, given: Gathered[B]) -> Tensor:
-        """Mean loss over the ``n_rows`` of a batch, of which this may be a part."""
+        """Mean loss over the ``n_rows`` of a batch, of which ``given`` may be a part."""
         return self.loss(self.users(given), self.items(given), given)
 
     def users(self, given: Gathered[B]) -> Tensor:
