@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._common import arguments, write
-from sktwotower._features import Entities, build_entities
+from sktwotower._data.entities import Entities, build_entities
 from sktwotower.preprocessing import FeatureEncoder
 
 

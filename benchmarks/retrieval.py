@@ -45,8 +45,8 @@ from benchmarks._common import (
     write,
 )
 from sktwotower import TwoTowerRecommender
-from sktwotower._faiss import FaissIndex, import_faiss
-from sktwotower._index import DotScores, top_k
+from sktwotower._search.faiss_index import FaissIndex, import_faiss
+from sktwotower._search.top_k import DotScores, top_k
 
 DIM, K = 64, 100
 GOAL_MEGABYTES = 300

@@ -1,7 +1,7 @@
 """Two-tower recommendation as a scikit-learn estimator on a PyTorch core."""
 
-from sktwotower._entities import EntityTable
-from sktwotower._persistence._load import load
+from sktwotower._data.entity_table import EntityTable
+from sktwotower._persistence.loading import load
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower._version import __version__
 

@@ -9,11 +9,11 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._approximate import ApproximateSearchMixin
-from sktwotower._candidates import Offered
-from sktwotower._index import RowScores, draw_k, generator_of, top_k
-from sktwotower._queries import Asked, as_feature_frame
-from sktwotower._tower_transformer import TowerTransformer
+from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower._search.top_k import RowScores, draw_k, generator_of, top_k
+from sktwotower._serving.approximate import ApproximateSearchMixin
+from sktwotower._serving.queries import Query, as_feature_frame
+from sktwotower._serving.tower_transformer import TowerTransformer
 from sktwotower.base import check_count, long_frame
 
 Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
@@ -202,7 +202,7 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         self,
         rows: np.ndarray,
         k: int,
-        offered: Offered,
+        offered: CandidateSet,
         exclude: sp.csr_matrix | None,
         generator: np.random.Generator | None,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -385,8 +385,8 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
 
     def _answer(
         self,
-        asked: Asked,
-        offered: Offered,
+        asked: Query,
+        offered: CandidateSet,
         columns: np.ndarray,
         scores: np.ndarray,
         as_frame: bool,

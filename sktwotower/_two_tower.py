@@ -18,14 +18,10 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._dataset import StoredInteractions
-from sktwotower._early_stopping import Validation, hold_out
-from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
-from sktwotower._entities import EntityTable, as_table
-from sktwotower._features import Entities, add_entities, build_entities
-from sktwotower._histories import Events
-from sktwotower._html import visual_block
-from sktwotower._interactions import (
+from sktwotower._data.entities import Entities, add_entities, build_entities
+from sktwotower._data.entity_table import EntityTable, as_table
+from sktwotower._data.histories import InteractionCodes
+from sktwotower._data.interactions import (
     FeatureColumns,
     Interactions,
     Roles,
@@ -34,18 +30,22 @@ from sktwotower._interactions import (
     codes_of,
     read_interactions,
 )
-from sktwotower._nn import mapped
-from sktwotower._nn.growth import rows_stay
+from sktwotower._data.stored_interactions import StoredInteractions
+from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
-from sktwotower._nn.ranks import Ranks
+from sktwotower._nn.resize import rows_stay
 from sktwotower._nn.runtime import resolve_device
 from sktwotower._nn.towers import ACTIVATIONS, Tower
-from sktwotower._objective import NEGATIVES, ObjectiveSpec
-from sktwotower._persistence._mixin import PersistenceMixin
-from sktwotower._side import Side
-from sktwotower._training import Before, Run, Training
-from sktwotower.metrics._ranking import parse_metric
+from sktwotower._persistence.mixin import PersistenceMixin
+from sktwotower._serving.diagram import visual_block
+from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._training.early_stopping import Validation, hold_out
+from sktwotower._training.objective import NEGATIVES, ObjectiveSpec
+from sktwotower._training.training import Before, Training, TrainingRun
+from sktwotower.metrics._registry import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
+from sktwotower.utils import _memmap as memmap
 from sktwotower.utils._columns import as_pandas, is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
@@ -663,14 +663,14 @@ class TwoTowerRecommender(
         objective = ObjectiveSpec.of(self)
         as_it_was = self.__dict__.copy()
         try:
-            self._go_on(X, y, sample_weight, objective, n_epochs)
+            self._continue_fit(X, y, sample_weight, objective, n_epochs)
         except BaseException:  # a chunk that is refused costs nothing of what is known
             self.__dict__.clear()
             self.__dict__.update(as_it_was)
             raise
         return self
 
-    def _go_on(
+    def _continue_fit(
         self,
         X: Any,
         y: ArrayLike | None,
@@ -855,7 +855,7 @@ class TwoTowerRecommender(
         self._items: Entities = sides["item"]
         self.user_encoder_, self.item_encoder_ = self._users.encoder, self._items.encoder
         users, items = self._users.vocabulary, self._items.vocabulary
-        events = Events(
+        events = InteractionCodes(
             codes["user"], codes["item"], interactions.positive, interactions.times
         )
         goes_on_from = before.events if goes_on and before is not None else None
@@ -962,7 +962,7 @@ class TwoTowerRecommender(
     def _next_epoch(
         self,
         training: Training,
-        run: Run,
+        run: TrainingRun,
         name: str,
         validation: Validation | None = None,
     ) -> bool:
@@ -981,7 +981,7 @@ class TwoTowerRecommender(
             print(self._report(name, validation, time.perf_counter() - started))
         return stop
 
-    def _end_training(self, training: Training, run: Run) -> None:
+    def _end_training(self, training: Training, run: TrainingRun) -> None:
         """Serve all that is known from here on; keep what a later training goes on from."""
         run.epochs.close()  # its rows are gone before histories are made of all of them
         past = training.all_past(self._events) if self.history_size else None
@@ -1009,7 +1009,7 @@ class TwoTowerRecommender(
             f"diverged. Try {', or '.join([', '.join(advice[:-1]), advice[-1]])}."
         )
 
-    def _epoch_attributes(self, training: Training, run: Run) -> dict[str, Any]:
+    def _epoch_attributes(self, training: Training, run: TrainingRun) -> dict[str, Any]:
         """What differs from epoch to epoch, for a callback's copy of the estimator."""
         self._publish(training, run)
         names = (
@@ -1019,7 +1019,7 @@ class TwoTowerRecommender(
         attributes = {name: getattr(self, name) for name in names}
         return attributes | {"loss_curve_": list(self.loss_curve_)}
 
-    def _publish(self, training: Training, run: Run) -> None:
+    def _publish(self, training: Training, run: TrainingRun) -> None:
         """Embed everyone; from here on known users and items are answered from arrays."""
         self._towers, self._past = run.served, run.past
         temperature = run.served.temperature
@@ -1036,7 +1036,7 @@ class TwoTowerRecommender(
             setattr(self, f"_unknown_{side}", vectors[0].copy())
             setattr(self, f"{side}_embeddings_", vectors[1:])
 
-    def _side(self, name: str) -> Side:
+    def _side(self, name: str) -> EntityEmbedder:
         column = getattr(self, f"{name}_column")
         names = getattr(self, "feature_names_in_", None)
         if not isinstance(column, str):
@@ -1049,7 +1049,7 @@ class TwoTowerRecommender(
             columns := list(as_pandas(table).columns)
         ):
             of_table = columns[0]  # as `as_table` has it
-        return Side(
+        return EntityEmbedder(
             name=name,
             id_names=tuple(c for c in (column, of_table) if c is not None),
             entities=self._users if name == "user" else self._items,
@@ -1157,7 +1157,7 @@ def _callback_task(
     """What callbacks are told of a task."""
     labels = y
     if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
-        labels = mapped.full(len(X), 1.0, np.float64)
+        labels = memmap.full(len(X), 1.0, np.float64)
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}

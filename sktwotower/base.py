@@ -16,12 +16,12 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._candidates import Offered, flat_pairs, ids_of_each_query
-from sktwotower._entities import Vocabulary
-from sktwotower._index import RowScores, Scores, top_k
-from sktwotower._interactions import Interactions, Roles, check_X, read_interactions
-from sktwotower._nn import mapped
+from sktwotower._data.interactions import Interactions, Roles, check_X, read_interactions
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._search.candidate_sets import CandidateSet, flat_pairs, ids_of_each_query
+from sktwotower._search.top_k import RowScores, Scores, top_k
 from sktwotower.metrics._scorer import evaluate
+from sktwotower.utils import _memmap as memmap
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
 
 
@@ -98,11 +98,11 @@ class RecommenderMixin:
     def _pairs_of_codes(self, users: np.ndarray, items: np.ndarray) -> sp.csr_matrix:
         """(n_users, n_items), bool; a repeated pair is one pair here."""
         n_users, n_items = len(self._user_vocabulary), len(self._item_vocabulary)
-        _, columns, counts = mapped.distinct_pairs(users, items, n_items + 1)
+        _, columns, counts = memmap.distinct_pairs(users, items, n_items + 1)
         columns -= 1  # there is no column of code 0, and no row
         ends = np.zeros(n_users + 1, dtype=np.int64)
         ends[1 : len(counts)] = counts[1:]
-        ones = mapped.full(len(columns), True, bool)
+        ones = memmap.full(len(columns), True, bool)
         return sp.csr_matrix((ones, columns, ends.cumsum()), shape=(n_users, n_items))
 
     def _query_users(self, X: Any) -> np.ndarray:
@@ -223,7 +223,7 @@ class RecommenderMixin:
         user_codes = self._user_vocabulary.codes(queries.users)
         exclude = None
         if exclude_seen:
-            exclude = self._seen_among(user_codes, Offered(self._catalogue))
+            exclude = self._seen_among(user_codes, CandidateSet(self._catalogue))
             exclude = exclude - exclude.multiply(held_out)
             exclude.eliminate_zeros()
         return top_k(self._query_scores(queries, user_codes), k, exclude=exclude)[0]
@@ -247,11 +247,11 @@ class RecommenderMixin:
         """Codes of what queries choose from when they do not say, ascending."""
         return self._catalogue
 
-    def _offered(self, candidates: Any, n_queries: int, name: str = "item") -> Offered:
+    def _offered(self, candidates: Any, n_queries: int, name: str = "item") -> CandidateSet:
         """What is chosen from, items or users; warns of ids that are not known."""
         vocabulary = self._vocabulary(name)
         if candidates is None:
-            return Offered(self._choice(name))
+            return CandidateSet(self._choice(name))
         if is_frame(candidates):
             raise TypeError(
                 f"candidates must be {name} ids, for all queries (1-D) or a list for "
@@ -261,11 +261,11 @@ class RecommenderMixin:
         if rows is None:
             codes = vocabulary.codes(id_array(candidates, what="candidate id"))
             warn_of_unknown(codes, name)
-            return Offered(np.unique(codes[codes > 0]))
+            return CandidateSet(np.unique(codes[codes > 0]))
         queries, ids = flat_pairs(rows, what="candidate id")
         codes = vocabulary.codes(ids)
         warn_of_unknown(codes, name)
-        offered = Offered(np.unique(codes[codes > 0]))
+        offered = CandidateSet(np.unique(codes[codes > 0]))
         allowed = offered.pairs(queries, offered.columns(codes), n_queries)
         return replace(offered, allowed=allowed)
 
@@ -273,7 +273,7 @@ class RecommenderMixin:
         self,
         ids: np.ndarray,
         codes: np.ndarray,
-        offered: Offered,
+        offered: CandidateSet,
         exclude_seen: bool,
         exclude_interactions: Any,
         name: str = "user",
@@ -295,7 +295,7 @@ class RecommenderMixin:
         return given if exclude is None else exclude + given
 
     def _seen_among(
-        self, codes: np.ndarray, offered: Offered, name: str = "user"
+        self, codes: np.ndarray, offered: CandidateSet, name: str = "user"
     ) -> sp.csr_matrix:
         """Seen pairs of queries and what is offered; who is not known has none."""
         known = codes > 0

@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._entities import Vocabulary
-from sktwotower._interactions import Interactions, Roles, check_X
+from sktwotower._data.interactions import Interactions, Roles, check_X
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.base import RecommenderMixin
 from sktwotower.model_selection._time import time_kind
 from sktwotower.utils._columns import time_numbers
@@ -320,7 +320,7 @@ class EASERecommender(_LinearRecommender):
         X : DataFrame or array-like of shape (n_samples, n_columns)
             Interactions.
         y : array-like of shape (n_samples,), default=None
-            Rows with y > 0 count; None: all. Repeated pairs count once.
+            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
         sample_weight : array-like of shape (n_samples,), default=None
             Only whether a weight is 0 matters: the matrix is binary.
 
@@ -418,7 +418,7 @@ class ItemKNNRecommender(_LinearRecommender):
         X : DataFrame or array-like of shape (n_samples, n_columns)
             Interactions.
         y : array-like of shape (n_samples,), default=None
-            Rows with y > 0 count; None: all. Repeated pairs count once.
+            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
         sample_weight : array-like of shape (n_samples,), default=None
             Only whether a weight is 0 matters: the vectors are binary.
 

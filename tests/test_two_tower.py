@@ -26,7 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable, TwoTowerRecommender
-from sktwotower._early_stopping import hold_out
+from sktwotower._training.early_stopping import hold_out
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.metrics import make_ranking_scorer

@@ -9,7 +9,7 @@ from sklearn.base import clone
 import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn.candidates import SharedCandidates
-from sktwotower._nn.histories import HistoryRows
+from sktwotower._nn.history_rows import HistoryRows
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.model_selection import LastInteractionsSplit

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from sktwotower._nn import mapped
-from sktwotower._nn.records import Record
+from sktwotower.utils import _memmap as memmap
 
 # At most so many rows from before to a new one. Up to here all of them are trained again:
 # what a call's decay shrinks has to be learned anew.
@@ -20,7 +19,8 @@ REPLAYED = 9
 BLOCKS_OF_A_WINDOW = 64
 
 
-class TrainingRows(Record):
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
     """Interactions to train on, as rows of the two sides' inputs.
 
     Attributes
@@ -62,7 +62,7 @@ class TrainingRows(Record):
         columns = self.columns().values()
         return self.with_columns(
             [
-                torch.from_numpy(mapped.take(column.numpy(), mask.numpy()))
+                torch.from_numpy(memmap.take(column.numpy(), mask.numpy()))
                 for column in columns
             ]
         )
@@ -91,7 +91,8 @@ class TrainingRows(Record):
         return self.user_rows if self.user_inputs is None else self.user_inputs
 
 
-class Batch(Record, kw_only=True):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
     """One step's worth of rows.
 
     Attributes
@@ -141,7 +142,8 @@ class Batch(Record, kw_only=True):
         return replace(self, **moved)
 
 
-class SoftmaxBatch(Batch, kw_only=True):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SoftmaxBatch(Batch):
     """Rows that share their candidates, but for a few of their own.
 
     Attributes
@@ -179,7 +181,8 @@ class SoftmaxBatch(Batch, kw_only=True):
     _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
 
 
-class SampledBatch(Batch, kw_only=True):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SampledBatch(Batch):
     """Rows of an item each, and negatives for each of them.
 
     Attributes
@@ -213,7 +216,7 @@ class CandidateSource(Protocol[B_co]):
 class Batches(Generic[B_co]):
     """Shuffled batches of rows.
 
-    An epoch is a permutation of its rows. Of more than ``mapped.ROWS_IN_MEMORY`` the first
+    An epoch is a permutation of its rows. Of more than ``memmap.ROWS_IN_MEMORY`` the first
     epoch makes a copy in a random order, which is mapped from files, and each epoch
     permutes blocks of that and shuffles a window of some blocks at a time. The order of an
     epoch is any with equal probability, as for fewer rows: that of the copy is. But from
@@ -263,7 +266,7 @@ class Batches(Generic[B_co]):
             drawn = n_new + drawn[: self.n_rows - n_new]
             rows = rows.take(torch.cat([torch.arange(n_new), drawn]))
         batches: Iterable[TrainingRows]
-        if mapped.is_large(len(rows)):
+        if memmap.is_large(len(rows)):
             smaller, n_larger = divmod(len(rows), self.n_batches)
             sizes = [smaller + (i < n_larger) for i in range(self.n_batches)]
             batches = _cut(self._windows(rows, generator), sizes)
@@ -278,9 +281,9 @@ class Batches(Generic[B_co]):
     ) -> Iterator[TrainingRows]:
         """Rows in memory, some of them at a time."""
         if self._copy is None or rows is not self.rows:
-            columns = mapped.shuffled(list(rows.columns().values()), generator)
+            columns = memmap.shuffled(list(rows.columns().values()), generator)
             self._copy = rows.with_columns(columns)
-        length = max(mapped.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
+        length = max(memmap.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
         starts = torch.arange(0, len(rows), length)
         starts = starts[torch.randperm(len(starts), generator=generator)]
         for window in starts.split(BLOCKS_OF_A_WINDOW):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sktwotower._nn.records import Record
 from sktwotower._nn.segments import Bags, segment_positions
 
 # A product with so few columns costs less than looking them up does, there and back.
@@ -17,7 +16,8 @@ FEW_COLUMNS = 128
 _ENTRIES_OF_A_MATRIX = 2**25
 
 
-class TowerInput(Record):
+@dataclass(frozen=True, eq=False)
+class TowerInput:
     """What a tower eats: ``b`` gathered rows.
 
     Attributes
@@ -104,7 +104,8 @@ class TowerRows(Protocol):
         """Gather rows (b,)."""
 
 
-class EntityRows(Record):
+@dataclass(frozen=True, eq=False)
+class EntityRows:
     """All input rows of one side; one index is one row that a tower can embed.
 
     Lives on the CPU, so that the size of a gathered batch is known without asking an

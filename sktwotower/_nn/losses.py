@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktwotower._nn.beside import both, has_second
+from sktwotower._nn.threads import both, has_second
 
 # A block of so many scores a thread (2 MB in float32) is near its core between its passes.
 SCORES_OF_A_BLOCK = 2**19

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from sktwotower._nn.records import Record
+import torch
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -25,7 +25,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return torch.device("cpu")
 
 
-class Generators(Record):
+@dataclass(frozen=True, eq=False)
+class Generators:
     """Random numbers of one fit.
 
     Torch's global generators are left alone: they are the caller's, and two fits in

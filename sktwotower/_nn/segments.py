@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from sktwotower._nn.records import Record
 
-
-class Bags(Record):
+@dataclass(frozen=True, eq=False)
+class Bags:
     """Weighted rows of a table, several for each of ``b`` bags.
 
     Attributes

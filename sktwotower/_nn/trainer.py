@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from sktwotower._nn.batch_losses import B, Objective
 from sktwotower._nn.batches import Batches
-from sktwotower._nn.beside import SecondThread, both
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import TowerInput, TowerRows
-from sktwotower._nn.lazy import LazyTables
-from sktwotower._nn.objectives import B, Objective
-from sktwotower._nn.ranks import Ranks
-from sktwotower._nn.records import Record
+from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
+from sktwotower._nn.threads import SecondThread, both
 from sktwotower._nn.towers import Tower
 
 T = TypeVar("T")
@@ -120,7 +119,8 @@ def average_of(towers: TwoTowers) -> AveragedModel:
     return AveragedModel(towers, multi_avg_fn=step, use_buffers=True)
 
 
-class Gathered(Record, Generic[B]):
+@dataclass(frozen=True, eq=False)
+class Gathered(Generic[B]):
     """What a step needs of a batch; with ranks, this process's share of it.
 
     Attributes

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 from sklearn.utils import Bunch
 
-from ._movielens_formats import (
+from sktwotower.datasets._movielens_formats import (
     OpenFile,
     Tables,
     interactions_to_array,

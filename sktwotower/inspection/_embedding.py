@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
-from sktwotower._entities import as_table
+from sktwotower._data.entity_table import as_table
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,

@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._side import Side
+from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._two_tower import TwoTowerRecommender, _random_state
-from sktwotower.metrics._ranking import parse_metric
+from sktwotower.metrics._registry import parse_metric
 from sktwotower.metrics._scorer import _unwrap, evaluate
 
 # What is shuffled: the ids, the histories, or these columns of the features.
@@ -201,7 +201,7 @@ def _recommender_of(model: Any, X: Any) -> tuple[TwoTowerRecommender, Any]:
     return _unwrap(model, X)
 
 
-def _parts(side: Side) -> list[tuple[str, _Part]]:
+def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
     """The fields of a side, and what of it each is."""
     parts: list[tuple[str, _Part]] = []
     if side.tower.id_table is not None:
@@ -213,7 +213,7 @@ def _parts(side: Side) -> list[tuple[str, _Part]]:
 
 def _with_shuffled(
     model: TwoTowerRecommender,
-    side: Side,
+    side: EntityEmbedder,
     part: _Part | None,
     codes: np.ndarray,
     others: np.ndarray,
@@ -224,7 +224,7 @@ def _with_shuffled(
     ----------
     model : TwoTowerRecommender
         It stays as it is.
-    side : Side
+    side : EntityEmbedder
         Of the entities.
     part : str, slice or None
         Which field; None: each entity has all of its own.

@@ -11,8 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from sktwotower._interactions import Interactions
-from sktwotower.inspection._interactions import read_for
+from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
@@ -21,6 +20,7 @@ from sktwotower.inspection._plotting import (
     named_models,
     percent_ticks,
 )
+from sktwotower.inspection._reading import read_for
 
 KINDS = ("curve", "bar")
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sktwotower._interactions import Interactions
-from sktwotower.inspection._interactions import read_for
+from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
@@ -21,8 +20,9 @@ from sktwotower.inspection._plotting import (
     named_models,
     whole_ticks,
 )
+from sktwotower.inspection._reading import read_for
 from sktwotower.metrics._evaluation import measure, read_metrics
-from sktwotower.metrics._ranking import AGGREGATE, METRICS, WITHOUT_CUT_OFF, parse_metric
+from sktwotower.metrics._registry import AGGREGATE, METRICS, WITHOUT_CUT_OFF, parse_metric
 
 
 @dataclass(frozen=True)

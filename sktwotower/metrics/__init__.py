@@ -1,15 +1,5 @@
 """Ranking metrics on arrays; scorers for scikit-learn and reports made of them."""
 
-from sktwotower.metrics._accuracy import (
-    auc,
-    average_precision,
-    hit_rate,
-    ndcg,
-    precision,
-    r_precision,
-    recall,
-    reciprocal_rank,
-)
 from sktwotower.metrics._beyond import (
     average_popularity,
     catalogue_coverage,
@@ -19,7 +9,17 @@ from sktwotower.metrics._beyond import (
     serendipity,
 )
 from sktwotower.metrics._matched import RankedRelevance, match_relevance
-from sktwotower.metrics._ranking import METRICS, parse_metric
+from sktwotower.metrics._ranking import (
+    auc,
+    average_precision,
+    hit_rate,
+    ndcg,
+    precision,
+    r_precision,
+    recall,
+    reciprocal_rank,
+)
+from sktwotower.metrics._registry import METRICS, parse_metric
 from sktwotower.metrics._report import compare, ranking_report
 from sktwotower.metrics._scorer import make_ranking_scorer
 

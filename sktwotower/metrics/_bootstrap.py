@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sktwotower._nn.records import Record
 from sktwotower.metrics._matched import FloatArray
 
 _NAN = float("nan")
@@ -73,7 +73,8 @@ def interval(means: FloatArray, confidence: float) -> tuple[FloatArray, FloatArr
     return low_high[0], low_high[1]
 
 
-class PairedDifference(Record):
+@dataclass(frozen=True, eq=False)
+class PairedDifference:
     """How the resampled means of a difference lie around 0.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,16 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 
-from sktwotower._interactions import Interactions
-from sktwotower._nn.records import Record
+from sktwotower._data.interactions import Interactions
 from sktwotower.metrics._matched import RankedRelevance, match_relevance
-from sktwotower.metrics._rankers import ForeignRanker, OwnRanker, Ranking, RelevantPairs
-from sktwotower.metrics._ranking import (
+from sktwotower.metrics._rankers import ExternalRanker, NativeRanker, Ranking, RelevantPairs
+from sktwotower.metrics._registry import (
     ACCURACY,
     AGGREGATE,
     BEYOND,
     POINTWISE,
     Metrics,
-    Wanted,
+    MetricSpec,
     read_metrics,
 )
 
@@ -31,7 +30,8 @@ from sktwotower.metrics._ranking import (
 _BLOCK_SIZE = 2**23
 
 
-class UserMetrics(Record):
+@dataclass(frozen=True, eq=False)
+class UserMetrics:
     """Metrics of one evaluation, user by user.
 
     Attributes
@@ -63,7 +63,7 @@ class UserMetrics(Record):
     ranked: np.ndarray
     n_items: int
 
-    def value(self, metric: str, of: Wanted, users: np.ndarray | None = None) -> float:
+    def value(self, metric: str, of: MetricSpec, users: np.ndarray | None = None) -> float:
         """A metric of all users, or of some (a mask); NaN where nobody has it."""
         if of.name in AGGREGATE:
             return self.aggregate(of, users)
@@ -74,7 +74,7 @@ class UserMetrics(Record):
         weights = None if self.weights is None else self.weights[defined]
         return mean_of(values[defined], weights)
 
-    def aggregate(self, wanted: Wanted, users: np.ndarray | None = None) -> float:
+    def aggregate(self, wanted: MetricSpec, users: np.ndarray | None = None) -> float:
         """A metric of all rankings together, or of some users' (a mask)."""
         rows = self.measured if users is None else self.measured & users
         if not rows.any():
@@ -91,7 +91,8 @@ class UserMetrics(Record):
         }
 
 
-class Evaluation(Record):
+@dataclass(frozen=True, eq=False)
+class Evaluation:
     """Metrics of one ranking.
 
     Attributes
@@ -137,7 +138,7 @@ class Evaluation(Record):
 def evaluate(
     recommender: Any,
     interactions: Interactions,
-    metrics: Metrics | dict[str, Wanted],
+    metrics: Metrics | dict[str, MetricSpec],
     *,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
@@ -191,7 +192,7 @@ def evaluate(
 def measure(
     recommender: Any,
     interactions: Interactions,
-    metrics: Metrics | dict[str, Wanted],
+    metrics: Metrics | dict[str, MetricSpec],
     *,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
@@ -218,7 +219,7 @@ def measure(
         None if labels is None else labels[positive],
     )
     is_own = hasattr(recommender, "_rank_held_out")
-    source = (OwnRanker if is_own else ForeignRanker)(
+    source = (NativeRanker if is_own else ExternalRanker)(
         recommender, queries, pairs, exclude_seen, candidates
     )
     depth = source.depth([_depth(of, users) for of in wanted.values()])
@@ -267,13 +268,15 @@ def mean_of(values: np.ndarray, weights: np.ndarray | None) -> float:
     return float(np.average(values, weights=weights)) if len(values) else float("nan")
 
 
-def _as_wanted(metrics: Any) -> dict[str, Wanted]:
-    if isinstance(metrics, dict) and all(isinstance(of, Wanted) for of in metrics.values()):
+def _as_wanted(metrics: Any) -> dict[str, MetricSpec]:
+    if isinstance(metrics, dict) and all(
+        isinstance(of, MetricSpec) for of in metrics.values()
+    ):
         return metrics
     return read_metrics(metrics)
 
 
-def _depth(of: Wanted, users: np.ndarray) -> int | None:
+def _depth(of: MetricSpec, users: np.ndarray) -> int | None:
     """Ranks that a metric looks at; None: all."""
     if of.name == "r_precision":
         return int(np.bincount(users).max())
@@ -288,7 +291,7 @@ def _spread(values: np.ndarray, rows: np.ndarray, n: int, fill: Any = np.nan) ->
 
 
 def _measure_block(
-    ranking: Ranking, relevant: sp.csr_matrix, wanted: dict[str, Wanted]
+    ranking: Ranking, relevant: sp.csr_matrix, wanted: dict[str, MetricSpec]
 ) -> dict[str, np.ndarray]:
     """Named per-user metrics of some users."""
     matched: RankedRelevance | None = None
@@ -324,7 +327,7 @@ def _call(
 def _measure_rows(
     recommender: Any,
     interactions: Interactions,
-    pointwise: dict[str, Wanted],
+    pointwise: dict[str, MetricSpec],
     predictions: Callable[[], np.ndarray] | None,
 ) -> dict[str, float]:
     """Pointwise metrics of the rows."""

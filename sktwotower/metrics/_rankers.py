@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from sktwotower._interactions import Interactions
-from sktwotower._nn.records import Record
+from sktwotower._data.interactions import Interactions
 from sktwotower.utils._columns import id_array, is_frame
 
 
-class Ranking(Record):
+@dataclass(frozen=True, eq=False)
+class Ranking:
     """The best items of some users, and what the metrics need to know of the items.
 
     Attributes
@@ -35,7 +36,8 @@ class Ranking(Record):
     embeddings: Callable[[], np.ndarray]
 
 
-class RelevantPairs(Record):
+@dataclass(frozen=True, eq=False)
+class RelevantPairs:
     """Who should be shown what.
 
     Attributes
@@ -73,7 +75,7 @@ class RelevantPairs(Record):
         return np.bincount(users, minlength=n_users)
 
 
-class OwnRanker:
+class NativeRanker:
     """Rankings of a recommender of this package."""
 
     def __init__(
@@ -135,7 +137,7 @@ class OwnRanker:
         return vectors
 
 
-class ForeignRanker:
+class ExternalRanker:
     """The same through the public ``recommend`` of any estimator.
 
     The catalogue is its ``item_ids_`` where it has them, else whatever it recommended and

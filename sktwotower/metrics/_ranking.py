@@ -1,225 +1,438 @@
-"""The names of metrics, and what kind of number each is."""
+"""How many relevant items are ranked how high: one number a user, on arrays.
+
+Every metric takes ``ranked`` and ``relevant``, or in place of the two what
+:func:`~sktwotower.metrics.match_relevance` made of them.
+"""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import ArrayLike
+import numpy.typing as npt
 
-from sktwotower._nn.records import Record
-from sktwotower.metrics._accuracy import (
-    auc,
-    average_precision,
-    hit_rate,
-    ndcg,
-    precision,
-    r_precision,
-    recall,
-    reciprocal_rank,
-)
-from sktwotower.metrics._beyond import (
-    average_popularity,
-    catalogue_coverage,
-    gini,
-    intra_list_diversity,
-    novelty,
-    serendipity,
-)
-from sktwotower.metrics._matched import DEFAULT_K
-from sktwotower.metrics._pointwise import (
-    balanced_accuracy,
-    neg_log_loss,
-    pr_auc,
-    roc_auc,
+from sktwotower.metrics._matched import (
+    DEFAULT_K,
+    FloatArray,
+    IntArray,
+    RankedRelevance,
+    check_positive_int,
+    match_relevance,
 )
 
-ACCURACY: dict[str, Callable[..., Any]] = {
-    "ndcg": ndcg,
-    "recall": recall,
-    "precision": precision,
-    "map": average_precision,
-    "mrr": reciprocal_rank,
-    "hit_rate": hit_rate,
-    "graded_ndcg": partial(ndcg, gains="graded"),
-    "r_precision": r_precision,
-    "auc": auc,
-}
-"""One value a user, of ranked and relevant items."""
 
-BEYOND: dict[str, Callable[..., Any]] = {
-    "serendipity": serendipity,
-    "popularity": average_popularity,
-    "novelty": novelty,
-    "diversity": intra_list_diversity,
-}
-"""One value a user, of the ranked items and something about all items."""
+def ndcg(
+    ranked: npt.ArrayLike | RankedRelevance,
+    relevant: Any = None,
+    *,
+    k: int = DEFAULT_K,
+    gains: Literal["binary", "graded"] = "binary",
+) -> FloatArray:
+    """Normalised discounted cumulative gain of each user's first `k` items.
 
-AGGREGATE: dict[str, Callable[..., Any]] = {
-    "coverage": catalogue_coverage,
-    "gini": gini,
-}
-"""One value for the rankings of all users."""
+    With ``g_r`` the gain at rank r (from 1) and ``g*_r`` the same when all relevant
+    items are ranked by falling gain::
 
-POINTWISE: dict[str, Callable[..., Any]] = {
-    "roc_auc": roc_auc,
-    "pr_auc": pr_auc,
-    "neg_log_loss": neg_log_loss,
-    "balanced_accuracy": balanced_accuracy,
-}
-"""One value for all rows; nothing is ranked."""
+        NDCG@k = sum_{r=1..k} g_r / log2(r + 1)  /  sum_{r=1..k} g*_r / log2(r + 1)
 
-METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | POINTWISE
-"""Public short name -> function."""
-
-WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *POINTWISE})
-
-_OTHER_SPELLINGS = {
-    "ndcg_graded": "graded_ndcg",
-    "gauc": "auc",
-    "arp": "popularity",
-    "ild": "diversity",
-    "log_loss": "neg_log_loss",
-}
-
-
-Metric = str | Callable[[np.ndarray, sp.csr_array], ArrayLike]
-Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
-
-
-class Wanted(Record):
-    """A metric as it was asked for.
-
-    Attributes
-    ----------
-    name : str
-        A key of METRICS, or "" for a callable.
-    k : int or None
-        The cut-off; of a callable, the length of the rankings that it sees.
-    function : callable
-        What computes it.
-    """
-
-    name: str
-    k: int | None
-    function: Callable[..., Any]
-
-
-def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, Wanted]:
-    """Metrics as everything public takes them, by the names of their values.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what is neither a known name nor a callable, and for names that collide.
-    """
-    if isinstance(metrics, str) or callable(metrics):
-        metrics = [metrics]
-    pairs: list[tuple[Any, Any]]
-    if isinstance(metrics, Mapping):
-        pairs = list(metrics.items())
-    else:
-        pairs = [(_name_of(metric), metric) for metric in metrics]
-    if not pairs:
-        raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
-    wanted: dict[str, Wanted] = {}
-    for key, metric in pairs:
-        if callable(metric):
-            if key in wanted:
-                raise ValueError(
-                    f"Two metrics are called {key!r}; pass a dict of names and metrics."
-                )
-            wanted[key] = Wanted("", n_ranked, metric)
-        else:
-            name, k = parse_metric(metric)
-            wanted[key] = Wanted(name, k, METRICS[name])
-    return wanted
-
-
-def metrics_of_users(metrics: Metrics, owner: str) -> dict[str, Wanted]:
-    """The same for what looks at users; metrics of rows are refused."""
-    wanted = read_metrics(metrics)
-    for key, of in wanted.items():
-        if of.name in POINTWISE:
-            raise ValueError(
-                f"{key!r} is one number for all rows together, which {owner} cannot split "
-                "by users; use make_ranking_scorer, or 'auc', which is of each user."
-            )
-    return wanted
-
-
-def _name_of(metric: Any) -> Any:
-    """The key of a value: a name itself, or what a callable is called."""
-    function = getattr(metric, "func", metric)  # inside functools.partial
-    return getattr(
-        function, "__name__", metric if isinstance(metric, str) else repr(metric)
-    )
-
-
-def parse_metric(metric: str) -> tuple[str, int | None]:
-    """Split a metric such as ``"ndcg@10"`` into its name and its k.
+    The ideal list is cut at `k`, not at the length of the ranking: a ranking that is
+    too short loses.
 
     Parameters
     ----------
-    metric : str
-        A name of ``METRICS``, alone or followed by "@" and a positive integer. The name
-        alone means k = 10. Those that have no cut-off stand alone: ``r_precision``,
-        ``auc``, ``roc_auc``, ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+    gains : {"binary", "graded"}, default="binary"
+        "binary": each relevant item has gain 1. "graded": its value in `relevant`
+        (linear, not ``2**value - 1``); scorers call that ``graded_ndcg``.
 
     Returns
     -------
-    name : str
-        A key of ``METRICS``.
-    k : int or None
-        Length of the list; None for a metric without a cut-off.
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item.
 
-    Raises
-    ------
-    TypeError
-        If `metric` is not a string.
-    ValueError
-        If the name is unknown, k is not a positive integer, or the metric has no
-        cut-off.
+    See Also
+    --------
+    sklearn.metrics.ndcg_score : The same on dense scores, averaged over ties.
+
+    References
+    ----------
+    K. Jarvelin, J. Kekalainen (2002). Cumulated gain-based evaluation of IR techniques.
+    ACM TOIS 20(4).
 
     Examples
     --------
-    >>> from sktwotower.metrics import parse_metric
-    >>> parse_metric("recall@20"), parse_metric("ndcg"), parse_metric("auc")
-    (('recall', 20), ('ndcg', 10), ('auc', None))
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import ndcg
+    >>> ndcg([[2, 0, 1]], csr_array([[3, 1, 0]]), k=3).round(3)
+    array([0.693])
+    >>> ndcg([[2, 0, 1]], csr_array([[3, 1, 0]]), k=3, gains="graded").round(3)
+    array([0.659])
     """
-    if not isinstance(metric, str):
-        raise TypeError(f"metric={metric!r} is not a string such as 'ndcg@10'.")
-    name, at, k = metric.partition("@")
-    if name not in METRICS:
-        raise ValueError(_unknown_metric(metric, name, at + k))
-    if name in WITHOUT_CUT_OFF:
-        if at:
-            raise ValueError(f"metric={metric!r}: {name} has no cut-off; write {name!r}.")
-        return name, None
-    if not at:
-        return name, DEFAULT_K
-    # int() alone would take ' 10', '1_0' and other scripts' digits.
-    if not re.fullmatch("[1-9][0-9]*", k):
-        raise ValueError(
-            f"metric={metric!r}: k={k!r} is not a positive integer; "
-            f"write {name + '@10'!r}, or {name!r} for k={DEFAULT_K}."
-        )
-    return name, int(k)
+    if gains not in ("binary", "graded"):
+        raise ValueError(f"gains={gains!r} is unknown; it is 'binary' or 'graded'.")
+    top = _top(ranked, relevant, k)
+    discounts = _discounts(top.gains.shape[1])
+    if gains == "binary":
+        return _ratio(top.hits @ discounts, _ideal_binary(top.n_relevant, k), top)
+    return _ratio(top.gains @ discounts, _ideal_graded(top, k), top)
 
 
-def _unknown_metric(metric: str, name: str, at_k: str) -> str:
-    """Word the error for an unknown name, with the nearest known one."""
-    spellings = {_name_of(function): short for short, function in METRICS.items()}
-    spellings |= _OTHER_SPELLINGS | {short: short for short in METRICS}
-    near = difflib.get_close_matches(name.strip().lower(), spellings, n=1, cutoff=0.5)
-    hint = ""
-    if near:
-        short = spellings[near[0]]
-        proposal = short if short in WITHOUT_CUT_OFF else short + at_k
-        hint = f" did you mean {proposal!r}?"
-    return f"metric={metric!r} is unknown;{hint} The metrics are {', '.join(METRICS)}."
+def recall(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
+) -> FloatArray:
+    """Share of each user's relevant items that are among the first `k`.
+
+    ``Recall@k = hits among the first k / number of relevant items``. It cannot reach 1
+    for a user with more than `k` relevant items.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item.
+
+    References
+    ----------
+    C. Manning, P. Raghavan, H. Schutze (2008). Introduction to Information Retrieval,
+    chapter 8.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import recall
+    >>> recall([[2, 0, 1], [1, 2, -1]], csr_array([[1, 1, 0], [0, 0, 0]]), k=2)
+    array([0.5, nan])
+    """
+    top = _top(ranked, relevant, k)
+    return _ratio(_n_hits(top), top.n_relevant, top)
+
+
+def precision(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
+) -> FloatArray:
+    """Share of the first `k` places that a relevant item takes.
+
+    ``Precision@k = hits among the first k / k``. Places that a short list leaves empty
+    count as misses.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item.
+
+    References
+    ----------
+    C. Manning, P. Raghavan, H. Schutze (2008). Introduction to Information Retrieval,
+    chapter 8.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import precision
+    >>> precision([[0, 1, 2], [1, -1, -1]], csr_array([[1, 0, 0], [0, 1, 1]]), k=2)
+    array([0.5, 0.5])
+    """
+    top = _top(ranked, relevant, k)
+    return _ratio(_n_hits(top), k, top)
+
+
+def average_precision(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
+) -> FloatArray:
+    """Average precision of each user's first `k` items; its mean over users is MAP@k.
+
+    With ``rel_r`` 1 where the item at rank r is relevant, else 0::
+
+        AP@k = sum_{r=1..k} rel_r * Precision@r / min(k, number of relevant items)
+
+    The divisor is the number of hits that a perfect list of length k has, so that 1 can
+    be reached. Other libraries divide by the number of relevant items or by the hits.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item.
+
+    References
+    ----------
+    C. Manning, P. Raghavan, H. Schutze (2008). Introduction to Information Retrieval,
+    chapter 8.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import average_precision
+    >>> average_precision([[2, 0, 1]], csr_array([[1, 1, 0]]), k=3).round(3)
+    array([0.583])
+    """
+    top = _top(ranked, relevant, k)
+    hits = top.hits
+    precision_at = np.cumsum(hits, axis=1) / _ranks(hits.shape[1])  # (n_queries, n_ranked)
+    total = np.sum(precision_at, axis=1, where=hits)
+    return _ratio(total, np.minimum(top.n_relevant, k), top)
+
+
+def reciprocal_rank(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
+) -> FloatArray:
+    """One over the rank of the first relevant item; its mean over users is MRR@k.
+
+    ``RR@k = 1 / rank of the first hit``, and 0 without a hit among the first k.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item.
+
+    References
+    ----------
+    E. Voorhees (1999). The TREC-8 Question Answering Track Report.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import reciprocal_rank
+    >>> reciprocal_rank([[2, 0, 1]], csr_array([[1, 1, 0]]), k=3)
+    array([0.5])
+    """
+    top = _top(ranked, relevant, k)
+    # 1 / rank falls, so the largest one among the hits is the first hit's.
+    first = np.max(top.hits / _ranks(top.gains.shape[1]), axis=1, initial=0.0)
+    return _ratio(first, 1, top)
+
+
+def hit_rate(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
+) -> FloatArray:
+    """Whether any relevant item is among each user's first `k`.
+
+    ``HitRate@k = 1 if there is a hit among the first k, else 0``. With one relevant
+    item a user (leave-one-out) it equals recall.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    k : int, default=10
+        Length of the list; may exceed `n_ranked` and `n_items`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        0 or 1; NaN for a user without a relevant item.
+
+    References
+    ----------
+    M. Deshpande, G. Karypis (2004). Item-based top-N recommendation algorithms.
+    ACM TOIS 22(1).
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import hit_rate
+    >>> hit_rate([[2, 0, 1], [0, 2, 1]], csr_array([[1, 0, 0], [0, 1, 0]]), k=2)
+    array([1., 0.])
+    """
+    top = _top(ranked, relevant, k)
+    return _ratio(top.hits.any(axis=1), 1, top)
+
+
+def r_precision(
+    ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None
+) -> FloatArray:
+    """Precision of each user's first R items, with R the number of their relevant items.
+
+    ``R-precision = hits among the first R / R``. The cut-off adapts to the user, so that
+    everybody can reach 1; precision and recall at R are the same number.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item. Places beyond the end of a
+        ranking count as misses: it must be as long as the largest R to be exact.
+
+    References
+    ----------
+    C. Manning, P. Raghavan, H. Schutze (2008). Introduction to Information Retrieval,
+    chapter 8.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import r_precision
+    >>> r_precision([[2, 0, 1], [0, 2, 1]], csr_array([[1, 1, 0], [0, 1, 0]]))
+    array([0.5, 0. ])
+    """
+    whole = _matched(ranked, relevant)
+    n_relevant = whole.n_relevant
+    within = _ranks(whole.gains.shape[1]) <= n_relevant[:, np.newaxis]
+    return _ratio(np.count_nonzero(whole.hits & within, axis=1), n_relevant, whole)
+
+
+def auc(ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None) -> FloatArray:
+    """Area under the ROC curve of each user; its mean over users is GAUC.
+
+    The share of pairs of a relevant and another candidate that are in the right order.
+    The candidates of a user are the items of their ranking, which therefore has to be
+    complete: rank the whole catalogue, without what must not be recommended. With ``r_j``
+    the rank of the j-th of H relevant items that are ranked, N other ranked items, and R
+    relevant items::
+
+        AUC = sum_{j=1..H} (N - (r_j - j)) / (R * N)
+
+    A relevant item that is not ranked counts as ranked below everything.
+
+    Parameters
+    ----------
+    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
+        Item columns, best first, no item twice, padded at the end with -1; or what
+        :func:`match_relevance` made of both arguments.
+    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
+        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries,), dtype=float64
+        In [0, 1]; NaN for a user without a relevant item, or without another candidate.
+
+    See Also
+    --------
+    sklearn.metrics.roc_auc_score : The same from scores, where a tie counts one half; in
+        a ranking there are no ties.
+
+    Notes
+    -----
+    It weighs all ranks alike: an item that falls from rank 1 to rank 11 costs as little as
+    one that falls from 1001 to 1011. It says little about the head of the list.
+
+    References
+    ----------
+    H. Zhu et al. (2017). Optimized cost per click in Taobao display advertising. KDD.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from sktwotower.metrics import auc
+    >>> auc([[2, 0, 1, 3]], csr_array([[1, 1, 0, 0]]))
+    array([0.5])
+    """
+    whole = _matched(ranked, relevant)
+    n_hits = _n_hits(whole)
+    n_others = whole.n_ranked - n_hits
+    ranks_of_hits = whole.hits @ _ranks(whole.gains.shape[1])
+    in_order = n_hits * n_others - ranks_of_hits + n_hits * (n_hits + 1) // 2
+    n_pairs = whole.n_relevant * n_others
+    values = np.full(len(n_pairs), np.nan)
+    np.divide(in_order, n_pairs, out=values, where=n_pairs > 0)
+    return values
+
+
+def _top(ranked: Any, relevant: Any, k: int) -> RankedRelevance:
+    """Return the first `k` ranks with their gains, from either form of input."""
+    check_positive_int("k", k)
+    return _matched(ranked, relevant, k).top(k)
+
+
+def _matched(ranked: Any, relevant: Any, k: int | None = None) -> RankedRelevance:
+    """Return all ranks with their gains, from either form of input."""
+    if isinstance(ranked, RankedRelevance):
+        if relevant is not None:
+            raise TypeError("relevant must be left out: the RankedRelevance has it.")
+        return ranked
+    if relevant is None:
+        raise TypeError("relevant is missing: a sparse matrix (n_queries, n_items).")
+    return match_relevance(ranked, relevant, k=k)
+
+
+def _ratio(numerator: Any, denominator: Any, top: RankedRelevance) -> FloatArray:
+    """Divide; NaN for the queries without a relevant item."""
+    values = np.full(len(top.gains), np.nan)
+    np.divide(numerator, denominator, out=values, where=top.n_relevant > 0)
+    return values
+
+
+def _n_hits(top: RankedRelevance) -> IntArray:
+    return np.count_nonzero(top.gains, axis=1)
+
+
+def _ranks(n: int) -> IntArray:
+    return np.arange(1, n + 1)
+
+
+def _discounts(n: int) -> FloatArray:
+    return 1.0 / np.log2(_ranks(n) + 1.0)
+
+
+def _ideal_binary(n_relevant: IntArray, k: int) -> FloatArray:
+    """Return the DCG of each query's ideal list when every gain is 1, (n_queries,)."""
+    n_ideal = np.minimum(n_relevant, k)
+    dcg_of_length = np.cumsum(_discounts(n_ideal.max(initial=0)))
+    return np.concatenate([[0.0], dcg_of_length])[n_ideal]
+
+
+def _ideal_graded(top: RankedRelevance, k: int) -> FloatArray:
+    """Return the DCG of each query's relevant items by falling gain, (n_queries,)."""
+    n_relevant = top.n_relevant
+    query_of_pair = np.repeat(np.arange(len(n_relevant)), n_relevant)
+    order = np.lexsort((-top.relevant_gains, query_of_pair))  # each query stays in place
+    place = np.arange(len(order)) - np.repeat(top.indptr[:-1], n_relevant)  # from 0
+    discounts = np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0)
+    terms = top.relevant_gains[order] * discounts
+    ideal = np.bincount(query_of_pair, weights=terms, minlength=len(n_relevant))
+    return ideal.astype(np.float64, copy=False)

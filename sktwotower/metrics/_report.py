@@ -17,7 +17,7 @@ from sktwotower.metrics._bootstrap import (
     paired_bootstrap,
 )
 from sktwotower.metrics._evaluation import UserMetrics, mean_of, measure
-from sktwotower.metrics._ranking import AGGREGATE, Metrics, Wanted, metrics_of_users
+from sktwotower.metrics._registry import AGGREGATE, Metrics, MetricSpec, metrics_of_users
 from sktwotower.metrics._scorer import kept_rows, read_rows
 from sktwotower.metrics._slices import ALL, By, slices_of
 from sktwotower.utils._columns import Column
@@ -320,7 +320,7 @@ def _rows_of_slice(
     name: Any,
     chosen: np.ndarray,
     users: UserMetrics,
-    wanted: dict[str, Wanted],
+    wanted: dict[str, MetricSpec],
     means: list[str],
     n_bootstrap: int,
     confidence: float,

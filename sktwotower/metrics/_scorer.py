@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,15 @@ from sklearn import get_config
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._interactions import (
+from sktwotower._data.interactions import (
     Interactions,
     Roles,
     as_interactions,
     read_interactions,
 )
-from sktwotower._nn.records import Record
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
-from sktwotower.metrics._ranking import Metrics, metrics_of_users, read_metrics
+from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.utils._columns import Column
 from sktwotower.utils._sklearn import is_pipeline
@@ -119,7 +119,8 @@ class _RankingScorer:
         return values
 
 
-class _Predictions(Record):
+@dataclass(frozen=True, eq=False)
+class _Predictions:
     """What a foreign recommender's ``predict`` says of the rows that have a weight."""
 
     recommender: Any

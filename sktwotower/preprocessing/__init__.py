@@ -1,6 +1,6 @@
 """Encode mixed frames into one sparse matrix with named fields."""
 
-from ._feature_encoder import FeatureEncoder
-from ._multi_hot import MultiHotEncoder
+from sktwotower.preprocessing._feature_encoder import FeatureEncoder
+from sktwotower.preprocessing._multi_hot import MultiHotEncoder
 
 __all__ = ["FeatureEncoder", "MultiHotEncoder"]

@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils._sklearn import fit_context
-from ._columns import Column, read_columns
-from ._fields import Field
+from sktwotower.preprocessing._families import Column, read_columns
+from sktwotower.preprocessing._fields import Field
+from sktwotower.utils._sklearn import fit_context
 
 
 class FieldEncoder(TransformerMixin, BaseEstimator):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from ..utils._sklearn import Interval, StrOptions
-from ._base import FieldEncoder
-from ._columns import FAMILY_OF_DTYPE_KIND, Column
-from ._fields import (
+from sktwotower.preprocessing._base import FieldEncoder
+from sktwotower.preprocessing._families import FAMILY_OF_DTYPE_KIND, Column
+from sktwotower.preprocessing._fields import (
     KIND_OF_FAMILY,
     CategoryField,
     Field,
@@ -17,6 +16,7 @@ from ._fields import (
     VectorField,
     is_vector,
 )
+from sktwotower.utils._sklearn import Interval, StrOptions
 
 
 class FeatureEncoder(FieldEncoder):

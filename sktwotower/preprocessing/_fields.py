@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator
 
-from ._columns import (
+from sktwotower.preprocessing._categories import CategoryIndex
+from sktwotower.preprocessing._families import (
     BOOLEANS,
     NUMBERS,
     Column,
@@ -23,7 +24,6 @@ from ._columns import (
     check_scalar_types,
     factorize,
 )
-from ._vocabulary import Vocabulary
 
 KIND_OF_FAMILY = {
     "boolean": "boolean",
@@ -112,7 +112,7 @@ class VocabularyField(Field):
         self, kind: str, min_frequency: int | float | None, max_categories: int | None
     ) -> None:
         super().__init__(kind)
-        self.vocabulary = Vocabulary(min_frequency, max_categories)
+        self.vocabulary = CategoryIndex(min_frequency, max_categories)
 
     def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
         """Distinct keys of the column, and in how many rows each of them stands."""

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..utils._sklearn import Interval, StrOptions
-from ._base import FieldEncoder
-from ._columns import Column
-from ._fields import Field, MultiHotField
-from ._vocabulary import Vocabulary
+from sktwotower.preprocessing._base import FieldEncoder
+from sktwotower.preprocessing._categories import CategoryIndex
+from sktwotower.preprocessing._families import Column
+from sktwotower.preprocessing._fields import Field, MultiHotField
+from sktwotower.utils._sklearn import Interval, StrOptions
 
 
 class MultiHotEncoder(FieldEncoder):
@@ -125,7 +125,7 @@ class MultiHotEncoder(FieldEncoder):
         return [v.infrequent_categories for v in self._vocabularies]
 
     @property
-    def _vocabularies(self) -> list[Vocabulary]:
+    def _vocabularies(self) -> list[CategoryIndex]:
         return [f.vocabulary for f in self._fields if isinstance(f, MultiHotField)]
 
     def _make_field(self, column: Column) -> Field:

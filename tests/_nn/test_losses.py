@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sktwotower._nn import losses
-from sktwotower._nn.beside import SecondThread
 from sktwotower._nn.losses import (
     bpr_loss,
     cross_entropy_loss,
     max_margin_loss,
     softmax_loss,
 )
+from sktwotower._nn.threads import SecondThread
 from tests._nn.helpers import softmax_of_scores
 
 float64 = partial(torch.tensor, dtype=torch.float64)

@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sktwotower._nn.batch_losses import pairwise_objective, softmax_objective
 from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.lazy import LazyTables
+from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.losses import bpr_loss
 from sktwotower._nn.negatives import ItemSampler, UnconsumedSampler
-from sktwotower._nn.objectives import pairwise_objective, softmax_objective
 from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision, random_masks

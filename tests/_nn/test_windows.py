@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sktwotower._nn import batches as module
-from sktwotower._nn import mapped
 from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
+from sktwotower.utils import _memmap as memmap
 
 
 class Itself:
@@ -21,8 +21,8 @@ class Itself:
 
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
-    monkeypatch.setattr(mapped, "ROWS_IN_MEMORY", 50)
-    monkeypatch.setattr(mapped, "ROWS_AT_ONCE", 24)
+    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 50)
+    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 24)
     monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 4)
 
 
@@ -68,8 +68,8 @@ def test_orders_are_seeded():
 
 def test_batches_of_each_epoch_are_random(monkeypatch):
     """What is in a batch is any set of rows, also in later epochs."""
-    monkeypatch.setattr(mapped, "ROWS_IN_MEMORY", 3)
-    monkeypatch.setattr(mapped, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 3)
+    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 2)
     generator = torch.Generator().manual_seed(0)
     counts = [Counter(), Counter()]

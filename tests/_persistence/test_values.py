@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sktwotower._persistence._values import decode, encode
+from sktwotower._persistence.values import decode, encode
 
 VALUES = [
     None,
@@ -167,7 +167,7 @@ FRAME = {
 
 def parquet_and_back(frame):
     pytest.importorskip("pyarrow")
-    from sktwotower._persistence._frames import from_parquet, to_parquet
+    from sktwotower._persistence.frames import from_parquet, to_parquet
 
     content, description = to_parquet(frame)
     return from_parquet(content, json.loads(json.dumps(description)))
@@ -201,7 +201,7 @@ def test_a_column_that_cannot_be_stored_is_named():
 
 def test_a_file_with_another_shape_is_refused():
     pytest.importorskip("pyarrow")
-    from sktwotower._persistence._frames import from_parquet, to_parquet
+    from sktwotower._persistence.frames import from_parquet, to_parquet
 
     content, _ = to_parquet(pd.DataFrame({"a": [1, 2], "b": [1, 2]}))
     _, narrow = to_parquet(pd.DataFrame({"a": [1, 2]}))

@@ -25,7 +25,7 @@ from sktwotower.metrics import (
     recall,
     reciprocal_rank,
 )
-from sktwotower.metrics._ranking import ACCURACY, WITHOUT_CUT_OFF
+from sktwotower.metrics._registry import ACCURACY, WITHOUT_CUT_OFF
 
 PER_USER = {name: f for name, f in ACCURACY.items() if name not in WITHOUT_CUT_OFF}
 

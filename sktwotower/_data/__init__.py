@@ -1,0 +1,1 @@
+"""X and side tables: checked, coded and encoded."""

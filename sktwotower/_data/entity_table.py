@@ -1,0 +1,147 @@
+"""Side tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower.utils._columns import (
+    Column,
+    as_pandas,
+    id_array,
+    is_frame,
+    refuse_repeated_names,
+    where_first,
+)
+
+
+class EntityTable:
+    """A side table of users or items, held by reference.
+
+    A plain frame among an estimator's parameters is copied by every ``clone``, which a
+    search does for each candidate and fold. This holder is not: clones share it. It is
+    checked once, when it is made.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row an entity. It is not copied; do not change it afterwards.
+    id_column : str
+        Name of the column with the entities' ids, unique and never missing.
+    features : str or list of str, default=None
+        Columns that are features; None: every column but the id. A single name is given
+        to the encoder as a 1-D column, as text vectorizers want it.
+
+    Raises
+    ------
+    TypeError
+        If ``frame`` is no data frame.
+    ValueError
+        If a column is not there, or ids are missing or repeated.
+
+    See Also
+    --------
+    TwoTowerRecommender : Takes tables as ``user_table`` and ``item_table``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktwotower import EntityTable
+    >>> films = pd.DataFrame({"film": [10, 20], "genres": ["Comedy", "Drama|War"]})
+    >>> EntityTable(films, "film")
+    EntityTable(2 rows, id_column='film', features=['genres'])
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        id_column: Column,
+        features: str | Sequence[str] | None = None,
+    ) -> None:
+        if not is_frame(frame):
+            raise TypeError(
+                f"An EntityTable holds a data frame; got {type(frame).__name__}."
+            )
+        self.frame = frame
+        self.id_column = id_column
+        self.features = features
+        self._frame = as_pandas(frame)
+        refuse_repeated_names(self._frame, where="The table")
+        names = list(self._frame.columns)
+        wanted = [features] if isinstance(features, str) else features
+        if wanted is None:
+            wanted = [name for name in names if name != id_column]
+        for name in [id_column, *wanted]:
+            if name not in names:
+                raise ValueError(
+                    f"The table has no column {name!r}; its columns are {names}."
+                )
+        self._wanted = list(wanted)
+        ids = id_array(self._frame[id_column], what="id", where="The table")
+        repeated = pd.Series(ids).duplicated().to_numpy()
+        if repeated.any():
+            rows, first = where_first(repeated)
+            raise ValueError(
+                f"The table has {rows} with a duplicate id in column {id_column!r} "
+                f"{first}; keep one row for each id."
+            )
+        self._vocabulary = Vocabulary(ids)
+
+    def __sklearn_clone__(self) -> EntityTable:
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"EntityTable({len(self._frame)} rows, id_column={self.id_column!r}, "
+            f"features={self._wanted!r})"
+        )
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Ids of the rows, in the order of the frame."""
+        return self._vocabulary.ids
+
+    @property
+    def feature_rows(self) -> pd.DataFrame | pd.Series:
+        """The features of the rows, in the order of the frame."""
+        features = self._wanted[0] if isinstance(self.features, str) else self._wanted
+        return self._frame[features].reset_index(drop=True)
+
+
+def as_table(
+    table: Any, *, parameter: str, id_column: Column, names: Sequence[str] | None
+) -> EntityTable | None:
+    """The table of a parameter; a plain frame has its id named like X's, or first."""
+    if table is None or isinstance(table, EntityTable):
+        return table
+    if not is_frame(table):
+        raise TypeError(
+            f"{parameter} must be a DataFrame, an EntityTable or None; got "
+            f"{type(table).__name__}."
+        )
+    columns = list(as_pandas(table).columns)
+    if not columns:
+        raise ValueError(f"{parameter} has no column, and so no ids.")
+    wanted: Column | None = id_column
+    if isinstance(
+        id_column, Integral
+    ):  # a position in X names a column only if X has names
+        wanted = names[int(id_column)] if names else None
+    chosen: Column = columns[0]
+    if wanted is not None and wanted in columns:
+        chosen = wanted
+    try:
+        return EntityTable(table, chosen)
+    except ValueError as error:
+        hint = ""
+        if chosen != wanted and isinstance(wanted, str):
+            hint = (
+                f" It has no id column {wanted!r} as X has, so its first column was taken "
+                "for the ids; name another with EntityTable(frame, id_column)."
+            )
+        raise ValueError(f"{parameter}: {error}{hint}") from error

@@ -1,0 +1,273 @@
+"""Towers and top-k search as ONNX graphs, put together node by node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktwotower._data.entities import Entities
+from sktwotower._nn.towers import Tower
+from sktwotower.utils._extra import extra
+
+OPSET = 18
+_IR_VERSION = 9  # that runtimes of the time of the opset read
+_LEAST_NORM = 1e-12  # as in torch's normalize
+
+
+class Graph:
+    """Nodes and constants on their way to a model."""
+
+    def __init__(self) -> None:
+        self._onnx: Any = extra("onnx", name="onnx", caller="export_onnx needs")
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """The name of a constant."""
+        name = f"constant_{len(self._constants)}"
+        array = np.require(np.asarray(value, dtype=dtype), requirements="C")
+        self._constants.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **to: Any) -> str:
+        """The name of what an operator returns."""
+        output = output or f"{operator}_{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(operator, inputs, [output], **to))
+        return output
+
+    def add_top_k(self, scores: str, k: int) -> tuple[str, str]:
+        """Names of the k largest of each row, and of their places, left to right."""
+        outputs = "top_scores", "top_places"
+        node = self._onnx.helper.make_node(
+            "TopK", [scores, self.constant([k])], outputs, axis=1, largest=1, sorted=1
+        )
+        self._nodes.append(node)
+        return outputs
+
+    def model(self, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
+        """The model; inputs and outputs are dtypes and shapes."""
+        helper = self._onnx.helper
+
+        def declare(values: dict[str, Any]) -> list[Any]:
+            return [
+                helper.make_tensor_value_info(
+                    value, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
+                )
+                for value, (dtype, shape) in values.items()
+            ]
+
+        graph = helper.make_graph(
+            self._nodes, name, declare(inputs), declare(outputs), self._constants
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="sktwotower",
+        )
+        model.ir_version = _IR_VERSION
+        return model
+
+
+def tower_graph(
+    side: str, entities: Entities, tower: Tower, history_codes: np.ndarray | None
+) -> Any:
+    """A tower: a code, non-zeros of encoded features, and a history, to a vector.
+
+    Parameters
+    ----------
+    side : {"user", "item"}
+        Which.
+    entities : Entities
+        For the codes and the fields.
+    tower : Tower
+        Its weights.
+    history_codes : ndarray of shape (n_items + 1,) or None
+        Row of the history table of each item code; None without history.
+    """
+    graph = Graph()
+    inputs: dict[str, Any] = {"code": (np.int64, ["n"])}
+    size = graph.add("Shape", "code")  # (1,)
+    width = tower.dim
+    parts = []
+    if tower.id_table is not None:
+        rows = graph.add("Gather", graph.constant(entities.id_codes, np.int64), "code")
+        vectors = graph.add("Gather", _weights(graph, tower.id_table), rows)
+        parts.append(graph.add("Unsqueeze", vectors, graph.constant([1])))
+    if tower.history_table is not None and history_codes is not None:
+        inputs["history_row"] = (np.int64, ["n_history"])
+        inputs["history_item"] = (np.int64, ["n_history"])
+        parts.append(_pooled_history(graph, tower, history_codes, size, width))
+    table, slots, n_slots = _columns(entities, tower)
+    if n_slots:
+        inputs["feature_row"] = (np.int64, ["n_nonzero"])
+        inputs["feature_column"] = (np.int64, ["n_nonzero"])
+        inputs["feature_value"] = (np.float32, ["n_nonzero"])
+        parts.append(_bags(graph, table, slots, n_slots, size, width))
+    fields = graph.add("Concat", *parts, axis=1)  # (n, n_fields, width)
+    if tower.is_sum:
+        hidden = graph.add("ReduceSum", fields, graph.constant([1]), keepdims=0)
+    else:
+        hidden = _layers(graph, tower.mlp, graph.add("Flatten", fields, axis=1))
+    if tower.normalize:
+        norm = graph.add("ReduceL2", hidden, graph.constant([1]), keepdims=1)
+        norm = graph.add("Max", norm, graph.constant(_LEAST_NORM, np.float32))
+        hidden = graph.add("Div", hidden, norm)
+    if entities.popularity is not None:
+        last = graph.add("Gather", graph.constant(entities.popularity), "code")
+        last = graph.add("Unsqueeze", last, graph.constant([1]))
+        hidden, width = graph.add("Concat", hidden, last, axis=1), width + 1
+    graph.add("Identity", hidden, output="vector")
+    outputs = {"vector": (np.float32, ["n", width])}
+    return graph.model(f"{side}_tower", inputs, outputs)
+
+
+def top_k_graph(vectors: np.ndarray, codes: np.ndarray, n_items: int, k: int) -> Any:
+    """User vectors, and pairs to leave out, to item codes and scores, best first.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_catalogue, width)
+        Of the items that can be recommended.
+    codes : ndarray of shape (n_catalogue,)
+        Theirs.
+    n_items : int
+        Known items; codes go up to it.
+    k : int
+        At most ``n_catalogue``.
+    """
+    graph = Graph()
+    n, width = vectors.shape
+    scores = graph.add("MatMul", "vector", graph.constant(vectors.T))  # (n_queries, n)
+    # One more column takes the pairs whose item cannot be recommended anyway.
+    size = graph.add("Shape", "vector", start=0, end=1)
+    shape = graph.add("Concat", size, graph.constant([1]), axis=0)
+    worst = graph.add("Expand", graph.constant(-np.inf, np.float32), shape)
+    scores = graph.add("Concat", scores, worst, axis=1)
+    column_of = np.full(n_items + 1, n, dtype=np.int64)
+    column_of[codes] = np.arange(n)
+    columns = graph.add("Gather", graph.constant(column_of), "exclude_item")
+    rows = graph.add("Unsqueeze", "exclude_row", graph.constant([1]))
+    columns = graph.add("Unsqueeze", columns, graph.constant([1]))
+    pairs = graph.add("Concat", rows, columns, axis=1)
+    nothing = graph.add(
+        "Expand", graph.constant(-np.inf, np.float32), graph.add("Shape", "exclude_row")
+    )
+    scores = graph.add("ScatterND", scores, pairs, nothing)
+    best, places = graph.add_top_k(scores, k)
+    found = graph.add("Gather", graph.constant([*codes.tolist(), 0]), places)
+    is_none = graph.add("IsInf", best)
+    graph.add("Where", is_none, graph.constant(0, np.int64), found, output="item")
+    graph.add("Identity", best, output="score")
+    inputs = {
+        "vector": (np.float32, ["n", width]),
+        "exclude_row": (np.int64, ["n_exclude"]),
+        "exclude_item": (np.int64, ["n_exclude"]),
+    }
+    outputs = {"item": (np.int64, ["n", k]), "score": (np.float32, ["n", k])}
+    return graph.model("top_k", inputs, outputs)
+
+
+def _weights(graph: Graph, tensor: torch.Tensor) -> str:
+    return graph.constant(tensor.detach().numpy())
+
+
+def _columns(entities: Entities, tower: Tower) -> tuple[np.ndarray, np.ndarray, int]:
+    """The tables by column of the encoder's output, and the field of each column."""
+    sparse, dense = entities.field_order()
+    width = tower.dim
+    table = np.zeros((entities.features.shape[1], width), dtype=np.float32)
+    slots = np.zeros(len(table), dtype=np.int64)  # without a field: zeros, wherever
+    start = 0
+    for slot, name in enumerate([*sparse, *dense]):
+        columns = entities.fields[name]
+        slots[columns] = slot
+        if slot < len(sparse):
+            assert tower.column_table is not None
+            end = start + columns.stop - columns.start
+            table[columns], start = tower.column_table[start:end].detach().numpy(), end
+        else:
+            table[columns] = tower.dense_tables[slot - len(sparse)].detach().numpy()
+    return table, slots, len(sparse) + len(dense)
+
+
+def _bags(
+    graph: Graph, table: np.ndarray, slots: np.ndarray, n_slots: int, size: str, width: int
+) -> str:
+    """The vectors of the fields of features, (n, n_slots, width)."""
+    vectors = graph.add("Gather", graph.constant(table), "feature_column")
+    values = graph.add("Unsqueeze", "feature_value", graph.constant([1]))
+    vectors = graph.add("Mul", vectors, values)
+    slot = graph.add("Gather", graph.constant(slots), "feature_column")
+    bag = graph.add("Mul", "feature_row", graph.constant(n_slots, np.int64))
+    bag = graph.add("Add", bag, slot)
+    n_bags = graph.add("Mul", size, graph.constant([n_slots]))
+    bags = _summed(graph, vectors, bag, n_bags, width)
+    return graph.add("Reshape", bags, graph.constant([-1, n_slots, width]))
+
+
+def _pooled_history(
+    graph: Graph, tower: Tower, history_codes: np.ndarray, size: str, width: int
+) -> str:
+    """The vector of the field of history, (n, 1, width)."""
+    assert tower.history_table is not None
+    rows = graph.add("Gather", graph.constant(history_codes, np.int64), "history_item")
+    known = graph.add("Greater", rows, graph.constant(0, np.int64))
+    known = graph.add("Cast", known, to=1)  # float
+    zeros = graph.add("Expand", graph.constant(0.0, np.float32), size)
+    counts = graph.add(
+        "ScatterElements", zeros, "history_row", known, axis=0, reduction="add"
+    )
+    counts = graph.add("Max", counts, graph.constant(1.0, np.float32))
+    shares = graph.add("Reciprocal", graph.add("Sqrt", counts))
+    weights = graph.add("Mul", graph.add("Gather", shares, "history_row"), known)
+    weights = graph.add("Unsqueeze", weights, graph.constant([1]))
+    vectors = graph.add("Gather", _weights(graph, tower.history_table), rows)
+    vectors = graph.add("Mul", vectors, weights)
+    pooled = _summed(graph, vectors, "history_row", size, width)
+    return graph.add("Unsqueeze", pooled, graph.constant([1]))
+
+
+def _summed(graph: Graph, vectors: str, bag: str, n_bags: str, width: int) -> str:
+    """Sums of vectors by bag, (n_bags, width)."""
+    shape = graph.add("Concat", n_bags, graph.constant([width]), axis=0)
+    zeros = graph.add("Expand", graph.constant(0.0, np.float32), shape)
+    places = graph.add("Unsqueeze", bag, graph.constant([1]))
+    return graph.add("ScatterND", zeros, places, vectors, reduction="add")
+
+
+def _layers(graph: Graph, layers: nn.Sequential, hidden: str) -> str:
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            hidden = graph.add(
+                "Gemm",
+                hidden,
+                _weights(graph, layer.weight),
+                _weights(graph, layer.bias),
+                transB=1,
+            )
+        elif isinstance(layer, nn.BatchNorm1d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            statistics = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
+            hidden = graph.add(
+                "BatchNormalization",
+                hidden,
+                *(_weights(graph, tensor) for tensor in statistics),
+                epsilon=layer.eps,
+            )
+        elif isinstance(layer, nn.ReLU):
+            hidden = graph.add("Relu", hidden)
+        elif isinstance(layer, nn.Tanh):
+            hidden = graph.add("Tanh", hidden)
+        elif isinstance(layer, nn.SiLU):
+            hidden = graph.add("Mul", hidden, graph.add("Sigmoid", hidden))
+        elif isinstance(layer, nn.GELU):
+            # x / 2 * (1 + erf(x / sqrt(2)))
+            scaled = graph.add("Mul", hidden, graph.constant(0.5**0.5, np.float32))
+            erf = graph.add("Erf", scaled)
+            shifted = graph.add("Add", erf, graph.constant(1.0, np.float32))
+            half = graph.add("Mul", hidden, graph.constant(0.5, np.float32))
+            hidden = graph.add("Mul", half, shifted)
+    return hidden  # dropout has no part in it

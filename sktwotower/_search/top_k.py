@@ -1,0 +1,332 @@
+"""Exact top-k search: scores in tiles, exclusions inside the search, stable ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_random_state
+
+# Bytes of the block of scores that is held at a time. With what is made of it (a mask,
+# partitions, positions) a search needs up to eight times as much beside its answer, 64 MB,
+# whatever the number of queries and candidates; more only where one row of the answer
+# takes more than a tenth of it, or where a row of scores has to be made whole.
+_BLOCK_BYTES = 8 * 2**20
+_TILE = 8192  # candidates of a block; up to _WIDE_TILE for few queries
+_WIDE_TILE = 65536
+_ROOM = 8  # a row of a block has so many times k columns, or takes their place
+
+
+class Scores(Protocol):
+    """Scores of queries, the rows, for candidates, the columns."""
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether some columns cost as much as all."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of queries and candidates."""
+
+    def block(self, rows: slice, columns: slice) -> np.ndarray:
+        """Scores of these rows and columns, an array that may be written to."""
+
+    def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Scores of single pairs, (n_pairs,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class DotScores:
+    """Dot products of queries (n_queries, dim) and some rows of vectors (n, dim)."""
+
+    queries: np.ndarray
+    vectors: np.ndarray
+    chosen: np.ndarray | None = None  # rows of vectors that are candidates; None: all
+    whole_rows = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        of = self.vectors if self.chosen is None else self.chosen
+        return len(self.queries), len(of)
+
+    def block(self, rows: slice, columns: slice) -> np.ndarray:
+        of = columns if self.chosen is None else self.chosen[columns]
+        scores: np.ndarray = self.queries[rows] @ self.vectors[of].T
+        return scores
+
+    def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        of = columns if self.chosen is None else self.chosen[columns]
+        scores = np.empty(len(rows), dtype=np.float32)
+        step = max(1, _BLOCK_BYTES // (8 * self.queries.shape[1]))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            scores[part] = np.einsum(
+                "nd,nd->n", self.queries[rows[part]], self.vectors[of[part]]
+            )
+        return scores
+
+    def take(self, rows: np.ndarray) -> DotScores:
+        """Of some of the queries."""
+        return replace(self, queries=self.queries[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class RowScores:
+    """Scores of a function that makes whole rows, and of one for single pairs."""
+
+    shape: tuple[int, int]
+    of_rows: Callable[[slice], np.ndarray]
+    pairs: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    whole_rows = True
+
+    @classmethod
+    def same(cls, values: np.ndarray, n_queries: int) -> RowScores:
+        """The same values (n_candidates,) for every query."""
+        return cls(
+            (n_queries, len(values)),
+            lambda rows: np.tile(values, (rows.stop - rows.start, 1)),
+            lambda rows, columns: values[columns],
+        )
+
+    def block(self, rows: slice, columns: slice) -> np.ndarray:
+        return self.of_rows(rows)[:, columns]
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """Scores over a temperature plus Gumbel noise: their top k is a draw of k.
+
+    Without replacement, each in proportion to ``exp(score / temperature)`` among those
+    that are left.
+    """
+
+    scores: Any
+    temperature: float
+    generator: np.random.Generator
+
+    @property
+    def whole_rows(self) -> bool:
+        return self.scores.whole_rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.scores.shape
+
+    def block(self, rows: slice, columns: slice) -> np.ndarray:
+        return self._noisy(self.scores.block(rows, columns))
+
+    def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return self._noisy(self.scores.pairs(rows, columns))
+
+    def _noisy(self, scores: np.ndarray) -> np.ndarray:
+        # Double precision: the largest of a million come from the smallest exponentials.
+        noise = -np.log(self.generator.standard_exponential(scores.shape))
+        noise += scores / self.temperature
+        return noise
+
+
+def generator_of(random_state: Any) -> np.random.Generator:
+    """A generator for scikit-learn's ``random_state``; None leaves NumPy's own alone."""
+    if random_state is None:
+        return np.random.default_rng()
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    return np.random.default_rng(seed)
+
+
+def top_k(
+    scores: Scores,
+    k: int,
+    *,
+    exclude: sp.csr_matrix | None = None,
+    allowed: sp.csr_matrix | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best candidates of each query: a stable sort of its row, only cheaper.
+
+    Columns are gone through in tiles. From the second on only those scores are looked at
+    that are above the k-th so far: an equal one comes later in the order and loses.
+
+    Parameters
+    ----------
+    scores : Scores
+        Of ``n_queries`` and ``n_candidates``.
+    k : int
+        At least 1.
+    exclude : csr_matrix of shape (n_queries, n_candidates), optional
+        Pairs that must not be returned.
+    allowed : csr_matrix of shape (n_queries, n_candidates), optional
+        The only pairs that may be returned, and the only ones that are scored.
+
+    Returns
+    -------
+    columns : ndarray of shape (n_queries, k), int64
+        Candidates, best first, equal scores in their own order; -1 where a query has
+        fewer than k eligible ones.
+    scores : ndarray of shape (n_queries, k), float32
+        ``-inf`` where the column is -1.
+    """
+    n_queries, n_candidates = scores.shape
+    columns = np.full((n_queries, k), -1, dtype=np.int64)
+    values = np.full((n_queries, k), -np.inf, dtype=np.float32)
+    width = min(k, n_candidates)
+    if width == 0 or n_queries == 0:
+        return columns, values
+    tile = n_candidates
+    if allowed is not None:  # as many pairs as a block has cells, on the average
+        tile = max(16 * k, 4 * allowed.nnz // n_queries)
+    elif not scores.whole_rows:
+        wide = min(_BLOCK_BYTES // (4 * n_queries), _WIDE_TILE)
+        tile = min(n_candidates, max(_TILE, _ROOM * k, wide))
+    n_rows = max(1, _BLOCK_BYTES // (4 * max(tile, _ROOM * width)))
+    for start in range(0, n_queries, n_rows):
+        rows = slice(start, min(start + n_rows, n_queries))
+        hidden = None if exclude is None else exclude[rows]
+        if allowed is None:
+            best, best_values = _best_of_tiles(scores, rows, width, tile, hidden)
+        else:
+            best, best_values = _best_of_pairs(scores, rows, width, allowed[rows], hidden)
+        columns[rows, :width] = best
+        values[rows, :width] = best_values
+    columns[values == -np.inf] = -1
+    return columns, values
+
+
+def draw_k(
+    scores: Scores,
+    k: int,
+    temperature: float,
+    generator: np.random.Generator,
+    *,
+    exclude: sp.csr_matrix | None = None,
+    allowed: sp.csr_matrix | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Like `top_k`, but k drawn without replacement, in the order in which they are drawn.
+
+    Each next one is drawn from the softmax of ``score / temperature`` over those that are
+    left; the scores that are returned are those without noise.
+    """
+    noisy = Perturbed(scores, temperature, generator)
+    columns, values = top_k(noisy, k, exclude=exclude, allowed=allowed)
+    rows, places = np.nonzero(columns >= 0)
+    values[rows, places] = scores.pairs(rows, columns[rows, places])
+    return columns, values
+
+
+def _best_of_tiles(
+    scores: Scores, rows: slice, k: int, tile: int, hidden: sp.csr_matrix | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and scores of a block of queries, (n_rows, k)."""
+    n_rows, n_columns = rows.stop - rows.start, scores.shape[1]
+    limit = n_rows * k
+    pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    n_pooled = 0
+    for columns, cells in _tiles(n_columns, tile, hidden):
+        block = scores.block(rows, columns)
+        block[cells] = -np.inf
+        if columns.start == 0:
+            best = _best_columns(block, k)
+            values = np.take_along_axis(block, best, axis=1)
+            continue
+        above = block > values[:, -1:]
+        if np.count_nonzero(above) > limit:  # in a worst case nearly all are
+            few = np.zeros_like(above)
+            np.put_along_axis(few, _best_columns(block, min(k, block.shape[1])), True, 1)
+            above &= few
+        at = np.flatnonzero(above)
+        row, column = np.divmod(at, block.shape[1])
+        pooled.append((row, column + columns.start, block.ravel()[at]))
+        n_pooled += len(at)
+        if n_pooled > limit:
+            best, values = _merged(best, values, pooled)
+            pooled, n_pooled = [], 0
+    if n_pooled:
+        best, values = _merged(best, values, pooled)
+    return best, values
+
+
+def _tiles(
+    n_columns: int, tile: int, hidden: sp.csr_matrix | None
+) -> Iterator[tuple[slice, tuple[np.ndarray, np.ndarray]]]:
+    """Slices of the columns, and the cells of each that are hidden."""
+    nothing = np.empty(0, dtype=np.int64)
+    hidden_rows, hidden_columns = nothing, nothing
+    if hidden is not None:
+        order = np.argsort(hidden.indices, kind="stable")
+        hidden_columns = hidden.indices[order].astype(np.int64)
+        counts = np.diff(hidden.indptr)
+        hidden_rows = np.repeat(np.arange(hidden.shape[0]), counts)[order]
+    starts = np.arange(0, n_columns, tile)
+    edges = np.searchsorted(hidden_columns, np.append(starts, n_columns))
+    for start, first, last in zip(starts.tolist(), edges[:-1], edges[1:], strict=True):
+        cells = hidden_rows[first:last], hidden_columns[first:last] - start
+        yield slice(start, min(start + tile, n_columns)), cells
+
+
+def _best_columns(scores: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k largest of each row, best first, equal ones left to right."""
+    n = scores.shape[1]
+    if k == n:
+        return np.argsort(-scores, axis=1, kind="stable")
+    last = np.partition(scores, n - k, axis=1)[:, n - k, None]
+    chosen = scores >= last
+    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+    if len(crowded):  # of the scores that equal the k-th the first ones are taken
+        equal = scores[crowded] == last[crowded]
+        n_above = np.count_nonzero(chosen[crowded] & ~equal, axis=1)
+        place = np.cumsum(equal, axis=1, dtype=np.int32)
+        chosen[crowded] &= ~equal | (place <= (k - n_above)[:, None])
+    columns = np.flatnonzero(chosen).reshape(-1, k) % n
+    values = np.take_along_axis(scores, columns, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
+
+
+def _merged(
+    best: np.ndarray,
+    values: np.ndarray,
+    pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row, of those so far and of pairs of later columns."""
+    n_rows, k = best.shape
+    so_far = np.repeat(np.arange(n_rows), k), best.ravel(), values.ravel()
+    rows, columns, scores = map(np.concatenate, zip(so_far, *pooled, strict=True))
+    return _ranked(rows, columns, scores, n_rows, k)
+
+
+def _best_of_pairs(
+    scores: Scores, rows: slice, k: int, pairs: sp.csr_matrix, hidden: sp.csr_matrix | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and scores of the k best of each row's pairs; -1 and -inf where few."""
+    n_rows, n_columns = pairs.shape
+    cells = _cells(pairs)
+    if hidden is not None:
+        cells = np.setdiff1d(cells, _cells(hidden), assume_unique=True)
+    row, column = np.divmod(np.sort(cells), n_columns)
+    values = scores.pairs(row + rows.start, column)
+    padding = np.repeat(np.arange(n_rows), k)
+    return _ranked(
+        np.concatenate([row, padding]),
+        np.concatenate([column, np.full(len(padding), -1)]),
+        np.concatenate([values, np.full(len(padding), -np.inf, dtype=values.dtype)]),
+        n_rows,
+        k,
+    )
+
+
+def _cells(pairs: sp.csr_matrix) -> np.ndarray:
+    """Positions of the entries in the flattened matrix."""
+    row = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), np.diff(pairs.indptr))
+    return row * pairs.shape[1] + pairs.indices
+
+
+def _ranked(
+    rows: np.ndarray, columns: np.ndarray, scores: np.ndarray, n_rows: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best pairs of each row, which has k at least; equal ones in their order."""
+    order = np.lexsort((-scores, rows))  # stable; the last key is the first
+    counts = np.bincount(rows, minlength=n_rows)
+    first = np.cumsum(counts) - counts
+    chosen = order[first[:, None] + np.arange(k)]
+    return columns[chosen], scores[chosen]

@@ -1,0 +1,1 @@
+"""From a model state and a query to answers."""

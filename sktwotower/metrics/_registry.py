@@ -1,0 +1,226 @@
+"""The names of metrics, and what kind of number each is."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from sktwotower.metrics._beyond import (
+    average_popularity,
+    catalogue_coverage,
+    gini,
+    intra_list_diversity,
+    novelty,
+    serendipity,
+)
+from sktwotower.metrics._matched import DEFAULT_K
+from sktwotower.metrics._pointwise import (
+    balanced_accuracy,
+    neg_log_loss,
+    pr_auc,
+    roc_auc,
+)
+from sktwotower.metrics._ranking import (
+    auc,
+    average_precision,
+    hit_rate,
+    ndcg,
+    precision,
+    r_precision,
+    recall,
+    reciprocal_rank,
+)
+
+ACCURACY: dict[str, Callable[..., Any]] = {
+    "ndcg": ndcg,
+    "recall": recall,
+    "precision": precision,
+    "map": average_precision,
+    "mrr": reciprocal_rank,
+    "hit_rate": hit_rate,
+    "graded_ndcg": partial(ndcg, gains="graded"),
+    "r_precision": r_precision,
+    "auc": auc,
+}
+"""One value a user, of ranked and relevant items."""
+
+BEYOND: dict[str, Callable[..., Any]] = {
+    "serendipity": serendipity,
+    "popularity": average_popularity,
+    "novelty": novelty,
+    "diversity": intra_list_diversity,
+}
+"""One value a user, of the ranked items and something about all items."""
+
+AGGREGATE: dict[str, Callable[..., Any]] = {
+    "coverage": catalogue_coverage,
+    "gini": gini,
+}
+"""One value for the rankings of all users."""
+
+POINTWISE: dict[str, Callable[..., Any]] = {
+    "roc_auc": roc_auc,
+    "pr_auc": pr_auc,
+    "neg_log_loss": neg_log_loss,
+    "balanced_accuracy": balanced_accuracy,
+}
+"""One value for all rows; nothing is ranked."""
+
+METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | POINTWISE
+"""Public short name -> function."""
+
+WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *POINTWISE})
+
+_OTHER_SPELLINGS = {
+    "ndcg_graded": "graded_ndcg",
+    "gauc": "auc",
+    "arp": "popularity",
+    "ild": "diversity",
+    "log_loss": "neg_log_loss",
+}
+
+
+Metric = str | Callable[[np.ndarray, sp.csr_array], ArrayLike]
+Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
+
+
+@dataclass(frozen=True, eq=False)
+class MetricSpec:
+    """A metric as it was asked for.
+
+    Attributes
+    ----------
+    name : str
+        A key of METRICS, or "" for a callable.
+    k : int or None
+        The cut-off; of a callable, the length of the rankings that it sees.
+    function : callable
+        What computes it.
+    """
+
+    name: str
+    k: int | None
+    function: Callable[..., Any]
+
+
+def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, MetricSpec]:
+    """Metrics as everything public takes them, by the names of their values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is neither a known name nor a callable, and for names that collide.
+    """
+    if isinstance(metrics, str) or callable(metrics):
+        metrics = [metrics]
+    pairs: list[tuple[Any, Any]]
+    if isinstance(metrics, Mapping):
+        pairs = list(metrics.items())
+    else:
+        pairs = [(_name_of(metric), metric) for metric in metrics]
+    if not pairs:
+        raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
+    wanted: dict[str, MetricSpec] = {}
+    for key, metric in pairs:
+        if callable(metric):
+            if key in wanted:
+                raise ValueError(
+                    f"Two metrics are called {key!r}; pass a dict of names and metrics."
+                )
+            wanted[key] = MetricSpec("", n_ranked, metric)
+        else:
+            name, k = parse_metric(metric)
+            wanted[key] = MetricSpec(name, k, METRICS[name])
+    return wanted
+
+
+def metrics_of_users(metrics: Metrics, owner: str) -> dict[str, MetricSpec]:
+    """The same for what looks at users; metrics of rows are refused."""
+    wanted = read_metrics(metrics)
+    for key, of in wanted.items():
+        if of.name in POINTWISE:
+            raise ValueError(
+                f"{key!r} is one number for all rows together, which {owner} cannot split "
+                "by users; use make_ranking_scorer, or 'auc', which is of each user."
+            )
+    return wanted
+
+
+def _name_of(metric: Any) -> Any:
+    """The key of a value: a name itself, or what a callable is called."""
+    function = getattr(metric, "func", metric)  # inside functools.partial
+    return getattr(
+        function, "__name__", metric if isinstance(metric, str) else repr(metric)
+    )
+
+
+def parse_metric(metric: str) -> tuple[str, int | None]:
+    """Split a metric such as ``"ndcg@10"`` into its name and its k.
+
+    Parameters
+    ----------
+    metric : str
+        A name of ``METRICS``, alone or followed by "@" and a positive integer. The name
+        alone means k = 10. Those that have no cut-off stand alone: ``r_precision``,
+        ``auc``, ``roc_auc``, ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
+
+    Returns
+    -------
+    name : str
+        A key of ``METRICS``.
+    k : int or None
+        Length of the list; None for a metric without a cut-off.
+
+    Raises
+    ------
+    TypeError
+        If `metric` is not a string.
+    ValueError
+        If the name is unknown, k is not a positive integer, or the metric has no
+        cut-off.
+
+    Examples
+    --------
+    >>> from sktwotower.metrics import parse_metric
+    >>> parse_metric("recall@20"), parse_metric("ndcg"), parse_metric("auc")
+    (('recall', 20), ('ndcg', 10), ('auc', None))
+    """
+    if not isinstance(metric, str):
+        raise TypeError(f"metric={metric!r} is not a string such as 'ndcg@10'.")
+    name, at, k = metric.partition("@")
+    if name not in METRICS:
+        raise ValueError(_unknown_metric(metric, name, at + k))
+    if name in WITHOUT_CUT_OFF:
+        if at:
+            raise ValueError(f"metric={metric!r}: {name} has no cut-off; write {name!r}.")
+        return name, None
+    if not at:
+        return name, DEFAULT_K
+    # int() alone would take ' 10', '1_0' and other scripts' digits.
+    if not re.fullmatch("[1-9][0-9]*", k):
+        raise ValueError(
+            f"metric={metric!r}: k={k!r} is not a positive integer; "
+            f"write {name + '@10'!r}, or {name!r} for k={DEFAULT_K}."
+        )
+    return name, int(k)
+
+
+def _unknown_metric(metric: str, name: str, at_k: str) -> str:
+    """Word the error for an unknown name, with the nearest known one."""
+    spellings = {_name_of(function): short for short, function in METRICS.items()}
+    spellings |= _OTHER_SPELLINGS | {short: short for short in METRICS}
+    near = difflib.get_close_matches(name.strip().lower(), spellings, n=1, cutoff=0.5)
+    hint = ""
+    if near:
+        short = spellings[near[0]]
+        proposal = short if short in WITHOUT_CUT_OFF else short + at_k
+        hint = f" did you mean {proposal!r}?"
+    return f"metric={metric!r} is unknown;{hint} The metrics are {', '.join(METRICS)}."

@@ -1,0 +1,79 @@
+"""Two things at once."""
+
+import threading
+
+import pytest
+import torch
+
+from sktwotower._nn.threads import SecondThread, both, has_second
+
+
+@pytest.fixture(autouse=True)
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_both_run_at_once():
+    barrier = threading.Barrier(2, timeout=30)  # passed by two together, or by none
+
+    def meet(name):
+        barrier.wait()
+        return name, threading.current_thread() is threading.main_thread()
+
+    with SecondThread(wanted=True):
+        assert has_second()
+        found = both(lambda: meet("one"), lambda: meet("other"))
+    assert found == (("one", False), ("other", True))
+
+
+@pytest.mark.parametrize("wanted, n_threads", [(False, 4), (True, 1)])
+def test_without_a_second_thread_one_after_the_other(wanted, n_threads):
+    torch.set_num_threads(n_threads)
+    said = []
+    with SecondThread(wanted=wanted) as second:
+        assert not has_second()
+        assert torch.get_num_threads() == n_threads
+        wait = second.start(lambda: said.append("started"))
+        both(lambda: said.append("one"), lambda: said.append("other"))
+        wait()
+    assert said == ["one", "other", "started"]
+
+
+def test_each_has_half_of_the_threads_and_all_come_back():
+    with SecondThread(wanted=True):
+        assert both(torch.get_num_threads, torch.get_num_threads) == (2, 2)
+        assert not both(has_second, has_second)[0]
+    assert torch.get_num_threads() == 4
+    assert not has_second()
+
+
+def test_gradients_are_recorded_and_nothing_of_the_caller_is_changed():
+    weight = torch.ones(2, requires_grad=True)
+    with torch.no_grad(), SecondThread(wanted=True):
+        one, other = both(lambda: weight * 2, lambda: weight * 2)
+    assert (one.requires_grad, other.requires_grad) == (True, False)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_errors_of_either_are_raised_and_threads_come_back(which):
+    def fail():
+        raise ValueError("It is broken.")
+
+    calls = [lambda: 1, lambda: 2]
+    calls[which] = fail
+    with pytest.raises(ValueError, match="It is broken"), SecondThread(wanted=True):
+        both(*calls)
+    assert torch.get_num_threads() == 4
+    assert not has_second()
+
+
+def test_what_was_started_first_is_done_first():
+    said = []
+    with SecondThread(wanted=True) as second:
+        waits = [second.start(lambda k=k: said.append(k)) for k in range(20)]
+        for wait in waits:
+            wait()
+    assert said == list(range(20))

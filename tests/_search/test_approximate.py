@@ -1,0 +1,436 @@
+"""An index behind the same queries: as good as it says, never stale, never short."""
+
+import copy
+import io
+import pickle
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from sktwotower import TwoTowerRecommender
+from sktwotower._search import faiss_index as _faiss
+from sktwotower._serving import approximate as _approximate
+from sktwotower.baselines import PopularRecommender
+
+N_USERS, N_ITEMS = 60, 200
+KINDS = {
+    "flat": {},
+    "hnsw": {"m": 16, "ef_construction": 60, "ef_search": 40},
+    "ivf": {"nlist": 5, "nprobe": 3},
+}
+
+
+def interactions(seed=0):
+    rng = np.random.RandomState(seed)
+    return pd.DataFrame(
+        {"user": rng.randint(0, N_USERS, 1500), "item": rng.randint(0, N_ITEMS, 1500)}
+    )
+
+
+X = interactions()
+# Users 0 to 2 have seen nearly everything: all but the items 7, 90 and 150 to 153.
+LEFT = [7, 90, 150, 151, 152, 153]
+OFTEN = pd.DataFrame(
+    [(user, item) for user in range(3) for item in range(N_ITEMS) if item not in LEFT],
+    columns=["user", "item"],
+)
+X_FIT = pd.concat([X[X["user"] > 2], OFTEN], ignore_index=True)
+ITEMS = pd.DataFrame({"item": range(N_ITEMS), "kind": np.arange(N_ITEMS) % 7})
+
+
+def fitted(**parameters):
+    defaults = dict(
+        user_column="user", item_column="item", embedding_dim=8, max_iter=2, random_state=0
+    )
+    return TwoTowerRecommender(**defaults | parameters).fit(X_FIT)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return fitted()
+
+
+@pytest.fixture
+def model(exact):
+    return copy.deepcopy(exact)
+
+
+@pytest.fixture
+def with_faiss():
+    return pytest.importorskip("faiss")
+
+
+def assert_equal(found, expected):
+    """Two answers, but for the order of scores that differ by rounding."""
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    for row, other in zip(found[0], expected[0], strict=True):
+        assert set(row) == set(other)
+
+
+def share_found(found, expected):
+    pairs = zip(found[0], expected[0], strict=True)
+    return np.mean([len(set(row) & set(other)) / len(set(other)) for row, other in pairs])
+
+
+def is_asked(model, monkeypatch):
+    """How many queries go to the index; grows as they do."""
+    counts = []
+    search = _approximate.FaissIndex.search
+
+    def counted(self, queries, *rest):
+        counts.append(len(queries))
+        return search(self, queries, *rest)
+
+    monkeypatch.setattr(_approximate.FaissIndex, "search", counted)
+    return counts
+
+
+# --- answers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_flat_index_is_exact(with_faiss, normalize, monkeypatch):
+    model = fitted(normalize=normalize, temperature=1.0)
+    calls = {
+        "recommend": [*range(N_USERS), "new"],
+        "similar_items": [*range(N_ITEMS), "new"],
+        "similar_users": [*range(N_USERS), "new"],
+        "recommend_users": [*range(N_ITEMS), "new"],
+    }
+    expected = {
+        name: getattr(model, name)(ids, n_recommendations=9) for name, ids in calls.items()
+    }
+    assert model.build_index("flat").build_index("flat", side="user") is model
+    counts = is_asked(model, monkeypatch)
+    for name, ids in calls.items():
+        assert_equal(getattr(model, name)(ids, n_recommendations=9), expected[name])
+    assert counts == [len(ids) for ids in calls.values()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_gets_fewer_than_there_are(with_faiss, exact, model, kind):
+    """Users whose nearest items are all seen, and users who ask for everything."""
+    model.build_index(kind, **KINDS[kind])
+    for k in (1, 4, 6, 50, N_ITEMS + 10):
+        found, scores = model.recommend(range(N_USERS), n_recommendations=k)
+        expected, _ = exact.recommend(range(N_USERS), n_recommendations=k)
+        for user, row, other in zip(range(N_USERS), found, expected, strict=True):
+            there = [item for item in row if item is not None]
+            assert len(there) == len(set(there)) == sum(i is not None for i in other)
+            seen = set(X_FIT["item"][X_FIT["user"] == user])
+            assert not seen & set(there)
+        n_found = (scores > -np.inf).sum(axis=1)
+        for row, n in zip(scores, n_found, strict=True):
+            assert (np.diff(row[:n]) <= 0).all()
+            assert (row[n:] == -np.inf).all()
+    assert set(found[0]) - {None} == set(LEFT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_the_pairs(with_faiss, model, kind):
+    frame = model.build_index(kind, **KINDS[kind]).recommend(range(N_USERS), as_frame=True)
+    np.testing.assert_allclose(model.predict(frame), frame["score"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_effort_buys_recall(with_faiss, exact, model, kind):
+    expected = exact.recommend(range(N_USERS), exclude_seen=False)
+    most = {"hnsw": {"ef_search": 400}, "ivf": {"nlist": 5, "nprobe": 5}}[kind]
+    least = {
+        "hnsw": {"ef_search": 1, "m": 2, "ef_construction": 1},
+        "ivf": {"nlist": 5, "nprobe": 1},
+    }[kind]
+    found = [
+        model.build_index(kind, **options).recommend(range(N_USERS), exclude_seen=False)
+        for options in (most, least)
+    ]
+    assert share_found(found[0], expected) > 0.99
+    assert share_found(found[1], expected) < 0.99
+
+
+def test_further_exclusions_and_histories(with_faiss, exact, model):
+    model.build_index("flat")
+    history = pd.DataFrame({"user": [5, "new"], "item": [3, 4]})
+    pairs = pd.DataFrame({"user": [5, "new"], "item": [8, 9]})
+    options = dict(n_recommendations=N_ITEMS, history=history, exclude_interactions=pairs)
+    assert_equal(
+        model.recommend([5, "new"], **options), exact.recommend([5, "new"], **options)
+    )
+
+
+def test_what_is_answered_exactly(with_faiss, exact, model, monkeypatch):
+    least = {"ef_search": 1, "m": 2, "ef_construction": 1}
+    model.build_index("hnsw", **least)
+    counts = is_asked(model, monkeypatch)
+    users = [0, 5, 9]
+    for options in (
+        {"candidates": [3, 4, 5, 6]},
+        {"candidates": [[3, 4], [5], [6, 7]]},
+        {"sample": True, "random_state": 0},
+    ):
+        found, expected = (m.recommend(users, **options) for m in (model, exact))
+        assert found[0].tolist() == expected[0].tolist()
+    assert not counts
+    assert model.score(X_FIT) == exact.score(X_FIT)
+    assert not counts
+    # users who get the popular ones, beside one who does not
+    found = model.recommend(["new", 5, "newer"], cold_start="popular")
+    expected = exact.recommend(["new", 5, "newer"], cold_start="popular")
+    for part, other in zip(found, expected, strict=True):
+        assert part[[0, 2]].tolist() == other[[0, 2]].tolist()
+    assert counts == [3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries(with_faiss, model, kind):
+    model.build_index(kind, **KINDS[kind])
+    assert model.recommend([], n_recommendations=3)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_catalogue_of_two(with_faiss, kind, capfd):
+    rows = pd.DataFrame({"user": [1, 2, 3], "item": ["one", "two", "two"]})
+    model = TwoTowerRecommender(embedding_dim=2, max_iter=1, random_state=0).fit(rows)
+    model.build_index(kind)
+    ids, _ = model.recommend(["new", 1], n_recommendations=3)
+    assert set(ids[0]) == {"one", "two", None}
+    assert ids[1].tolist() == ["two", None, None]
+    assert model.similar_items(["two"])[0][0, :2].tolist() == ["one", None]
+    assert capfd.readouterr() == ("", "")  # faiss warns on its own
+
+
+# --- an index is of these embeddings and of no others --------------------------------
+
+
+def is_used(model, monkeypatch, users=(0, 1, 5)):
+    with monkeypatch.context() as patch:
+        counts = is_asked(model, patch)
+        model.recommend(list(users))
+    return bool(counts)
+
+
+def test_other_embeddings_drop_it(with_faiss, monkeypatch):
+    changes = {
+        "fit": lambda m: m.fit(X_FIT),
+        "partial_fit": lambda m: m.partial_fit(X[:50]),
+        "add_items": lambda m: m.add_items(pd.DataFrame({"item": [900], "kind": [3]})),
+    }
+    for change in changes.values():
+        model = fitted(item_table=ITEMS, id_dropout=0.2)
+        without = copy.deepcopy(model)
+        model.build_index("flat").build_index("flat", side="user")
+        assert is_used(model, monkeypatch)
+        change(model)
+        change(without)
+        assert not is_used(model, monkeypatch)
+        assert_equal(
+            model.recommend([0, 5], n_recommendations=999),
+            without.recommend([0, 5], n_recommendations=999),
+        )
+        assert "item" not in model._indexes  # and its memory is free
+        model.build_index("flat")
+        assert is_used(model, monkeypatch)
+        assert_equal(
+            model.recommend([0, 5], n_recommendations=999),
+            without.recommend([0, 5], n_recommendations=999),
+        )
+
+
+def test_it_outlives_a_chunk_that_is_refused(with_faiss, model, monkeypatch):
+    model.build_index("flat")
+    with pytest.raises(ValueError, match="missing item id"):
+        model.partial_fit(pd.DataFrame({"user": [1], "item": [None]}))
+    assert is_used(model, monkeypatch)
+
+
+def test_an_audience_that_changes_without_training(with_faiss):
+    """Whoever has no training row is told once their path counts as trained."""
+    table = pd.DataFrame({"user": [*range(N_USERS), 777], "city": 1})
+    model = fitted(user_table=table).build_index("flat", side="user")
+    assert 777 not in model.recommend_users([0], n_recommendations=99)[0]
+    model.set_params(id_dropout=0.1)
+    ids, _ = model.recommend_users([0], n_recommendations=99)
+    assert 777 in ids
+    assert_equal(
+        (ids, model.recommend_users([0], n_recommendations=99)[1]),
+        copy.deepcopy(model).recommend_users([0], n_recommendations=99),
+    )
+
+
+def dumped(model):
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda m: pickle.loads(pickle.dumps(m)), dumped, copy.deepcopy, copy.copy],
+    ids=["pickle", "joblib", "deepcopy", "copy"],
+)
+def test_copies_have_none(with_faiss, exact, model, copied, monkeypatch):
+    model.build_index("hnsw")
+    again = copied(model)
+    assert not is_used(again, monkeypatch)
+    assert is_used(model, monkeypatch)
+    found, expected = again.recommend(range(9)), exact.recommend(range(9))
+    assert found[0].tolist() == expected[0].tolist()
+    assert "_indexes" not in again.__dict__
+    again.build_index("flat")
+    assert is_used(again, monkeypatch)
+    assert not is_used(clone(model).fit(X_FIT), monkeypatch)
+
+
+def test_none_drops_it(with_faiss, model, monkeypatch):
+    model.build_index("flat").build_index("flat", side="user")
+    assert model.build_index(None) is model
+    assert not is_used(model, monkeypatch)
+    assert model.index_report(k=5)["side"].tolist() == ["user"]
+
+
+# --- what it is worth ----------------------------------------------------------------
+
+
+def test_the_report_by_hand(with_faiss, exact, model):
+    options = {"ef_search": 6, "m": 4, "ef_construction": 10}
+    model.build_index("hnsw", **options)
+    report = model.index_report(k=10, n_queries=999, random_state=0)
+    assert len(report) == 1
+    row = report.iloc[0]
+    assert (row["side"], row["kind"], row["n_vectors"]) == ("item", "hnsw", N_ITEMS)
+    users = exact.user_ids_
+    found, expected = (m.recommend(users, n_recommendations=10) for m in (model, exact))
+    sets = [
+        (set(a) - {None}, set(b) - {None})
+        for a, b in zip(found[0], expected[0], strict=True)
+    ]
+    by_hand = sum(len(a & b) for a, b in sets) / sum(len(b) for _, b in sets)
+    assert row["recall"] == pytest.approx(by_hand)
+    assert 0.3 < by_hand < 1
+    assert row["queries_per_second"] > 0 and row["exact_queries_per_second"] > 0
+    assert row["build_seconds"] > 0
+    vectors = model.item_embeddings_.nbytes
+    assert vectors < row["bytes"] < 3 * vectors
+    assert row["options"] == options
+
+
+def test_the_report_of_both_sides(with_faiss, model):
+    model.build_index("flat", side="user").build_index("ivf", nlist=4, nprobe=4)
+    report = model.index_report(k=7, n_queries=20, random_state=0)
+    assert report["side"].tolist() == ["user", "item"]
+    assert report["kind"].tolist() == ["flat", "ivf"]
+    assert report["recall"].tolist() == [1.0, 1.0]
+    again = model.index_report(k=7, n_queries=20, random_state=0)
+    assert again["recall"].tolist() == report["recall"].tolist()
+
+
+def test_bytes_are_those_of_faiss(with_faiss, model):
+    model.build_index("hnsw")
+    index = model._indexes["item"][0]
+    assert index.n_bytes() == with_faiss.serialize_index(index._index).nbytes
+
+
+def test_options_and_their_defaults(with_faiss):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((4000, 8), np.float32)
+    ivf = _approximate.FaissIndex("ivf", vectors, {})
+    assert ivf.options == {"nlist": 102, "nprobe": 8}  # 39 vectors a list
+    few = _approximate.FaissIndex("ivf", vectors[:50], {"nlist": 7, "nprobe": 9})
+    assert few.options == {"nlist": 1, "nprobe": 1}
+    hnsw = _approximate.FaissIndex("hnsw", vectors, {"ef_search": 30})
+    assert hnsw.options["ef_search"] == 30
+    assert hnsw._index.hnsw.efConstruction == hnsw.options["ef_construction"]
+
+
+@pytest.mark.parametrize("many", [10**9, 2000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_search_by_hand(with_faiss, kind, many, monkeypatch):
+    """Some queries with exclusions, some without, in one batch."""
+    monkeypatch.setattr(_faiss, "_MANY", many)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((40_000, 6), np.float32)
+    queries = rng.standard_normal((20, 6), np.float32)
+    hidden = rng.random((20, 40_000)) < 0.002
+    nearest = np.argsort(-queries @ vectors.T, axis=1)[:, :10:2]
+    np.put_along_axis(hidden, nearest, True, axis=1)
+    hidden[::3] = False
+    exhaustive = {
+        "hnsw": {"ef_search": 300, "ef_construction": 40},
+        "ivf": {"nlist": 4, "nprobe": 4},
+    }
+    index = _approximate.FaissIndex(kind, vectors, exhaustive.get(kind, {}))
+    columns, values = index.search(queries, 12, sp.csr_matrix(hidden))
+    scores = np.where(hidden, -np.inf, queries @ vectors.T)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :12]
+    assert np.mean(columns == expected) > 0.99
+    np.testing.assert_allclose(
+        values, np.take_along_axis(scores, columns, axis=1), rtol=1e-4, atol=1e-5
+    )
+
+
+# --- bad input -----------------------------------------------------------------------
+
+
+def test_without_faiss(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)  # as if it were not installed
+    message = r"build_index needs faiss; install it with pip install 'sktwotower\[faiss\]'"
+    with pytest.raises(ImportError, match=message):
+        model.build_index("hnsw")
+    assert model.recommend([5])[0].shape == (1, 10)
+    assert model.build_index(None) is model  # needs none
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("hsnw", "kind='hsnw' must be one of .*'hnsw'.*Did you mean 'hnsw'"),
+        ("HNSW", "Did you mean 'hnsw'"),
+        ("annoy", "kind='annoy' must be one of"),
+        (3, "kind=3 must be one of"),
+        (["flat"], "kind=.'flat'. must be one of"),
+    ],
+)
+def test_kinds_that_are_refused(model, kind, message):
+    with pytest.raises(ValueError, match=message):
+        model.build_index(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "message"),
+    [
+        ("hnsw", {"M": 8}, TypeError, "no option 'M'; its options are .'m', 'ef_"),
+        ("hnsw", {"ef_serach": 8}, TypeError, "Did you mean 'ef_search'"),
+        ("flat", {"m": 8}, TypeError, "'flat'. has no option 'm'; it has none"),
+        ("hnsw", {"m": 1}, ValueError, "m must be an integer of at least 2; got 1"),
+        ("hnsw", {"ef_search": 0}, ValueError, "ef_search must be an integer of at least"),
+        ("hnsw", {"ef_search": 1.5}, ValueError, "got 1.5"),
+        ("hnsw", {"ef_search": "auto"}, ValueError, "at least 1; got 'auto'"),
+        ("ivf", {"nlist": True}, ValueError, "nlist must be .* or 'auto'; got True"),
+        ("ivf", {"nprobe": "all"}, ValueError, "nprobe must be .* or 'auto'; got 'all'"),
+    ],
+)
+def test_options_that_are_refused(model, kind, options, error, message):
+    with pytest.raises(error, match=message):
+        model.build_index(kind, **options)
+
+
+def test_other_bad_input(model):
+    with pytest.raises(ValueError, match="side='users' must be 'item' or 'user'"):
+        model.build_index("flat", side="users")
+    with pytest.raises(ValueError, match="no index to report on: call build_index first"):
+        model.index_report()
+    with pytest.raises(ValueError, match="^k must be an integer of at least 1; got 0"):
+        model.index_report(k=0)
+    with pytest.raises(ValueError, match="n_queries must be an integer of at least 1"):
+        model.index_report(n_queries=0)
+    for call in ("build_index", "index_report"):
+        with pytest.raises(NotFittedError):
+            getattr(TwoTowerRecommender(), call)()
+    assert not hasattr(PopularRecommender(), "build_index")
