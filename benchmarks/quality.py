@@ -9,6 +9,12 @@ item-kNN, BPR and ALS of the package implicit, EASE, LibRecommender's two-tower 
 environments with implicit and with LibRecommender (benchmarks/peers/README.md); without
 them these rows are left out.
 
+The whole comparison takes about a quarter of an hour on two cores, more than half of it in
+LibRecommender. ``DIR`` is MovieLens 100k:
+
+    python -m benchmarks.quality --data DIR --implicit IMPLICIT/bin/python
+                                 --peer PEER/bin/python
+
 ``DIR`` holds train.parquet and test.parquet (user_id, item_id, timestamp) and maybe
 users.parquet and items.parquet. The data sets are the split of ``DIR``, a random split of
 the same rows, and the bundled data. Without ``--data`` it is the bundled data alone.
