@@ -45,7 +45,7 @@ from sktwotower._training.objective import NEGATIVES, ObjectiveSpec
 from sktwotower._training.training import Before, Training, TrainingRun
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as memmap
 from sktwotower.utils._columns import as_pandas, is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,

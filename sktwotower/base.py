@@ -21,7 +21,8 @@ from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import CandidateSet, flat_pairs, ids_of_each_query
 from sktwotower._search.top_k import RowScores, Scores, top_k
 from sktwotower.metrics._scorer import evaluate
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as memmap
+from sktwotower.utils._bucket_sort import distinct_pairs
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
 
 
@@ -98,7 +99,7 @@ class RecommenderMixin:
     def _pairs_of_codes(self, users: np.ndarray, items: np.ndarray) -> sp.csr_matrix:
         """(n_users, n_items), bool; a repeated pair is one pair here."""
         n_users, n_items = len(self._user_vocabulary), len(self._item_vocabulary)
-        _, columns, counts = memmap.distinct_pairs(users, items, n_items + 1)
+        _, columns, counts = distinct_pairs(users, items, n_items + 1)
         columns -= 1  # there is no column of code 0, and no row
         ends = np.zeros(n_users + 1, dtype=np.int64)
         ends[1 : len(counts)] = counts[1:]

@@ -26,7 +26,7 @@ from sktwotower._data.interactions import DedupedFeatures, Frame
 from sktwotower._data.vocabulary import Ids, Vocabulary
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.resize import Source
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import places_from_end
 
 
@@ -306,7 +306,7 @@ def build_entities(
         input_of_row = np.empty(len(rows.codes), dtype=kind)
         input_of_row[is_latest] = rows.codes[is_latest]
         input_of_row[older] = len(rows.latest) + np.arange(len(older))
-        inputs = memmap.take(input_of_row, rows.of_interactions)
+        inputs = column_store.take(input_of_row, rows.of_interactions)
     fields = field_slices(encoder, encoded)
     has_features = rows.latest >= 0
     places = np.full(len(rows.latest), -1)
@@ -430,7 +430,7 @@ def _id_codes(
         id_codes[: len(before) + 1] = before.id_codes[: len(before) + 1]
         n_before = int(id_codes.max(initial=0))
     has_rows = np.zeros(n + 1, dtype=bool)
-    for block in memmap.blocks(len(codes)):
+    for block in column_store.blocks(len(codes)):
         has_rows[codes[block][trained[block]]] = True
     new = has_rows & (id_codes == 0)
     id_codes[new] = n_before + np.arange(1, int(new.sum()) + 1)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as memmap
 from sktwotower.utils._columns import (
     Column,
     as_objects,

@@ -9,7 +9,7 @@ import torch
 
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import MOMENTS
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as memmap
 
 _FLOAT = 4  # bytes
 # Bytes of a row.

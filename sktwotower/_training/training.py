@@ -38,7 +38,7 @@ from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
 from sktwotower._training.memory import bytes_of_rows, training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as memmap
 
 _FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
 

@@ -12,7 +12,7 @@ import torch
 
 from sktwotower import TwoTowerRecommender
 from sktwotower._training import memory, training
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from tests._nn.helpers import only_ids
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_bytes_of_rows_by_hand(monkeypatch):
     assert found(100, is_part=True) == (8 + codes) * 100
     past = (8 + 8 + 4) + 3 * 8 + (4 + 4)  # by user, windows, rows of the history table
     assert found(100, has_history=True) == (8 + past) * 100
-    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 99)
+    monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 99)
     assert found(100, is_part=True, masks=True) == 0
     assert found(100, has_history=True) == 16 * 100
 
@@ -128,10 +128,10 @@ import numpy as np
 import torch
 from sktwotower import TwoTowerRecommender
 from sktwotower._training import training
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 
 torch.set_num_threads(1)
-memmap.ROWS_AT_ONCE = 2**14  # what is made of some rows at a time is small
+column_store.ROWS_AT_ONCE = 2**14  # what is made of some rows at a time is small
 rng = np.random.RandomState(0)
 n, n_users, n_items = map(int, sys.argv[1:4])
 users, items = np.arange(n) % n_users, np.arange(n) % n_items
