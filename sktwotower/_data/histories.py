@@ -191,6 +191,8 @@ def history_rows(
         Code of the item that is not in a row's own history.
     """
     starts, ends = windows
+    if left_out is not None:
+        left_out = column_store.take(id_codes, left_out)
     return HistoryRows(
         rows,
         torch.from_numpy(row_of),

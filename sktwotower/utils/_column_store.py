@@ -154,7 +154,7 @@ def joined(parts: Sequence[ArrayT]) -> ArrayT:
 
 
 def truncated(column: np.ndarray, n_rows: int) -> np.ndarray:
-    """The first rows of a column. The memory of the others is freed: use the result only."""
+    """The first rows of a column; frees the others, so that only the result is usable."""
     if column.flags.owndata:
         column.resize(n_rows, refcheck=False)  # without a copy
     return column[:n_rows]
