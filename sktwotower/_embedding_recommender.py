@@ -9,8 +9,9 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.interactions import Interactions
 from sktwotower._search.candidate_sets import CandidateSet
-from sktwotower._search.top_k import RowScores, draw_k, generator_of, top_k
+from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
 from sktwotower._serving.approximate import ApproximateSearchMixin
 from sktwotower._serving.queries import Query, as_feature_frame
 from sktwotower._serving.tower_transformer import TowerTransformer
@@ -52,6 +53,27 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         check_is_fitted(self)
         return TowerTransformer(self._side("item"))
 
+    def _query_scores(self, queries: Interactions, item_codes: np.ndarray) -> DotScores:
+        vectors = self._side("user").vectors(
+            self._user_vocabulary.codes(queries.users),
+            as_feature_frame(queries.user_features),
+        )
+        return self._side("item").scores(vectors, item_codes)
+
+    def _scores_of_rows(self, interactions: Interactions) -> np.ndarray:
+        users = self._side("user").vectors(
+            self._user_vocabulary.codes(interactions.users),
+            as_feature_frame(interactions.user_features),
+        )
+        items = self._side("item").vectors(
+            self._item_vocabulary.codes(interactions.items),
+            as_feature_frame(interactions.item_features),
+        )
+        return np.einsum("nd,nd->n", users, items)
+
+    def _item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
+        return self._side("item").vectors(item_codes)
+
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
 
@@ -69,16 +91,7 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
             applied.
         """
         check_is_fitted(self)
-        interactions = self._read(X, None, None)
-        users = self._side("user").vectors(
-            self._user_vocabulary.codes(interactions.users),
-            as_feature_frame(interactions.user_features),
-        )
-        items = self._side("item").vectors(
-            self._item_vocabulary.codes(interactions.items),
-            as_feature_frame(interactions.item_features),
-        )
-        return np.einsum("nd,nd->n", users, items)
+        return self._scores_of_rows(self._read(X, None, None))
 
     def recommend(
         self,

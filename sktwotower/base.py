@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -20,10 +17,27 @@ from sktwotower._data.interactions import Interactions, Roles, check_X, read_int
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import CandidateSet, flat_pairs, ids_of_each_query
 from sktwotower._search.top_k import RowScores, Scores, top_k
-from sktwotower.metrics._scorer import evaluate
+from sktwotower.metrics._evaluation import evaluate
+from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.utils import _column_store as memmap
 from sktwotower.utils._bucket_sort import distinct_pairs
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
+from sktwotower.utils._warnings import warn
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSource:
+    """An :class:`~sktwotower.metrics._sources.EvaluationSource` of a fitted recommender."""
+
+    roles: Roles
+    users: Vocabulary
+    items: Vocabulary
+    seen: sp.csr_matrix
+    catalogue: np.ndarray
+    temperature: float
+    query_scores: Callable[[Interactions, np.ndarray], Scores]
+    pair_scores: Callable[[Interactions], np.ndarray]
+    item_vectors: Callable[[np.ndarray], np.ndarray | None]
 
 
 class RecommenderMixin:
@@ -214,24 +228,34 @@ class RecommenderMixin:
         evaluation.warn_if_undefined()
         return evaluation.means["ndcg@10"]
 
-    def _rank_held_out(
-        self, queries: Interactions, held_out: sp.csr_matrix, k: int, *, exclude_seen: bool
-    ) -> np.ndarray:
-        """Ranked columns of the catalogue (n_queries, k) for scoring pairs ``held_out``.
+    def _evaluation_source(self) -> EvaluationSource:
+        """What the metrics read of the fitted recommender."""
+        return FittedSource(
+            roles=Roles.of(self),
+            users=self._user_vocabulary,
+            items=self._item_vocabulary,
+            seen=self._seen,
+            catalogue=self._catalogue,
+            temperature=float(getattr(self, "temperature_", 1.0)),
+            query_scores=self._query_scores,
+            pair_scores=self._scores_of_rows,
+            item_vectors=self._item_vectors,
+        )
 
-        ``held_out`` is (n_queries, n_catalogue): pairs that are ranked even when seen.
-        """
-        user_codes = self._user_vocabulary.codes(queries.users)
-        exclude = None
-        if exclude_seen:
-            exclude = self._seen_among(user_codes, CandidateSet(self._catalogue))
-            exclude = exclude - exclude.multiply(held_out)
-            exclude.eliminate_zeros()
-        return top_k(self._query_scores(queries, user_codes), k, exclude=exclude)[0]
+    def _query_scores(self, queries: Interactions, item_codes: np.ndarray) -> Scores:
+        """Scores of the queries for items."""
+        return self._row_scores(self._user_vocabulary.codes(queries.users), item_codes)
 
-    def _query_scores(self, queries: Interactions, user_codes: np.ndarray) -> Scores:
-        """Scores of the queries for the catalogue."""
-        return self._row_scores(user_codes, self._catalogue)
+    def _scores_of_rows(self, interactions: Interactions) -> np.ndarray:
+        """The score of each row's pair."""
+        return self._score_pairs(
+            self._user_vocabulary.codes(interactions.users),
+            self._item_vocabulary.codes(interactions.items),
+        )
+
+    def _item_vectors(self, item_codes: np.ndarray) -> np.ndarray | None:
+        """Vectors of items; None for a recommender without any."""
+        return None
 
     def _row_scores(self, user_codes: np.ndarray, item_codes: np.ndarray) -> Scores:
         score = self._item_scorer(item_codes)
@@ -313,20 +337,10 @@ def warn_of_unknown(codes: np.ndarray, name: str = "item") -> None:
     """Warn of candidates that are not known, which have code 0."""
     n_unknown = int((codes == 0).sum())
     if n_unknown:
-        warnings.warn(
+        warn(
             f"{n_unknown} of {len(codes)} candidates are not known {name}s and are left "
-            "out.",
-            stacklevel=_level_outside(),
+            "out."
         )
-
-
-def _level_outside() -> int:
-    """How far up the first caller is that is not of this package."""
-    folder = os.path.join(os.path.dirname(__file__), "")
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_code.co_filename.startswith(folder):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def check_count(value: Any, name: str = "n_recommendations") -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.interactions import Interactions, Roles, check_X
+from sktwotower._data.interactions import Roles, check_X
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.segments import segment_positions
 from sktwotower._search.candidate_sets import CandidateSet
@@ -64,12 +64,6 @@ class QueriesMixin(RecommenderMixin):
 
     def _choice(self, name: str) -> np.ndarray:
         return self._catalogue if name == "item" else self._recommendable("user")
-
-    def _query_scores(self, queries: Interactions, user_codes: np.ndarray) -> DotScores:
-        vectors = self._side("user").vectors(
-            user_codes, as_feature_frame(queries.user_features)
-        )
-        return self._side("item").scores(vectors, self._catalogue)
 
     def _asked(self, X: Any, name: str, where: str) -> Query:
         """Ids, codes and features of a query of users or items."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._scorer import evaluate
+from sktwotower.metrics._evaluation import evaluate
 from sktwotower.utils._columns import places_from_end
 
 

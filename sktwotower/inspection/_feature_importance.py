@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._two_tower import TwoTowerRecommender, _random_state
+from sktwotower.inspection._plotting import refuse
+from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._registry import parse_metric
-from sktwotower.metrics._scorer import _unwrap, evaluate
+from sktwotower.metrics._sources import Model, last_estimator, unwrap
 
 # What is shuffled: the ids, the histories, or these columns of the features.
 _Part = str | slice
@@ -25,7 +26,7 @@ _ID, _HISTORY = "id", "history"
 
 
 def feature_importance(
-    model: Any,
+    model: Model,
     X: Any,
     y: ArrayLike | None = None,
     *,
@@ -182,23 +183,18 @@ def feature_importance(
     return frame
 
 
-def _recommender_of(model: Any, X: Any) -> tuple[TwoTowerRecommender, Any]:
-    """The fitted model inside searches and pipelines, and X as it would reach it."""
-    last = model
-    while not isinstance(last, TwoTowerRecommender):
-        if hasattr(last, "best_estimator_"):
-            last = last.best_estimator_
-        elif isinstance(last, Pipeline):
-            last = last.steps[-1][1]
-        else:
-            is_class = isinstance(last, type)
-            got = f"the class {last.__name__}" if is_class else type(last).__name__
-            raise TypeError(
-                "feature_importance needs a fitted TwoTowerRecommender, a Pipeline that "
-                f"ends in one, or a fitted search over either; got {got}."
-            )
+def _recommender_of(model: Model, X: Any) -> tuple[TwoTowerRecommender, Any]:
+    """The fitted recommender inside searches and pipelines, and X as it reaches it."""
+    last = last_estimator(model)
+    if not isinstance(last, TwoTowerRecommender):
+        raise refuse(
+            last,
+            "feature_importance",
+            "a fitted TwoTowerRecommender, a Pipeline that ends in one, or a fitted "
+            "search over either",
+        )
     check_is_fitted(last)
-    return _unwrap(model, X)
+    return last, unwrap(model, X)[1]
 
 
 def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
