@@ -470,7 +470,7 @@ def _feature_rows(
         first = np.flatnonzero(is_last)
         row_codes = codes[first]
         latest[row_codes] = np.arange(len(first))
-    frame = features.frame.iloc[features.places[first]].reset_index(drop=True)
+    frame = features.frame.iloc[features.positions[first]].reset_index(drop=True)
     if table is None or table.feature_rows.ndim == 2 and table.feature_rows.shape[1] == 0:
         return _FeatureRows(frame, row_codes, latest, of_interactions)
     table_frame = pd.DataFrame(table.feature_rows)
@@ -536,7 +536,7 @@ def _distinct_rows(
     for _, column in pd.DataFrame(features.frame).items():
         values = _value_codes(column)
         kinds = pd.factorize(kinds * (values.max(initial=0) + 1) + values)[0]
-    keys = codes.astype(np.int64) * (kinds.max(initial=0) + 1) + kinds[features.places]
+    keys = codes.astype(np.int64) * (kinds.max(initial=0) + 1) + kinds[features.positions]
     numbers, distinct = pd.factorize(keys)
     first = np.full(len(distinct), len(numbers))
     np.minimum.at(first, numbers, np.arange(len(numbers)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ import torch
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 from sktwotower.utils import _column_store as column_store
+
+# What windows are cut from, and where they start and end.
+Windows = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +112,17 @@ class PastItems:
     size: int
     id_codes: np.ndarray
     times: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls, interactions: InteractionCodes, n_users: int, size: int, id_codes: np.ndarray
+    ) -> Self:
+        """The histories of all users, from these interactions."""
+        histories = Histories(interactions, n_users)
+        times = interactions.times
+        if times is not None:
+            times = histories.ordered(times)
+        return cls(histories, size, id_codes, times)
 
     def rows(
         self,

@@ -12,15 +12,17 @@ import pandas as pd
 
 from sktwotower._data.interactions import (
     DedupedFeatures,
-    FeatureColumns,
     Interactions,
-    Roles,
     checked_labels,
     checked_weights,
-    describe,
     label_numbers,
-    refuse_no_rows,
     to_categorical,
+)
+from sktwotower._data.roles import (
+    ColumnRoles,
+    FeatureColumns,
+    describe,
+    refuse_no_rows,
 )
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
@@ -74,14 +76,14 @@ class StoredInteractions:
         self._n_rows = self._dataset.count_rows()
         refuse_no_rows((self._n_rows, self.columns.shape[1]), owner=owner)
 
-    def read(self, y: Any, sample_weight: Any, *, roles: Roles) -> Interactions:
+    def read(self, y: Any, sample_weight: Any, *, roles: ColumnRoles) -> Interactions:
         """Checked rows, as :func:`read_interactions` gives those of a frame.
 
         Parameters
         ----------
         y, sample_weight : str or None
             Names of columns.
-        roles : Roles
+        roles : ColumnRoles
             Which columns are read.
 
         Raises
@@ -201,11 +203,11 @@ class _Ids:
     def add(self, rows: slice, block: Any) -> None:
         self._codes[rows] = self._distinct.codes(block.column(self.names[0]))
 
-    def result(self, roles: Roles, role: str) -> Any:
+    def result(self, roles: ColumnRoles, role: str) -> Any:
         column = _column(self._distinct.array(), self.names[0], self._schema)
         if self._codes.min() < 0:  # the missing one comes last
             column = column.reindex(range(len(column) + 1))
-        ids = roles.checked_ids(column, role, self._name, places=self._codes)
+        ids = roles.checked_ids(column, role, self._name, positions=self._codes)
         return to_categorical(self._codes, ids)
 
 

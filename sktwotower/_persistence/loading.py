@@ -13,7 +13,7 @@ import torch
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import Histories, InteractionCodes, PastItems
-from sktwotower._data.interactions import FeatureColumns
+from sktwotower._data.roles import FeatureColumns
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.towers import Tower

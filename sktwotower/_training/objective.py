@@ -74,10 +74,10 @@ class ObjectiveSpec:
         """The parameters of an estimator, refused where two do not go together."""
         values: dict[str, Any] = {f.name: getattr(estimator, f.name) for f in fields(cls)}
         spec = cls(**values)
-        spec._refuse()
+        spec.refuse()
         return spec
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
         """Raise ValueError for parameters that contradict each other."""
         taken = NEGATIVES[self.loss]
         if self.negatives != "auto" and self.negatives not in taken:

@@ -15,6 +15,7 @@ from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers
+from sktwotower._search.faiss_index import FaissIndex
 from sktwotower.utils._columns import Column
 
 
@@ -37,6 +38,8 @@ class SideState:
     trains_cold_path : bool
         Whether the tower was trained without ids, so that an entity without training rows
         is placed by its features.
+    index : FaissIndex or None
+        An index over the embeddings that queries choose from. It is in no copy.
     """
 
     name: str
@@ -45,6 +48,10 @@ class SideState:
     embeddings: np.ndarray
     unknown: np.ndarray
     trains_cold_path: bool
+    index: FaissIndex | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "index": None}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -52,15 +59,20 @@ class SideState:
         return self.entities.vocabulary
 
     def recommendable(self) -> np.ndarray:
-        """Codes that queries choose from unless they name candidates, ascending.
+        """Codes that queries choose from unless they name candidates, ascending."""
+        return recommendable(self.entities, trains_cold_path=self.trains_cold_path)
 
-        These are the entities with training rows and, if the cold path is trained, those
-        with features.
-        """
-        inside = self.entities.id_codes[: len(self.entities) + 1] > 0
-        if self.trains_cold_path:
-            inside = inside | self.entities.described
-        return np.flatnonzero(inside)
+
+def recommendable(entities: Entities, *, trains_cold_path: bool) -> np.ndarray:
+    """Codes of the entities that can be recommended, ascending.
+
+    These are the entities with training rows and, if the tower was trained without ids,
+    those with features.
+    """
+    inside = entities.id_codes[: len(entities) + 1] > 0
+    if trains_cold_path:
+        inside = inside | entities.described
+    return np.flatnonzero(inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +92,11 @@ class TrainingLog:
     loss_curve: tuple[float, ...] = ()
     validation_metric: str | None = None
     validation_scores: tuple[float, ...] | None = None
+
+    @property
+    def best_validation_score(self) -> float | None:
+        """The highest validation score."""
+        return None if self.validation_scores is None else max(self.validation_scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +142,16 @@ class ModelState:
     frequencies: StreamingFrequencies | None
     log: TrainingLog
 
+    @property
+    def users(self) -> Vocabulary:
+        """Known users."""
+        return self.user.vocabulary
+
+    @property
+    def items(self) -> Vocabulary:
+        """Known items."""
+        return self.item.vocabulary
+
     def side(self, name: str) -> SideState:
         """The users or the items."""
         return self.user if name == "user" else self.item
@@ -136,7 +163,8 @@ class ModelState:
     @property
     def temperature(self) -> float:
         """What scores were divided by in the loss."""
-        return float(self.towers.temperature)
+        temperature = self.towers.temperature
+        return temperature if isinstance(temperature, float) else temperature.item()
 
     def with_items(self, item: SideState) -> ModelState:
         """The state with more items, or with other features of items."""

@@ -296,7 +296,7 @@ def _feature(recommender: Any, name: str) -> pd.Series:
     """A feature that the model has, or another column of its table."""
     known: list[Any] = []
     if isinstance(recommender, TwoTowerRecommender):
-        entities = recommender._side("item").entities
+        entities = recommender._state.item.entities
         known += entities.columns
         given, places = entities.given, entities.places
         if given is not None and places is not None and name in known:

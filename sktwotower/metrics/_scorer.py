@@ -13,12 +13,8 @@ from sklearn import get_config
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import (
-    Interactions,
-    Roles,
-    as_interactions,
-    read_interactions,
-)
+from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
@@ -298,14 +294,14 @@ def _roles_of(
     source: Source,
     user_column: Column | None,
     item_column: Column | None,
-) -> Roles:
+) -> ColumnRoles:
     """The columns given by the caller, else the estimator's, else the first two."""
     if isinstance(source, EvaluationSource):
         roles = replace(source.roles, timestamp_column=None)
     else:
-        roles = Roles(
-            user_column=getattr(source, "user_column", Roles.user_column),
-            item_column=getattr(source, "item_column", Roles.item_column),
+        roles = ColumnRoles(
+            user_column=getattr(source, "user_column", ColumnRoles.user_column),
+            item_column=getattr(source, "item_column", ColumnRoles.item_column),
         )
     columns = {"user_column": user_column, "item_column": item_column}
     chosen: dict[str, Any] = {

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 
-from sktwotower._data.interactions import Interactions, Roles
+from sktwotower._data.interactions import Interactions
+from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores
 from sktwotower.utils._sklearn import is_pipeline
@@ -24,7 +25,7 @@ class EvaluationSource(Protocol):
     """
 
     @property
-    def roles(self) -> Roles:
+    def roles(self) -> ColumnRoles:
         """Which columns of X hold what."""
 
     @property
