@@ -185,8 +185,8 @@ def _entities(reader: Reader, side: str, encoder: Any) -> Entities:
         fields=fields,
         dense=dense,
         encoder=encoder,
-        given=given,
-        places=places,
+        raw_features=given,
+        raw_positions=places,
         popularity=arrays.get("popularity"),
     )
 
