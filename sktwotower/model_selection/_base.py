@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -21,6 +20,7 @@ from sktwotower.utils._columns import (
     is_frame,
     time_numbers,
 )
+from sktwotower.utils._warnings import warn
 
 IntArray = npt.NDArray[np.intp]
 
@@ -56,11 +56,7 @@ class InteractionSplitter(BaseCrossValidator):
             neither numbers nor times, or a part would be empty.
         """
         if groups is not None:
-            warnings.warn(
-                f"The groups parameter is ignored by {type(self).__name__}",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"The groups parameter is ignored by {type(self).__name__}")
         indexable(X, y)
         return self._parts(X)
 
