@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,21 @@ from sktwotower.inspection._plotting import (
     check_recommender,
     refuse,
 )
-from sktwotower.metrics._sources import EvaluationSource, Model, source_of
+from sktwotower.metrics._sources import EvaluationSource, Model, Recommender, source_of
 from sktwotower.utils._columns import as_pandas
 
 # Of more distinct values, the most frequent have colours and the others are "other".
 _MOST_COLOURS = 9
 _COLOURS = [f"C{n}" for n in (0, 1, 2, 3, 4, 5, 6, 8, 9)]  # C7 is grey
 _GREYS = {"other": "0.55", "missing": "0.8"}
+
+
+@runtime_checkable
+class ItemEmbedder(Recommender, Protocol):
+    """A fitted recommender with a vector for each item."""
+
+    item_ids_: np.ndarray
+    item_embeddings_: np.ndarray
 
 
 class EmbeddingDisplay:
@@ -148,7 +156,7 @@ class EmbeddingDisplay:
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         recommender = check_recommender(model, caller)
-        if not hasattr(recommender, "item_embeddings_"):
+        if not isinstance(recommender, ItemEmbedder):
             raise refuse(recommender, caller, "a fitted recommender with item_embeddings_")
         if not isinstance(max_items, Integral) or max_items is True or max_items < 1:
             raise ValueError(
@@ -263,7 +271,9 @@ def _generator_of(random_state: Any) -> Any:
     return random_state
 
 
-def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str | None]:
+def _colors_of(
+    recommender: ItemEmbedder, color_by: Any
+) -> tuple[pd.Series | None, str | None]:
     """A value for each of ``item_ids_``, and the name of the values."""
     if color_by is None:
         return None, None
@@ -294,7 +304,7 @@ def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str |
     return values, None
 
 
-def _feature(recommender: Any, name: str) -> pd.Series:
+def _feature(recommender: ItemEmbedder, name: str) -> pd.Series:
     """A feature of the model, or another column of its item table."""
     known: list[Any] = []
     if isinstance(recommender, TwoTowerRecommender):
