@@ -38,7 +38,7 @@ def interactions(seed=0):
 
 
 X = interactions()
-# Users 0 to 2 have seen nearly everything: all but the items 7, 90 and 150 to 153.
+# Users 0 to 2 have seen all items but 7, 90 and 150 to 153.
 LEFT = [7, 90, 150, 151, 152, 153]
 OFTEN = pd.DataFrame(
     [(user, item) for user in range(3) for item in range(N_ITEMS) if item not in LEFT],
@@ -71,7 +71,7 @@ def with_faiss():
 
 
 def assert_equal(found, expected):
-    """Two answers, but for the order of scores that differ by rounding."""
+    """Compare answers; items whose scores differ by rounding may be in any order."""
     np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
     for row, other in zip(found[0], expected[0], strict=True):
         assert set(row) == set(other)
@@ -125,10 +125,10 @@ def test_no_answer_is_short(with_faiss, exact, model, index):
         found, scores = model.recommend(range(N_USERS), n_recommendations=k)
         expected, _ = exact.recommend(range(N_USERS), n_recommendations=k)
         for user, row, other in zip(range(N_USERS), found, expected, strict=True):
-            there = [item for item in row if item is not None]
-            assert len(there) == len(set(there)) == sum(i is not None for i in other)
+            items = [item for item in row if item is not None]
+            assert len(items) == len(set(items)) == sum(i is not None for i in other)
             seen = set(X_FIT["item"][X_FIT["user"] == user])
-            assert not seen & set(there)
+            assert not seen & set(items)
         n_found = (scores > -np.inf).sum(axis=1)
         for row, n in zip(scores, n_found, strict=True):
             assert (np.diff(row[:n]) <= 0).all()
@@ -171,7 +171,7 @@ def test_further_exclusions_and_histories(with_faiss, exact, model):
     )
 
 
-def test_what_is_answered_exactly(with_faiss, exact, model, monkeypatch):
+def test_queries_that_are_answered_exactly(with_faiss, exact, model, monkeypatch):
     model.build_index(POOR[0], **POOR[1])
     counts = is_asked(monkeypatch)
     users = [0, 5, 9]
@@ -221,7 +221,7 @@ def is_used(model, monkeypatch, users=(0, 1, 5)):
     return bool(counts)
 
 
-def test_other_embeddings_drop_it(with_faiss, monkeypatch):
+def test_other_embeddings_drop_the_index(with_faiss, monkeypatch):
     changes = {
         "fit": lambda m: m.fit(X_FIT),
         "partial_fit": lambda m: m.partial_fit(X[:50]),
@@ -248,14 +248,14 @@ def test_other_embeddings_drop_it(with_faiss, monkeypatch):
         )
 
 
-def test_it_outlives_a_chunk_that_is_refused(with_faiss, model, monkeypatch):
+def test_a_refused_chunk_leaves_the_index(with_faiss, model, monkeypatch):
     model.build_index("flat")
     with pytest.raises(ValueError, match="missing item id"):
         model.partial_fit(pd.DataFrame({"user": [1], "item": [None]}))
     assert is_used(model, monkeypatch)
 
 
-def test_an_audience_that_changes_without_training(with_faiss):
+def test_users_that_join_without_training(with_faiss):
     """Users without training rows join once the cold path counts as trained."""
     table = pd.DataFrame({"user": [*range(N_USERS), 777], "city": 1})
     model = fitted(user_table=table).build_index("flat", side="user")
@@ -281,7 +281,7 @@ def dumped(model):
     [lambda m: pickle.loads(pickle.dumps(m)), dumped, copy.deepcopy, copy.copy],
     ids=["pickle", "joblib", "deepcopy", "copy"],
 )
-def test_copies_have_none(with_faiss, exact, model, copied, monkeypatch):
+def test_copies_have_no_index(with_faiss, exact, model, copied, monkeypatch):
     model.build_index("hnsw")
     again = copied(model)
     assert not is_used(again, monkeypatch)
@@ -294,7 +294,7 @@ def test_copies_have_none(with_faiss, exact, model, copied, monkeypatch):
     assert not is_used(clone(model).fit(X_FIT), monkeypatch)
 
 
-def test_none_drops_it(with_faiss, model, monkeypatch):
+def test_none_drops_the_index(with_faiss, model, monkeypatch):
     model.build_index("flat").build_index("flat", side="user")
     assert model.build_index(None) is model
     assert not is_used(model, monkeypatch)
