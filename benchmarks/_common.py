@@ -151,12 +151,6 @@ def ranking_metrics(
     }
 
 
-def verdict(value: float, goal: float, *, at_most: bool = False) -> str:
-    """Whether a goal is met, and by how much of it."""
-    beyond = (value / goal - 1) * (-1 if at_most else 1)
-    return f"{'met' if beyond >= 0 else 'missed'} by {abs(beyond):.0%}"
-
-
 class EpochClock:
     """A callback that takes the seconds of each epoch of a fit."""
 
@@ -226,7 +220,7 @@ def write(
     name: str,
     rows: list[dict[str, Any]],
     *,
-    peer_versions: dict[str, str] | None = None,
+    peer_versions: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
     """Print rows as a table; keep them as JSON with machine and versions."""

@@ -1,4 +1,4 @@
-"""Run a peer in its own environment, and measure its embeddings as ours are measured."""
+"""Run a peer in its own environment, and score its embeddings on the same test rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ import pandas as pd
 from benchmarks._common import Split, ranking_metrics
 from sktwotower import EntityTable
 
-SCRIPT = Path(__file__).parent / "peers" / "librecommender.py"
+FOLDER = Path(__file__).parent / "peers"
+# The option that names the environment of a peer: the peer's name and its script.
+PEERS = {
+    "peer": ("LibRecommender", "librecommender.py"),
+    "implicit": ("implicit", "implicit_mf.py"),
+}
 # Columns of the tables that both are given, where there are any; the first three of
 # several values become a column each, since the peer's towers do not pool.
 FEATURES = {"user": ["gender", "age_bucket", "occupation"], "item": ["genres"]}
@@ -32,7 +37,7 @@ class PeerFit:
     Attributes
     ----------
     report : dict
-        What ``benchmarks/peers/librecommender.py`` answers.
+        What the script of the peer answers.
     user_ids, item_ids : ndarray of shape (n_users,), (n_items,)
     users : ndarray of shape (n_users + 1, dim)
         The last row is that of an unknown user.
@@ -66,53 +71,61 @@ class PeerFit:
 
 @dataclass(frozen=True)
 class Peer:
-    """LibRecommender's TwoTower, in a process of its own for each fit."""
+    """A package that is not ours, in a process of its own for each fit."""
 
+    name: str
     python: Path
+    script: Path
     threads: int
 
-    def fit(self, split: Split, **config: Any) -> PeerFit:
-        """Train on the same rows and the tables of `categories`."""
+    def fit(self, split: Split, *, with_tables: bool = True, **config: Any) -> PeerFit:
+        """Train on the same rows, and on the tables of `categories` unless told not to."""
         with TemporaryDirectory() as name:
             folder = Path(name)
             split.train[["user_id", "item_id"]].to_parquet(folder / "train.parquet")
             config |= {"train": folder / "train.parquet", "threads": self.threads}
-            for parameter, table in categories(split).items():
+            tables = categories(split) if with_tables else {}
+            for parameter, table in tables.items():
                 config[parameter] = folder / f"{parameter}.parquet"
                 table.frame.to_parquet(config[parameter])
             config["embeddings"] = folder / "embeddings.npz"
             done = subprocess.run(
-                [self.python, SCRIPT],
+                [self.python, self.script],
                 input=json.dumps(config, default=str),
                 capture_output=True,
                 text=True,
             )
             if done.returncode:
-                raise RuntimeError(f"The peer failed:\n{done.stderr[-2000:]}")
+                raise RuntimeError(f"{self.name} failed:\n{done.stderr[-2000:]}")
             with np.load(config["embeddings"]) as arrays:
                 return PeerFit(json.loads(done.stdout), **arrays)
 
 
-def add_peer(parser: argparse.ArgumentParser) -> None:
-    """The option that names the environment of the peer."""
+def add_peer(parser: argparse.ArgumentParser, option: str = "peer") -> None:
+    """Add the option that names the environment of a peer."""
     parser.add_argument(
-        "--peer",
+        f"--{option}",
         type=Path,
         metavar="PYTHON",
-        help="the python of the peer's environment (benchmarks/peers/README.md)",
+        help=f"the python of an environment with {PEERS[option][0]} "
+        "(benchmarks/peers/README.md)",
     )
 
 
-def peer_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Peer | None:
-    """The peer that the options name; an error if there is none at that place."""
-    if options.peer is None:
+def peer_of(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, option: str = "peer"
+) -> Peer | None:
+    """The peer that the options name, or None; an error if that file does not exist."""
+    python: Path | None = getattr(options, option)
+    if python is None:
         return None
-    if not options.peer.is_file():
+    if not python.is_file():
         parser.error(
-            f"--peer {options.peer} is not a file. Name the python of an environment made "
+            f"--{option} {python} is not a file. Name the python of an environment made "
             "as benchmarks/peers/README.md says."
         )
-    return Peer(options.peer.absolute(), options.threads)
+    name, script = PEERS[option]
+    return Peer(name, python.absolute(), FOLDER / script, options.threads)
 
 
 def categories(split: Split) -> dict[str, EntityTable]:

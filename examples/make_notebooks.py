@@ -1,8 +1,8 @@
 """Turn scripts of the gallery into executed notebooks.
 
 ``python examples/make_notebooks.py plot_tune.py`` writes ``plot_tune.ipynb`` beside the
-script; ``--output-dir`` puts it elsewhere. The cells are those that sphinx-gallery makes.
-A cell that fails or warns is an error. ``make notebooks`` does it for those in this folder.
+script; ``--output-dir`` chooses another folder. sphinx-gallery makes the cells. A cell that
+fails or warns is an error. ``make notebooks`` converts the notebooks in this folder.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STATES = "application/vnd.jupyter.widget-state+json"
 
 
 def convert(script):
-    """The notebook of a script, not executed, as a dict."""
+    """Convert a script to a notebook, not executed, as a dict."""
     _, blocks = split_code_and_text_blocks(str(script))
     notebook = jupyter_notebook(blocks, copy.deepcopy(DEFAULT_GALLERY_CONF), script.parent)
     for cell in notebook["cells"]:
@@ -32,13 +32,13 @@ def convert(script):
 
 
 def execute(notebook):
-    """Run all cells, and keep of their outputs what can be shown without a kernel."""
+    """Run all cells, and keep the outputs that can be shown without a kernel."""
     import nbformat
     from nbclient import NotebookClient
 
-    # Pictures in the notebook, whatever backend a script would have.
+    # Show pictures in the notebook, whatever backend the script would use.
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    os.environ["OMP_NUM_THREADS"] = "1"  # batches this small are slower on more
+    os.environ["OMP_NUM_THREADS"] = "1"  # small batches are slower on more
     notebook = nbformat.from_dict(notebook)
     client = NotebookClient(
         notebook,
@@ -60,7 +60,7 @@ def execute(notebook):
 
 
 def kept(outputs, widgets):
-    """Outputs, with what a progress bar has shown last in the place of its widget."""
+    """Outputs, with the widget of a progress bar replaced by its last display."""
     for output in outputs:
         view = output.get("data", {}).get(WIDGET)
         if view is not None:

@@ -2,9 +2,10 @@
 What a model has learnt, in pictures
 ====================================
 
-Every picture of :mod:`sktwotower.inspection`, drawn of a model of films: has training
-settled, is the ranking better than a reference, what is recommended, where do the films
-lie, and what did a search find.
+This example draws every picture of :mod:`sktwotower.inspection` for a model of films.
+The pictures show whether training has settled, whether the ranking is better than a
+reference, which items are recommended, the embeddings of the films, and the results of a
+search.
 
 The data is MovieLens ``ml-latest-small``, which comes with the package. It is for
 non-commercial use; see :func:`~sktwotower.datasets.load_movielens_small`.
@@ -46,51 +47,51 @@ model = TwoTowerRecommender(
 )
 
 # %%
-# In a notebook a model shows its encoders and, once fitted, its sizes. Click on a name for
-# more.
+# In a notebook, a model shows its encoders and, once fitted, its sizes. Click on a name
+# for more.
 
 model.fit(train)
 
 # %%
 # Has training settled?
 # ---------------------
-# The loss falls on and on; the validation metric, of each user's latest rows, says when it
-# is enough. A model that was fitted without validation draws the loss alone.
+# The loss keeps falling. The validation metric, on each user's latest rows, shows when
+# to stop. For a model that was fitted without validation, only the loss is drawn.
 
 _ = TrainingCurveDisplay.from_estimator(model)
 
 # %%
 # Is it better, and where in the list?
 # ------------------------------------
-# Both models rank the catalogue once for each user of the test rows. The bands tell how
+# Both models rank the catalogue once for each user of the test rows. The bands show how
 # the means would vary with other users.
 
 models = {"most popular": popular, "two towers": model}
 _ = RankingCurveDisplay.from_estimators(models, test, metric="ndcg", k=50)
 
 # %%
-# Other metrics, and some k only:
+# Another metric, at a few values of k only:
 
 _ = RankingCurveDisplay.from_estimators(models, test, metric="recall", k=[1, 5, 10, 20, 50])
 
 # %%
-# Does it only recommend what is popular?
-# ---------------------------------------
-# A curve above the dashed one favours popular films more than people do. No
-# recommendations go to films beyond the point where a curve reaches 100 %.
+# Does it only recommend popular items?
+# -------------------------------------
+# A curve above the dashed line means that a model favours popular films more than users
+# do. Films beyond the point where a curve reaches 100 % are not recommended at all.
 
 display = PopularityBiasDisplay.from_estimators(models, train)
 
 # %%
-# The same as bars, each of a tenth of the films:
+# The same as bars. Each bar is a tenth of the films:
 
 _ = display.plot(kind="bar")
 
 # %%
-# Where do the films lie?
+# Embeddings of the films
 # -----------------------
-# Two dimensions of many. A feature of the item table has its values as colours; of a film
-# with several genres the first counts.
+# The embeddings are projected to two dimensions. A feature of the item table sets the
+# colours. For a film with several genres, the first one sets the colour.
 
 _ = EmbeddingDisplay.from_estimator(model, color_by="year")
 
@@ -99,9 +100,10 @@ _ = EmbeddingDisplay.from_estimator(model, color_by="year")
 _ = EmbeddingDisplay.from_estimator(model, color_by="genres")
 
 # %%
-# What did the search find?
-# -------------------------
-# A small search with a cheap model, on films with many ratings: two parameters make a map.
+# Results of a search
+# -------------------
+# A small search with a cheap model, on films with many ratings. Two parameters make a
+# map.
 
 often = train.groupby("item_id")["user_id"].transform("size") >= 30
 search = GridSearchCV(
@@ -116,7 +118,7 @@ search = GridSearchCV(
 _ = SearchResultsDisplay.from_estimator(search)
 
 # %%
-# Over one parameter each point is the best of the other. The bars are the deviation over
-# the splits, and this search has a single one.
+# With one parameter, each point is the best result over the other parameter. The bars
+# are the deviation over the splits; this search has a single split.
 
 _ = SearchResultsDisplay.from_estimator(search, params="temperature")

@@ -2,8 +2,9 @@
 Recommend films by title
 ========================
 
-A first model on real ratings: hold out what each user watched last, train, compare with
-recommending what is popular, look at one user's recommendations, and tune two parameters.
+A first model on real ratings. The example holds out the last films of each user, trains
+a model, compares it with recommending the most popular films, shows the recommendations
+of one user, and tunes two parameters.
 
 The data is MovieLens ``ml-latest-small``, which comes with the package. It is for
 non-commercial use; see :func:`~sktwotower.datasets.load_movielens_small`.
@@ -21,9 +22,9 @@ from sktwotower.model_selection import LastInteractionsSplit
 # %%
 # The data
 # --------
-# One row an interaction: who, what, when. The films' genres are in a table of their own.
-# Every rating counts as a positive here: that somebody watched a film says more than how
-# many stars it got.
+# There is one row per interaction: the user, the item and the time. The genres of the
+# films are in a separate table. Every rating counts as a positive here: that somebody
+# watched a film says more than the number of stars.
 
 data = load_movielens_small()
 interactions, films = data.interactions, data.item_table
@@ -44,7 +45,7 @@ print(f"{len(train):,} rows to train on, {len(test):,} to find")
 # %%
 # Train
 # -----
-# ``EntityTable`` holds the films without copying them for each clone, and picks the
+# ``EntityTable`` holds the films without copying them for each clone, and selects the
 # columns that are features. scikit-learn's ``ProgressBar`` shows the epochs.
 
 model = TwoTowerRecommender(
@@ -60,8 +61,8 @@ first, *_, last = model.loss_curve_
 print(f"{model.n_iter_} epochs, loss {first:.2f} -> {last:.2f}")
 
 # %%
-# Is it better than recommending what is popular?
-# -----------------------------------------------
+# Is it better than recommending popular films?
+# ---------------------------------------------
 
 popular = PopularRecommender(user_column="user_id", item_column="item_id").fit(train)
 scorer = make_ranking_scorer(["ndcg@10", "recall@10", "coverage@10"])
@@ -76,7 +77,7 @@ for name, recommender in {"most popular": popular, "two towers": model}.items():
 # %%
 # One user
 # --------
-# What the user watched last, and ten films that the model proposes.
+# The last films of the user, and ten films that the model recommends.
 
 titles = films.set_index("item_id")["title"]
 user = 125
@@ -90,7 +91,7 @@ print("\nRecommended:")
 print(recommended[["rank", "title", "score"]].round(3).to_string(index=False))
 
 # %%
-# And films like one that everybody knows:
+# Films that are similar to a well-known one:
 
 similar = model.similar_items([1], n_recommendations=5, as_frame=True)
 similar["title"] = similar["item"].map(titles)
@@ -100,7 +101,8 @@ print(similar[["title", "score"]].round(3).to_string(index=False))
 # %%
 # Tune two parameters
 # -------------------
-# The same split again, inside the training rows: what is tuned never sees the test rows.
+# The same splitter is used again, inside the training rows, so the search never uses the
+# test rows.
 
 search = GridSearchCV(
     model,

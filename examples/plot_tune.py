@@ -3,9 +3,9 @@ Tune a recommender with GridSearchCV
 ====================================
 
 A two-tower model is a scikit-learn estimator, so scikit-learn's searches tune it. This
-notebook does it without fooling itself: splits by time, metrics over the whole catalogue,
-early stopping that never sees the fold it is judged on, and test rows that are looked at
-once, at the end.
+notebook avoids the usual mistakes: it splits by time, computes metrics over the whole
+catalogue, stops early without using the fold that evaluates the candidate, and uses the
+test rows only once, at the end.
 
 The data is MovieLens ``ml-latest-small``, which comes with the package. It is for
 non-commercial use.
@@ -30,11 +30,12 @@ from sktwotower.model_selection import (
 from sktwotower.preprocessing import FeatureEncoder
 
 # %%
-# Put the test rows away
+# Hold out the test rows
 # ----------------------
-# What will users do next? So the last fifth of each user's rows is held out. Only the
-# films with at least 60 training rows are kept, which makes this page quick; they are
-# counted in the training rows, because a count over all rows would know the future.
+# The question is what users will do next. So the last fifth of each user's rows is held
+# out. Only the films with at least 60 training rows are kept, which makes this page
+# quick. They are counted in the training rows, because a count over all rows would use
+# information from the future.
 
 data = load_movielens_small()
 train, test = train_test_split_interactions(
@@ -52,11 +53,11 @@ print(f"{train['user_id'].nunique()} users, {len(films)} films")
 train.head(3)
 
 # %%
-# How a candidate is judged
-# -------------------------
-# The same question again, inside the training rows: train on each user's past, find the
-# last fifth. One ranking of the catalogue gives all three metrics; ``refit`` names the
-# one that decides.
+# How a candidate is evaluated
+# ----------------------------
+# The same split is used again, inside the training rows: train on each user's past, and
+# rank the last fifth. One ranking of the catalogue gives all three metrics; ``refit``
+# names the one that decides.
 
 by_time = LastInteractionsSplit(
     fraction=0.2, timestamp_column="timestamp", user_column="user_id"
@@ -64,11 +65,11 @@ by_time = LastInteractionsSplit(
 scoring = make_ranking_scorer(["ndcg@10", "recall@10", "coverage@10"])
 
 # %%
-# What is tuned
-# -------------
-# With ``early_stopping`` a candidate holds out the latest of the rows *that it is
-# trained on*, and stops by itself; the fold that judges it takes no part.
-# ``EntityTable`` holds the films. All clones of the search share it.
+# The model and its parameters
+# ----------------------------
+# With ``early_stopping`` a candidate holds out the latest of its own *training* rows and
+# stops by itself. The fold that evaluates the candidate is not used. ``EntityTable``
+# holds the films. All clones of the search share it.
 
 model = TwoTowerRecommender(
     user_column="user_id",
@@ -92,17 +93,18 @@ search = GridSearchCV(
 )
 
 # %%
-# A progress bar is set on the search, and nests: the search, its candidates, their
-# epochs. A candidate that stops early has a full bar, too.
+# Set a progress bar on the search. It shows nested bars: one for the search, one for its
+# candidates, and one for their epochs. The bar of a candidate that stops early is full,
+# too.
 
 search.set_callbacks(ProgressBar())
 search.fit(train)
 
 # %%
-# What came out
-# -------------
-# One metric decides, on one split. The others are there to be read. Most of these
-# differences are small; the notebook "Is it better? Comparing models honestly" says how
+# Results
+# -------
+# One metric decides, on one split. The others are for information. Most of these
+# differences are small; the notebook "Is it better? Comparing models honestly" shows how
 # to tell whether they are more than chance.
 
 results = pd.DataFrame(search.cv_results_)
@@ -118,8 +120,8 @@ table.round(3)
 _ = SearchResultsDisplay.from_estimator(search)
 
 # %%
-# The search has trained the best candidate once more, on all rows of ``train``, and
-# answers like a model. The titles are a column of the table of films.
+# The search has trained the best candidate once more, on all rows of ``train``, so it
+# can recommend. The titles are a column of the table of films.
 
 titles = films.set_index("item_id")["title"]
 user = 125
@@ -133,14 +135,14 @@ recommended.assign(title=recommended["item"].map(titles)).round(3)
 # %%
 # More parameters, fewer epochs
 # -----------------------------
-# A grid grows with every parameter. A halving search draws candidates instead, trains
-# all of them for two epochs, the best third of them for six, and so on: epochs are its
-# resource, so early stopping is off. It takes a single metric. What it cannot see is a
-# candidate that starts slowly and ends well.
+# A grid grows with every parameter. A halving search draws candidates instead. It trains
+# all of them for two epochs, the best third of them for six, and so on. Epochs are its
+# resource, so early stopping is off. It takes a single metric. It can miss a candidate
+# that starts slowly and ends well.
 #
 # An encoder is tuned through its own parameters: with ``min_frequency=30`` all genres
-# with fewer films than that share a vector. ``history_size`` tells the user tower which
-# films the user had last.
+# with fewer films than that share a vector. ``history_size`` gives the user tower the
+# last films of the user.
 
 tuned = {**search.best_params_, "early_stopping": False}
 halving = HalvingRandomSearchCV(
@@ -168,19 +170,19 @@ rounds.columns = rounds.columns.str.removeprefix("param_")
 rounds.sort_values(["iter", "ndcg@10"], ascending=False).round(4)
 
 # %%
-# The history is what matters: of the three candidates that had six epochs, the one
-# without a history is far behind. (Each is drawn with the score of its last round, so
+# The history matters most: of the three candidates that had six epochs, the one without
+# a history is far behind. (Each candidate is drawn with the score of its last round, so
 # the bright ones also had more epochs.)
 
 _ = SearchResultsDisplay.from_estimator(halving, params=["learning_rate", "history_size"])
 
 # %%
-# The last model
-# --------------
-# The best parameters, and epochs chosen by early stopping again. The rows that it held
-# out are each user's latest, and worth having: ``refit=True`` trains once more, on all
-# rows, for as many epochs as were best. The curves are those of the first training, which
-# went on to the end here.
+# The final model
+# ---------------
+# It has the best parameters, and the number of epochs is chosen by early stopping again.
+# The held-out rows are each user's latest, and they are informative: ``refit=True``
+# trains once more, on all rows, for the best number of epochs. The curves show the first
+# training, which ran for all epochs here.
 
 final = clone(model).set_params(**search.best_params_)
 final.set_params(**{**halving.best_params_, "max_iter": 15}, refit=True)
@@ -190,8 +192,9 @@ _ = TrainingCurveDisplay.from_estimator(final)
 # %%
 # The test rows, once
 # -------------------
-# Nothing above has seen them, and nothing is chosen by what comes out here. The score
-# is not that of the searches: those were the best of several on their own fold.
+# Nothing above has used the test rows, and nothing is chosen by this result. The score
+# is not comparable with the scores of the searches, which were the best of several on
+# their own fold.
 
 popular = PopularRecommender(user_column="user_id", item_column="item_id").fit(train)
 pd.DataFrame(

@@ -3,8 +3,8 @@
     python examples/recommend_batch.py MODEL USERS.parquet RECOMMENDATIONS.parquet
 
 MODEL is a directory that ``save`` wrote. The file of users has a column with their ids,
-named as in training, and may have columns with their features. Memory holds one batch of
-users and their recommendations, however many users there are.
+named as in training, and may have columns with their features. Only one batch of users and
+their recommendations is in memory, however many users there are.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def recommend_batches(model, users, recommendations, *, n=10, batch_size=10_000)
     writer = None
     for batch in pq.ParquetFile(users).iter_batches(batch_size):
         frame = model.recommend(batch.to_pandas(), n_recommendations=n, as_frame=True)
-        if frame.empty:  # nothing left that they have not seen
+        if frame.empty:  # these users have seen all items
             continue
         if writer is None:
             schema = pa.Schema.from_pandas(frame, preserve_index=False)
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("users", help="Parquet file with a column of user ids")
     parser.add_argument("recommendations", help="Parquet file to write")
-    parser.add_argument("-n", type=int, default=10, help="recommendations a user")
+    parser.add_argument("-n", type=int, default=10, help="recommendations per user")
     parser.add_argument("--batch-size", type=int, default=10_000, help="users at a time")
     given = parser.parse_args()
     recommend_batches(

@@ -4,8 +4,8 @@
 
 MODEL is a directory that ``save`` wrote. The users have a column with their ids, named as
 in training, and may have columns with their features. RECOMMENDATIONS is a directory, new
-or replaced, with one Parquet file a partition. Without ``--scheduler`` this machine is the
-cluster.
+or replaced, with one Parquet file per partition. Without ``--scheduler`` the cluster is
+this machine.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sktwotower
 
 
 def recommend_partition(users, model, n, empty):
-    """User, item, score and rank of a partition; where there is nothing, columns alone."""
+    """User, item, score and rank of a partition; columns without rows if it is empty."""
     frame = model.recommend(users, n_recommendations=n, as_frame=True)
     return empty if frame.empty else frame
 
@@ -27,7 +27,7 @@ def recommend_frame(client, model, users, *, n=10):
     some = model.recommend(
         model.user_ids_[:1], n_recommendations=n, exclude_seen=False, as_frame=True
     )
-    empty = some.head(0)  # its dtypes are those of all partitions
+    empty = some.head(0)  # all partitions have these dtypes
     model = client.scatter(model, broadcast=True, hash=False)  # once to each worker
     return users.map_partitions(recommend_partition, model, n, empty, meta=empty)
 
@@ -37,8 +37,8 @@ if __name__ == "__main__":
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("users", help="Parquet file or directory with user ids")
     parser.add_argument("recommendations", help="directory of Parquet files to write")
-    parser.add_argument("-n", type=int, default=10, help="recommendations a user")
-    parser.add_argument("--partitions", type=int, help="cut the users into so many")
+    parser.add_argument("-n", type=int, default=10, help="recommendations per user")
+    parser.add_argument("--partitions", type=int, help="number of partitions of the users")
     parser.add_argument("--scheduler", help="address of a running cluster")
     given = parser.parse_args()
     model = sktwotower.load(given.model)

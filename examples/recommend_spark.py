@@ -5,7 +5,7 @@
 MODEL is a directory that ``save`` wrote. The users have a column with their ids, named as
 in training, and may have columns with their features. RECOMMENDATIONS is a directory, new
 or replaced. ``spark-submit`` runs the script on a cluster whose Python has this package;
-PYSPARK_PYTHON names that Python where it is not ``python3``.
+PYSPARK_PYTHON names that Python if it is not ``python3``.
 """
 
 import argparse
@@ -38,8 +38,8 @@ if __name__ == "__main__":
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("users", help="Parquet file or directory with user ids")
     parser.add_argument("recommendations", help="directory of Parquet files to write")
-    parser.add_argument("-n", type=int, default=10, help="recommendations a user")
-    parser.add_argument("--partitions", type=int, help="cut the users into so many")
+    parser.add_argument("-n", type=int, default=10, help="recommendations per user")
+    parser.add_argument("--partitions", type=int, help="number of partitions of the users")
     given = parser.parse_args()
     model = sktwotower.load(given.model)
     spark = SparkSession.builder.appName("recommend").getOrCreate()

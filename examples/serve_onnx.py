@@ -1,9 +1,10 @@
-"""Serve a model that ``export_onnx`` wrote, with NumPy and onnxruntime alone.
+"""Serve a model that ``export_onnx`` wrote, with only NumPy and onnxruntime.
 
     python examples/serve_onnx.py DIRECTORY USER_ID [USER_ID ...]
 
-Features of known users are in the directory, encoded. Those of new users have to be
-encoded as the model's encoder does; README.md in the directory says how.
+The directory contains the encoded features of known users. Features of new users have to
+be encoded in the same way as by the model's encoder; README.md in the directory describes
+how.
 """
 
 import json
@@ -32,9 +33,9 @@ class Server:
         )
 
     def recommend(self, user_ids, history=None):
-        """Items and scores for each user, best first, without what they had.
+        """Items and scores for each user, best first, without seen items.
 
-        ``history`` has for each user a list of items that they had since the training.
+        ``history`` has one list per user: the items since the training.
         """
         codes = np.array(
             [self.user_codes.get(user, 0) for user in user_ids], dtype=np.int64
@@ -59,7 +60,7 @@ class Server:
         ]
 
     def embed(self, codes, later):
-        """Vectors of users with a longer history than they had in training."""
+        """Vectors of users whose history is longer than in training."""
         feed = {"code": codes}
         if self.contract["user"]["n_columns"]:
             columns = [self.known("feature_columns", code) for code in codes]
@@ -76,13 +77,13 @@ class Server:
         return self.user_tower.run(["vector"], feed)[0]
 
     def known(self, what, code):
-        """Of all lists that are end to end, that of a code."""
+        """The list of one code, from the concatenated lists of all codes."""
         ends = self.users[what.partition("_")[0] + "_ends"]
         return self.users[what][ends[code - 1] if code else 0 : ends[code]]
 
 
 def end_to_end(lists):
-    """The list that each entry is from, and the entries."""
+    """Concatenate lists: the index of each entry's list, and the entries."""
     rows = np.repeat(np.arange(len(lists)), [len(entries) for entries in lists])
     return rows, np.concatenate([*lists, np.empty(0, dtype=np.int64)])
 

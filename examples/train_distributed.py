@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 examples/train_distributed.py
 
-Every process calls ``fit`` with the same data and parameters, embeds its share of each
-batch, and has the same model at the end.
+Every process calls ``fit`` with the same data and parameters. Each process embeds its share
+of each batch. At the end all processes have the same model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sktwotower.datasets import load_movielens_small
 
 
 def main() -> None:
-    """Train, and say from the first process what came out."""
+    """Train, and print the result from the first process."""
     on_gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if on_gpu else "gloo")
     if on_gpu:

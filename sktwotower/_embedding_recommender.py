@@ -1,26 +1,28 @@
-"""Queries of a recommender that has a vector for everyone, and their answers."""
+"""The queries of a recommender that has an embedding for each user and item."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._search.candidate_sets import CandidateSet
-from sktwotower._search.top_k import RowScores, draw_k, generator_of, top_k
-from sktwotower._serving.approximate import ApproximateSearchMixin
-from sktwotower._serving.queries import Query, as_feature_frame
+from sktwotower._data.interactions import read_later
+from sktwotower._serving import indexes
+from sktwotower._serving import recommend as answers
+from sktwotower._serving.answers import Answer
+from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._serving.evaluation import StateEvaluation
 from sktwotower._serving.tower_transformer import TowerTransformer
-from sktwotower.base import check_count, long_frame
+from sktwotower._training.state import ModelState
+from sktwotower.base import RecommenderMixin
 
-Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
 
+class EmbeddingRecommenderMixin(RecommenderMixin):
+    """A recommender whose score is the dot product of a user's and an item's embedding.
 
-class EmbeddingRecommenderMixin(ApproximateSearchMixin):
-    """A recommender whose score is the dot product of a user's and an item's vector.
+    Each query is answered from ``_state`` alone, by a function of ``_serving``.
 
     Attributes
     ----------
@@ -28,29 +30,39 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
     """
 
-    user_embeddings_: np.ndarray
-    item_embeddings_: np.ndarray
-    temperature_: float
+    _state: ModelState
 
-    def __sklearn_is_fitted__(self) -> bool:
-        # Set last, and taken away first by the next fit: one that failed has none.
-        return hasattr(self, "item_embeddings_")
+    def _fitted(self) -> ModelState:
+        check_is_fitted(self)
+        return self._state
 
-    def _n_positives(self) -> np.ndarray:
-        """Positives of each item, by code, (n_items + 1,) float32."""
-        raise NotImplementedError
+    def _evaluation_source(self) -> StateEvaluation:
+        return StateEvaluation(self._fitted())
+
+    @property
+    def user_embeddings_(self) -> np.ndarray:
+        """Embeddings of the users, (n_users, embedding_dim)."""
+        return self._fitted().user.embeddings
+
+    @property
+    def item_embeddings_(self) -> np.ndarray:
+        """Embeddings of the items, (n_items, embedding_dim)."""
+        return self._fitted().item.embeddings
+
+    @property
+    def temperature_(self) -> float:
+        """The temperature of the loss, learned or not."""
+        return self._fitted().temperature
 
     @property
     def user_tower_(self) -> TowerTransformer:
-        """User ids or rows in, embeddings out: a fitted transformer for other Pipelines."""
-        check_is_fitted(self)
-        return TowerTransformer(self._side("user"))
+        """A fitted transformer from user ids or rows to embeddings, for other Pipelines."""
+        return TowerTransformer(EntityEmbedder.of(self._fitted(), "user"))
 
     @property
     def item_tower_(self) -> TowerTransformer:
-        """Item ids or rows in, embeddings out: a fitted transformer for other Pipelines."""
-        check_is_fitted(self)
-        return TowerTransformer(self._side("item"))
+        """A fitted transformer from item ids or rows to embeddings, for other Pipelines."""
+        return TowerTransformer(EntityEmbedder.of(self._fitted(), "item"))
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
@@ -68,17 +80,9 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
             ``<u, v>``, a cosine when embeddings are normalised; the temperature is not
             applied.
         """
-        check_is_fitted(self)
-        interactions = self._read(X, None, None)
-        users = self._side("user").vectors(
-            self._user_vocabulary.codes(interactions.users),
-            as_feature_frame(interactions.user_features),
-        )
-        items = self._side("item").vectors(
-            self._item_vocabulary.codes(interactions.items),
-            as_feature_frame(interactions.item_features),
-        )
-        return np.einsum("nd,nd->n", users, items)
+        state = self._fitted()
+        interactions = read_later(X, None, None, roles=state.roles)
+        return StateEvaluation(state).pair_scores(interactions)
 
     def recommend(
         self,
@@ -91,7 +95,7 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         history: Any = None,
         cold_start: str = "tower",
         sample: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         as_frame: bool = False,
     ) -> Answer:
         r"""The best items for each user, over the whole catalogue.
@@ -160,64 +164,19 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         .. [1] Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them: The
            Gumbel-Top-k Trick for Sampling Sequences Without Replacement", ICML 2019.
         """
-        check_is_fitted(self)
-        check_count(n_recommendations)
-        if cold_start not in ("tower", "popular", "mean"):
-            raise ValueError(
-                f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'."
-            )
-        users = self._side("user")
-        asked = self._asked(X, "user", "X")
-        n_queries = len(asked.codes)
-        more, windows = None, None
-        is_cold = asked.codes == 0 if asked.given is None else np.zeros(n_queries, bool)
-        if history is not None and len(history):
-            more = self._read_history(history, asked.ids, asked.codes)
-            has_more = np.bincount(more.users, minlength=n_queries) > 0
-            if users.past is not None:
-                windows = users.past.with_more(asked.codes, more)
-                is_cold &= ~has_more
-        vectors = users.vectors(asked.codes, asked.given, windows)
-        if cold_start == "mean":
-            vectors[is_cold] = self.user_embeddings_.mean(axis=0)
-        offered, scores = self._offered_scores(candidates, vectors, "item")
-        exclude = self._excluded(
-            asked.ids, asked.codes, offered, exclude_seen, exclude_interactions
+        return answers.recommend(
+            self._fitted(),
+            X,
+            n_recommendations=n_recommendations,
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            exclude_interactions=exclude_interactions,
+            history=history,
+            cold_start=cold_start,
+            sample=sample,
+            random_state=random_state,
+            as_frame=as_frame,
         )
-        if exclude_seen and more is not None:
-            columns = offered.columns(more.items)
-            exclude = exclude + offered.pairs(more.users, columns, n_queries)
-        k, generator = n_recommendations, generator_of(random_state) if sample else None
-        if generator is None:
-            found, values = self._search("item", scores, k, offered, exclude)
-        else:
-            pairs = {"exclude": exclude, "allowed": offered.allowed}
-            found, values = draw_k(scores, k, self.temperature_, generator, **pairs)
-        if cold_start == "popular" and is_cold.any():
-            rows = np.flatnonzero(is_cold)
-            found[rows], values[rows] = self._popular(rows, k, offered, exclude, generator)
-        return self._answer(asked, offered, found, values, as_frame, "user", "item")
-
-    def _popular(
-        self,
-        rows: np.ndarray,
-        k: int,
-        offered: CandidateSet,
-        exclude: sp.csr_matrix | None,
-        generator: np.random.Generator | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Columns and scores of some of the queries, by how many positives items have."""
-        counts = self._n_positives()[offered.codes]
-        hidden = None if exclude is None else exclude[rows]
-        allowed = None if offered.allowed is None else offered.allowed[rows]
-        if generator is None:
-            scores = RowScores.same(counts, len(rows))
-            return top_k(scores, k, exclude=hidden, allowed=allowed)
-        logs = RowScores.same(np.log1p(counts), len(rows))
-        found, values = draw_k(logs, k, 1.0, generator, exclude=hidden, allowed=allowed)
-        filled = found >= 0
-        values[filled] = counts[found[filled]]
-        return found, values
 
     def recommend_users(
         self,
@@ -279,16 +238,15 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         >>> user_ids.tolist()
         [['cid']]
         """
-        check_is_fitted(self)
-        check_count(n_recommendations)
-        asked = self._asked(item_ids, "item", "item_ids")
-        vectors = self._side("item").vectors(asked.codes, asked.given)
-        offered, scores = self._offered_scores(candidates, vectors, "user")
-        exclude = self._excluded(
-            asked.ids, asked.codes, offered, exclude_seen, exclude_interactions, "item"
+        return answers.recommend_users(
+            self._fitted(),
+            item_ids,
+            n_recommendations=n_recommendations,
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            exclude_interactions=exclude_interactions,
+            as_frame=as_frame,
         )
-        found, values = self._search("user", scores, n_recommendations, offered, exclude)
-        return self._answer(asked, offered, found, values, as_frame, "item", "user")
 
     def similar_items(
         self,
@@ -323,8 +281,13 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         frame : DataFrame with columns query, item, score, rank
             Instead of the two with ``as_frame=True``.
         """
-        return self._similar(
-            "item", item_ids, n_recommendations, candidates, as_frame=as_frame
+        return answers.similar(
+            self._fitted(),
+            "item",
+            item_ids,
+            n_recommendations=n_recommendations,
+            candidates=candidates,
+            as_frame=as_frame,
         )
 
     def similar_users(
@@ -360,43 +323,117 @@ class EmbeddingRecommenderMixin(ApproximateSearchMixin):
         frame : DataFrame with columns query, user, score, rank
             Instead of the two with ``as_frame=True``.
         """
-        return self._similar(
-            "user", user_ids, n_recommendations, candidates, as_frame=as_frame
+        return answers.similar(
+            self._fitted(),
+            "user",
+            user_ids,
+            n_recommendations=n_recommendations,
+            candidates=candidates,
+            as_frame=as_frame,
         )
 
-    def _similar(
-        self, name: str, ids: Any, k: int, candidates: Any, *, as_frame: bool
-    ) -> Answer:
-        check_is_fitted(self)
-        check_count(k)
-        asked = self._asked(ids, name, f"{name}_ids")
-        side = self._side(name)
-        vectors = side.vectors(asked.codes, asked.given)
-        if side.entities.popularity is not None:  # which makes nobody alike
-            vectors[:, -1] = 0.0
-        offered, scores = self._offered_scores(candidates, vectors, name)
-        itself = offered.columns(asked.codes)
-        if asked.has_ids and offered.ids is not None:
-            itself = offered.columns_of_ids(asked.ids, self._vocabulary(name))
-        n_queries = len(asked.codes)
-        exclude = offered.pairs(np.arange(n_queries), itself, n_queries)
-        found, values = self._search(name, scores, k, offered, exclude)
-        return self._answer(asked, offered, found, values, as_frame, "query", name)
+    def build_index(
+        self, kind: str | None = "hnsw", *, side: str = "item", **options: Any
+    ) -> Self:
+        """Answer queries approximately from here on, by a faiss index.
 
-    def _answer(
-        self,
-        asked: Query,
-        offered: CandidateSet,
-        columns: np.ndarray,
-        scores: np.ndarray,
-        as_frame: bool,
-        query: str,
-        answer: str,
-    ) -> Answer:
-        known = self.item_ids_ if answer == "item" else self.user_ids_
-        found = offered.ids_of(columns, known)
-        if as_frame:
-            return long_frame(
-                asked.ids, found, scores, columns >= 0, query=query, answer=answer
-            )
-        return found, scores
+        For catalogues of a hundred thousand items and more; below that the exact search
+        is fast enough. The index is over the inner product of the embeddings, which is a
+        cosine when they are normalised. Needs faiss: ``pip install 'sktwotower[faiss]'``.
+
+        What a user must not get is hidden inside the search, by a selector of faiss. A
+        query that is left with fewer items than there are eligible ones is answered once
+        more, exactly. Queries with ``candidates`` or ``sample``, and users who get what is
+        popular, are always answered exactly, and so is ``score``.
+
+        The index is in no pickle, no copy and no saved model, and it is dropped as soon as
+        there are other embeddings: after ``fit``, ``partial_fit`` and ``add_items``.
+        Queries are exact then; build it anew.
+
+        Parameters
+        ----------
+        kind : {"hnsw", "ivf", "flat"} or None, default="hnsw"
+            - ``"hnsw"``: a graph of neighbours [1]_, the fastest for its recall, slow to
+              build;
+            - ``"ivf"``: lists of vectors around centres, of which the nearest are gone
+              through; quick to build;
+            - ``"flat"``: every vector, exact;
+            - None: no index, drop it.
+        side : {"item", "user"}, default="item"
+            What is searched: items, for `recommend` and `similar_items`, or users, for
+            `recommend_users` and `similar_users`.
+        **options : int
+            Of ``"hnsw"``: ``m=32`` neighbours a vector, ``ef_construction=200`` and
+            ``ef_search=128``, the lengths of the queue while building and searching. Of
+            ``"ivf"``: ``nlist="auto"`` lists, 4 times the root of the number of vectors,
+            and ``nprobe="auto"`` of them that are gone through, a 16th and at least 8.
+            More of them raise recall and take longer.
+
+        Returns
+        -------
+        self : TwoTowerRecommender
+            With the index.
+
+        Raises
+        ------
+        ImportError
+            If faiss is not installed.
+
+        See Also
+        --------
+        index_report : Recall and speed of the index.
+
+        References
+        ----------
+        .. [1] Malkov & Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search
+           Using Hierarchical Navigable Small World Graphs", IEEE TPAMI 42(4), 2020.
+
+        Examples
+        --------
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"], ["cid", "rum"]]
+        >>> model = TwoTowerRecommender(embedding_dim=2, random_state=0).fit(X)
+        >>> model = model.build_index("hnsw", ef_search=64)
+        >>> model.recommend(["bob"], n_recommendations=1)[0].tolist()
+        [['rum']]
+        """
+        self._state = indexes.with_index(self._fitted(), kind, side, options)
+        return self
+
+    def index_report(
+        self, *, k: int = 100, n_queries: int = 1000, random_state: Any = None
+    ) -> pd.DataFrame:
+        """Recall of the indexes against exact search, their speed and their size.
+
+        What is searched is what `recommend` (or `recommend_users`) would search for a
+        random sample of known users (items), with seen pairs left out.
+
+        Parameters
+        ----------
+        k : int, default=100
+            Length of the answers that are compared.
+        n_queries : int, default=1000
+            Size of the sample, at most.
+        random_state : int, RandomState instance or None, default=None
+            Draws it.
+
+        Returns
+        -------
+        DataFrame
+            One row an index: ``side``, ``kind``, ``n_vectors``; ``recall``, the share of
+            the exact k best that it finds; ``queries_per_second`` of it and
+            ``exact_queries_per_second`` for the sample as one batch; ``build_seconds``;
+            ``bytes``, as faiss writes it, vectors included; ``options``.
+
+        Raises
+        ------
+        ValueError
+            If there is no index.
+
+        See Also
+        --------
+        build_index : Makes one.
+        """
+        return indexes.index_report(
+            self._fitted(), k=k, n_queries=n_queries, random_state=random_state
+        )

@@ -1,11 +1,9 @@
-"""The estimator: parameters, fit, and what is remembered of it."""
+"""The estimator: its parameters, ``fit``, ``partial_fit`` and ``add_items``."""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -15,38 +13,29 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.entities import Entities, add_entities, build_entities
-from sktwotower._data.entity_table import EntityTable, as_table
-from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.interactions import (
-    FeatureColumns,
-    Interactions,
-    Roles,
-    check_columns,
-    check_X,
-    codes_of,
-    read_interactions,
-)
-from sktwotower._data.stored_interactions import StoredInteractions
+from sktwotower._data.interactions import Interactions
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
-from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
-from sktwotower._nn.resize import rows_stay
-from sktwotower._nn.runtime import resolve_device
-from sktwotower._nn.towers import ACTIVATIONS, Tower
-from sktwotower._persistence.mixin import PersistenceMixin
+from sktwotower._nn.towers import ACTIVATIONS
 from sktwotower._serving.diagram import visual_block
 from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._serving.evaluation import StateEvaluation
+from sktwotower._training.configuration import Configuration
+from sktwotower._training.data import (
+    encode,
+    read_training_rows,
+    read_validation_rows,
+    rows_that_train,
+)
 from sktwotower._training.early_stopping import Validation, hold_out
-from sktwotower._training.objective import NEGATIVES, ObjectiveSpec
-from sktwotower._training.training import Before, Training, TrainingRun
-from sktwotower.metrics._registry import parse_metric
-from sktwotower.preprocessing import FeatureEncoder
-from sktwotower.utils import _memmap as memmap
-from sktwotower.utils._columns import as_pandas, is_dataset, is_frame
+from sktwotower._training.fit import Fit
+from sktwotower._training.objective import NEGATIVES
+from sktwotower._training.seeding import numpy_random_state
+from sktwotower._training.state import ModelState
+from sktwotower._training.training import Training
+from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._columns import is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
     Interval,
@@ -54,11 +43,10 @@ from sktwotower.utils._sklearn import (
     VisualBlock,
     fit_context,
 )
+from sktwotower.utils._warnings import warn
 
 
-class TwoTowerRecommender(
-    PersistenceMixin, CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator
-):
+class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
     """A two-tower (dual-encoder) recommender.
 
     One network turns a user (id and features) into a vector, another turns an item into
@@ -343,11 +331,6 @@ class TwoTowerRecommender(
     ['user', 'item', 'score', 'rank']
     """
 
-    loss_curve_: list[float]
-    n_iter_: int
-    validation_scores_: list[float] | None
-    best_validation_score_: float | None
-
     _parameter_constraints: dict = {
         "user_column": [str, Integral],
         "item_column": [str, Integral],
@@ -567,45 +550,32 @@ class TwoTowerRecommender(
         ImportError
             If X is a path and pyarrow is not installed.
         """
-        parse_metric(self.validation_metric)
-        self._refuse_parameters()
-        objective = ObjectiveSpec.of(self)
-        before = self._so_far() if self.warm_start else None
-        interactions = self._read_training(X, y, sample_weight, reset=True)
-        random_state = _random_state(self.random_state, self.device)
-        train_rows = _rows_that_train(interactions, objective)
-        held_out, refit = None, False
+        configuration = self._configuration()
+        before = self._state if self.warm_start and self._is_fitted() else None
+        roles, interactions = read_training_rows(X, y, sample_weight, configuration)
+        random_state = numpy_random_state(self.random_state, self.device)
+        train_rows = rows_that_train(interactions, configuration.objective)
+        held_out, refit_rows = None, None
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
-            held_out = self._read_validation(X_val, y_val)
+            held_out = read_validation_rows(X_val, y_val, roles)
         elif self.early_stopping:
-            rows = hold_out(interactions, self.validation_fraction, random_state)
-            if not rows.any():
-                raise ValueError(
-                    f"early_stopping=True, but validation_fraction="
-                    f"{self.validation_fraction} of {len(interactions)} rows leaves none "
-                    "to validate on that a user and an item could spare; raise it, or set "
-                    "early_stopping=False."
-                )
-            held_out, refit = interactions.take(rows).unfolded(), self.refit
+            rows = self._hold_out(interactions, random_state)
+            held_out = interactions.take(rows).expanded()
+            if self.refit:  # each entity keeps a row, so that all codes stay as they are
+                refit_rows = train_rows
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
-        training = self._prepare(
-            interactions, train_rows, objective, seed, before, n_epochs=self.max_iter
-        )
-        del interactions  # ids have codes now
+        data = encode(interactions, train_rows, roles, configuration, before)
+        del interactions  # ids have codes from here on
+        training = Training(configuration, data, before, seed=seed, n_epochs=self.max_iter)
         validation = None
         if held_out is not None:
-            validation = Validation(
-                held_out, self.validation_metric, self.tol, self.n_iter_no_change
-            )
-        self._run_epochs(
-            training,
-            train_rows,
-            validation,
-            # Nobody lost its last row, so all codes stay as they are.
-            refit_rows=train_rows | rows if refit else None,
+            validation = Validation(held_out, StateEvaluation, configuration.stopping)
+        self._state = self._run_epochs(
+            Fit(training, train_rows, validation),
+            refit_rows=refit_rows,
             task=_callback_task(self, X, y, sample_weight),
         )
         return self
@@ -659,405 +629,105 @@ class TwoTowerRecommender(
             raise ValueError(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
             )
-        self._refuse_parameters()
-        objective = ObjectiveSpec.of(self)
-        as_it_was = self.__dict__.copy()
-        try:
-            self._continue_fit(X, y, sample_weight, objective, n_epochs)
-        except BaseException:  # a chunk that is refused costs nothing of what is known
-            self.__dict__.clear()
-            self.__dict__.update(as_it_was)
-            raise
+        configuration = self._configuration()
+        before = self._state if self._is_fitted() else None
+        roles, interactions = read_training_rows(
+            X,
+            y,
+            sample_weight,
+            configuration,
+            before=None if before is None else before.roles,
+        )
+        random_state = numpy_random_state(self.random_state, self.device)
+        train_rows = rows_that_train(interactions, configuration.objective)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        data = encode(interactions, train_rows, roles, configuration, before)
+        del interactions  # ids have codes from here on
+        training = Training(
+            configuration, data, before, seed=seed, n_epochs=n_epochs, continues=True
+        )
+        fit = Fit(
+            training,
+            train_rows,
+            loss_curve=() if before is None else before.log.loss_curve,
+        )
+        fit.continue_for(n_epochs)
+        self._state = fit.finish()
         return self
 
-    def _continue_fit(
-        self,
-        X: Any,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        objective: ObjectiveSpec,
-        n_epochs: int,
-    ) -> None:
-        before = self._so_far()
-        interactions = self._read_training(X, y, sample_weight, reset=before is None)
-        random_state = _random_state(self.random_state, self.device)
-        train_rows = _rows_that_train(interactions, objective)
-        seed = random_state.randint(np.iinfo(np.int32).max)
-        training = self._prepare(
-            interactions,
-            train_rows,
-            objective,
-            seed,
-            before,
-            n_epochs=n_epochs,
-            goes_on=True,
-        )
-        del interactions  # ids have codes now
-        run = training.start(train_rows)
-        if before is None:
-            self._begin()
-        with rows_stay(run.optimizer, run.tables, training.rows_that_stay(run)):
-            for epoch in range(1, n_epochs + 1):
-                self._next_epoch(training, run, f"{epoch}/{n_epochs}")
-        self._end_training(training, run)
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
+    @property
+    def user_encoder_(self) -> Any:
+        """What encodes the features of users; None without any."""
+        return self._fitted().user.entities.encoder
 
-    def _read_training(
-        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, *, reset: bool
-    ) -> Interactions:
-        """The checked rows to learn from; with ``reset`` the columns are taken down."""
-        stored = self._stored(X, reset=reset)
-        columns = check_X(self, X, reset=reset) if stored is None else stored.columns
-        if reset:
-            self._user_features = FeatureColumns.of(self, columns, "user")
-            self._item_features = FeatureColumns.of(self, columns, "item")
-        for features in (self._user_features, self._item_features):
-            if features is not None:
-                features.refuse_lacking(columns)
-        if stored is None:
-            interactions = read_interactions(
-                columns,
-                y,
-                sample_weight,
-                roles=Roles.of(self),
-                in_blocks=isinstance(X, np.memmap),
-            )
-        else:
-            interactions = stored.read(y, sample_weight, roles=Roles.of(self))
-        if not interactions.positive.any():
+    @property
+    def item_encoder_(self) -> Any:
+        """What encodes the features of items; None without any."""
+        return self._fitted().item.entities.encoder
+
+    @property
+    def n_iter_(self) -> int:
+        """Epochs that were run."""
+        return len(self._fitted().log.loss_curve)
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """Mean training loss of each epoch."""
+        return list(self._fitted().log.loss_curve)
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """``validation_metric`` after each epoch; None without validation."""
+        scores = self._fitted().log.validation_scores
+        return None if scores is None else list(scores)
+
+    @property
+    def best_validation_score_(self) -> float | None:
+        """The highest of them."""
+        return self._fitted().log.best_validation_score
+
+    def _is_fitted(self) -> bool:
+        return self.__sklearn_is_fitted__()
+
+    def _configuration(self) -> Configuration:
+        """The parameters, checked and resolved."""
+        return Configuration.of(self.get_params(deep=False), owner=type(self).__name__)
+
+    def _hold_out(
+        self, interactions: Interactions, random_state: np.random.RandomState
+    ) -> np.ndarray:
+        """The rows that early stopping validates on."""
+        rows = hold_out(interactions, self.validation_fraction, random_state)
+        if not rows.any():
             raise ValueError(
-                "There is nothing to learn from: no row of X is a positive (y > 0)."
+                f"early_stopping=True, but validation_fraction="
+                f"{self.validation_fraction} of {len(interactions)} rows leaves none "
+                "to validate on that a user and an item could spare; raise it, or set "
+                "early_stopping=False."
             )
-        return interactions
-
-    def _stored(self, X: Any, *, reset: bool) -> StoredInteractions | None:
-        """The rows of a data set, with checked columns; None for a frame or an array."""
-        if not is_dataset(X):
-            return None
-        stored = StoredInteractions(X, owner=type(self).__name__)
-        check_columns(self, stored.columns, reset=reset)
-        return stored
-
-    def _read_validation(self, X: Any, y: Any) -> Interactions:
-        """The checked rows to validate on."""
-        stored = self._stored(X, reset=False)
-        if stored is None:
-            return self._read(X, y, None)
-        roles = replace(Roles.of(self), timestamp_column=None)
-        return stored.read(y, None, roles=roles).unfolded()
-
-    def _refuse_parameters(self) -> None:
-        """Raise ValueError for what the constraints of single parameters cannot say."""
-        decay = self.weight_decay
-        shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
-        if shrinkage >= 1 and DECOUPLED[self.optimizer]:
-            raise ValueError(
-                f"learning_rate={self.learning_rate} times weight_decay="
-                f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
-                "embedding tables by that share, and wipe them out from 1 on. Lower one of "
-                "the two, or set weight_decay='auto'."
-            )
-        if self.history_dropout and not self.history_size:
-            raise ValueError(
-                f"history_dropout={self.history_dropout} leaves rows out of a history, and "
-                "history_size=0 has none; set history_size (a large number is all that a "
-                "user has), or history_dropout=0."
-            )
-        if self.history_dropout and self.timestamp_column is not None:
-            raise ValueError(
-                f"history_dropout={self.history_dropout} draws a history from all rows of "
-                f"a user, and timestamp_column={self.timestamp_column!r} orders them; set "
-                "history_dropout=0 (the history is then what came before), or "
-                "timestamp_column=None."
-            )
-        if self.tie_history and not (self.history_size and self.item_id_embedding):
-            raise ValueError(
-                "tie_history=True pools the ids of the item tower in a history: set "
-                "history_size and item_id_embedding=True, or tie_history=False."
-            )
-        if self.popularity_prior is not None and self.temperature == "learned":
-            raise ValueError(
-                f"popularity_prior={self.popularity_prior} is in units of the temperature, "
-                "which must not change in training: set temperature to a number."
-            )
-        for size in self._hidden_sizes() or ():
-            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
-                raise ValueError(
-                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
-                    "at least 1; () has no hidden layer, None no layer at all."
-                )
-
-    def _hidden_sizes(self) -> tuple[Any, ...] | None:
-        sizes = self.hidden_layer_sizes
-        if sizes is None:
-            return None
-        return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
-
-    def _so_far(self) -> Before | None:
-        """What there is to go on from; None before the first fit."""
-        if not hasattr(self, "item_embeddings_"):
-            return None
-        return Before(
-            self._users,
-            self._items,
-            self._towers,
-            self._optimizer_memory,
-            self._events,
-            self._frequencies,
-        )
-
-    def _prepare(
-        self,
-        interactions: Interactions,
-        train_rows: np.ndarray,
-        objective: ObjectiveSpec,
-        seed: int,
-        before: Before | None,
-        *,
-        n_epochs: int,
-        goes_on: bool = False,
-    ) -> Training:
-        """Set ids, codes, encoders and what is seen; refuse a tower without a field."""
-        names = getattr(self, "feature_names_in_", None)
-        sides, codes, inputs = {}, {}, {}
-        for side in ("user", "item"):
-            table = as_table(
-                getattr(self, f"{side}_table"),
-                parameter=f"{side}_table",
-                id_column=getattr(self, f"{side}_column"),
-                names=None if names is None else list(names),
-            )
-            encoder = getattr(self, f"{side}_encoder")
-            sides[side], codes[side], inputs[side] = build_entities(
-                getattr(interactions, f"{side}s"),
-                train_rows,
-                table,
-                FeatureEncoder() if encoder is None else encoder,
-                parameter=f"{side}_table",
-                features=getattr(interactions, f"{side}_features"),
-                times=interactions.times,
-                # An item is a candidate of many rows at once, with one vector.
-                every_row=side == "user",
-                before=None if before is None else getattr(before, f"{side}s"),
-            )
-            has_history = side == "user" and self.history_size > 0
-            has_id = getattr(self, f"{side}_id_embedding")
-            if not (has_id or has_history or sides[side].fields):
-                raise ValueError(
-                    f"The {side} tower has no field: {side}_id_embedding=False and there "
-                    f"are no features. Give it {side}_table or {side}_features, "
-                    + ("set history_size, " if side == "user" else "")
-                    + f"or set {side}_id_embedding=True."
-                )
-        self._forget_embeddings()  # what follows may fail half-way
-        self._users: Entities = sides["user"]
-        self._items: Entities = sides["item"]
-        self.user_encoder_, self.item_encoder_ = self._users.encoder, self._items.encoder
-        users, items = self._users.vocabulary, self._items.vocabulary
-        events = InteractionCodes(
-            codes["user"], codes["item"], interactions.positive, interactions.times
-        )
-        goes_on_from = before.events if goes_on and before is not None else None
-        self._events = events if goes_on_from is None else goes_on_from.followed_by(events)
-        self._set_vocabularies(users, items, self._recommendable())
-        self._seen = self._pairs_of_codes(self._events.users, self._events.items)
-        self._set_popularity()
-        n_outside = len(self._items) - len(self._catalogue)
-        if n_outside and self.verbose:
-            print(
-                f"{n_outside} items without a training row are recommended only when "
-                "candidates names them: no positive has trained the item tower without "
-                "ids. Set id_dropout to have them in the catalogue."
-            )
-        return Training(
-            self,
-            self._users,
-            self._items,
-            catalogue=self._catalogue,
-            events=events,
-            inputs=inputs["user"],
-            weights=interactions.weights,
-            objective=objective,
-            seed=seed,
-            before=before,
-            n_epochs=n_epochs,
-            goes_on=goes_on,
-        )
-
-    def _recommendable(self, name: str = "item") -> np.ndarray:
-        """Codes of the catalogue, or of the users that items are recommended to.
-
-        Those with training rows, and those with features if the path without an id is
-        trained.
-        """
-        entities = self._items if name == "item" else self._users
-        inside = entities.id_codes > 0
-        if self.id_dropout > 0 or not getattr(self, f"{name}_id_embedding"):
-            inside = inside | entities.described
-        return np.flatnonzero(inside)
-
-    def _n_positives(self) -> np.ndarray:
-        items = self._events.items[self._events.positive]
-        return np.bincount(items, minlength=len(self._items) + 1).astype(np.float32)
-
-    def _set_popularity(self) -> None:
-        """What ends embeddings: the popularity of items, and of users its weight."""
-        if self.popularity_prior is None:
-            return
-        logs = np.log1p(self._n_positives())
-        has_rows = self._items.id_codes > 0
-        logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
-        weight = float(self.temperature) * self.popularity_prior
-        weights = np.full(len(self._users.id_codes), weight, dtype=np.float32)
-        self._items = replace(self._items, popularity=logs)
-        self._users = replace(self._users, popularity=weights)
+        return rows
 
     def _run_epochs(
-        self,
-        training: Training,
-        train_rows: np.ndarray,
-        validation: Validation | None,
-        *,
-        refit_rows: np.ndarray | None,
-        task: dict[str, Any],
-    ) -> None:
+        self, fit: Fit, *, refit_rows: np.ndarray | None, task: dict[str, Any]
+    ) -> ModelState:
         """Train until an epoch, a callback or the validation metric says stop."""
-        run = training.start(train_rows)
-        fit_context = self._init_callback_context(max_subtasks=self.max_iter)
-        fit_context.call_on_fit_task_begin(**task)
-        self._begin()
+        fit_task = self._init_callback_context(max_subtasks=self.max_iter)
+        fit_task.call_on_fit_task_begin(**task)
         for epoch in range(1, self.max_iter + 1):
-            epoch_context = fit_context.subcontext(task_name="epoch")
-            epoch_context.call_on_fit_task_begin(**task)
-            patience_is_over = self._next_epoch(
-                training, run, f"{epoch}/{self.max_iter}", validation
-            )
-            stop = epoch_context.call_on_fit_task_end(
+            epoch_task = fit_task.subcontext(task_name="epoch")
+            epoch_task.call_on_fit_task_begin(**task)
+            patience_is_over = fit.next_epoch(f"{epoch}/{self.max_iter}")
+            stop = epoch_task.call_on_fit_task_end(
                 **task,
-                reconstruction_attributes=partial(self._epoch_attributes, training, run),
+                reconstruction_attributes=partial(_reconstruction, fit.snapshot),
             )
             if stop or patience_is_over:
                 break
-        if validation is not None and self.early_stopping:
-            run.served.load_state_dict(validation.best_weights)
-            if refit_rows is not None:
-                if self.verbose:
-                    print(f"refit on all rows, epochs: {validation.best_epoch}")
-                run = training.start(refit_rows)
-                for _ in range(validation.best_epoch):
-                    next(run.epochs)
-        self._end_training(training, run)
-        if validation is not None:
-            self.validation_scores_ = validation.scores
-            self.best_validation_score_ = validation.best_score
-        fit_context.call_on_fit_task_end(**task, reconstruction_attributes=dict)
-
-    def _begin(self) -> None:
-        self.loss_curve_ = []
-        self.n_iter_ = 0
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
-
-    def _next_epoch(
-        self,
-        training: Training,
-        run: TrainingRun,
-        name: str,
-        validation: Validation | None = None,
-    ) -> bool:
-        """Train for an epoch, called so; True when validation says that it is enough."""
-        started = time.perf_counter()
-        loss = next(run.epochs)
-        self.n_iter_ += 1
-        if not np.isfinite(loss):
-            raise ValueError(self._divergence("loss", loss, self.n_iter_))
-        self.loss_curve_ = [*self.loss_curve_, loss]
-        stop = False
-        if validation is not None:
-            self._publish(training, run)
-            stop = validation.look(self, run.served) and self.early_stopping
-        if self.verbose:
-            print(self._report(name, validation, time.perf_counter() - started))
-        return stop
-
-    def _end_training(self, training: Training, run: TrainingRun) -> None:
-        """Serve all that is known from here on; keep what a later training goes on from."""
-        run.epochs.close()  # its rows are gone before histories are made of all of them
-        past = training.all_past(self._events) if self.history_size else None
-        self._publish(training, replace(run, past=past))
-        run.served.cpu().eval()
-        self._optimizer_memory = training.memory(run)
-        self._frequencies = run.frequencies
-        self._users, self._items = self._users.now(), self._items.now()
-
-    def _forget_embeddings(self) -> None:
-        for name in ("user_embeddings_", "item_embeddings_"):
-            self.__dict__.pop(name, None)
-
-    def _divergence(self, what: str, value: object, epoch: int | None = None) -> str:
-        advice = [
-            f"a lower learning_rate (now {self.learning_rate})",
-            f"a lower weight_decay (now {self.weight_decay})",
-        ]
-        if self.temperature != "learned":
-            advice.append(f"a higher temperature (now {self.temperature})")
-        if not self.normalize:
-            advice.append("normalize=True")
-        return (
-            f"The {what} became {value} in epoch {epoch or self.n_iter_}: training has "
-            f"diverged. Try {', or '.join([', '.join(advice[:-1]), advice[-1]])}."
+        state = fit.finish(refit_rows)
+        fit_task.call_on_fit_task_end(
+            **task, reconstruction_attributes=partial(_reconstruction, lambda: state)
         )
-
-    def _epoch_attributes(self, training: Training, run: TrainingRun) -> dict[str, Any]:
-        """What differs from epoch to epoch, for a callback's copy of the estimator."""
-        self._publish(training, run)
-        names = (
-            "user_embeddings_ item_embeddings_ _unknown_user _unknown_item n_iter_ "
-            "temperature_"
-        ).split()
-        attributes = {name: getattr(self, name) for name in names}
-        return attributes | {"loss_curve_": list(self.loss_curve_)}
-
-    def _publish(self, training: Training, run: TrainingRun) -> None:
-        """Embed everyone; from here on known users and items are answered from arrays."""
-        self._towers, self._past = run.served, run.past
-        temperature = run.served.temperature
-        self.temperature_ = (
-            temperature if isinstance(temperature, float) else temperature.item()
-        )
-        for side, rows in training.input_rows(run.past).items():
-            tower: Tower = getattr(run.served, f"{side}_tower")
-            if side == "user" or not training.is_self_supervised:  # else it is trained
-                tower.set_unknown_id()
-            vectors = tower.embed(rows).numpy()
-            if not np.isfinite(vectors).all():  # the last step is in no loss
-                raise ValueError(self._divergence(f"{side} embeddings", "NaN or infinite"))
-            setattr(self, f"_unknown_{side}", vectors[0].copy())
-            setattr(self, f"{side}_embeddings_", vectors[1:])
-
-    def _side(self, name: str) -> EntityEmbedder:
-        column = getattr(self, f"{name}_column")
-        names = getattr(self, "feature_names_in_", None)
-        if not isinstance(column, str):
-            column = None if names is None else names[column]
-        table = getattr(self, f"{name}_table")
-        of_table = None
-        if isinstance(table, EntityTable):
-            of_table = table.id_column
-        elif table is not None and column not in (
-            columns := list(as_pandas(table).columns)
-        ):
-            of_table = columns[0]  # as `as_table` has it
-        return EntityEmbedder(
-            name=name,
-            id_names=tuple(c for c in (column, of_table) if c is not None),
-            entities=self._users if name == "user" else self._items,
-            tower=getattr(self._towers, f"{name}_tower"),
-            embeddings=getattr(self, f"{name}_embeddings_"),
-            unknown=getattr(self, f"_unknown_{name}"),
-            past=self._past if name == "user" else None,
-        )
+        return state
 
     def add_items(self, frame: Any) -> TwoTowerRecommender:
         """Put items into the catalogue through their features, without a refit.
@@ -1078,74 +748,141 @@ class TwoTowerRecommender(
         ValueError
             If ids are missing or repeated, or there is no feature to place items by.
         """
-        check_is_fitted(self)
+        state = self._fitted()
         if not is_frame(frame):
             raise TypeError(
                 f"add_items takes a frame with item ids and features; got "
                 f"{type(frame).__name__}."
             )
-        ids, given = self._rows_of(frame, "frame", "item")
-        if not self._items.fields:
+        items = EntityEmbedder.of(state, "item")
+        ids, features = items.rows_of(frame, "frame")
+        entities = state.item.entities
+        if not entities.fields:
             raise ValueError(
                 "The model has no item features to place new items by: fit it with "
                 "item_table or item_features."
             )
-        if given is None:
+        if features is None:
             raise ValueError(
                 "There is nothing to place the items by: frame has none of the item "
-                f"features that were trained, which are {self._items.columns}."
+                f"features that were trained, which are {entities.columns}."
             )
-        n_known = int((self._items.vocabulary.codes(ids) > 0).sum())
+        n_known = int((entities.vocabulary.codes(ids) > 0).sum())
         if n_known:
-            warnings.warn(
+            warn(
                 f"{n_known} of the {len(ids)} items are known already; their features are "
-                "updated.",
-                stacklevel=2,
+                "updated."
             )
-        if self.item_id_embedding and not self.id_dropout and n_known < len(ids):
-            warnings.warn(
+        if not state.item.trains_cold_path and n_known < len(ids):
+            warn(
                 "The path without an id is not trained (id_dropout=0): the new items are "
-                "recommended only when candidates names them.",
-                stacklevel=2,
+                "recommended only when candidates names them."
             )
-        vectors = self._side("item").vectors(self._items.vocabulary.codes(ids), given)
-        self._items, codes = add_entities(self._items, ids, given)
-        embeddings = np.empty((len(self._items), vectors.shape[1]), dtype=vectors.dtype)
-        embeddings[: len(self.item_embeddings_)] = self.item_embeddings_
-        embeddings[codes - 1] = vectors
-        self.item_embeddings_ = embeddings
-        self._set_vocabularies(
-            self._users.vocabulary, self._items.vocabulary, self._recommendable()
-        )
-        self._seen.resize(len(self._users), len(self._items))
-        if self._past is not None:
-            self._past = replace(self._past, id_codes=self._items.id_codes)
+        self._state = state.with_items(items.with_entities(ids, features))
         return self
+
+    def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:
+        """Write the fitted model to a directory, without pickle.
+
+        :func:`sktwotower.load` reads it, also in another process and on another machine.
+        The parameters, the tables, what was learnt and what was seen are all in it: ids,
+        features and interactions of users, too. A model that is there already is replaced
+        at once: whoever loads gets the old one or the new one, even if the save is
+        killed half-way. Callbacks, metadata requests and indexes of ``build_index`` are
+        not stored.
+
+        Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory: a new one, an empty one, or an artefact.
+        optimizer : bool, default=True
+            Whether to keep what the optimiser knows, for ``partial_fit``; with
+            ``"adamw"`` it is twice the size of the weights. Without it a later
+            ``partial_fit`` starts the optimiser anew.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If there is something else at the path.
+        TypeError
+            If an id, a feature, a parameter or an encoder cannot be stored; what is at
+            the path stays as it is.
+        ImportError
+            If the packages of the extra are not there.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import sktwotower
+        >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"]]
+        >>> model = sktwotower.TwoTowerRecommender(random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     model.save(directory)
+        ...     loaded = sktwotower.load(directory)
+        >>> bool((loaded.item_embeddings_ == model.item_embeddings_).all())
+        True
+        """
+        from sktwotower._persistence.saving import save_model  # it loads models, too
+
+        save_model(self, path, optimizer=optimizer)
+
+    def export_onnx(self, path: str | os.PathLike, *, k: int = 100) -> None:
+        """Write graphs that serve the model without torch and scikit-learn.
+
+        The directory has a graph for the user tower, one for the item tower, and one that
+        finds the ``k`` best items of the catalogue, with the items' vectors inside; beside
+        them ids, vectors, histories and encoded features of everybody who is known, and a
+        ``README.md`` that says what goes in and what comes out. Encoders are not in it:
+        the columns that a tower takes are listed in ``contract.json``.
+
+        Scores are those of ``recommend`` but for rounding, so that the order is the same
+        for scores that differ by more than 1e-6; equal ones are in the order of the
+        catalogue.
+
+        Needs ``pip install 'sktwotower[onnx]'``. See :doc:`/user_guide/serving`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A directory: a new or an empty one.
+        k : int, default=100
+            Items a query; no more than the catalogue has.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If there is something at the path, or ``k`` is not a number of items.
+        TypeError
+            If JSON cannot hold an id.
+        ImportError
+            If onnx is not there.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"]]
+        >>> model = TwoTowerRecommender(random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     model.export_onnx(directory, k=2)
+        ...     sorted(file.name for file in Path(directory).glob("*.onnx"))
+        ['item_tower.onnx', 'top_k.onnx', 'user_tower.onnx']
+        """
+        from sktwotower._onnx.export import export  # few fits are exported
+
+        export(self._fitted(), path, k=k)
 
     def _sk_visual_block_(self) -> VisualBlock:
         """What the diagram in a notebook is made of."""
-        return visual_block(self)
-
-    def _report(self, name: str, validation: Validation | None, seconds: float) -> str:
-        line = f"epoch {name}  loss {self.loss_curve_[-1]:.4f}"
-        if validation is not None:
-            line += f"  {validation.metric} {validation.scores[-1]:.4f}"
-        return f"{line}  {seconds:.1f} s"
-
-
-def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
-    """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
-    positive = interactions.positive
-    if positive.all() or objective.learns_from_labels(positive):
-        return np.ones(len(interactions), dtype=bool)
-    # Who has no positive is not trained, and nobody's negative either.
-    train = np.ones(len(interactions), dtype=bool)
-    for ids in (interactions.users, interactions.items):
-        codes = codes_of(ids)
-        has_positive = np.zeros(int(codes.max()) + 1, dtype=bool)
-        has_positive[codes[positive]] = True
-        train &= has_positive[codes]
-    return positive | train
+        params = self.get_params(deep=False)
+        return visual_block(params, self._state if self._is_fitted() else None)
 
 
 def _callback_task(
@@ -1157,25 +894,13 @@ def _callback_task(
     """What callbacks are told of a task."""
     labels = y
     if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
-        labels = memmap.full(len(X), 1.0, np.float64)
+        labels = column_store.full(len(X), 1.0, np.float64)
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}
     return task
 
 
-def _random_state(
-    random_state: int | np.random.RandomState | None,
-    device: str | torch.device | None = None,
-) -> np.random.RandomState:
-    """Like scikit-learn's, but None does not draw from NumPy's global generator.
-
-    Processes that train together on such a device draw the same numbers for None, too.
-    """
-    if random_state is not None:
-        return check_random_state(random_state)
-    drawn, ranks = np.random.RandomState(np.random.MT19937()), Ranks.current()
-    if ranks is None or device is None:
-        return drawn
-    seed = drawn.randint(np.iinfo(np.int32).max)
-    return np.random.RandomState(ranks.agreed(seed, resolve_device(device)))
+def _reconstruction(state: Callable[[], ModelState]) -> dict[str, Any]:
+    """What a callback's copy of the estimator gets."""
+    return {"_state": state()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,11 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import Interactions, Roles, check_X
+from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.pairs import pair_matrix
+from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._search.top_k import RowScores
 from sktwotower.base import RecommenderMixin
 from sktwotower.model_selection._time import time_kind
 from sktwotower.utils._columns import time_numbers
@@ -25,34 +29,187 @@ from sktwotower.utils._sklearn import Interval, fit_context
 __all__ = ["EASERecommender", "ItemKNNRecommender", "PopularRecommender"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Counts of the training rows: the state of a fitted baseline.
+
+    Attributes
+    ----------
+    roles : ColumnRoles
+        What the columns of X mean.
+    users, items : Vocabulary
+        Known ids.
+    seen : csr_matrix of shape (n_users, n_items), bool
+        Pairs of all rows.
+    catalogue : ndarray of shape (n_catalogue,)
+        Codes of the items with a positive.
+    positives : csr_matrix of shape (n_users, n_items), float32
+        Pairs of the positive rows, binary.
+    popularity : ndarray of shape (n_items + 1,)
+        Number, or total weight, of the positives of each item code.
+    """
+
+    roles: ColumnRoles
+    users: Vocabulary
+    items: Vocabulary
+    seen: sp.csr_matrix
+    catalogue: np.ndarray
+    positives: sp.csr_matrix
+    popularity: np.ndarray
+
+    temperature = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        roles: ColumnRoles,
+        interactions: Interactions,
+        counted: np.ndarray,
+        **fields: Any,
+    ) -> Self:
+        """The counts of checked rows.
+
+        Parameters
+        ----------
+        roles : ColumnRoles
+            Their columns.
+        interactions : Interactions
+            The rows.
+        counted : ndarray of shape (n_rows,), bool
+            The rows that make an item popular.
+        **fields
+            What a subclass knows besides.
+        """
+        users, items = Vocabulary(interactions.users), Vocabulary(interactions.items)
+        user_codes = users.codes(interactions.users)
+        item_codes = items.codes(interactions.items)
+        positive = interactions.positive
+        weights = None if interactions.weights is None else interactions.weights[counted]
+        counts = np.bincount(item_codes[counted], weights, len(items) + 1)
+        sizes = len(users), len(items)
+        positives = pair_matrix(user_codes[positive], item_codes[positive], *sizes)
+        return cls(
+            roles=roles,
+            users=users,
+            items=items,
+            seen=pair_matrix(user_codes, item_codes, *sizes),
+            catalogue=np.unique(item_codes[positive]),
+            positives=positives.astype(np.float32),
+            popularity=counts.astype(np.float64),
+            **fields,
+        )
+
+    def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that scores user codes (b,) for these items: (b, n_items)."""
+        counts = self.popularity[item_codes]
+        return lambda user_codes: np.tile(counts, (len(user_codes), 1))
+
+    def scores_of_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
+        """Scores of single pairs, (n_pairs,)."""
+        return self.popularity[item_codes]
+
+    def code_scores(self, user_codes: np.ndarray, item_codes: np.ndarray) -> RowScores:
+        """Scores of users for items."""
+        score = self.scores_of_items(item_codes)
+        return RowScores(
+            (len(user_codes), len(item_codes)),
+            lambda rows: score(user_codes[rows]),
+            lambda rows, columns: self.scores_of_pairs(
+                user_codes[rows], item_codes[columns]
+            ),
+        )
+
+    def query_scores(self, queries: Interactions, item_codes: np.ndarray) -> RowScores:
+        """Scores of the users of some rows for items."""
+        return self.code_scores(self.users.codes(queries.users), item_codes)
+
+    def pair_scores(self, interactions: Interactions) -> np.ndarray:
+        """Score of each row's pair, (n_rows,)."""
+        return self.scores_of_pairs(
+            self.users.codes(interactions.users), self.items.codes(interactions.items)
+        )
+
+    def item_vectors(self, item_codes: np.ndarray) -> None:
+        """Items have no vectors here."""
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearCounts(_Counts):
+    """Counts, and item-item weights that score a user's binary row.
+
+    Attributes
+    ----------
+    weights : ndarray or sparse matrix of shape (n_items, n_items)
+        From an item that a user has, a row, to an item that is scored, a column.
+    """
+
+    weights: Any = None
+
+    def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        weights = self.weights[:, item_codes - 1]
+        popularity = self.popularity[item_codes].astype(np.float32)
+
+        def score(user_codes: np.ndarray) -> np.ndarray:
+            scores = self.positives[user_codes - 1] @ weights
+            scores = scores.toarray() if sp.issparse(scores) else np.asarray(scores)
+            scores[user_codes == 0] = popularity
+            return scores
+
+        return score
+
+    def scores_of_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
+        scores = np.zeros(len(user_codes), dtype=np.float32)
+        for start in range(0, len(scores), 4096):  # a block is (4096, n_items) at most
+            rows = slice(start, start + 4096)
+            weights = self.weights[:, item_codes[rows] - 1].T
+            positives = self.positives[user_codes[rows] - 1]
+            scores[rows] = np.asarray(positives.multiply(weights).sum(axis=1)).ravel()
+        unknown = user_codes == 0
+        scores[unknown] = self.popularity[item_codes[unknown]]
+        scores[item_codes == 0] = 0.0
+        return scores
+
+
 class _CountingRecommender(RecommenderMixin, BaseEstimator):
-    """A recommender that needs nothing but who had what."""
+    """A recommender that needs pairs of users and items only."""
 
     _parameter_constraints: dict = {
         "user_column": [str, Integral],
         "item_column": [str, Integral],
     }
 
-    def _count(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
-        """Read the interactions; set the vocabularies, ``_seen`` and ``_popularity``."""
-        interactions = self._read(X, y, sample_weight, reset=True)
+    user_column: str | int
+    item_column: str | int
+    _state: _Counts
+
+    def _evaluation_source(self) -> _Counts:
+        check_is_fitted(self)
+        return self._state
+
+    def _read_training(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        *,
+        timestamp_column: str | int | None = None,
+    ) -> tuple[pd.DataFrame | np.ndarray, ColumnRoles, Interactions]:
+        """The rows to learn from: as a table, their columns, and checked."""
+        owner = type(self).__name__
+        rows = as_interactions(X, owner=owner)
+        roles = ColumnRoles.of_fit(
+            rows,
+            owner=owner,
+            user_column=self.user_column,
+            item_column=self.item_column,
+            timestamp_column=timestamp_column,
+        )
+        interactions = read_interactions(rows, y, sample_weight, roles=roles)
         if not interactions.positive.any():
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
-        counted = self._counted(X, interactions)
-        users, items = Vocabulary(interactions.users), Vocabulary(interactions.items)
-        positives = interactions.take(interactions.positive)
-        catalogue = np.unique(items.codes(positives.items))
-        self._set_interactions(interactions, users, items, catalogue)
-        self._positives = self._pairs(positives).astype(np.float32)
-        rows = interactions.take(counted)
-        counts = np.bincount(items.codes(rows.items), rows.weights, len(items) + 1)
-        self._popularity = counts.astype(np.float64)  # (n_items + 1,), by code
-
-    def _counted(self, X: Any, interactions: Interactions) -> np.ndarray:
-        """Which rows of X make an item popular, a mask."""
-        return interactions.positive
+        return rows, roles, interactions
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
@@ -67,14 +224,7 @@ class _CountingRecommender(RecommenderMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Scores; an unknown item has 0.
         """
-        check_is_fitted(self)
-        interactions = self._read(X, None, None)
-        users = self._user_vocabulary.codes(interactions.users)
-        items = self._item_vocabulary.codes(interactions.items)
-        return self._score_pairs(users, items)
-
-    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        return self._evaluation_source().pair_scores(self._read(X, None, None))
 
 
 class PopularRecommender(_CountingRecommender):
@@ -167,23 +317,28 @@ class PopularRecommender(_CountingRecommender):
         self : PopularRecommender
             Fitted.
         """
-        self._count(X, y, sample_weight)
-        self.item_counts_ = self._popularity[1:]
+        rows, roles, interactions = self._read_training(
+            X, y, sample_weight, timestamp_column=self.timestamp_column
+        )
+        counted = interactions.positive
+        if self.window is not None:
+            times = interactions.times
+            if times is None:
+                raise ValueError(
+                    f"window={self.window!r} needs timestamp_column; it is None."
+                )
+            column = pd.Series(roles.column(rows, "timestamp_column"))
+            counted = counted & (times[counted].max() - times <= self._window(column))
+        self._state = _Counts.of(roles, interactions, counted)
         return self
 
-    def _counted(self, X: Any, interactions: Interactions) -> np.ndarray:
-        if self.window is None:
-            return interactions.positive
-        times = interactions.times
-        if times is None:
-            raise ValueError(f"window={self.window!r} needs timestamp_column; it is None.")
-        latest = times[interactions.positive].max()
-        return interactions.positive & (latest - times <= self._window(X))
+    @property
+    def item_counts_(self) -> np.ndarray:
+        """Score of each item, (n_items,)."""
+        return self._evaluation_source().popularity[1:]
 
-    def _window(self, X: Any) -> Any:
+    def _window(self, column: pd.Series) -> Any:
         """The window in the unit of checked timestamps."""
-        rows = check_X(self, X, reset=False)
-        column = pd.Series(Roles.of(self).column(rows, "timestamp_column"))
         is_duration = isinstance(self.window, dt.timedelta | np.timedelta64)
         if is_duration == (time_kind(column) == "number"):
             wanted = "a number" if is_duration else "a duration, such as a timedelta"
@@ -198,13 +353,6 @@ class PopularRecommender(_CountingRecommender):
             raise ValueError(f"window={self.window!r} must not be negative.")
         return window
 
-    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        counts = self._popularity[item_codes]
-        return lambda user_codes: np.tile(counts, (len(user_codes), 1))
-
-    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
-        return self._popularity[item_codes]
-
 
 class _LinearRecommender(_CountingRecommender):
     """Scores are a user's binary row times item-item weights, dense or sparse.
@@ -215,31 +363,20 @@ class _LinearRecommender(_CountingRecommender):
         From an item that a user has, a row, to one that is scored, a column.
     """
 
-    item_weights_: Any
+    _state: _LinearCounts
 
-    def _item_scorer(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        weights = self.item_weights_[:, item_codes - 1]
-        popularity = self._popularity[item_codes].astype(np.float32)
+    @property
+    def item_weights_(self) -> Any:
+        """Item-item weights, (n_items, n_items)."""
+        check_is_fitted(self)
+        return self._state.weights
 
-        def score(user_codes: np.ndarray) -> np.ndarray:
-            scores = self._positives[user_codes - 1] @ weights
-            scores = scores.toarray() if sp.issparse(scores) else np.asarray(scores)
-            scores[user_codes == 0] = popularity
-            return scores
-
-        return score
-
-    def _score_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
-        scores = np.zeros(len(user_codes), dtype=np.float32)
-        for start in range(0, len(scores), 4096):  # a block is (4096, n_items) at most
-            rows = slice(start, start + 4096)
-            weights = self.item_weights_[:, item_codes[rows] - 1].T
-            own = self._positives[user_codes[rows] - 1]
-            scores[rows] = np.asarray(own.multiply(weights).sum(axis=1)).ravel()
-        unknown = user_codes == 0
-        scores[unknown] = self._popularity[item_codes[unknown]]
-        scores[item_codes == 0] = 0.0
-        return scores
+    def _count(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> _LinearCounts:
+        """The counts, without weights yet."""
+        _, roles, interactions = self._read_training(X, y, sample_weight)
+        return _LinearCounts.of(roles, interactions, interactions.positive)
 
 
 class EASERecommender(_LinearRecommender):
@@ -329,13 +466,13 @@ class EASERecommender(_LinearRecommender):
         self : EASERecommender
             Fitted.
         """
-        self._count(X, y, sample_weight)
-        gram = (self._positives.T @ self._positives).toarray().astype(np.float64)
+        counts = self._count(X, y, sample_weight)
+        gram = (counts.positives.T @ counts.positives).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.regularization
         precision = np.linalg.inv(gram)
         weights = -precision / np.diag(precision)
         np.fill_diagonal(weights, 0.0)
-        self.item_weights_ = weights.astype(np.float32)
+        self._state = replace(counts, weights=weights.astype(np.float32))
         return self
 
 
@@ -427,8 +564,8 @@ class ItemKNNRecommender(_LinearRecommender):
         self : ItemKNNRecommender
             Fitted.
         """
-        self._count(X, y, sample_weight)
-        vectors = self._positives.T.tocsr().astype(np.float64)
+        counts = self._count(X, y, sample_weight)
+        vectors = counts.positives.T.tocsr().astype(np.float64)
         n_items = vectors.shape[0]
         n_neighbors = min(self.n_neighbors, n_items - 1)  # never itself
         weights = sp.csr_matrix((n_items, n_items))
@@ -440,5 +577,5 @@ class ItemKNNRecommender(_LinearRecommender):
             weights.data = 1.0 - weights.data
             weights.data[weights.data < 1e-12] = 0.0  # of items that share no user
             weights.eliminate_zeros()
-        self.item_weights_ = weights.astype(np.float32)
+        self._state = replace(counts, weights=weights.astype(np.float32))
         return self

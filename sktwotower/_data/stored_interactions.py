@@ -12,17 +12,19 @@ import pandas as pd
 
 from sktwotower._data.interactions import (
     DedupedFeatures,
-    FeatureColumns,
     Interactions,
-    Roles,
     checked_labels,
     checked_weights,
-    describe,
     label_numbers,
-    refuse_no_rows,
     to_categorical,
 )
-from sktwotower.utils import _memmap as memmap
+from sktwotower._data.roles import (
+    ColumnRoles,
+    FeatureColumns,
+    describe,
+    refuse_no_rows,
+)
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     column_position,
     refuse_missing_times,
@@ -74,14 +76,14 @@ class StoredInteractions:
         self._n_rows = self._dataset.count_rows()
         refuse_no_rows((self._n_rows, self.columns.shape[1]), owner=owner)
 
-    def read(self, y: Any, sample_weight: Any, *, roles: Roles) -> Interactions:
+    def read(self, y: Any, sample_weight: Any, *, roles: ColumnRoles) -> Interactions:
         """Checked rows, as :func:`read_interactions` gives those of a frame.
 
         Parameters
         ----------
         y, sample_weight : str or None
             Names of columns.
-        roles : Roles
+        roles : ColumnRoles
             Which columns are read.
 
         Raises
@@ -113,7 +115,7 @@ class StoredInteractions:
         of_users, of_items = features(roles.user_features), features(roles.item_features)
         parts = [users, items, times, labels, weights, of_users, of_items]
         self._fill([part for part in parts if part is not None])
-        positive = memmap.full(n, True, bool)
+        positive = column_store.full(n, True, bool)
         if labels is not None:
             np.greater(checked_labels(labels.values), 0, out=positive)
         return Interactions(
@@ -165,7 +167,7 @@ class _Numbers:
         """Take down a block, an Arrow table, in these rows."""
         values = self._convert(block.column(self.names[0]).to_pandas())
         if rows.start == 0:
-            self.values = memmap.empty(self._n, values.dtype)
+            self.values = column_store.empty(self._n, values.dtype)
         self.values[rows] = values
 
 
@@ -175,7 +177,7 @@ class _Times(_Numbers):
     def __init__(self, name: str, n: int, role: Any) -> None:
         super().__init__(name, n, partial(time_numbers, name=role))
         self._role = role
-        self._missing = memmap.full(n, False, bool)
+        self._missing = column_store.full(n, False, bool)
 
     def add(self, rows: slice, block: Any) -> None:
         missing = block.column(self.names[0]).to_pandas().isna().to_numpy()
@@ -195,17 +197,17 @@ class _Ids:
         self.names = [stored]
         self._name = name
         self._schema = schema
-        self._codes = memmap.empty(n, np.int32)
+        self._codes = column_store.empty(n, np.int32)
         self._distinct = _distinct_of(schema.field(stored).type)
 
     def add(self, rows: slice, block: Any) -> None:
         self._codes[rows] = self._distinct.codes(block.column(self.names[0]))
 
-    def result(self, roles: Roles, role: str) -> Any:
+    def result(self, roles: ColumnRoles, role: str) -> Any:
         column = _column(self._distinct.array(), self.names[0], self._schema)
         if self._codes.min() < 0:  # the missing one comes last
             column = column.reindex(range(len(column) + 1))
-        ids = roles.checked_ids(column, role, self._name, places=self._codes)
+        ids = roles.checked_ids(column, role, self._name, positions=self._codes)
         return to_categorical(self._codes, ids)
 
 
@@ -220,7 +222,7 @@ class _Features:
         self.names = list(stored.values())
         self._called = list(stored)
         self._schema = schema
-        self._places = memmap.empty(n, np.int32)
+        self._places = column_store.empty(n, np.int32)
         arrow = _arrow()
         self._values = [_distinct_of(schema.field(name).type) for name in self.names]
         self._pairs = [_Distinct(arrow.int64()) for _ in self.names]

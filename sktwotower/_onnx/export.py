@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.entities import Entities
 from sktwotower._onnx.graphs import OPSET, top_k_graph, tower_graph
 from sktwotower._onnx.readme import README
 from sktwotower._persistence.values import encode
+from sktwotower._training.state import ModelState
 from sktwotower._version import __version__
 from sktwotower.utils._extra import extra
 
@@ -24,9 +24,8 @@ FORMAT_VERSION = 1
 _EMBEDDED_BYTES = 2**30
 
 
-def export(model: Any, path: Any, *, k: int = 100) -> None:
+def export(state: ModelState, path: Any, *, k: int = 100) -> None:
     """Write the graphs of a fitted model; see ``TwoTowerRecommender.export_onnx``."""
-    check_is_fitted(model)
     if not isinstance(k, Integral) or k is True or k < 1:
         raise ValueError(f"k must be an integer of at least 1; got {k!r}.")
     extra("onnx", name="onnx", caller="export_onnx needs")
@@ -36,8 +35,8 @@ def export(model: Any, path: Any, *, k: int = 100) -> None:
         raise ValueError(
             f"{path} is {what}; export_onnx writes a new directory. Give another path."
         )
-    users, items, towers = model._users, model._items, model._towers
-    past, catalogue = model._past, model._catalogue
+    users, items, towers = state.user.entities, state.item.entities, state.towers
+    past, catalogue = state.past, state.catalogue
     k = min(int(k), len(catalogue))
     path.mkdir(parents=True, exist_ok=True)
     history_codes = None if past is None else past.id_codes
@@ -45,13 +44,13 @@ def export(model: Any, path: Any, *, k: int = 100) -> None:
         "user_tower": tower_graph("user", users, towers.user_tower, history_codes),
         "item_tower": tower_graph("item", items, towers.item_tower, None),
         "top_k": top_k_graph(
-            model.item_embeddings_[catalogue - 1], catalogue, len(items), k
+            state.item.embeddings[catalogue - 1], catalogue, len(items), k
         ),
     }
     for name, graph in graphs.items():
         _write_graph(graph, path / f"{name}.onnx")
-    vectors = np.vstack([model._unknown_user, model.user_embeddings_])
-    seen = model._seen
+    vectors = np.vstack([state.user.unknown, state.user.embeddings])
+    seen = state.seen
     of_users = {
         "vectors": vectors,
         "seen_ends": seen.indptr.astype(np.int64),  # there is no row of code 0

@@ -13,7 +13,7 @@ import torch
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import Histories, InteractionCodes, PastItems
-from sktwotower._data.interactions import FeatureColumns
+from sktwotower._data.roles import FeatureColumns
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.towers import Tower
@@ -185,8 +185,8 @@ def _entities(reader: Reader, side: str, encoder: Any) -> Entities:
         fields=fields,
         dense=dense,
         encoder=encoder,
-        given=given,
-        places=places,
+        raw_features=given,
+        raw_positions=places,
         popularity=arrays.get("popularity"),
     )
 

@@ -160,9 +160,9 @@ def _write_side(model: Any, side: str, writer: Writer) -> dict[str, Any]:
     if entities.popularity is not None:
         arrays["popularity"] = entities.popularity
     given = None
-    if entities.given is not None and entities.places is not None:
-        arrays["places"] = entities.places
-        content, given = to_parquet(entities.given)
+    if entities.raw_features is not None and entities.raw_positions is not None:
+        arrays["places"] = entities.raw_positions
+        content, given = to_parquet(entities.raw_features)
         writer.write(f"{side}_features.parquet", content)
     writer.write(f"{side}_features.safetensors", to_safetensors(arrays))
     return {

@@ -32,6 +32,12 @@ class CandidateSet:
     ids: np.ndarray | None = None
     allowed: sp.csr_matrix | None = None
 
+    def is_all_of(self, codes: np.ndarray) -> bool:
+        """Whether all queries choose from just these codes."""
+        if self.ids is not None or self.allowed is not None:
+            return False
+        return codes is self.codes or np.array_equal(codes, self.codes)
+
     def columns(self, codes: np.ndarray) -> np.ndarray:
         """Columns of codes; -1 for what is not offered, and for code 0."""
         order = None if self.ids is None else np.argsort(self.codes, kind="stable")
@@ -117,3 +123,23 @@ def flat_pairs(rows: list | np.ndarray, what: str) -> tuple[np.ndarray, np.ndarr
     queries = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     there = flat.notna().to_numpy()
     return queries[there], id_array(flat[there], what=what)
+
+
+def seen_pairs(
+    seen: sp.csr_matrix, codes: np.ndarray, candidates: CandidateSet
+) -> sp.csr_matrix:
+    """Seen pairs of queries and candidates, (n_queries, n_candidates).
+
+    Parameters
+    ----------
+    seen : csr_matrix of shape (n, n_others)
+        Row ``r`` belongs to code ``r + 1`` of the queries' side.
+    codes : ndarray of shape (n_queries,)
+        Codes of the queries; code 0 has no pairs.
+    candidates : CandidateSet
+        What the queries choose from.
+    """
+    known = codes > 0
+    rows = seen[codes[known] - 1].tocsr()
+    queries = np.repeat(np.flatnonzero(known), np.diff(rows.indptr))
+    return candidates.pairs(queries, candidates.columns(rows.indices + 1), len(codes))

@@ -1,30 +1,37 @@
-"""What a notebook shows of a recommender: both encoders as branches, and sizes."""
+"""The diagram of a recommender in a notebook: both encoders as branches, and sizes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._training.state import ModelState
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import VisualBlock
 
-if TYPE_CHECKING:
-    from sktwotower._two_tower import TwoTowerRecommender
+_SIDES = ("user", "item")
 
 
-def visual_block(model: TwoTowerRecommender) -> VisualBlock:
-    """The diagram of a recommender: its encoders side by side, and the towers below.
+def visual_block(parameters: Mapping[str, Any], state: ModelState | None) -> VisualBlock:
+    """The encoders side by side, and the towers below.
 
-    scikit-learn draws it, escapes every text in it, and takes what stands before the
-    colon of a branch's name for the name of the parameter.
+    scikit-learn draws it and escapes all text in it. It takes what stands before the colon
+    of a branch's name for the name of the parameter.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Of the estimator, as ``get_params(deep=False)`` returns them.
+    state : ModelState or None
+        None before ``fit``.
     """
-    sides = ("user", "item")
-    fitted = hasattr(model, "item_embeddings_")
     encoders = VisualBlock(
         "parallel",
-        [_encoder(model, side, fitted) for side in sides],
-        names=[f"{side}_encoder: {_of_side(model, side, fitted)}" for side in sides],
+        [_encoder(parameters, state, side) for side in _SIDES],
+        names=[f"{side}_encoder: {_caption_of_side(state, side)}" for side in _SIDES],
         name_details=["", ""],
         dash_wrapped=False,
     )
@@ -32,64 +39,57 @@ def visual_block(model: TwoTowerRecommender) -> VisualBlock:
         "single",
         "towers",
         names="towers",
-        name_caption=_of_towers(model, fitted),
-        name_details=_details(model, fitted),
+        name_caption=_caption_of_towers(parameters, state),
+        name_details=_details(parameters, state),
     )
     return VisualBlock("serial", [encoders, towers], dash_wrapped=False)
 
 
-def _encoder(model: TwoTowerRecommender, side: str, fitted: bool) -> BaseEstimator | str:
-    """What encodes the features of a side; the fitted one if there is one."""
-    if fitted:
-        encoder = getattr(model, f"{side}_encoder_")
+def _encoder(
+    parameters: Mapping[str, Any], state: ModelState | None, side: str
+) -> BaseEstimator | str:
+    """The encoder of a side; the fitted one if there is one."""
+    if state is not None:
+        encoder = state.side(side).entities.encoder
         return "no features" if encoder is None else encoder
-    if (
-        getattr(model, f"{side}_table") is None
-        and getattr(model, f"{side}_features") is None
-    ):
+    if parameters[f"{side}_table"] is None and parameters[f"{side}_features"] is None:
         return "no features"
-    encoder = getattr(model, f"{side}_encoder")
+    encoder = parameters[f"{side}_encoder"]
     return FeatureEncoder() if encoder is None else encoder
 
 
-def _of_side(model: TwoTowerRecommender, side: str, fitted: bool) -> str:
-    if not fitted:
+def _caption_of_side(state: ModelState | None, side: str) -> str:
+    """Numbers of ids and fields."""
+    if state is None:
         return f"{side}s"
-    n_fields = len(_fields(model, side))
+    n_fields = len(EntityEmbedder.of(state, side).field_names)
     of_fields = "1 field" if n_fields == 1 else f"{n_fields} fields"
-    return f"{len(getattr(model, f'{side}_ids_')):,} {side}s, {of_fields}"
+    return f"{len(state.side(side).vocabulary):,} {side}s, {of_fields}"
 
 
-def _fields(model: TwoTowerRecommender, side: str) -> list[str]:
-    """Names of what a tower eats."""
-    own = model._side(side)
-    fields = ["id"] if own.tower.id_table is not None else []
-    fields += ["history"] if own.past is not None else []
-    return fields + [str(name) for name in own.entities.fields]
-
-
-def _of_towers(model: TwoTowerRecommender, fitted: bool) -> str:
-    """The sizes of what was trained, in a line."""
-    if not fitted:
-        return f"{model.embedding_dim} dimensions"
-    n_parameters = sum(p.numel() for p in model._towers.parameters())
-    epochs = "epoch" if model.n_iter_ == 1 else "epochs"
-    line = f"{n_parameters:,} parameters, {model.n_iter_} {epochs}"
-    if model.best_validation_score_ is not None:
-        line += f", best {model.validation_metric} {model.best_validation_score_:.4f}"
+def _caption_of_towers(parameters: Mapping[str, Any], state: ModelState | None) -> str:
+    """Numbers of parameters and epochs, and the best validation score."""
+    if state is None:
+        return f"{parameters['embedding_dim']} dimensions"
+    n_parameters = sum(p.numel() for p in state.towers.parameters())
+    log = state.log
+    n_epochs = len(log.loss_curve)
+    line = f"{n_parameters:,} parameters, {n_epochs} epoch{'s' if n_epochs > 1 else ''}"
+    if log.best_validation_score is not None:
+        line += f", best {log.validation_metric} {log.best_validation_score:.4f}"
     return line
 
 
-def _details(model: TwoTowerRecommender, fitted: bool) -> str:
-    """What unfolds below that line."""
+def _details(parameters: Mapping[str, Any], state: ModelState | None) -> str:
+    """The text that unfolds below the caption of the towers."""
     lines: list[tuple[str, Any]] = []
-    if fitted:
-        lines = [(f"{s} fields", ", ".join(_fields(model, s))) for s in ("user", "item")]
+    if state is not None:
+        for side in _SIDES:
+            names = EntityEmbedder.of(state, side).field_names
+            lines.append((f"{side} fields", ", ".join(names)))
     lines += [
-        ("embedding_dim", model.embedding_dim),
-        ("hidden_layer_sizes", model.hidden_layer_sizes),
-        ("loss", model.loss),
+        (name, parameters[name]) for name in ("embedding_dim", "hidden_layer_sizes", "loss")
     ]
-    if fitted:
-        lines.append(("training loss", f"{model.loss_curve_[-1]:.4f}"))
+    if state is not None:
+        lines.append(("training loss", f"{state.log.loss_curve[-1]:.4f}"))
     return "\n".join(f"{name}: {value}" for name, value in lines)

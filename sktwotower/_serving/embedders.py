@@ -1,87 +1,121 @@
-"""One side of a fitted model: whoever is asked for, as vectors."""
+"""Embeddings of users and items, known ones and new ones, from a model state."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.entities import Entities
-from sktwotower._data.histories import PastItems
+from sktwotower._data.entity_building import add_entities
+from sktwotower._data.histories import PastItems, Windows
+from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
+from sktwotower._data.roles import ColumnRoles
 from sktwotower._nn.towers import Tower
 from sktwotower._search.top_k import DotScores
-from sktwotower.utils._columns import Column
+from sktwotower._training.state import ModelState, SideState
 
 
 @dataclass(frozen=True, eq=False)
 class EntityEmbedder:
-    """One side of a fitted model.
+    """Embeds the users or the items of a fitted model.
 
     Attributes
     ----------
-    name : {"user", "item"}
-        Which.
-    id_names : tuple of str or int
-        Columns of a frame that have its ids, the first that is there.
-    entities : Entities
-        Who is known, and with which features.
+    roles : ColumnRoles
+        What the columns of X mean.
+    state : SideState
+        Known ids, their features and embeddings.
     tower : Tower
-        Embeds what is not.
-    embeddings : ndarray of shape (n, embedding_dim)
-        Row ``r`` belongs to code ``r + 1``.
-    unknown : ndarray of shape (embedding_dim,)
-        The vector of code 0.
+        Embeds new ids and other features.
     past : PastItems or None
-        With a history field.
+        The users' histories.
     """
 
-    name: str
-    id_names: tuple[Column, ...]
-    entities: Entities
+    roles: ColumnRoles
+    state: SideState
     tower: Tower
-    embeddings: np.ndarray
-    unknown: np.ndarray
     past: PastItems | None = None
 
-    def read(self, frame: pd.DataFrame) -> tuple[pd.Series | None, pd.DataFrame | None]:
-        """The ids and the features that a frame has; None without any."""
-        ids = next((frame[name] for name in self.id_names if name in frame.columns), None)
-        names = [name for name in self.entities.columns if name in frame.columns]
-        given = frame[names].reset_index(drop=True) if names else None
-        return ids, given
+    @classmethod
+    def of(cls, state: ModelState, name: str) -> EntityEmbedder:
+        """The embedder of the users or the items."""
+        past = state.past if name == "user" else None
+        return cls(state.roles, state.side(name), state.tower(name), past)
+
+    @property
+    def name(self) -> str:
+        """``"user"`` or ``"item"``."""
+        return self.state.name
+
+    @property
+    def columns(self) -> FrameColumns:
+        """The columns that are read from a frame of users or items."""
+        return FrameColumns(self.state.id_columns, self.state.entities.columns)
+
+    @property
+    def field_names(self) -> list[str]:
+        """Names of the fields of the tower."""
+        fields = ["id"] if self.tower.id_table is not None else []
+        fields += ["history"] if self.past is not None else []
+        return fields + [str(name) for name in self.state.entities.fields]
+
+    def query(self, X: Any, where: str) -> Query:
+        """Read what a query is given in the argument ``where``."""
+        return read_query(
+            X,
+            self.name,
+            where=where,
+            roles=self.roles,
+            vocabulary=self.state.vocabulary,
+            columns=self.columns,
+        )
+
+    def rows_of(self, frame: Any, where: str) -> tuple[np.ndarray, pd.DataFrame | None]:
+        """Ids and features of a frame with one row for each user or item."""
+        return read_entities(frame, self.name, where=where, columns=self.columns)
 
     def vectors(
         self,
         codes: np.ndarray,
-        given: pd.DataFrame | None = None,
-        windows: Any = None,
+        features: pd.DataFrame | None = None,
+        windows: Windows | None = None,
     ) -> np.ndarray:
         """Embeddings of codes, (n, embedding_dim), float32.
 
         Parameters
         ----------
         codes : ndarray of shape (n,)
-            0 for who is not known.
-        given : DataFrame of n rows, optional
-            Some of the features, in place of those of training.
-        windows : optional
-            Histories in place of those of training, as `windows_of_queries` has them.
+            0 for unknown ids.
+        features : DataFrame of n rows, optional
+            Feature columns that replace those of training.
+        windows : Windows, optional
+            Histories that replace those of training.
         """
-        if given is None and windows is None:
-            vectors: np.ndarray = self.embeddings[codes - 1]  # code 0 takes the last row,
-            vectors[codes == 0] = self.unknown  # and is replaced
+        if features is None and windows is None:
+            vectors: np.ndarray = self.state.embeddings[codes - 1]
+            vectors[codes == 0] = self.state.unknown  # code 0 had taken the last row
             return vectors
-        rows = self.entities.take(codes, given).rows(
-            with_id=self.tower.id_table is not None
-        )
+        entities = self.state.entities.take(codes, features)
+        rows = entities.rows(with_id=self.tower.id_table is not None)
         if self.past is None:
             return self.tower.embed(rows).numpy()
         return self.tower.embed(self.past.rows(rows, codes, windows)).numpy()
 
     def scores(self, queries: np.ndarray, codes: np.ndarray) -> DotScores:
         """Scores of vectors (n_queries, dim) for known entities, by ascending codes."""
-        if len(codes) and codes[-1] - codes[0] == len(codes) - 1:  # no need of a copy
-            return DotScores(queries, self.embeddings[codes[0] - 1 : codes[-1]])
-        return DotScores(queries, self.embeddings, codes - 1)
+        embeddings = self.state.embeddings
+        if len(codes) and codes[-1] - codes[0] == len(codes) - 1:  # no copy is needed
+            return DotScores(queries, embeddings[codes[0] - 1 : codes[-1]])
+        return DotScores(queries, embeddings, codes - 1)
+
+    def with_entities(self, ids: np.ndarray, features: pd.DataFrame) -> SideState:
+        """The side with more entities, or with other features of known ones."""
+        state = self.state
+        vectors = self.vectors(state.vocabulary.codes(ids), features)
+        entities, codes = add_entities(state.entities, ids, features)
+        embeddings = np.empty((len(entities), vectors.shape[1]), dtype=vectors.dtype)
+        embeddings[: len(state.embeddings)] = state.embeddings
+        embeddings[codes - 1] = vectors
+        return replace(state, entities=entities, embeddings=embeddings, index=None)

@@ -13,17 +13,17 @@ from sktwotower.utils._columns import as_pandas, id_array
 
 
 class TowerTransformer(TransformerMixin, BaseEstimator):
-    """Ids or rows in, embeddings out: one side of a fitted recommender for a Pipeline.
+    """A fitted tower: transforms ids, or rows of features, to embeddings.
 
-    This is how two-tower embeddings enter the Pipeline of a second-stage ranker. Like
-    scikit-learn's ``FrozenEstimator`` it comes fitted and stays so: ``fit`` does nothing,
-    and ``clone`` returns it as it is. Not made directly, but taken from a recommender:
-    ``model.user_tower_`` and ``model.item_tower_``.
+    Use it to give two-tower embeddings to the Pipeline of a second-stage ranker. Take it
+    from a fitted recommender: ``model.user_tower_`` or ``model.item_tower_``. Like
+    scikit-learn's ``FrozenEstimator`` it stays fitted: ``fit`` does nothing, and ``clone``
+    returns the same object.
 
     Parameters
     ----------
     side : EntityEmbedder
-        Users or items of a fitted model.
+        The users or the items of a fitted model.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         return True
 
     def __repr__(self) -> str:
-        n, dim = self.side.embeddings.shape
+        n, dim = self.side.state.embeddings.shape
         return f"TowerTransformer({self.side.name!r}, {n} ids, embedding_dim={dim})"
 
     def fit(self, X: Any = None, y: Any = None) -> TowerTransformer:
@@ -55,12 +55,12 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X, y : ignored
-            Here for the sake of Pipelines.
+            For the interface of Pipelines.
 
         Returns
         -------
         self : TowerTransformer
-            As it was.
+            Unchanged.
         """
         return self
 
@@ -70,30 +70,31 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n,) or (n, 1), or frame
-            Ids; or rows with an id, with features, or with both: features that a frame
-            has take the place of those of training. An unknown id without features gets
-            the vector of the unknown one.
+            Ids; or rows with an id, with features, or with both. Features of a frame
+            replace those of training. An unknown id without features gets the vector of
+            the unknown entity.
 
         Returns
         -------
         ndarray of shape (n, embedding_dim), float32
-            Their embeddings.
+            The embeddings.
         """
         side = self.side
-        ids, given = as_pandas(X), None
+        ids, features = as_pandas(X), None
         if isinstance(ids, pd.DataFrame):
             frame = ids
-            ids, given = side.read(frame)
-            if ids is None and given is None and frame.shape[1] == 1:
+            ids, features = side.columns.read(frame)
+            if ids is None and features is None and frame.shape[1] == 1:
                 ids = frame.iloc[:, 0]
-            elif ids is None and given is None:
+            elif ids is None and features is None:
                 raise ValueError(
                     f"The {side.name} tower finds neither ids nor features in X; its "
                     f"columns are {list(frame.columns)}, ids are in one of "
-                    f"{list(side.id_names)} and features are {side.entities.columns}."
+                    f"{list(side.columns.ids)} and features are "
+                    f"{side.columns.features}."
                 )
             elif ids is None:
-                return side.vectors(np.zeros(len(frame), dtype=np.int32), given)
+                return side.vectors(np.zeros(len(frame), dtype=np.int32), features)
         elif not isinstance(ids, pd.Series):
             ids = np.asarray(ids, dtype=None if hasattr(ids, "dtype") else object)
             if ids.ndim == 2:
@@ -103,8 +104,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                         f"features; X is an array with {ids.shape[1]} columns."
                     )
                 ids = ids[:, 0]
-        codes = side.entities.vocabulary.codes(id_array(ids, what=f"{side.name} id"))
-        return side.vectors(codes, given)
+        codes = side.state.vocabulary.codes(id_array(ids, what=f"{side.name} id"))
+        return side.vectors(codes, features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's dimensions.
@@ -112,12 +113,12 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : ignored
-            Here for the sake of Pipelines.
+            For the interface of Pipelines.
 
         Returns
         -------
         ndarray of shape (embedding_dim,), object
             ``user_embedding0`` and so on.
         """
-        prefix, dim = f"{self.side.name}_embedding", self.side.embeddings.shape[1]
+        prefix, dim = f"{self.side.name}_embedding", self.side.state.embeddings.shape[1]
         return np.array([f"{prefix}{i}" for i in range(dim)], dtype=object)

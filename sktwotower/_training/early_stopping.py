@@ -1,17 +1,19 @@
-"""Which rows are validated on, and when an epoch is the best."""
+"""Which rows are validated on, and which epoch is the best."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._scorer import evaluate
+from sktwotower._training.configuration import StoppingRule
+from sktwotower._training.state import ModelState
+from sktwotower.metrics._evaluation import evaluate
+from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.utils._columns import places_from_end
 
 
@@ -20,10 +22,10 @@ def hold_out(
 ) -> np.ndarray:
     """Rows to validate on while the others train.
 
-    With timestamps they are each user's latest, ``fraction`` of the user's rows on
-    average; without, a random share of all rows. Neither a user nor an item ever loses
-    all its rows, so whoever is in X is trained; and no row is held out whose pair trains
-    in another row, since that one would not be recommended.
+    With timestamps they are the latest rows of each user, ``fraction`` of the user's rows
+    on average; without, a random share of all rows. Each user and each item keeps at least
+    one row, so that all of them are trained. A row is not held out if its pair is also in
+    a training row, because a seen item would not be recommended.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def hold_out(
         held = places_from_end(users, times) < np.minimum(share, counts - 1)[users]
     pairs = users * (items.max(initial=0) + 1) + items
     held &= ~np.isin(pairs, pairs[~held])
-    # An item whose rows are all held out gets one of them back, and the rows of its pair.
+    # An item whose rows are all held out gets one back, with all rows of that pair.
     trained = np.bincount(items[~held], minlength=items.max(initial=0) + 1) > 0
     back = ~trained[items] & (places_from_end(items) == 0)
     held &= ~np.isin(pairs, pairs[back])
@@ -62,46 +64,48 @@ def hold_out(
 
 
 class Validation:
-    """Scores epoch after epoch, keeps the weights of the best, and loses patience.
+    """Scores each epoch, keeps the best weights, and counts epochs without progress.
 
     Parameters
     ----------
     interactions : Interactions
-        What is ranked against the full catalogue.
-    metric : str
-        What counts.
-    tol : float
-        An epoch that is not better by this much is no progress.
-    patience : int
-        Epochs without progress before it is enough.
+        Held-out rows, which are ranked against the whole catalogue.
+    source_of : callable
+        Makes what the evaluation asks for from a :class:`ModelState`.
+    rule : StoppingRule
+        The metric, and when to stop.
     """
 
     def __init__(
-        self, interactions: Interactions, metric: str, tol: float, patience: int
+        self,
+        interactions: Interactions,
+        source_of: Callable[[ModelState], EvaluationSource],
+        rule: StoppingRule,
     ) -> None:
         self.interactions = interactions
-        self.metric = metric
-        self.tol = tol
-        self.patience = patience
+        self.source_of = source_of
+        self.rule = rule
         self.scores: list[float] = []
         self.best_score = -np.inf
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.n_without_progress = 0
 
-    def look(self, recommender: Any, towers: nn.Module) -> bool:
-        """Score this epoch; True when patience has run out."""
-        evaluation = evaluate(recommender, self.interactions, [self.metric])
+    def score(self, state: ModelState) -> bool:
+        """Score this epoch; True if training should stop."""
+        metric = self.rule.validation_metric
+        evaluation = evaluate(self.source_of(state), self.interactions, [metric])
         if evaluation.n_users == 0:
             raise ValueError(
                 "There is nothing to validate on: none of the items of X_val is in the "
                 "catalogue, which has the items of X."
             )
-        score = evaluation.means[self.metric]
+        score = evaluation.means[metric]
         self.scores.append(score)
-        progress = score > self.best_score + self.tol
+        progress = score > self.best_score + self.rule.tol
         self.n_without_progress = 0 if progress else self.n_without_progress + 1
         if score > self.best_score:
             self.best_score, self.best_epoch = score, len(self.scores)
-            self.best_weights = deepcopy(towers.state_dict())
-        return self.n_without_progress >= self.patience
+            self.best_weights = deepcopy(state.towers.state_dict())
+        patience_is_over = self.n_without_progress >= self.rule.n_iter_no_change
+        return self.rule.early_stopping and patience_is_over

@@ -1,72 +1,45 @@
-"""One training: towers, rows, batches and an optimiser, from the parameters of a model."""
+"""One training: towers, rows, batches and an optimizer from a configuration and data."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktwotower._data.entities import Entities, column_source
-from sktwotower._data.histories import Histories, InteractionCodes, PastItems
-from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
+from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.pairs import pair_matrix
+from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.lazy_tables import LazyTables, may_be_lazy
-from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
+from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import (
     DECOUPLED,
     auto_weight_decay,
     make_optimizer,
     make_schedule,
 )
-from sktwotower._nn.resize import (
-    OptimizerState,
-    Source,
-    Sources,
-    copy_weights,
-    recall,
-    remember,
-)
+from sktwotower._nn.resize import Sources, copy_weights, recall, remember
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
-from sktwotower._training.memory import bytes_of_rows, training_bytes, warn_if_too_large
+from sktwotower._training.configuration import SIDES, Configuration, SideName
+from sktwotower._training.continuing import streaming_frequencies, table_sources
+from sktwotower._training.data import TrainingData, with_popularity
+from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
-from sktwotower.utils import _memmap as memmap
-
-_FIRST_TEMPERATURE = 0.12  # of a learned one, for cosines
-
-
-@dataclass(frozen=True, eq=False)
-class Before:
-    """What a training goes on from.
-
-    Attributes
-    ----------
-    users, items : Entities
-        With their codes and encoders.
-    towers : TwoTowers
-        As they are served.
-    optimizer : tuple of str and dict
-        Its name and what it remembers.
-    events : InteractionCodes
-        All rows so far.
-    frequencies : StreamingFrequencies or None
-        How often items have been in a batch; None: the events say it.
-    """
-
-    users: Entities
-    items: Entities
-    towers: TwoTowers
-    optimizer: tuple[str, OptimizerState]
-    events: InteractionCodes
-    frequencies: StreamingFrequencies | None
+from sktwotower._training.state import (
+    ModelState,
+    SideState,
+    TrainingLog,
+    recommendable,
+)
+from sktwotower.utils import _column_store as column_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +51,11 @@ class TrainingRun:
     epochs : generator of float
         Trains for an epoch and yields its mean loss.
     served, trained : TwoTowers
-        The average and the weights of which it is one, or twice the latter.
+        The average of the weights, and the weights; without an average they are the same.
     optimizer : Optimizer
-        Its steps move the trained ones.
+        Steps the trained towers.
     tables : LazyTables
-        Those that it leaves to them.
+        Large tables, which the optimizer does not step.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch.
     past : PastItems or None
@@ -103,68 +76,55 @@ class Training:
 
     Parameters
     ----------
-    model : TwoTowerRecommender
-        For its parameters.
-    users, items : Entities
-        Both sides.
-    catalogue : ndarray of shape (n_catalogue,)
-        Codes of the items that self-supervision draws.
-    events : InteractionCodes
-        The rows of X.
-    inputs : ndarray of shape (n_samples,)
-        Which row of the users' input each has.
-    weights : ndarray of shape (n_samples,) or None
-        Sample weights.
-    objective : ObjectiveSpec
-        What is trained against what.
+    configuration : Configuration
+        Parameters of towers, objective and optimizer.
+    data : TrainingData
+        The rows of X, coded and encoded.
+    before : ModelState or None
+        The model whose weights are the start; None: random weights.
     seed : int
         Of all random numbers.
-    before : Before or None
-        To go on from.
     n_epochs : int
-        After which the schedule of the learning rate is at its end.
-    goes_on : bool
-        Whether the rows follow those from before, which are replayed beside them.
-        Otherwise training begins anew, from those weights at most.
+        The schedule of the learning rate ends after so many epochs.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``, which are replayed with them, and the
+        optimizer goes on with its memory. Otherwise only the weights are taken over.
     """
 
     def __init__(
         self,
-        model: Any,
-        users: Entities,
-        items: Entities,
+        configuration: Configuration,
+        data: TrainingData,
+        before: ModelState | None,
         *,
-        catalogue: np.ndarray,
-        events: InteractionCodes,
-        inputs: np.ndarray,
-        weights: np.ndarray | None,
-        objective: ObjectiveSpec,
         seed: int,
-        before: Before | None,
         n_epochs: int,
-        goes_on: bool = False,
+        continues: bool = False,
     ) -> None:
-        self.model = model
-        self.users = users
-        self.items = items
-        self.user_rows = users.rows(with_id=model.user_id_embedding)
-        self.item_rows = items.rows(with_id=model.item_id_embedding)
-        self.catalogue = catalogue
-        self.events = events
-        self.inputs = inputs
-        self.weights = weights
-        self.objective = objective
-        self.seed = seed
+        self.configuration = configuration
         self.before = before
+        self.seed = seed
         self.n_epochs = n_epochs
-        self.goes_on = goes_on
-        self.past = before.events if before is not None and goes_on else None
+        self.continues = continues and before is not None
+        self.replayed = before.interactions if before is not None and continues else None
+        self.interactions = data.interactions  # all that the model will have seen
+        if self.replayed is not None:
+            self.interactions = self.replayed.followed_by(data.interactions)
+        self.data = data = with_popularity(data, self.interactions, configuration)
+        self.user_rows = data.users.rows(with_id=configuration.user.id_embedding)
+        self.item_rows = data.items.rows(with_id=configuration.item.id_embedding)
+        self.catalogue = recommendable(
+            data.items, trains_cold_path=configuration.trains_cold_path("item")
+        )
+        self.seen = pair_matrix(
+            self.interactions.users,
+            self.interactions.items,
+            len(data.users),
+            len(data.items),
+        )
         self.draw_masks = self._mask_drawer()
-
-    @property
-    def is_self_supervised(self) -> bool:
-        """Whether the item tower has a loss of its own."""
-        return self.model.ssl_pattern is not None and self.model.ssl_weight > 0
+        if configuration.verbose:
+            self._report_catalogue()
 
     @torch.inference_mode(False)  # the caller may be in it
     def start(self, train_rows: np.ndarray) -> TrainingRun:
@@ -173,129 +133,84 @@ class Training:
         Parameters
         ----------
         train_rows : ndarray of shape (n_samples,), bool
-            Which rows of X train.
+            The rows of X that train.
         """
-        model = self.model
-        device = resolve_device(model.device)
-        ranks = Ranks.current()
+        configuration, ranks = self.configuration, Ranks.current()
+        device = resolve_device(configuration.device)
         rank = 0 if ranks is None else ranks.rank
         generators = Generators.seeded(self.seed, device, rank=rank)
-        n_history_items = int(self.items.id_codes.max()) + 1 if model.history_size else 0
-        needed = training_bytes(
-            self.user_rows,
-            self.item_rows,
-            n_history_items,
-            embedding_dim=model.embedding_dim,
-            optimizer=model.optimizer,
-            average=model.average,
-            has_penalty=self._weight_decay(1) > 0 and not DECOUPLED[model.optimizer],
-        )
-        of_rows = bytes_of_rows(
-            int(train_rows.sum()) + (0 if self.past is None else len(self.past)),
-            is_part=self.past is not None or not train_rows.all(),
-            masks=model.mask_known_positives,
-            has_history=model.history_size > 0,
-        )
-        warn_if_too_large(needed, of_rows, device, stacklevel=8)
-        towers = TwoTowers(
-            self._make_tower(self.user_rows, generators.host, n_history_items),
-            self._make_tower(self.item_rows, generators.host),
-            self._first_temperature(),
-            learned=model.temperature == "learned",
-            tied=model.tie_history,
-        ).to(device, torch.float32)
-        sources: Sources = {}
+        self._warn_if_too_large(device)
+        towers, sources = self._make_towers(generators.host)
+        towers = towers.to(device, torch.float32)
         if self.before is not None:
-            sources = self._table_sources(self.before, n_history_items)
             copy_weights(towers, self.before.towers, sources)
-        average = average_of(towers) if model.average else None
-        rows, user_rows, past = self._rows(
-            train_rows, self._to_train(self.user_rows, towers.user_tower)
-        )
-        items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
-        objective, n_new = self.objective.resolve(rows, items), None
-        frequencies = None
-        if self.past is not None:
-            n_new = int(train_rows.sum())
-            frequencies = self._streaming_frequencies(rows, n_new)
-        if model.verbose:
-            print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
-        batches = objective.batches(
-            rows,
-            items,
-            n_new=n_new,
-            frequencies=frequencies,
-            share=None if ranks is None else ranks.share,
-            given=getattr(user_rows, "given", None),
-        )
-        optimizer = make_optimizer(
-            model.optimizer,
-            towers.embedding_tables(),
-            towers.parameters(),
-            learning_rate=model.learning_rate,
-            weight_decay=self._weight_decay(len(batches.rows)),
-            epsilon=model.epsilon,
-        )
-        if self.before is not None and self.goes_on:
-            name, memory = self.before.optimizer
-            if name == model.optimizer:
-                recall(optimizer, towers, memory, sources)
+        average = average_of(towers) if configuration.average else None
+        user_rows = self._to_train(self.user_rows, towers.user_tower)
+        rows, user_inputs, past = self._training_rows(train_rows, user_rows)
+        objective, batches, frequencies = self._batches(rows, user_inputs, train_rows)
+        optimizer = self._make_optimizer(towers, len(batches.rows), sources)
         tables = LazyTables(
             # A tied table has gradients from both towers, and is stepped as a whole.
             [t for t in towers.embedding_tables() if t is not towers.tied_table],
             optimizer,
-            model.optimizer,
-            batch_size=model.batch_size,
+            configuration.optimizer,
+            batch_size=configuration.batch_size,
+        )
+        schedule = make_schedule(
+            optimizer,
+            configuration.lr_schedule,
+            n_epochs=self.n_epochs,
+            n_batches=batches.n_batches,
+            warmup_fraction=configuration.warmup_fraction,
         )
         epochs = train(
             towers,
-            user_rows,
+            user_inputs,
             self._to_train(self.item_rows, towers.item_tower),
             batches,
             objective.objective(),
             optimizer,
-            make_schedule(
-                optimizer,
-                model.lr_schedule,
-                n_epochs=self.n_epochs,
-                n_batches=batches.n_batches,
-                warmup_fraction=model.warmup_fraction,
-            ),
+            schedule,
             tables,
             generators,
             self_supervision=self._self_supervision(),
             average=average,
-            max_grad_norm=model.max_grad_norm,
+            max_grad_norm=configuration.max_grad_norm,
             ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
         return TrainingRun(epochs, served, towers, optimizer, tables, frequencies, past)
 
-    def input_rows(self, past: PastItems | None) -> dict[str, TowerRows]:
-        """What the towers embed, as it is now: row ``r`` belongs to code ``r``."""
-        users = self.user_rows.head(len(self.users) + 1)
-        items = self.item_rows.head(len(self.items) + 1)
-        if past is None:
-            return {"user": users, "item": items}
-        return {"user": past.rows(users, np.arange(len(users))), "item": items}
+    def state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
+        """The model as it is served at this point of a run."""
+        return self._state(run, log, run.past)
 
-    def all_past(self, events: InteractionCodes) -> PastItems:
-        """Histories of all the events."""
-        histories = Histories(events, len(self.users))
-        times = None if events.times is None else histories.ordered(events.times)
-        return PastItems(histories, self.model.history_size, self.items.id_codes, times)
+    def final_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
+        """The model at the end of a run: on the CPU, with histories of all rows."""
+        run.epochs.close()  # frees its rows before histories are made of all rows
+        past = None
+        if self.configuration.history_size:
+            past = self._past(self.interactions)
+        state = self._state(run, log, past)
+        run.served.cpu().eval()
+        return replace(
+            state,
+            user=replace(state.user, entities=self.data.users.now()),
+            item=replace(state.item, entities=self.data.items.now()),
+        )
 
     def rows_that_stay(self, run: TrainingRun) -> dict[nn.Parameter, Tensor]:
-        """Rows of the tables of ids, and of history, that X says nothing of.
+        """Rows of the tables of ids and of history without an interaction in X.
 
-        With a weight decay there are none: it shrinks them all, and replayed rows train
+        With a weight decay there are none: it shrinks all rows, and replayed rows train
         them again.
         """
-        if self.model.weight_decay != 0:
+        if self.configuration.weight_decay != 0:
             return {}
         users, items = run.trained.user_tower, run.trained.item_tower
-        user_ids = self.users.id_codes[self.events.users]
-        item_ids = self.items.id_codes[self.events.items]
+        codes = self.data.interactions
+        user_ids = self.data.users.id_codes[codes.users]
+        item_ids = self.data.items.id_codes[codes.items]
         without = {}
         for table, ids in (
             (users.id_table, user_ids),
@@ -305,151 +220,238 @@ class Training:
             if table is not None:
                 without[table] = torch.ones(len(table), dtype=torch.bool)
                 without[table][torch.from_numpy(ids).long()] = False
-                without[table][0] = False  # the unknown one is everybody's
+                without[table][0] = False  # the unknown id belongs to no interaction
         return without
 
-    def memory(self, run: TrainingRun) -> tuple[str, OptimizerState]:
-        """What a later training needs of the optimiser."""
-        return self.model.optimizer, remember(run.optimizer, run.trained)
+    def _state(
+        self, run: TrainingRun, log: TrainingLog, past: PastItems | None
+    ) -> ModelState:
+        sides = {name: self._side_state(name, run, log, past) for name in SIDES}
+        return ModelState(
+            roles=self.data.roles,
+            user=sides["user"],
+            item=sides["item"],
+            towers=run.served,
+            catalogue=self.catalogue,
+            interactions=self.interactions,
+            seen=self.seen,
+            past=past,
+            optimizer=(
+                self.configuration.optimizer,
+                remember(run.optimizer, run.trained),
+            ),
+            frequencies=run.frequencies,
+            log=log,
+        )
+
+    def _side_state(
+        self,
+        name: SideName,
+        run: TrainingRun,
+        log: TrainingLog,
+        past: PastItems | None,
+    ) -> SideState:
+        """Embed all entities of a side; row ``r`` of what a tower embeds has code ``r``."""
+        data, is_user = self.data, name == "user"
+        entities = data.users if is_user else data.items
+        tower = run.served.user_tower if is_user else run.served.item_tower
+        if is_user or not self.configuration.is_self_supervised:  # else it is trained
+            tower.set_unknown_id()
+        n = len(entities) + 1
+        rows: TowerRows = (self.user_rows if is_user else self.item_rows).head(n)
+        if is_user and past is not None:
+            rows = past.rows(self.user_rows.head(n), np.arange(n))
+        vectors = tower.embed(rows).numpy()
+        if not np.isfinite(vectors).all():  # no loss has seen the last step
+            raise ValueError(
+                divergence_message(
+                    self.configuration,
+                    f"{name} embeddings",
+                    "NaN or infinite",
+                    len(log.loss_curve),
+                )
+            )
+        return SideState(
+            name=name,
+            id_columns=data.user_id_columns if is_user else data.item_id_columns,
+            entities=entities,
+            embeddings=vectors[1:],
+            unknown=vectors[0].copy(),
+            trains_cold_path=self.configuration.trains_cold_path(name),
+        )
+
+    def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, Sources]:
+        """New towers, and the rows of the tables before that theirs start from."""
+        configuration = self.configuration
+        n_history_items = self._n_history_items()
+        towers = TwoTowers(
+            self._make_tower(self.user_rows, generator, n_history_items),
+            self._make_tower(self.item_rows, generator),
+            configuration.temperature,
+            learned=configuration.learns_temperature,
+            tied=configuration.tie_history,
+        )
+        sources: Sources = {}
+        if self.before is not None:
+            sources = table_sources(self.before, self.data, configuration, n_history_items)
+        return towers, sources
+
+    def _make_tower(
+        self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
+    ) -> Tower:
+        configuration = self.configuration
+        return Tower(
+            rows,
+            embedding_dim=configuration.embedding_dim,
+            hidden_layer_sizes=configuration.hidden_layer_sizes,
+            activation=configuration.activation,
+            batch_norm=configuration.batch_norm,
+            dropout=configuration.dropout,
+            normalize=configuration.normalize,
+            id_dropout=configuration.id_dropout,
+            n_history_items=n_history_items,
+            generator=generator,
+        )
+
+    def _n_history_items(self) -> int:
+        if not self.configuration.history_size:
+            return 0
+        return int(self.data.items.id_codes.max()) + 1
 
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
-        """The same rows; few columns that a layer comes after are a matrix."""
-        is_lazy = may_be_lazy(rows.n_columns, self.model.batch_size)
+        """The same rows; a few columns before a linear layer become a matrix."""
+        is_lazy = may_be_lazy(rows.n_columns, self.configuration.batch_size)
         if is_lazy or not (rows.is_narrow and tower.begins_with_a_layer):
             return rows
         return rows.with_matrix()
 
-    def _rows(
+    def _past(self, interactions: InteractionCodes) -> PastItems:
+        """Histories of all users, from these rows."""
+        return PastItems.of(
+            interactions,
+            len(self.data.users),
+            self.configuration.history_size,
+            self.data.items.id_codes,
+        )
+
+    def _training_rows(
         self, train_rows: np.ndarray, trained_users: EntityRows
     ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
         """Rows to train on, the user tower's input that they point into, and histories."""
-        # Not a copy where all rows train, of which there may be very many.
-        events, inputs, weights = self.events, self.inputs, self.weights
-        if not train_rows.all():
-            events, inputs = events.take(train_rows), memmap.take(inputs, train_rows)
-            weights = None if weights is None else memmap.take(weights, train_rows)
-        if weights is not None:  # in float64, so that their scale does not matter
-            scaled = memmap.empty(len(weights), np.float32)
-            weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
-        ordered, n_past = events, 0
-        if self.past is not None:
-            # The new rows first, but in their place in the histories. Features of their
-            # time are gone for the others, which have those of now.
-            n_past = len(self.past)
-            ordered, events = events.followed_by(self.past), self.past.followed_by(events)
-            inputs = memmap.joined([inputs, self.past.users])
+        interactions, inputs, weights = self._rows_of_X(train_rows)
+        ordered, n_replayed = interactions, 0
+        if self.replayed is not None:
+            # The new rows come first, but have their place in the histories. The replayed
+            # rows have their users' present features: those of their time are not kept.
+            n_replayed = len(self.replayed)
+            ordered = interactions.followed_by(self.replayed)
+            interactions = self.replayed.followed_by(interactions)
+            inputs = column_store.joined([inputs, self.replayed.users])
             if weights is not None:
-                ones = np.broadcast_to(np.float32(1), n_past)
-                weights = memmap.joined([weights, ones])
-        is_users = np.array_equal(inputs, ordered.users)  # a user has one row
+                ones = np.broadcast_to(np.float32(1), n_replayed)
+                weights = column_store.joined([weights, ones])
+        is_users = np.array_equal(inputs, ordered.users)  # each user has one row
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
             torch.from_numpy(ordered.items),
             torch.from_numpy(ordered.positive),
             None if weights is None else torch.from_numpy(weights),
-            n_users=len(self.users) + 1,
-            n_items=len(self.items) + 1,
+            n_users=len(self.data.users) + 1,
+            n_items=len(self.data.items) + 1,
             user_inputs=None if is_users else torch.from_numpy(inputs),
         )
-        if self.model.popularity_prior is not None:  # in training it counts as it is
-            weight = np.float32(self.model.temperature)
+        if self.configuration.popularity_prior is not None:  # it counts as 1 in training
+            weight = np.float32(self.configuration.temperature)
             whole = torch.from_numpy(np.full((len(trained_users), 1), weight))
             trained_users = replace(trained_users, appended=whole)
-        if not self.model.history_size:
+        if not self.configuration.history_size:
             return rows, trained_users, None
-        past = self.all_past(events)
-        if self.model.history_dropout and self.past is None:
-            return rows, past.to_draw_from(trained_users, inputs, events.users), past
-        # The new events come last.
-        user_rows = past.before_events(trained_users, inputs, ordered.items, first=n_past)
-        numbers = torch.from_numpy(memmap.arange(len(events)))
+        past = self._past(interactions)
+        if self.configuration.history_dropout and self.replayed is None:
+            drawn = past.to_draw_from(trained_users, inputs, interactions.users)
+            return rows, drawn, past
+        # The new rows come last in the histories.
+        user_rows = past.before_events(
+            trained_users, inputs, ordered.items, first=n_replayed
+        )
+        numbers = torch.from_numpy(column_store.arange(len(interactions)))
         return replace(rows, user_inputs=numbers), user_rows, past
 
-    def _streaming_frequencies(
-        self, rows: TrainingRows, n_new: int
-    ) -> StreamingFrequencies | None:
-        """How often items have been in a batch, new ones as the rows to come say.
+    def _rows_of_X(
+        self, train_rows: np.ndarray
+    ) -> tuple[InteractionCodes, np.ndarray, np.ndarray | None]:
+        """The rows of X that train: codes, inputs of the user tower, and weights."""
+        data = self.data
+        interactions, inputs, weights = data.interactions, data.user_inputs, data.weights
+        if not train_rows.all():  # no copy where all rows train
+            interactions = interactions.take(train_rows)
+            inputs = column_store.take(inputs, train_rows)
+            weights = None if weights is None else column_store.take(weights, train_rows)
+        if weights is not None:  # in float64, so that their scale does not matter
+            scaled = column_store.empty(len(weights), np.float32)
+            weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
+        return interactions, inputs, weights
 
-        None where all rows from before are replayed: their counts say it.
-        """
-
-        def log_absence(counts: Tensor) -> Tensor:
-            _, sizes = batch_sizes(int(counts.sum()), self.model.batch_size)
-            return in_batch_log_absence(counts, max(sizes))
-
-        assert self.before is not None
-        is_new = torch.arange(len(rows)) < n_new
-        new, old = (
-            torch.bincount(rows.item_rows[rows.positive & part], minlength=rows.n_items)
-            for part in (is_new, ~is_new)
-        )
-        n_before = int(old.sum())
-        share = n_replayed(int(new.sum()), n_before) / n_before
-        if share == 1:
-            return None
-        frequencies = deepcopy(self.before.frequencies)
-        if frequencies is None:
-            frequencies = StreamingFrequencies(log_absence(old))
-        frequencies.extend(log_absence(new + (share * old).round().long()))
-        return frequencies
-
-    def _table_sources(self, before: Before, n_history_items: int) -> Sources:
-        """Which rows of the tables from before those of the towers start from."""
-        sources: Sources = {}
-        for side, old, now in (
-            ("user", before.users, self.users),
-            ("item", before.items, self.items),
-        ):
-            if getattr(self.model, f"{side}_id_embedding"):
-                sources[f"{side}_tower.id_table"] = Source.append(
-                    int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
-                )
-            sparse, dense = now.field_order()
-            if sparse:
-                sources[f"{side}_tower.column_table"] = column_source(old, now, sparse)
-            for i, name in enumerate(dense):
-                sources[f"{side}_tower.dense_tables.{i}"] = column_source(old, now, [name])
-        if n_history_items:
-            sources["user_tower.history_table"] = Source.append(
-                int(before.items.id_codes.max()) + 1, n_history_items, first=-1
+    def _batches(
+        self, rows: TrainingRows, user_inputs: TowerRows, train_rows: np.ndarray
+    ) -> tuple[ObjectiveSpec, Batches, StreamingFrequencies | None]:
+        """The resolved objective, its batches, and frequencies of items in a stream."""
+        ranks = Ranks.current()
+        items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
+        objective, n_new = self.configuration.objective.resolve(rows, items), None
+        frequencies = None
+        if self.before is not None and self.replayed is not None:
+            n_new = int(train_rows.sum())
+            frequencies = streaming_frequencies(
+                self.before.frequencies, rows, n_new, self.configuration.batch_size
             )
-        return sources
-
-    def _make_tower(
-        self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
-    ) -> Tower:
-        model = self.model
-        return Tower(
+        if self.configuration.verbose:
+            print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
+        batches = objective.batches(
             rows,
-            embedding_dim=model.embedding_dim,
-            hidden_layer_sizes=model._hidden_sizes(),
-            activation=model.activation,
-            batch_norm=model.batch_norm,
-            dropout=model.dropout,
-            normalize=model.normalize,
-            id_dropout=model.id_dropout,
-            n_history_items=n_history_items,
-            generator=generator,
+            items,
+            n_new=n_new,
+            frequencies=frequencies,
+            share=None if ranks is None else ranks.share,
+            given=getattr(user_inputs, "given", None),
         )
+        return objective, batches, frequencies
 
-    def _first_temperature(self) -> float:
-        if not isinstance(self.model.temperature, str):
-            return float(self.model.temperature)
-        return _FIRST_TEMPERATURE if self.model.normalize else 1.0
+    def _make_optimizer(
+        self, towers: TwoTowers, n_rows: int, sources: Sources
+    ) -> torch.optim.Optimizer:
+        configuration = self.configuration
+        optimizer = make_optimizer(
+            configuration.optimizer,
+            towers.embedding_tables(),
+            towers.parameters(),
+            learning_rate=configuration.learning_rate,
+            weight_decay=self._weight_decay(n_rows),
+            epsilon=configuration.epsilon,
+        )
+        if self.before is not None and self.continues:
+            name, memory = self.before.optimizer
+            if name == configuration.optimizer:
+                recall(optimizer, towers, memory, sources)
+        return optimizer
 
     def _weight_decay(self, n_rows: int) -> float:
-        """That of all the rows, of which an epoch has fewer if not all are replayed."""
-        model = self.model
-        if isinstance(model.weight_decay, str):
-            n_batches, _ = batch_sizes(n_rows, model.batch_size)
-            return auto_weight_decay(model.optimizer, model.learning_rate, n_batches)
-        return float(model.weight_decay)
+        """Weight decay, computed from the number of all rows."""
+        configuration = self.configuration
+        if isinstance(configuration.weight_decay, str):
+            n_batches, _ = batch_sizes(n_rows, configuration.batch_size)
+            return auto_weight_decay(
+                configuration.optimizer, configuration.learning_rate, n_batches
+            )
+        return float(configuration.weight_decay)
 
     def _mask_drawer(self) -> DrawMasks | None:
-        if not self.is_self_supervised:
+        pattern = self.configuration.objective.ssl_pattern
+        if pattern is None or not self.configuration.is_self_supervised:
             return None
-        fields = [block[self.catalogue] for kind in self.items.blocks() for block in kind]
-        return mask_drawer(self.model.ssl_pattern, self.item_rows, fields)
+        blocks = self.data.items.blocks()
+        fields = [block[self.catalogue] for kind in blocks for block in kind]
+        return mask_drawer(pattern, self.item_rows, fields)
 
     def _self_supervision(self) -> SelfSupervision | None:
         if self.draw_masks is None:
@@ -457,7 +459,49 @@ class Training:
         return SelfSupervision(
             self.item_rows,
             torch.from_numpy(self.catalogue),
-            n_draws=self.model.batch_size,
+            n_draws=self.configuration.batch_size,
             draw_masks=self.draw_masks,
-            weight=self.model.ssl_weight,
+            weight=self.configuration.ssl_weight,
         )
+
+    def _warn_if_too_large(self, device: torch.device) -> None:
+        configuration = self.configuration
+        needed = training_bytes(
+            self.user_rows,
+            self.item_rows,
+            self._n_history_items(),
+            embedding_dim=configuration.embedding_dim,
+            optimizer=configuration.optimizer,
+            average=configuration.average,
+            has_penalty=(
+                self._weight_decay(1) > 0 and not DECOUPLED[configuration.optimizer]
+            ),
+        )
+        warn_if_too_large(needed, device)
+
+    def _report_catalogue(self) -> None:
+        n_outside = len(self.data.items) - len(self.catalogue)
+        if n_outside:
+            print(
+                f"{n_outside} items without a training row are recommended only when "
+                "candidates names them: no positive has trained the item tower without "
+                "ids. Set id_dropout to have them in the catalogue."
+            )
+
+
+def divergence_message(
+    configuration: Configuration, what: str, value: object, epoch: int
+) -> str:
+    """What to say, and to advise, when training has diverged."""
+    advice = [
+        f"a lower learning_rate (now {configuration.learning_rate})",
+        f"a lower weight_decay (now {configuration.weight_decay})",
+    ]
+    if not configuration.learns_temperature:
+        advice.append(f"a higher temperature (now {configuration.temperature})")
+    if not configuration.normalize:
+        advice.append("normalize=True")
+    return (
+        f"The {what} became {value} in epoch {epoch}: training has diverged. Try "
+        f"{', or '.join([', '.join(advice[:-1]), advice[-1]])}."
+    )

@@ -12,12 +12,15 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
 from sktwotower._data.entity_table import as_table
+from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
     check_recommender,
     refuse,
 )
+from sktwotower.metrics._sources import EvaluationSource, Model, source_of
+from sktwotower.utils._columns import as_pandas
 
 # What has more values than this is drawn as the most frequent ones and "other".
 _MOST_COLOURS = 9
@@ -94,7 +97,7 @@ class EmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
+        model: Model,
         *,
         color_by: Any = None,
         max_items: int = 2000,
@@ -152,8 +155,9 @@ class EmbeddingDisplay:
         colors, name = _colors_of(recommender, color_by)
         # Items that cannot be recommended may have vectors that nothing has trained.
         rows = np.arange(len(recommender.item_ids_))
-        if hasattr(recommender, "_catalogue"):
-            rows = recommender._catalogue - 1
+        source = source_of(recommender)
+        if isinstance(source, EvaluationSource):
+            rows = source.catalogue - 1
         vectors = np.asarray(recommender.item_embeddings_, dtype=np.float64)[rows]
         if min(vectors.shape) < 2:
             raise ValueError(
@@ -164,7 +168,7 @@ class EmbeddingDisplay:
         points = pca.fit_transform(vectors)
         drawn = np.arange(len(rows))
         if len(rows) > max_items:
-            chosen = check_random_state(_own(random_state)).permutation(len(rows))
+            chosen = check_random_state(_generator_of(random_state)).permutation(len(rows))
             drawn = np.sort(chosen[:max_items])
         display = cls(
             points[drawn],
@@ -250,8 +254,8 @@ class EmbeddingDisplay:
         )
 
 
-def _own(random_state: Any) -> Any:
-    """None draws, but not from NumPy's global generator."""
+def _generator_of(random_state: Any) -> Any:
+    """A new generator for None, in place of NumPy's global one."""
     if random_state is None:
         return np.random.RandomState(np.random.MT19937())
     return random_state
@@ -290,16 +294,14 @@ def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str |
 
 def _feature(recommender: Any, name: str) -> pd.Series:
     """A feature that the model has, or another column of its table."""
-    ids = recommender.item_ids_
     known: list[Any] = []
-    entities = getattr(recommender, "_items", None)
-    if entities is not None and entities.given is not None:
+    if isinstance(recommender, TwoTowerRecommender):
+        entities = recommender._state.item.entities
         known += entities.columns
-        if name in entities.columns:
-            given = entities.given
+        given, places = entities.raw_features, entities.raw_positions
+        if given is not None and places is not None and name in known:
             column = given if isinstance(given, pd.Series) else given[name]
-            places = entities.places[1:]
-            values = column.reset_index(drop=True).reindex(places)
+            values = column.reset_index(drop=True).reindex(places[1:])
             return values.reset_index(drop=True)
     table = as_table(
         getattr(recommender, "item_table", None),
@@ -308,10 +310,11 @@ def _feature(recommender: Any, name: str) -> pd.Series:
         names=list(getattr(recommender, "feature_names_in_", [])) or None,
     )
     if table is not None:
-        known += [column for column in table._frame.columns if column not in known]
-        if name in table._frame.columns:
-            column = table._frame[name].set_axis(pd.Index(table.ids))
-            return column.reindex(ids).reset_index(drop=True)
+        frame = as_pandas(table.frame)
+        known += [column for column in frame.columns if column not in known]
+        if name in frame.columns:
+            column = frame[name].set_axis(pd.Index(table.ids))
+            return column.reindex(recommender.item_ids_).reset_index(drop=True)
     have = f"they are {known}" if known else "there are none: pass an array instead"
     raise ValueError(f"color_by={name!r} is not a feature of the items; {have}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -11,13 +10,19 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.interactions import read_later
+from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._two_tower import TwoTowerRecommender, _random_state
+from sktwotower._serving.evaluation import StateEvaluation
+from sktwotower._training.seeding import numpy_random_state
+from sktwotower._training.state import ModelState
+from sktwotower._two_tower import TwoTowerRecommender
+from sktwotower.inspection._plotting import refuse
+from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._registry import parse_metric
-from sktwotower.metrics._scorer import _unwrap, evaluate
+from sktwotower.metrics._sources import Model, last_estimator, unwrap
 
 # What is shuffled: the ids, the histories, or these columns of the features.
 _Part = str | slice
@@ -25,7 +30,7 @@ _ID, _HISTORY = "id", "history"
 
 
 def feature_importance(
-    model: Any,
+    model: Model,
     X: Any,
     y: ArrayLike | None = None,
     *,
@@ -150,29 +155,32 @@ def feature_importance(
     parse_metric(metric)
     if not isinstance(n_repeats, Integral) or n_repeats is True or n_repeats < 1:
         raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
-    rng = _random_state(random_state)
+    rng = numpy_random_state(random_state)
+    state = recommender._state
     interactions = replace(
-        recommender._read(X, y, sample_weight), user_features=None, item_features=None
+        read_later(X, y, sample_weight, roles=state.roles),
+        user_features=None,
+        item_features=None,
     )
-    asked = recommender._user_vocabulary.codes(interactions.users[interactions.positive])
-    codes = {"user": np.unique(asked[asked > 0]), "item": recommender._catalogue}
-    sides = {name: recommender._side(name) for name in codes}
+    asked = state.users.codes(interactions.users[interactions.positive])
+    codes = {"user": np.unique(asked[asked > 0]), "item": state.catalogue}
     # Embedded like the shuffled ones, in the same batches: where a shuffle changes
     # nothing, not even the rounding differs, and items that are tied stay in order.
-    plain = recommender
-    for name, side in sides.items():
-        plain = _with_shuffled(plain, side, None, codes[name], codes[name])
-    evaluation = evaluate(plain, interactions, [metric])
+    plain = state
+    for name in codes:
+        plain = _with_shuffled(plain, name, None, codes[name], codes[name])
+    evaluation = evaluate(StateEvaluation(plain), interactions, [metric])
     evaluation.warn_if_undefined()
     baseline = evaluation.means[metric]
     rows = []
-    for name, side in sides.items():
+    for name in codes:
         shuffles = [rng.permutation(codes[name]) for _ in range(n_repeats)]
-        for field, part in _parts(side):
+        for field, part in _parts(EntityEmbedder.of(state, name)):
             scores = []
             for others in shuffles:
-                shuffled = _with_shuffled(plain, side, part, codes[name], others)
-                scores.append(evaluate(shuffled, interactions, [metric]).means[metric])
+                shuffled = _with_shuffled(plain, name, part, codes[name], others)
+                evaluation = evaluate(StateEvaluation(shuffled), interactions, [metric])
+                scores.append(evaluation.means[metric])
             rows.append((name, field, baseline - np.mean(scores), np.std(scores)))
     names = ["side", "field", "importance_mean", "importance_std"]
     frame = pd.DataFrame(rows, columns=names).sort_values(
@@ -182,23 +190,18 @@ def feature_importance(
     return frame
 
 
-def _recommender_of(model: Any, X: Any) -> tuple[TwoTowerRecommender, Any]:
-    """The fitted model inside searches and pipelines, and X as it would reach it."""
-    last = model
-    while not isinstance(last, TwoTowerRecommender):
-        if hasattr(last, "best_estimator_"):
-            last = last.best_estimator_
-        elif isinstance(last, Pipeline):
-            last = last.steps[-1][1]
-        else:
-            is_class = isinstance(last, type)
-            got = f"the class {last.__name__}" if is_class else type(last).__name__
-            raise TypeError(
-                "feature_importance needs a fitted TwoTowerRecommender, a Pipeline that "
-                f"ends in one, or a fitted search over either; got {got}."
-            )
+def _recommender_of(model: Model, X: Any) -> tuple[TwoTowerRecommender, Any]:
+    """The fitted recommender inside searches and pipelines, and X as it reaches it."""
+    last = last_estimator(model)
+    if not isinstance(last, TwoTowerRecommender):
+        raise refuse(
+            last,
+            "feature_importance",
+            "a fitted TwoTowerRecommender, a Pipeline that ends in one, or a fitted "
+            "search over either",
+        )
     check_is_fitted(last)
-    return _unwrap(model, X)
+    return last, unwrap(model, X)[1]
 
 
 def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
@@ -208,47 +211,50 @@ def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
         parts.append(("id", _ID))
     if side.past is not None:
         parts.append(("history", _HISTORY))
-    return parts + list(side.entities.fields.items())
+    return parts + list(side.state.entities.fields.items())
 
 
 def _with_shuffled(
-    model: TwoTowerRecommender,
-    side: EntityEmbedder,
+    state: ModelState,
+    name: str,
     part: _Part | None,
     codes: np.ndarray,
     others: np.ndarray,
-) -> TwoTowerRecommender:
-    """A copy of the model in which entities have one field of others.
+) -> ModelState:
+    """A state in which some entities have one field of others.
 
     Parameters
     ----------
-    model : TwoTowerRecommender
-        It stays as it is.
-    side : EntityEmbedder
-        Of the entities.
+    state : ModelState
+        It does not change.
+    name : {"user", "item"}
+        The side of the entities.
     part : str, slice or None
-        Which field; None: each entity has all of its own.
+        The field; None: each entity keeps all of its own.
     codes : ndarray of shape (n,)
-        The entities that are embedded anew.
+        The entities that are embedded again.
     others : ndarray of shape (n,)
-        Whose field each of them has.
+        The entities whose field they get.
     """
+    embedder = EntityEmbedder.of(state, name)
+    side = embedder.state
     entities = side.entities.take(codes)
-    whose_history = codes
+    history_codes = codes
     if isinstance(part, slice):
-        own, theirs = entities.features, side.entities.features[others]
-        blocks = [own[:, : part.start], theirs[:, part], own[:, part.stop :]]
+        features, of_others = entities.features, side.entities.features[others]
+        blocks = [features[:, : part.start], of_others[:, part], features[:, part.stop :]]
         entities = replace(entities, features=sp.hstack(blocks, format="csr"))
     elif part == _ID:
         entities = replace(entities, id_codes=side.entities.id_codes[others])
     elif part == _HISTORY:
-        whose_history = others
-    rows: Any = entities.rows(with_id=side.tower.id_table is not None)
-    if side.past is not None:
-        rows = side.past.rows(rows, whose_history)
-    name = f"{side.name}_embeddings_"
-    embeddings = getattr(model, name).copy()
-    embeddings[codes - 1] = side.tower.embed(rows).numpy()
-    changed = copy(model)
-    setattr(changed, name, embeddings)
-    return changed
+        history_codes = others
+    inputs: EntityRows = entities.rows(with_id=embedder.tower.id_table is not None)
+    rows: TowerRows = inputs
+    if embedder.past is not None:
+        rows = embedder.past.rows(inputs, history_codes)
+    embeddings = side.embeddings.copy()
+    embeddings[codes - 1] = embedder.tower.embed(rows).numpy()
+    changed = replace(side, embeddings=embeddings, index=None)
+    if name == "user":
+        return replace(state, user=changed)
+    return replace(state, item=changed)

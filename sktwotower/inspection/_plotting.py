@@ -1,4 +1,4 @@
-"""What the Displays share: Matplotlib when it is needed, axes, and models to draw."""
+"""What the Displays share: a late import of Matplotlib, axes, and checks of models."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower.metrics._sources import Model, Recommender, last_estimator
 from sktwotower.utils._extra import extra
 
 
 def check_matplotlib(caller: str) -> None:
-    """Raise ImportError, saying what to install, when Matplotlib is not there."""
+    """Raise ImportError, with what to install, if Matplotlib is missing."""
     extra("matplotlib", name="plot", caller=f"{caller} needs")
 
 
 @contextmanager
 def axes_to_draw_on(ax: Any, caller: str) -> Iterator[Any]:
-    """The caller's axes, or those of a new figure, which is closed if drawing fails."""
+    """The given axes, or new ones in a figure that is closed if drawing fails."""
     check_matplotlib(caller)
     if ax is not None:
         if not hasattr(ax, "get_figure"):
@@ -44,35 +45,23 @@ def whole_ticks(axis: Any) -> None:
 
 
 def percent_ticks(axis: Any) -> None:
-    """Shares as per cents."""
+    """Ticks of shares as percentages."""
     ticker = import_module("matplotlib.ticker")
     axis.set_major_formatter(ticker.PercentFormatter(1.0))
 
 
-def last_estimator(model: Any) -> Any:
-    """The estimator inside fitted searches and pipelines."""
-    while True:
-        if isinstance(model, type):
-            return model
-        if hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        elif isinstance(model, Pipeline):
-            model = model.steps[-1][1]
-        else:
-            return model
-
-
-def refuse(model: Any, caller: str, needs: str) -> TypeError:
-    """The error for something else than what is needed."""
-    is_class = isinstance(model, type)
-    got = f"the class {model.__name__}" if is_class else type(model).__name__
+def refuse(model: object, caller: str, needs: str) -> TypeError:
+    """The error for a model of another kind than ``caller`` needs."""
+    got = type(model).__name__
+    if isinstance(model, type):
+        got = f"the class {model.__name__}"
     return TypeError(f"{caller} needs {needs}; got {got}.")
 
 
-def check_recommender(model: Any, caller: str) -> Any:
-    """The fitted recommender inside ``model``, or an error."""
+def check_recommender(model: Model, caller: str) -> Recommender:
+    """The recommender inside a model; an error if there is none or it is not fitted."""
     last = last_estimator(model)
-    if isinstance(last, type) or not hasattr(last, "recommend"):
+    if isinstance(last, type) or not isinstance(last, Recommender):
         needs = (
             "a fitted estimator with a recommend method, a Pipeline that ends in one, or a "
             "fitted search over either"
@@ -83,18 +72,20 @@ def check_recommender(model: Any, caller: str) -> Any:
     return last
 
 
-def named_models(models: Any, caller: str) -> dict[str, Any]:
-    """Models by name: as they are called, or after their classes."""
+def named_models(
+    models: Mapping[str, Model] | Iterable[Model], caller: str
+) -> dict[str, Model]:
+    """Models by name; the models of a list have the names of their classes."""
     if isinstance(models, Mapping):
         named = {str(name): model for name, model in models.items()}
     elif isinstance(models, Iterable) and not isinstance(models, (str, Pipeline)):
         listed = list(models)
         names = [type(last_estimator(model)).__name__ for model in listed]
-        times, so_far = Counter(names), Counter[str]()
+        n_models, n_named = Counter(names), Counter[str]()
         named = {}
         for name, model in zip(names, listed, strict=True):
-            so_far[name] += 1
-            named[f"{name} {so_far[name]}" if times[name] > 1 else name] = model
+            n_named[name] += 1
+            named[f"{name} {n_named[name]}" if n_models[name] > 1 else name] = model
     else:
         raise TypeError(
             f"{caller} takes a dict of names to models, or a list of models; got "

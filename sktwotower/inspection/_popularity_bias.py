@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
@@ -16,11 +15,12 @@ from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
     check_recommender,
-    last_estimator,
     named_models,
     percent_ticks,
 )
-from sktwotower.inspection._reading import read_for
+from sktwotower.inspection._reading import read_positives
+from sktwotower.metrics._rankers import RelevantPairs, make_ranker
+from sktwotower.metrics._sources import Model, Source, last_estimator
 
 KINDS = ("curve", "bar")
 
@@ -93,7 +93,7 @@ class PopularityBiasDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
+        model: Model,
         X: Any,
         y: ArrayLike | None = None,
         *,
@@ -131,7 +131,7 @@ class PopularityBiasDisplay:
     @classmethod
     def from_estimators(
         cls,
-        models: Mapping[str, Any] | Sequence[Any],
+        models: Mapping[str, Model] | Sequence[Model],
         X: Any,
         y: ArrayLike | None = None,
         *,
@@ -188,13 +188,13 @@ class PopularityBiasDisplay:
             check_recommender(model, caller)
         lists, known = {}, []
         for name, model in named.items():
-            recommender, positives = read_for(model, X, y, None, caller=caller)
-            lists[name] = _recommended(
-                recommender, positives, int(n_recommendations), exclude_seen
+            source, positives = read_positives(model, X, y, caller=caller)
+            lists[name], candidates = _recommended(
+                source, positives, int(n_recommendations), exclude_seen
             )
             if not len(lists[name]):
                 raise ValueError(f"{name} recommends nothing to the users of X.")
-            known += [positives.items, _choice(recommender, lists[name])]
+            known += [positives.items, candidates]
         index = pd.Index(pd.unique(np.concatenate([_objects(ids) for ids in known])))
         counts = np.bincount(index.get_indexer(_objects(positives.items)), None, len(index))
         values, group = np.unique(-counts, return_inverse=True)
@@ -290,27 +290,16 @@ def _objects(ids: Any) -> np.ndarray:
     return pd.Series(ids).to_numpy(dtype=object)
 
 
-def _choice(recommender: Any, recommended: Any) -> Any:
-    """Ids of the items that can be recommended, or, if nobody knows, that were."""
-    if hasattr(recommender, "_catalogue"):
-        return recommender.item_ids_[recommender._catalogue - 1]
-    return getattr(recommender, "item_ids_", recommended)
-
-
 def _recommended(
-    recommender: Any, positives: Interactions, k: int, exclude_seen: bool
-) -> np.ndarray:
-    """The ids of all items that are recommended to the users of the rows."""
+    source: Source,
+    positives: Interactions,
+    k: int,
+    exclude_seen: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of all recommendations to the users of the rows, and ids of the candidates."""
     repeated = pd.Series(positives.users).duplicated().to_numpy()
     queries = positives.take(np.flatnonzero(~repeated))
-    if hasattr(recommender, "_rank_held_out"):
-        # As for a scorer: users who bring features of their own in X keep them.
-        nothing = sp.csr_matrix((len(queries), len(recommender._catalogue)))
-        ranked = recommender._rank_held_out(queries, nothing, k, exclude_seen=exclude_seen)
-        return _choice(recommender, None)[ranked[ranked >= 0]]
-    found = recommender.recommend(
-        queries.users, n_recommendations=k, exclude_seen=exclude_seen
-    )
-    rows = found[0] if isinstance(found, tuple) else found
-    items = np.concatenate([np.asarray(row[:k], dtype=object) for row in rows])
-    return items[~pd.isna(items)]
+    ranker = make_ranker(source, queries, RelevantPairs.none(), exclude_seen=exclude_seen)
+    ranked = ranker.rank(np.arange(len(queries)), k)[0].ranked
+    candidates = ranker.item_ids
+    return candidates[ranked[ranked >= 0]], candidates

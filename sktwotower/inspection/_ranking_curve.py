@@ -16,13 +16,19 @@ from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
     check_recommender,
-    last_estimator,
     named_models,
     whole_ticks,
 )
-from sktwotower.inspection._reading import read_for
-from sktwotower.metrics._evaluation import measure, read_metrics
-from sktwotower.metrics._registry import AGGREGATE, METRICS, WITHOUT_CUT_OFF, parse_metric
+from sktwotower.inspection._reading import read_positives
+from sktwotower.metrics._evaluation import measure
+from sktwotower.metrics._registry import (
+    AGGREGATE,
+    METRICS,
+    WITHOUT_CUT_OFF,
+    parse_metric,
+    read_metrics,
+)
+from sktwotower.metrics._sources import Model, Source, last_estimator, name_of
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class RankingCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
+        model: Model,
         X: Any,
         y: ArrayLike | None = None,
         *,
@@ -155,7 +161,7 @@ class RankingCurveDisplay:
     @classmethod
     def from_estimators(
         cls,
-        models: Mapping[str, Any] | Sequence[Any],
+        models: Mapping[str, Model] | Sequence[Model],
         X: Any,
         y: ArrayLike | None = None,
         *,
@@ -233,9 +239,9 @@ class RankingCurveDisplay:
             check_recommender(model, caller)
         curves = {}
         for label, model in named.items():
-            recommender, positives = read_for(model, X, y, sample_weight, caller=caller)
+            source, positives = read_positives(model, X, y, sample_weight, caller=caller)
             curves[label] = _curve(
-                recommender, positives, name, cuts, float(confidence_level), exclude_seen
+                source, positives, name, cuts, float(confidence_level), exclude_seen
             )
         display = cls(cuts, curves, name, confidence_level=float(confidence_level))
         return display.plot(ax, line_kwargs=line_kwargs)
@@ -295,7 +301,7 @@ def _checked_k(k: Any) -> np.ndarray:
 
 
 def _curve(
-    recommender: Any,
+    source: Source,
     positives: Interactions,
     metric: str,
     cuts: np.ndarray,
@@ -303,21 +309,21 @@ def _curve(
     exclude_seen: bool,
 ) -> RankingCurve:
     """Rank once, and measure at every cut-off."""
-    wanted = read_metrics([f"{metric}@{cut}" for cut in cuts])
-    users = measure(recommender, positives, wanted, exclude_seen=exclude_seen)
+    specs = read_metrics([f"{metric}@{cut}" for cut in cuts])
+    users = measure(source, positives, specs, exclude_seen=exclude_seen)
     n_users = int(users.measured.sum())
     if not n_users:
         raise ValueError(
             "There is nothing to draw: none of the relevant items of X is in the "
-            f"catalogue of {type(recommender).__name__}."
+            f"catalogue of {name_of(source)}."
         )
     if metric in AGGREGATE:
-        mean = np.array([users.aggregate(of) for of in wanted.values()])
+        mean = np.array([users.aggregate(spec) for spec in specs.values()])
         unknown = np.full(len(cuts), np.nan)
         return RankingCurve(mean, unknown, unknown, n_users)
     weights = np.ones(len(users.user_ids)) if users.weights is None else users.weights
     mean, error = np.array(
-        [_mean_and_error(users.per_user[key], weights) for key in wanted]
+        [_mean_and_error(users.per_user[key], weights) for key in specs]
     ).T
     half = NormalDist().inv_cdf(0.5 + confidence_level / 2) * error
     return RankingCurve(mean, mean - half, mean + half, n_users)

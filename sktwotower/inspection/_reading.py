@@ -1,4 +1,4 @@
-"""Interactions as a scorer reads them, for Displays."""
+"""Interactions for Displays, read as a scorer reads them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from numpy.typing import ArrayLike
 from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import check_recommender
 from sktwotower.metrics._scorer import read_rows
+from sktwotower.metrics._sources import Model, Source
 
 
-def read_for(
-    model: Any,
+def read_positives(
+    model: Model,
     X: Any,
     y: ArrayLike | None,
-    sample_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
     *,
     caller: str,
-) -> tuple[Any, Interactions]:
-    """The recommender inside ``model``, and the positive rows of X as it reads them."""
+) -> tuple[Source, Interactions]:
+    """The source inside a model, and the positive rows of X."""
     check_recommender(model, caller)
-    recommender, _, interactions = read_rows(
+    source, _, interactions = read_rows(
         model, X, y, sample_weight, user_column=None, item_column=None, owner=caller
     )
     if not interactions.positive.any():
         raise ValueError(
             f"{caller} has nothing to look at: no row of X is relevant (y > 0)."
         )
-    return recommender, interactions.take(interactions.positive)
+    return source, interactions.take(interactions.positive)

@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
-    last_estimator,
     refuse,
     whole_ticks,
 )
+from sktwotower.metrics._sources import Model, last_estimator
 
 
 class TrainingCurveDisplay:
@@ -75,7 +75,7 @@ class TrainingCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
+        model: Model,
         *,
         ax: Any = None,
         loss_kwargs: dict[str, Any] | None = None,

@@ -1,4 +1,4 @@
-"""From an estimator and interactions to the metrics of each user: the engine."""
+"""From a recommender and interactions to the metrics of each user."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._matched import RankedRelevance, match_relevance
-from sktwotower.metrics._rankers import ExternalRanker, NativeRanker, Ranking, RelevantPairs
+from sktwotower.metrics._matched import DEFAULT_K, RankedRelevance, match_relevance
+from sktwotower.metrics._rankers import Ranker, Ranking, RelevantPairs, make_ranker
 from sktwotower.metrics._registry import (
     ACCURACY,
     AGGREGATE,
@@ -25,9 +25,12 @@ from sktwotower.metrics._registry import (
     MetricSpec,
     read_metrics,
 )
+from sktwotower.metrics._sources import EvaluationSource, Source, name_of, source_of
 
-# Ranks that are held at a time: complete rankings are as large as all scores.
+# Ranked items that are held at a time: complete rankings are as large as all scores.
 _BLOCK_SIZE = 2**23
+
+MetricSpecs = dict[str, MetricSpec]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +40,22 @@ class UserMetrics:
     Attributes
     ----------
     user_ids : ndarray of shape (n_users,)
-        Every user of the rows, in order of appearance.
+        Users of the rows, in order of appearance.
     first_rows : ndarray of shape (n_users,)
-        The first row of each.
+        The first row of each user.
     per_user : dict of str to ndarray of shape (n_users,)
-        NaN where a metric is not defined, as for users without a relevant candidate.
+        NaN where a metric is not defined, for example for users without a relevant
+        candidate.
     measured : ndarray of shape (n_users,), bool
         Users with a relevant candidate.
     n_dropped : ndarray of shape (n_users,), int64
-        Relevant items of each that are not among the candidates.
+        Number of relevant items of each user that are not candidates.
     weights : ndarray of shape (n_users,) or None
-        Mean weight of the relevant rows of each.
+        Mean weight of the relevant rows of each user.
     ranked : ndarray of shape (n_users, n_ranked), int64
-        -1 throughout for users who are not measured.
+        Columns of candidates; -1 throughout for users that are not measured.
     n_items : int
-        The number of candidates.
+        Number of candidates.
     """
 
     user_ids: np.ndarray
@@ -63,26 +67,26 @@ class UserMetrics:
     ranked: np.ndarray
     n_items: int
 
-    def value(self, metric: str, of: MetricSpec, users: np.ndarray | None = None) -> float:
-        """A metric of all users, or of some (a mask); NaN where nobody has it."""
-        if of.name in AGGREGATE:
-            return self.aggregate(of, users)
-        values = self.per_user[metric]
+    def value(self, key: str, spec: MetricSpec, users: np.ndarray | None = None) -> float:
+        """A metric of all users or of a mask of them; NaN if it is not defined for any."""
+        if spec.name in AGGREGATE:
+            return self.aggregate(spec, users)
+        values = self.per_user[key]
         defined = ~np.isnan(values)
         if users is not None:
             defined &= users
         weights = None if self.weights is None else self.weights[defined]
         return mean_of(values[defined], weights)
 
-    def aggregate(self, wanted: MetricSpec, users: np.ndarray | None = None) -> float:
-        """A metric of all rankings together, or of some users' (a mask)."""
+    def aggregate(self, spec: MetricSpec, users: np.ndarray | None = None) -> float:
+        """A metric of all rankings together, or of the rankings of a mask of users."""
         rows = self.measured if users is None else self.measured & users
         if not rows.any():
             return float("nan")
-        return float(wanted.function(self.ranked[rows], self.n_items, k=wanted.k))
+        return float(spec.function(self.ranked[rows], self.n_items, k=spec.k))
 
     def counts(self, users: np.ndarray | None = None) -> dict[str, int]:
-        """How many users were measured and left out, and how many items dropped."""
+        """Numbers of users measured and left out, and of dropped relevant items."""
         users = np.ones(len(self.measured), dtype=bool) if users is None else users
         return {
             "n_users": int((self.measured & users).sum()),
@@ -93,20 +97,20 @@ class UserMetrics:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Metrics of one ranking.
+    """Metrics of one evaluation.
 
     Attributes
     ----------
     means : dict of str to float
-        One value a metric, mean over users.
+        The value of each metric, over all users.
     n_users : int
         Users that the means are over.
     n_left_out : int
-        Users without a relevant item that could have been recommended.
+        Users without a relevant candidate.
     n_dropped : int
-        Relevant pairs whose item is not among the candidates.
+        Relevant pairs whose item is not a candidate.
     users : UserMetrics or None
-        The same user by user; None if nothing was ranked.
+        The metrics user by user; None if nothing was ranked.
     """
 
     means: dict[str, float] = field(default_factory=dict)
@@ -125,7 +129,7 @@ class Evaluation:
         }
 
     def warn_if_undefined(self) -> None:
-        """Warn when there was no user to measure."""
+        """Warn if there was no user to measure."""
         if self.n_users == 0:
             warnings.warn(
                 "No user has a relevant item that could be recommended (none of the items "
@@ -136,178 +140,193 @@ class Evaluation:
 
 
 def evaluate(
-    recommender: Any,
+    recommender: Source,
     interactions: Interactions,
-    metrics: Metrics | dict[str, MetricSpec],
+    metrics: Metrics,
     *,
+    n_ranked: int = DEFAULT_K,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
-    predictions: Callable[[], np.ndarray] | None = None,
+    predictions: Callable[[], ArrayLike] | None = None,
 ) -> Evaluation:
     """Rank once for each user of the interactions and measure the ranking.
 
     Parameters
     ----------
-    recommender : estimator with ``recommend``
-        One of this package's has the pairs that are scored ranked even if it has seen
-        them in training; of another one ``recommend`` is called as it is.
+    recommender : EvaluationSource or Recommender
+        A recommender of this package, or its source, ranks the pairs that are scored even
+        if they are in its training data. Of another recommender, ``recommend`` is called
+        as it is.
     interactions : Interactions
-        Their positive rows are relevant, and their labels are the gains.
+        The positive rows are relevant, and their labels are the gains.
     metrics : str, callable, list or dict of them
-        As :func:`~sktwotower.metrics.make_ranking_scorer` takes them.
+        As in :func:`~sktwotower.metrics.make_ranking_scorer`.
+    n_ranked : int, default=10
+        Length of the rankings that callables get.
     exclude_seen : bool, default=True
-        Whether training pairs are left out of the ranking.
+        Leave pairs of the training data out of the rankings.
     candidates : array-like of shape (n_candidates,), default=None
-        Ids of the items that are ranked; None: the catalogue.
+        Ids of the items to rank; None: the catalogue.
     predictions : callable, default=None
-        Scores of the rows, for pointwise metrics of a foreign recommender.
+        Returns the scores of the rows, for pointwise metrics of an external recommender.
 
     Raises
     ------
     ValueError
         If no row is positive.
     """
-    wanted = _as_wanted(metrics)
-    pointwise = {key: of for key, of in wanted.items() if of.name in POINTWISE}
-    ranking = {key: of for key, of in wanted.items() if key not in pointwise}
+    source = source_of(recommender)
+    specs = read_metrics(metrics, n_ranked=n_ranked)
+    pointwise = {key: spec for key, spec in specs.items() if spec.name in POINTWISE}
+    of_rankings = {key: spec for key, spec in specs.items() if key not in pointwise}
     means = {}
     users = None
-    if ranking:
+    if of_rankings:
         users = measure(
-            recommender,
+            source,
             interactions,
-            ranking,
+            of_rankings,
             exclude_seen=exclude_seen,
             candidates=candidates,
         )
-        means = {key: users.value(key, of) for key, of in ranking.items()}
+        means = {key: users.value(key, spec) for key, spec in of_rankings.items()}
         counts = users.counts()
     else:
         counts = {"n_users": len(pd.unique(interactions.users))}
     if pointwise:
-        means |= _measure_rows(recommender, interactions, pointwise, predictions)
-    return Evaluation({key: means[key] for key in wanted}, users=users, **counts)
+        means |= _measure_rows(source, interactions, pointwise, predictions)
+    return Evaluation({key: means[key] for key in specs}, users=users, **counts)
 
 
 def measure(
-    recommender: Any,
+    recommender: Source,
     interactions: Interactions,
-    metrics: Metrics | dict[str, MetricSpec],
+    specs: MetricSpecs,
     *,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
 ) -> UserMetrics:
-    """The same, user by user; pointwise metrics are refused."""
-    wanted = _as_wanted(metrics)
+    """Rank once for each user and measure user by user; no pointwise metrics."""
     positive = interactions.positive
     if not positive.any():
         raise ValueError(
             "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
             "metric is defined."
         )
-    all_users, user_ids = pd.factorize(interactions.users)
-    users = all_users[positive]
-    # A user is asked for as in their first row: later features are not known then.
-    askable, first = np.unique(users, return_index=True)
+    users, user_ids = pd.factorize(interactions.users)
+    n_users = len(user_ids)
+    relevant_users = users[positive]
+    # A query has the features of the user's first row: later ones are not known then.
+    queried_users, first = np.unique(relevant_users, return_index=True)
     queries = interactions.take(np.flatnonzero(positive)[first])
-    place = np.full(len(user_ids), -1)
-    place[askable] = np.arange(len(askable))
+    query_of_user = np.full(n_users, -1)
+    query_of_user[queried_users] = np.arange(len(queried_users))
     labels = interactions.labels
     pairs = RelevantPairs(
-        place[users],
+        query_of_user[relevant_users],
         interactions.items[positive],
         None if labels is None else labels[positive],
     )
-    is_own = hasattr(recommender, "_rank_held_out")
-    source = (NativeRanker if is_own else ExternalRanker)(
-        recommender, queries, pairs, exclude_seen, candidates
+    ranker = make_ranker(
+        source_of(recommender),
+        queries,
+        pairs,
+        exclude_seen=exclude_seen,
+        candidates=candidates,
     )
-    depth = source.depth([_depth(of, users) for of in wanted.values()])
-    blocks = []
-    size = max(1, _BLOCK_SIZE // max(depth, 1))
-    kept = max((of.k for of in wanted.values() if of.k is not None), default=1)
-    heads = []
-    for start in range(0, len(askable), size):
-        rows = np.arange(start, min(start + size, len(askable)))
-        ranking, relevant = source.rank(rows, depth)
-        blocks.append(_measure_block(ranking, relevant, wanted))
-        heads.append(ranking.ranked[:, :kept])
-    # A foreign recommender shows what it has only in its answers: counted afterwards.
-    relevant, n_dropped = source.relevant(), source.n_dropped()
-    measured = np.diff(relevant.indptr) > 0
-    head = np.concatenate(heads)
-    per_user = {}
-    for key, of in wanted.items():
-        if of.name in AGGREGATE:
-            continue
-        if of.name:
-            values = np.concatenate([block[key] for block in blocks])
-        else:
-            values = _call(key, of.function, head[:, : of.k], relevant)
-        per_user[key] = _spread(np.where(measured, values, np.nan), askable, len(user_ids))
+    cut_offs = [_cut_off(spec, relevant_users) for spec in specs.values()]
+    per_query, head = _measure_queries(ranker, len(queries), specs, ranker.depth(cut_offs))
+    measured = np.diff(ranker.relevant().indptr) > 0
     head[~measured] = -1
-    weights = None
-    if interactions.weights is not None:
-        own = interactions.weights[positive]
-        n_rows = np.bincount(users, minlength=len(user_ids))
-        weights = np.bincount(users, own, len(user_ids)) / np.maximum(n_rows, 1)
     return UserMetrics(
         user_ids=user_ids,
-        first_rows=np.unique(all_users, return_index=True)[1],
-        per_user=per_user,
-        measured=_spread(measured, askable, len(user_ids), fill=False),
-        n_dropped=_spread(n_dropped, askable, len(user_ids), fill=0),
-        weights=weights,
-        ranked=_spread(head, askable, len(user_ids), fill=-1),
-        n_items=source.n_items,
+        first_rows=np.unique(users, return_index=True)[1],
+        per_user={
+            key: _spread(np.where(measured, values, np.nan), queried_users, n_users)
+            for key, values in per_query.items()
+        },
+        measured=_spread(measured, queried_users, n_users, fill=False),
+        n_dropped=_spread(ranker.n_dropped(), queried_users, n_users, fill=0),
+        weights=_mean_weights(interactions, relevant_users, n_users),
+        ranked=_spread(head, queried_users, n_users, fill=-1),
+        n_items=ranker.n_items,
     )
 
 
 def mean_of(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Mean, weighted if there are weights; NaN of nothing."""
+    """Mean, weighted if there are weights; NaN for no values."""
     return float(np.average(values, weights=weights)) if len(values) else float("nan")
 
 
-def _as_wanted(metrics: Any) -> dict[str, MetricSpec]:
-    if isinstance(metrics, dict) and all(
-        isinstance(of, MetricSpec) for of in metrics.values()
-    ):
-        return metrics
-    return read_metrics(metrics)
-
-
-def _depth(of: MetricSpec, users: np.ndarray) -> int | None:
-    """Ranks that a metric looks at; None: all."""
-    if of.name == "r_precision":
-        return int(np.bincount(users).max())
-    return of.k
+def _cut_off(spec: MetricSpec, relevant_users: np.ndarray) -> int | None:
+    """How many ranks a metric looks at; None: all."""
+    if spec.name == "r_precision":
+        return int(np.bincount(relevant_users).max())
+    return spec.k
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, n: int, fill: Any = np.nan) -> np.ndarray:
     """Put values into these rows of n."""
-    out = np.full((n, *values.shape[1:]), fill, dtype=values.dtype)
-    out[rows] = values
-    return out
+    spread = np.full((n, *values.shape[1:]), fill, dtype=values.dtype)
+    spread[rows] = values
+    return spread
+
+
+def _mean_weights(
+    interactions: Interactions, relevant_users: np.ndarray, n_users: int
+) -> np.ndarray | None:
+    """Mean weight of the relevant rows of each user, (n_users,); None without weights."""
+    if interactions.weights is None:
+        return None
+    weights = interactions.weights[interactions.positive]
+    n_rows = np.bincount(relevant_users, minlength=n_users)
+    return np.bincount(relevant_users, weights, n_users) / np.maximum(n_rows, 1)
+
+
+def _measure_queries(
+    ranker: Ranker, n_queries: int, specs: MetricSpecs, depth: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Metrics with a value a query, (n_queries,) each, and the heads of the rankings."""
+    n_kept = max((spec.k for spec in specs.values() if spec.k is not None), default=1)
+    size = max(1, _BLOCK_SIZE // max(depth, 1))
+    blocks, heads = [], []
+    for start in range(0, n_queries, size):
+        rows = np.arange(start, min(start + size, n_queries))
+        ranking, relevant = ranker.rank(rows, depth)
+        blocks.append(_measure_block(ranking, relevant, specs))
+        heads.append(ranking.ranked[:, :n_kept])
+    head = np.concatenate(heads)
+    relevant = ranker.relevant()
+    per_query = {}
+    for key, spec in specs.items():
+        if spec.name in AGGREGATE:
+            continue
+        if spec.name:
+            per_query[key] = np.concatenate([block[key] for block in blocks])
+        else:
+            per_query[key] = _call(key, spec.function, head[:, : spec.k], relevant)
+    return per_query, head
 
 
 def _measure_block(
-    ranking: Ranking, relevant: sp.csr_matrix, wanted: dict[str, MetricSpec]
+    ranking: Ranking, relevant: sp.csr_matrix, specs: MetricSpecs
 ) -> dict[str, np.ndarray]:
-    """Named per-user metrics of some users."""
+    """Named metrics with a value a query, of some queries."""
     matched: RankedRelevance | None = None
     values = {}
-    for key, of in wanted.items():
-        options = {} if of.k is None else {"k": of.k}
-        if of.name in ACCURACY:
+    for key, spec in specs.items():
+        options = {} if spec.k is None else {"k": spec.k}
+        if spec.name in ACCURACY:
             if matched is None:
                 matched = match_relevance(ranking.ranked, relevant)
-            values[key] = of.function(matched, **options)
-        elif of.name in BEYOND:
-            given: list[Any] = [ranking.ranked]
-            if of.name == "serendipity":
-                given.append(relevant)
-            of_items = ranking.embeddings if of.name == "diversity" else ranking.popularity
-            values[key] = of.function(*given, of_items(), **options)
+            values[key] = spec.function(matched, **options)
+        elif spec.name in BEYOND:
+            arguments: list[Any] = [ranking.ranked]
+            if spec.name == "serendipity":
+                arguments.append(relevant)
+            is_diversity = spec.name == "diversity"
+            arguments.append(ranking.embeddings() if is_diversity else ranking.popularity())
+            values[key] = spec.function(*arguments, **options)
     return values
 
 
@@ -325,47 +344,31 @@ def _call(
 
 
 def _measure_rows(
-    recommender: Any,
+    source: Source,
     interactions: Interactions,
-    pointwise: dict[str, MetricSpec],
-    predictions: Callable[[], np.ndarray] | None,
+    specs: MetricSpecs,
+    predictions: Callable[[], ArrayLike] | None,
 ) -> dict[str, float]:
     """Pointwise metrics of the rows."""
     labels = interactions.positive
     if labels.all() or not labels.any():
         what = "only positives (y is None, or all of y > 0)" if labels.all() else "none"
         raise ValueError(
-            f"{next(iter(pointwise))!r} needs rows of both classes, y > 0 and y <= 0; X "
+            f"{next(iter(specs))!r} needs rows of both classes, y > 0 and y <= 0; X "
             f"has {what}."
         )
-    scores = np.asarray(_pair_scores(recommender, interactions, predictions), np.float64)
-    temperature = float(getattr(recommender, "temperature_", 1.0))
-    return {
-        key: of.function(labels, scores, temperature, interactions.weights)
-        for key, of in pointwise.items()
-    }
-
-
-def _pair_scores(
-    recommender: Any,
-    interactions: Interactions,
-    predictions: Callable[[], np.ndarray] | None,
-) -> np.ndarray:
-    """What ``predict`` says of each row."""
-    if predictions is not None:
-        return predictions()
-    codes = [
-        recommender._user_vocabulary.codes(interactions.users),
-        recommender._item_vocabulary.codes(interactions.items),
-    ]
-    if not hasattr(recommender, "_side"):
-        scores: np.ndarray = recommender._score_pairs(*codes)
-        return scores
-    features = [interactions.user_features, interactions.item_features]
-    users, items = (
-        recommender._side(side).vectors(
-            of_side, given.to_frame() if isinstance(given, pd.Series) else given
+    if isinstance(source, EvaluationSource):
+        scores = np.asarray(source.pair_scores(interactions), np.float64)
+        temperature = source.temperature
+    elif predictions is None:
+        raise TypeError(
+            f"{next(iter(specs))!r} needs a score for each row, and {name_of(source)} has "
+            "no predict."
         )
-        for side, of_side, given in zip(("user", "item"), codes, features, strict=True)
-    )
-    return np.asarray(np.einsum("nd,nd->n", users, items))
+    else:
+        scores = np.asarray(predictions(), np.float64)
+        temperature = float(getattr(source, "temperature_", 1.0))
+    return {
+        key: spec.function(labels, scores, temperature, interactions.weights)
+        for key, spec in specs.items()
+    }

@@ -1,11 +1,10 @@
-"""What an estimator ranks for users: this package's and anybody's with ``recommend``."""
+"""Rankings of users by recommenders of this package and of others."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
+from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower._search.top_k import top_k
+from sktwotower.metrics._sources import EvaluationSource, Recommender, Source, name_of
 from sktwotower.utils._columns import id_array, is_frame
 
 
@@ -22,12 +24,16 @@ class Ranking:
 
     Attributes
     ----------
-    ranked : ndarray of shape (n_users, n_ranked), int64
-        Columns of candidates, padded with -1.
+    ranked : ndarray of shape (n_queries, n_ranked), int64
+        Columns of candidates, best first, padded with -1.
     n_items : int
-        The number of candidates.
-    popularity, embeddings : callable
-        Of each candidate; called only when a metric asks.
+        Number of candidates.
+    popularity : callable
+        Returns how many users each candidate has in the training data, (n_items,). Called
+        only if a metric needs it.
+    embeddings : callable
+        Returns the vector of each candidate, (n_items, n_dimensions). Called only if a
+        metric needs it.
     """
 
     ranked: np.ndarray
@@ -38,82 +44,149 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class RelevantPairs:
-    """Who should be shown what.
+    """Queries and the items that are relevant for them.
 
     Attributes
     ----------
-    users : ndarray of shape (n_pairs,)
-        Rows of the queries.
+    queries : ndarray of shape (n_pairs,)
+        Positions of the queries.
     item_ids : ndarray of shape (n_pairs,)
-        A pair may be repeated.
+        Relevant items; a pair may be repeated.
     gains : ndarray of shape (n_pairs,) or None
-        What each is worth, above 0; None: 1.
+        The gain of each pair, above 0; None: 1.
     """
 
-    users: np.ndarray
+    queries: np.ndarray
     item_ids: np.ndarray
     gains: np.ndarray | None
 
-    def matrix(self, columns: np.ndarray, n_users: int, n_items: int) -> sp.csr_matrix:
-        """The largest gain of each pair, (n_users, n_items).
+    @classmethod
+    def none(cls) -> RelevantPairs:
+        """No pairs, for rankings that are not measured."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=object), None)
 
-        ``columns`` are those of the items, -1 for what is no candidate.
+    def matrix(self, columns: np.ndarray, n_queries: int, n_items: int) -> sp.csr_matrix:
+        """The largest gain of each pair, (n_queries, n_items).
+
+        ``columns`` has the column of each pair's item, -1 for items that are not
+        candidates.
         """
         inside = np.flatnonzero(columns >= 0)
         gains = np.ones(len(columns)) if self.gains is None else self.gains
         order = inside[np.argsort(-gains[inside], kind="stable")]
-        keys = pd.Series(self.users[order] * n_items + columns[order])
+        keys = pd.Series(self.queries[order] * n_items + columns[order])
         order = order[~keys.duplicated().to_numpy()]
-        cells = self.users[order], columns[order]
-        return sp.csr_matrix((gains[order], cells), shape=(n_users, n_items))
+        cells = self.queries[order], columns[order]
+        return sp.csr_matrix((gains[order], cells), shape=(n_queries, n_items))
 
-    def n_dropped(self, columns: np.ndarray, n_users: int) -> np.ndarray:
-        """Different items of each user that are no candidates, (n_users,)."""
+    def n_dropped(self, columns: np.ndarray, n_queries: int) -> np.ndarray:
+        """Number of distinct items of each query that are not candidates, (n_queries,)."""
         outside = columns < 0
-        pairs = pd.DataFrame({"user": self.users, "item": self.item_ids})[outside]
-        users = pairs.drop_duplicates()["user"].to_numpy(dtype=np.int64)
-        return np.bincount(users, minlength=n_users)
+        pairs = pd.DataFrame({"query": self.queries, "item": self.item_ids})[outside]
+        queries = pairs.drop_duplicates()["query"].to_numpy(dtype=np.int64)
+        return np.bincount(queries, minlength=n_queries)
+
+
+class Ranker(Protocol):
+    """Ranks candidates for queries, block by block.
+
+    The candidates of an external recommender may grow while it answers, so ``n_items``,
+    ``item_ids``, ``relevant`` and ``n_dropped`` are final only after the last ``rank``.
+    """
+
+    @property
+    def n_items(self) -> int:
+        """Number of candidates."""
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """Id of each candidate, (n_items,)."""
+
+    def depth(self, cut_offs: list[int | None]) -> int:
+        """Length of the rankings that these cut-offs need; None is a complete ranking."""
+
+    def rank(self, rows: np.ndarray, depth: int) -> tuple[Ranking, sp.csr_matrix]:
+        """Rankings and relevant items of some of the queries."""
+
+    def relevant(self) -> sp.csr_matrix:
+        """Gains of relevant candidates, (n_queries, n_items)."""
+
+    def n_dropped(self) -> np.ndarray:
+        """Number of relevant items of each query that are not candidates, (n_queries,)."""
+
+
+def make_ranker(
+    source: Source,
+    queries: Interactions,
+    relevant: RelevantPairs,
+    *,
+    exclude_seen: bool,
+    candidates: ArrayLike | None = None,
+) -> Ranker:
+    """The ranker that fits a source.
+
+    Parameters
+    ----------
+    source : EvaluationSource or Recommender
+        Ranks the items.
+    queries : Interactions
+        One row a query.
+    relevant : RelevantPairs
+        Pairs that are scored.
+    exclude_seen : bool
+        Leave pairs of the training data out of the rankings. A native source still ranks
+        those that are scored.
+    candidates : array-like of shape (n_candidates,), default=None
+        Ids of the items to rank; None: the catalogue.
+    """
+    if isinstance(source, EvaluationSource):
+        return NativeRanker(source, queries, relevant, exclude_seen, candidates)
+    return ExternalRanker(source, queries, relevant, exclude_seen, candidates)
 
 
 class NativeRanker:
-    """Rankings of a recommender of this package."""
+    """Rankings of a recommender of this package, exact and over the whole catalogue."""
 
     def __init__(
         self,
-        recommender: Any,
+        source: EvaluationSource,
         queries: Interactions,
         relevant: RelevantPairs,
         exclude_seen: bool,
         candidates: ArrayLike | None,
     ) -> None:
-        if candidates is not None:
-            codes = recommender._item_vocabulary.codes(_candidate_ids(candidates))
-            recommender = copy.copy(recommender)
-            recommender._catalogue = np.unique(codes[codes > 0])
-            if not len(recommender._catalogue):
-                raise ValueError(
-                    f"None of the {len(codes)} candidates is a known item; candidates are "
-                    "item ids as in X."
-                )
-        self.recommender = recommender
+        self.source = source
         self.queries = queries
         self.exclude_seen = exclude_seen
-        self.catalogue = recommender._catalogue
-        self.n_items = len(self.catalogue)
-        column_of = np.full(len(recommender._item_vocabulary) + 1, -1)
-        column_of[self.catalogue] = np.arange(self.n_items)
-        columns = column_of[recommender._item_vocabulary.codes(relevant.item_ids)]
+        item_codes = source.catalogue
+        if candidates is not None:
+            item_codes = _known_codes(source, candidates)
+        self.candidates = CandidateSet(item_codes)
+        columns = self.candidates.columns(source.items.codes(relevant.item_ids))
         self._relevant = relevant.matrix(columns, len(queries), self.n_items)
         self._n_dropped = relevant.n_dropped(columns, len(queries))
 
-    def depth(self, wanted: list[int | None]) -> int:
-        return min(max(self.n_items if k is None else k for k in wanted), self.n_items)
+    @property
+    def n_items(self) -> int:
+        return len(self.candidates.codes)
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        return self.source.items.ids[self.candidates.codes - 1]
+
+    def depth(self, cut_offs: list[int | None]) -> int:
+        return _largest(cut_offs, self.n_items)
 
     def rank(self, rows: np.ndarray, depth: int) -> tuple[Ranking, sp.csr_matrix]:
         relevant = self._relevant[rows]
-        ranked = self.recommender._rank_held_out(
-            self.queries.take(rows), relevant.sign(), depth, exclude_seen=self.exclude_seen
-        )
+        queries = self.queries.take(rows)
+        scores = self.source.query_scores(queries, self.candidates.codes)
+        exclude = None
+        if self.exclude_seen:
+            exclude = self._seen(queries)
+            exclude = exclude - exclude.multiply(relevant.sign())
+            exclude.eliminate_zeros()
+        ranked = top_k(scores, depth, exclude=exclude)[0]
         ranking = Ranking(ranked, self.n_items, self._popularity, self._embeddings)
         return ranking, relevant
 
@@ -123,121 +196,154 @@ class NativeRanker:
     def n_dropped(self) -> np.ndarray:
         return self._n_dropped
 
+    def _seen(self, queries: Interactions) -> sp.csr_matrix:
+        """Pairs of queries and candidates that are in the training data."""
+        user_codes = self.source.users.codes(queries.users)
+        known = user_codes > 0
+        seen = self.source.seen[user_codes[known] - 1]
+        rows = np.repeat(np.flatnonzero(known), np.diff(seen.indptr))
+        columns = self.candidates.columns(seen.indices + 1)
+        return self.candidates.pairs(rows, columns, len(queries))
+
     def _popularity(self) -> np.ndarray:
-        """Users of each candidate in training."""
-        seen = np.asarray(self.recommender._seen.sum(axis=0)).ravel()
-        counts = np.zeros(len(self.recommender._item_vocabulary))
-        counts[: len(seen)] = seen
-        return counts[self.catalogue - 1]
+        n_users = np.asarray(self.source.seen.sum(axis=0), dtype=np.float64).ravel()
+        return n_users[self.candidates.codes - 1]
 
     def _embeddings(self) -> np.ndarray:
-        if not hasattr(self.recommender, "_side"):
-            raise TypeError(_no_embeddings(self.recommender))
-        vectors: np.ndarray = self.recommender._side("item").vectors(self.catalogue)
+        vectors = self.source.item_vectors(self.candidates.codes)
+        if vectors is None:
+            raise TypeError(_no_embeddings(self.source))
         return vectors
 
 
 class ExternalRanker:
-    """The same through the public ``recommend`` of any estimator.
+    """Rankings of any recommender through its public ``recommend``.
 
-    The catalogue is its ``item_ids_`` where it has them, else whatever it recommended and
-    whatever is relevant.
+    The candidates are the recommender's ``item_ids_`` if it has them, else the relevant
+    items and all that it recommends.
     """
 
     def __init__(
         self,
-        recommender: Any,
+        recommender: Recommender,
         queries: Interactions,
         relevant: RelevantPairs,
         exclude_seen: bool,
         candidates: ArrayLike | None,
     ) -> None:
         self.recommender = recommender
-        self.query_ids = queries.users
+        self.user_ids = queries.users
         self.pairs = relevant
         self.options: dict[str, Any] = {"exclude_seen": exclude_seen}
-        known = getattr(recommender, "item_ids_", None)
+        known_ids = getattr(recommender, "item_ids_", None)
         if candidates is not None:
-            known = self.options["candidates"] = _candidate_ids(candidates)
-        self.n_known = None if known is None else len(known)
+            known_ids = self.options["candidates"] = _candidate_ids(candidates)
+        self.n_known = None if known_ids is None else len(known_ids)
         self.index = pd.Index(
-            pd.unique(np.asarray(relevant.item_ids if known is None else known))
+            pd.unique(np.asarray(relevant.item_ids if known_ids is None else known_ids))
         )
 
     @property
     def n_items(self) -> int:
         return len(self.index)
 
-    def depth(self, wanted: list[int | None]) -> int:
-        if self.n_known is None:
-            named = [k for k in wanted if k is not None]
-            if len(named) < len(wanted):
-                raise TypeError(
-                    f"{type(self.recommender).__name__} has no item_ids_, so its complete "
-                    "ranking, which 'auc' needs, has no known length; give candidates."
-                )
-            return max(named)
-        return min(max(self.n_known if k is None else k for k in wanted), self.n_known)
+    @property
+    def item_ids(self) -> np.ndarray:
+        return self.index.to_numpy()
+
+    def depth(self, cut_offs: list[int | None]) -> int:
+        if self.n_known is not None:
+            return _largest(cut_offs, self.n_known)
+        lengths = [k for k in cut_offs if k is not None]
+        if len(lengths) < len(cut_offs):
+            raise TypeError(
+                f"{name_of(self.recommender)} has no item_ids_, so its complete "
+                "ranking, which 'auc' needs, has no known length; give candidates."
+            )
+        return max(lengths)
 
     def rank(self, rows: np.ndarray, depth: int) -> tuple[Ranking, sp.csr_matrix]:
-        query_ids = self.query_ids[rows]
-        found = self.recommender.recommend(
-            query_ids, n_recommendations=depth, **self.options
-        )
-        answers = found[0] if isinstance(found, tuple) else found
-        if is_frame(answers) or len(answers) != len(query_ids):
-            raise TypeError(
-                f"{type(self.recommender).__name__}.recommend returned a "
-                f"{type(answers).__name__} of {len(answers)} rows for {len(query_ids)} "
-                "users; a scorer needs one row of item ids for each, or a tuple that "
-                "starts with such rows."
-            )
-        found_ids = np.full((len(answers), depth), None, dtype=object)
-        for row, ids in zip(found_ids, answers, strict=True):
+        answers = self._answers(self.user_ids[rows], depth)
+        answered_ids = np.full((len(answers), depth), None, dtype=object)
+        for row, ids in zip(answered_ids, answers, strict=True):
             row[: len(ids)] = ids[:depth]
-        filled = ~pd.isna(found_ids)
-        shown = pd.Index(found_ids[filled]).infer_objects()
+        filled = ~pd.isna(answered_ids)
+        shown = pd.Index(answered_ids[filled]).infer_objects()
         self.index = self.index.append(shown[self.index.get_indexer(shown) < 0].unique())
-        ranked = np.full(found_ids.shape, -1, dtype=np.int64)
+        ranked = np.full(answered_ids.shape, -1, dtype=np.int64)
         ranked[filled] = self.index.get_indexer(shown)
         ranking = Ranking(ranked, self.n_items, self._popularity, self._embeddings)
         return ranking, self.relevant()[rows]
 
     def relevant(self) -> sp.csr_matrix:
-        return self.pairs.matrix(self._columns(), len(self.query_ids), self.n_items)
+        return self.pairs.matrix(self._columns(), len(self.user_ids), self.n_items)
 
     def n_dropped(self) -> np.ndarray:
-        return self.pairs.n_dropped(self._columns(), len(self.query_ids))
+        return self.pairs.n_dropped(self._columns(), len(self.user_ids))
+
+    def _answers(self, user_ids: np.ndarray, depth: int) -> Any:
+        """One sequence of item ids a user."""
+        answers = self.recommender.recommend(
+            user_ids, n_recommendations=depth, **self.options
+        )
+        if isinstance(answers, tuple):
+            answers = answers[0]
+        if is_frame(answers) or len(answers) != len(user_ids):
+            raise TypeError(
+                f"{name_of(self.recommender)}.recommend returned a "
+                f"{type(answers).__name__} of {len(answers)} rows for {len(user_ids)} "
+                "users; a scorer needs one row of item ids for each, or a tuple that "
+                "starts with such rows."
+            )
+        return answers
 
     def _columns(self) -> np.ndarray:
         return self.index.get_indexer(self.pairs.item_ids)
 
     def _popularity(self) -> np.ndarray:
-        counts = self._of_items("item_counts_")
+        counts = self._item_attribute("item_counts_")
         if counts is None:
             raise TypeError(
-                f"{type(self.recommender).__name__} does not say how often an item was in "
+                f"{name_of(self.recommender)} does not say how often an item was in "
                 "its training data (item_ids_ and item_counts_), which metrics of "
                 "popularity need; use the functions of sktwotower.metrics on arrays."
             )
         return counts
 
     def _embeddings(self) -> np.ndarray:
-        vectors = self._of_items("item_embeddings_")
+        vectors = self._item_attribute("item_embeddings_")
         if vectors is None:
             raise TypeError(_no_embeddings(self.recommender))
         return vectors
 
-    def _of_items(self, attribute: str) -> np.ndarray | None:
-        """An attribute that goes with ``item_ids_``; 0 for items that are not there."""
-        values = getattr(self.recommender, attribute, None)
-        if values is None or not hasattr(self.recommender, "item_ids_"):
+    def _item_attribute(self, name: str) -> np.ndarray | None:
+        """An attribute in the order of ``item_ids_``, by candidate; 0 for other items."""
+        values = getattr(self.recommender, name, None)
+        item_ids = getattr(self.recommender, "item_ids_", None)
+        if values is None or item_ids is None:
             return None
         values = np.asarray(values, dtype=np.float64)
-        out = np.zeros((self.n_items, *values.shape[1:]))
-        columns = self.index.get_indexer(np.asarray(self.recommender.item_ids_))
-        out[columns[columns >= 0]] = values[columns >= 0]
-        return out
+        by_candidate = np.zeros((self.n_items, *values.shape[1:]))
+        columns = self.index.get_indexer(np.asarray(item_ids))
+        by_candidate[columns[columns >= 0]] = values[columns >= 0]
+        return by_candidate
+
+
+def _largest(cut_offs: list[int | None], n_items: int) -> int:
+    """The largest cut-off, at most the number of candidates."""
+    return min(max(n_items if k is None else k for k in cut_offs), n_items)
+
+
+def _known_codes(source: EvaluationSource, candidates: ArrayLike) -> np.ndarray:
+    """Ascending codes of the candidates that are known."""
+    codes = source.items.codes(_candidate_ids(candidates))
+    known = np.unique(codes[codes > 0])
+    if not len(known):
+        raise ValueError(
+            f"None of the {len(codes)} candidates is a known item; candidates are "
+            "item ids as in X."
+        )
+    return known
 
 
 def _candidate_ids(candidates: ArrayLike) -> np.ndarray:
@@ -248,8 +354,8 @@ def _candidate_ids(candidates: ArrayLike) -> np.ndarray:
     return np.asarray(pd.unique(id_array(candidates, what="candidate id")))
 
 
-def _no_embeddings(recommender: Any) -> str:
+def _no_embeddings(source: Source) -> str:
     return (
-        f"{type(recommender).__name__} has no item vectors, which 'diversity' needs; use "
+        f"{name_of(source)} has no item vectors, which 'diversity' needs; use "
         "sktwotower.metrics.intra_list_diversity with vectors of your own."
     )

@@ -1,4 +1,4 @@
-"""The names of metrics, and what kind of number each is."""
+"""The metrics by name, sorted by the kind of value that they have."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ACCURACY: dict[str, Callable[..., Any]] = {
     "r_precision": r_precision,
     "auc": auc,
 }
-"""One value a user, of ranked and relevant items."""
+"""One value a user, from ranked and relevant items."""
 
 BEYOND: dict[str, Callable[..., Any]] = {
     "serendipity": serendipity,
@@ -58,13 +58,13 @@ BEYOND: dict[str, Callable[..., Any]] = {
     "novelty": novelty,
     "diversity": intra_list_diversity,
 }
-"""One value a user, of the ranked items and something about all items."""
+"""One value a user, from ranked items and a property of all items."""
 
 AGGREGATE: dict[str, Callable[..., Any]] = {
     "coverage": catalogue_coverage,
     "gini": gini,
 }
-"""One value for the rankings of all users."""
+"""One value for the rankings of all users together."""
 
 POINTWISE: dict[str, Callable[..., Any]] = {
     "roc_auc": roc_auc,
@@ -72,10 +72,10 @@ POINTWISE: dict[str, Callable[..., Any]] = {
     "neg_log_loss": neg_log_loss,
     "balanced_accuracy": balanced_accuracy,
 }
-"""One value for all rows; nothing is ranked."""
+"""One value for all rows of X; nothing is ranked."""
 
 METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | POINTWISE
-"""Public short name -> function."""
+"""Functions by the short names that scorers take."""
 
 WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *POINTWISE})
 
@@ -94,16 +94,17 @@ Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
 
 @dataclass(frozen=True, eq=False)
 class MetricSpec:
-    """A metric as it was asked for.
+    """A metric that was asked for.
 
     Attributes
     ----------
     name : str
         A key of METRICS, or "" for a callable.
     k : int or None
-        The cut-off; of a callable, the length of the rankings that it sees.
+        The cut-off, or None for a metric without one. For a callable, the length of the
+        rankings that it gets.
     function : callable
-        What computes it.
+        Computes the metric.
     """
 
     name: str
@@ -112,12 +113,19 @@ class MetricSpec:
 
 
 def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, MetricSpec]:
-    """Metrics as everything public takes them, by the names of their values.
+    """Checked metrics by the keys of their values.
+
+    Parameters
+    ----------
+    metrics : str, callable, or list or dict of them
+        As in :func:`~sktwotower.metrics.make_ranking_scorer`.
+    n_ranked : int, default=10
+        Length of the rankings that callables get.
 
     Raises
     ------
     TypeError, ValueError
-        For what is neither a known name nor a callable, and for names that collide.
+        If a metric is neither a known name nor a callable, or two have the same name.
     """
     if isinstance(metrics, str) or callable(metrics):
         metrics = [metrics]
@@ -128,34 +136,34 @@ def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, Me
         pairs = [(_name_of(metric), metric) for metric in metrics]
     if not pairs:
         raise ValueError("metrics is empty; name at least one, such as 'ndcg@10'.")
-    wanted: dict[str, MetricSpec] = {}
+    specs: dict[str, MetricSpec] = {}
     for key, metric in pairs:
         if callable(metric):
-            if key in wanted:
+            if key in specs:
                 raise ValueError(
                     f"Two metrics are called {key!r}; pass a dict of names and metrics."
                 )
-            wanted[key] = MetricSpec("", n_ranked, metric)
+            specs[key] = MetricSpec("", n_ranked, metric)
         else:
             name, k = parse_metric(metric)
-            wanted[key] = MetricSpec(name, k, METRICS[name])
-    return wanted
+            specs[key] = MetricSpec(name, k, METRICS[name])
+    return specs
 
 
 def metrics_of_users(metrics: Metrics, owner: str) -> dict[str, MetricSpec]:
-    """The same for what looks at users; metrics of rows are refused."""
-    wanted = read_metrics(metrics)
-    for key, of in wanted.items():
-        if of.name in POINTWISE:
+    """Metrics for a caller that needs values of users; metrics of rows are refused."""
+    specs = read_metrics(metrics)
+    for key, spec in specs.items():
+        if spec.name in POINTWISE:
             raise ValueError(
                 f"{key!r} is one number for all rows together, which {owner} cannot split "
                 "by users; use make_ranking_scorer, or 'auc', which is of each user."
             )
-    return wanted
+    return specs
 
 
 def _name_of(metric: Any) -> Any:
-    """The key of a value: a name itself, or what a callable is called."""
+    """The key of a metric's value: its name, or the name of the callable."""
     function = getattr(metric, "func", metric)  # inside functools.partial
     return getattr(
         function, "__name__", metric if isinstance(metric, str) else repr(metric)

@@ -123,8 +123,8 @@ def ranking_report(
     True
     """
     check_bootstrap(n_bootstrap, confidence)
-    wanted = metrics_of_users(metrics, "ranking_report")
-    recommender, rows_of_X, interactions = read_rows(
+    specs = metrics_of_users(metrics, "ranking_report")
+    source, rows_of_X, interactions = read_rows(
         model,
         X,
         y,
@@ -134,21 +134,21 @@ def ranking_report(
         owner="ranking_report",
     )
     users = measure(
-        recommender, interactions, wanted, exclude_seen=exclude_seen, candidates=candidates
+        source, interactions, specs, exclude_seen=exclude_seen, candidates=candidates
     )
     rng = generator(random_state)
     kept = kept_rows(sample_weight, len(rows_of_X))
     slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
-    groups = slices_of(by, recommender, users, kept)
+    groups = slices_of(by, source, users, kept)
     slices |= {name: chosen for name, chosen in groups.items() if chosen.any()}
-    means = [key for key, of in wanted.items() if of.name not in AGGREGATE]
+    means = [key for key, spec in specs.items() if spec.name not in AGGREGATE]
     rows: list[tuple[Any, ...]] = []
     for name, chosen in slices.items():
         rows += _rows_of_slice(
             name,
             chosen & users.measured,
             users,
-            wanted,
+            specs,
             means,
             n_bootstrap,
             confidence,
@@ -259,8 +259,8 @@ def compare(
             "models must be a dict of at least two fitted models by name; got "
             f"{list(models) if isinstance(models, Mapping) else type(models).__name__}."
         )
-    wanted = metrics_of_users(metrics, "compare")
-    aggregate = [key for key, of in wanted.items() if of.name in AGGREGATE]
+    specs = metrics_of_users(metrics, "compare")
+    aggregate = [key for key, spec in specs.items() if spec.name in AGGREGATE]
     if aggregate:
         raise ValueError(
             f"{aggregate[0]!r} is one number for all users together; compare needs metrics "
@@ -268,7 +268,7 @@ def compare(
         )
     measured = {}
     for name, model in models.items():
-        recommender, _, interactions = read_rows(
+        source, _, interactions = read_rows(
             model,
             X,
             y,
@@ -278,9 +278,9 @@ def compare(
             owner="compare",
         )
         measured[name] = measure(
-            recommender,
+            source,
             interactions,
-            wanted,
+            specs,
             exclude_seen=exclude_seen,
             candidates=candidates,
         )
@@ -288,13 +288,13 @@ def compare(
     rng = generator(random_state)
     rows = []
     for name, users in others:
-        values = _values(_aligned(users, baseline, name, first), wanted)
-        base = _values(baseline, wanted)
+        values = _values(_aligned(users, baseline, name, first), specs)
+        base = _values(baseline, specs)
         differences = values - base
         tests = paired_bootstrap(
             differences, n_bootstrap, rng, confidence=confidence, weights=baseline.weights
         )
-        for column, (metric, test) in enumerate(zip(wanted, tests, strict=True)):
+        for column, (metric, test) in enumerate(zip(specs, tests, strict=True)):
             both = ~np.isnan(differences[:, column])
             weights = None if baseline.weights is None else baseline.weights[both]
             rows.append(
@@ -320,7 +320,7 @@ def _rows_of_slice(
     name: Any,
     chosen: np.ndarray,
     users: UserMetrics,
-    wanted: dict[str, MetricSpec],
+    specs: dict[str, MetricSpec],
     means: list[str],
     n_bootstrap: int,
     confidence: float,
@@ -332,9 +332,9 @@ def _rows_of_slice(
     drawn = bootstrap_means(values, n_bootstrap, rng, weights)
     lows, highs = interval(drawn, confidence)
     rows: list[tuple[Any, ...]] = []
-    for key, of in wanted.items():
-        value = users.value(key, of, chosen)
-        if of.name in AGGREGATE:
+    for key, spec in specs.items():
+        value = users.value(key, spec, chosen)
+        if spec.name in AGGREGATE:
             rows.append((name, key, value, np.nan, np.nan, int(chosen.sum())))
             continue
         column = means.index(key)

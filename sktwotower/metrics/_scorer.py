@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,14 @@ from sklearn import get_config
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import (
-    Interactions,
-    Roles,
-    as_interactions,
-    read_interactions,
-)
+from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
+from sktwotower.metrics._sources import EvaluationSource, Model, Source, source_of, unwrap
 from sktwotower.utils._columns import Column
-from sktwotower.utils._sklearn import is_pipeline
-
-__all__ = ["evaluate", "make_ranking_scorer"]
 
 
 class _RankingScorer:
@@ -74,13 +68,12 @@ class _RankingScorer:
 
     def __call__(
         self,
-        estimator: Any,
+        estimator: Model,
         X: Any,
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
-        wanted = read_metrics(self.metrics, n_ranked=self.n_ranked)
-        recommender, X, interactions = read_rows(
+        source, X, interactions = read_rows(
             estimator,
             X,
             y,
@@ -89,16 +82,14 @@ class _RankingScorer:
             item_column=self.item_column,
             owner="A ranking scorer",
         )
-        predictions = None
-        if not hasattr(recommender, "_rank_held_out"):
-            predictions = _Predictions(recommender, X, sample_weight)
         evaluation = evaluate(
-            recommender,
+            source,
             interactions,
-            wanted,
+            self.metrics,
+            n_ranked=self.n_ranked,
             exclude_seen=self.exclude_seen,
             candidates=self.candidates,
-            predictions=predictions,
+            predictions=_predictions(source, X, sample_weight),
         )
         evaluation.warn_if_undefined()
         is_single = isinstance(self.metrics, str) or callable(self.metrics)
@@ -110,26 +101,29 @@ class _RankingScorer:
         users = evaluation.users
         if users is None:
             return values
+        specs = read_metrics(self.metrics, n_ranked=self.n_ranked)
         kept = kept_rows(sample_weight, len(X))
-        for name, chosen in slices_of(self.by, recommender, users, kept).items():
-            of_slice = {key: users.value(key, of, chosen) for key, of in wanted.items()}
+        for name, chosen in slices_of(self.by, source, users, kept).items():
+            of_slice = {key: users.value(key, spec, chosen) for key, spec in specs.items()}
             if self.with_counts:
                 of_slice |= users.counts(chosen)
             values |= {f"{key}[{name}]": value for key, value in of_slice.items()}
         return values
 
 
-@dataclass(frozen=True, eq=False)
-class _Predictions:
-    """What a foreign recommender's ``predict`` says of the rows that have a weight."""
+def _predictions(
+    source: Source, X: Any, sample_weight: ArrayLike | None
+) -> Callable[[], np.ndarray] | None:
+    """Calls ``predict`` of an external recommender for the rows that have a weight."""
+    if isinstance(source, EvaluationSource) or not hasattr(source, "predict"):
+        return None
+    predict = source.predict
 
-    recommender: Any
-    X: Any
-    sample_weight: ArrayLike | None
+    def scores_of_rows() -> np.ndarray:
+        scores = np.asarray(predict(X))
+        return scores[kept_rows(sample_weight, len(scores))]
 
-    def __call__(self) -> np.ndarray:
-        scores = np.asarray(self.recommender.predict(self.X))
-        return scores[kept_rows(self.sample_weight, len(scores))]
+    return scores_of_rows
 
 
 def kept_rows(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
@@ -259,10 +253,10 @@ def make_ranking_scorer(
         metrics_of_users(metrics, "by")
         is_name = isinstance(by, str) and by in ("activity", "cold")
         if not is_name and not isinstance(by, Mapping | pd.Series):
-            given = repr(by) if isinstance(by, str) else f"a {type(by).__name__}"
+            got = repr(by) if isinstance(by, str) else f"a {type(by).__name__}"
             raise ValueError(
                 "by must be 'activity', 'cold', or labels by user id (a Series or a dict); "
-                f"got {given}. Labels of rows would not fit other rows."
+                f"got {got}. Labels of rows would not fit other rows."
             )
     return _RankingScorer(
         metrics,
@@ -276,32 +270,8 @@ def make_ranking_scorer(
     )
 
 
-def roles_of(
-    recommender: Any, user_column: Column | None, item_column: Column | None
-) -> Roles:
-    """The columns given by the caller, else the estimator's, else the first two."""
-    fitted: dict[str, Any] = {}
-    if hasattr(recommender, "_rank_held_out"):
-        own = Roles.of(recommender)
-        fitted = {
-            "user_column": own.user_column,
-            "item_column": own.item_column,
-            "names": own.names,
-            "owner": own.owner,
-            "user_features": own.user_features,
-            "item_features": own.item_features,
-        }
-    else:
-        for role in ("user_column", "item_column"):
-            if hasattr(recommender, role):
-                fitted[role] = getattr(recommender, role)
-    given = {"user_column": user_column, "item_column": item_column}
-    fitted |= {role: column for role, column in given.items() if column is not None}
-    return Roles(**fitted)
-
-
 def read_rows(
-    estimator: Any,
+    model: Model,
     X: Any,
     y: ArrayLike | None,
     sample_weight: ArrayLike | None = None,
@@ -309,29 +279,32 @@ def read_rows(
     user_column: Column | None,
     item_column: Column | None,
     owner: str,
-) -> tuple[Any, Any, Interactions]:
-    """The recommender inside an estimator, X as it reaches it, and what is in its rows."""
-    if hasattr(estimator, "fit"):
-        check_is_fitted(estimator)
-    recommender, X = _unwrap(estimator, X)
-    roles = roles_of(recommender, user_column, item_column)
+) -> tuple[Source, Any, Interactions]:
+    """The source inside a model, X as it reaches the recommender, and its checked rows."""
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+    recommender, X = unwrap(model, X)
+    source = source_of(recommender)
+    roles = _roles_of(source, user_column, item_column)
     rows = as_interactions(X, owner=owner)
-    return recommender, X, read_interactions(rows, y, sample_weight, roles=roles)
+    return source, X, read_interactions(rows, y, sample_weight, roles=roles)
 
 
-def _unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """The recommender inside searches and pipelines, and X as it would reach it."""
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif is_pipeline(estimator):
-            if len(estimator.steps) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "recommend"):
-            return estimator, X
-        else:
-            raise TypeError(
-                f"A ranking scorer needs an estimator with a recommend method; "
-                f"{type(estimator).__name__} has none."
-            )
+def _roles_of(
+    source: Source,
+    user_column: Column | None,
+    item_column: Column | None,
+) -> ColumnRoles:
+    """The columns given by the caller, else the estimator's, else the first two."""
+    if isinstance(source, EvaluationSource):
+        roles = replace(source.roles, timestamp_column=None)
+    else:
+        roles = ColumnRoles(
+            user_column=getattr(source, "user_column", ColumnRoles.user_column),
+            item_column=getattr(source, "item_column", ColumnRoles.item_column),
+        )
+    columns = {"user_column": user_column, "item_column": item_column}
+    chosen: dict[str, Any] = {
+        role: column for role, column in columns.items() if column is not None
+    }
+    return replace(roles, **chosen)

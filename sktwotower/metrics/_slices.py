@@ -1,4 +1,4 @@
-"""Groups of users: by what they had in training, or by labels."""
+"""Groups of users: by their items in the training data, or by labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.metrics._evaluation import UserMetrics
+from sktwotower.metrics._sources import EvaluationSource, Source, name_of
 
 By = str | ArrayLike | Mapping[Any, Any] | Callable[[np.ndarray], ArrayLike] | None
 
@@ -17,27 +18,27 @@ ALL = "all"
 
 
 def slices_of(
-    by: By, recommender: Any, users: UserMetrics, kept: np.ndarray
+    by: By, source: Source, users: UserMetrics, kept: np.ndarray
 ) -> dict[Any, np.ndarray]:
-    """Masks of the users of each slice; one may be empty.
+    """Masks of the users of each slice; a slice may be empty.
 
-    ``kept`` is a mask of the rows of X that were read, for labels of rows.
+    ``kept`` is a mask of the rows of X that have a weight; labels of rows need it.
     """
     if by is None:
         return {}
     if isinstance(by, str):
-        return _by_name(by, recommender, users)
+        return _by_name(by, source, users)
     labels, names = _labels(by, users, kept)
     if ALL in names:
         raise ValueError(f"A slice must not be called {ALL!r}, as all users together are.")
     return {name: labels == name for name in names}
 
 
-def _by_name(by: str, recommender: Any, users: UserMetrics) -> dict[Any, np.ndarray]:
+def _by_name(by: str, source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
     if by == "activity":
-        return _by_activity(recommender, users)
+        return _by_activity(source, users)
     if by == "cold":
-        return _by_cold(recommender, users)
+        return _by_cold(source, users)
     raise ValueError(
         f"by={by!r} is unknown; it is 'activity', 'cold', labels of users (a Series "
         "by user id or an array with one for each row of X), or a callable."
@@ -45,7 +46,7 @@ def _by_name(by: str, recommender: Any, users: UserMetrics) -> dict[Any, np.ndar
 
 
 def _labels(by: Any, users: UserMetrics, kept: np.ndarray) -> tuple[np.ndarray, list[Any]]:
-    """The label of each user, as objects, and all labels in order."""
+    """The label of each user, as objects, and the distinct labels in order."""
     n_users = len(users.user_ids)
     if callable(by):
         labels = np.asarray(by(users.user_ids), dtype=object)
@@ -79,45 +80,43 @@ def _labels(by: Any, users: UserMetrics, kept: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _distinct(labels: np.ndarray) -> list[Any]:
-    """Those that are not missing, in order if they have one."""
+    """Labels that are not missing, sorted if they can be compared."""
     present = pd.unique(labels[~pd.isna(labels)])
     try:
         return sorted(present)
-    except TypeError:  # of several kinds
+    except TypeError:  # labels of several types
         return list(present)
 
 
-def _by_activity(recommender: Any, users: UserMetrics) -> dict[Any, np.ndarray]:
-    counts = _n_seen(recommender, users.user_ids)
-    of_measured = counts[users.measured]
+def _by_activity(source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
+    n_seen = _n_seen(source, users.user_ids)
+    of_measured = n_seen[users.measured]
     if not len(of_measured):
-        nobody = np.zeros(len(counts), dtype=bool)
+        nobody = np.zeros(len(n_seen), dtype=bool)
         return {"low": nobody, "medium": nobody, "high": nobody}
     low, high = np.quantile(of_measured, [1 / 3, 2 / 3], method="inverted_cdf")
     return {
-        "low": counts <= low,
-        "medium": (counts > low) & (counts <= high),
-        "high": counts > high,
+        "low": n_seen <= low,
+        "medium": (n_seen > low) & (n_seen <= high),
+        "high": n_seen > high,
     }
 
 
-def _by_cold(recommender: Any, users: UserMetrics) -> dict[Any, np.ndarray]:
-    if hasattr(recommender, "_seen") or not hasattr(recommender, "user_ids_"):
-        known = _n_seen(recommender, users.user_ids) > 0
+def _by_cold(source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
+    if isinstance(source, EvaluationSource) or not hasattr(source, "user_ids_"):
+        known = _n_seen(source, users.user_ids) > 0
     else:
-        known = pd.Index(recommender.user_ids_).get_indexer(users.user_ids) >= 0
+        known = pd.Index(source.user_ids_).get_indexer(users.user_ids) >= 0
     return {"known": known, "new": ~known}
 
 
-def _n_seen(recommender: Any, user_ids: np.ndarray) -> np.ndarray:
-    """Items that each user has in the training data; 0 for one who is not there."""
-    if not hasattr(recommender, "_seen"):
+def _n_seen(source: Source, user_ids: np.ndarray) -> np.ndarray:
+    """Number of items of each user in the training data; 0 for unknown users."""
+    if not isinstance(source, EvaluationSource):
         raise TypeError(
-            f"{type(recommender).__name__} does not say what users had in training, which "
+            f"{name_of(source)} does not say what users had in training, which "
             "by='activity' and by='cold' need; pass by as labels of users."
         )
-    codes = recommender._user_vocabulary.codes(user_ids)
-    of_users = np.diff(recommender._seen.tocsr().indptr)
-    counts = np.zeros(len(recommender._user_vocabulary) + 1, dtype=np.int64)
-    counts[1 : len(of_users) + 1] = of_users
-    return counts[codes]
+    n_seen = np.zeros(len(source.users) + 1, dtype=np.int64)
+    n_seen[1:] = np.diff(source.seen.indptr)
+    return n_seen[source.users.codes(user_ids)]

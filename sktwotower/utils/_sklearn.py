@@ -20,6 +20,9 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import (
     _check_sample_weight as check_sample_weight,
 )
+from sklearn.utils.validation import (
+    _get_feature_names as feature_names,
+)
 
 __all__ = [
     "HasMethods",
@@ -29,6 +32,7 @@ __all__ = [
     "check_feature_names",
     "check_sample_weight",
     "column_indices",
+    "feature_names",
     "fit_context",
     "is_pipeline",
 ]

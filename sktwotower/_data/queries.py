@@ -1,0 +1,242 @@
+"""What queries are given: ids, rows, histories, candidates, and pairs to leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktwotower._data.histories import InteractionCodes
+from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower.utils._columns import (
+    Column,
+    as_objects,
+    as_pandas,
+    id_array,
+    refuse_repeated_names,
+    time_numbers,
+    where_first,
+)
+from sktwotower.utils._warnings import warn
+
+
+@dataclass(frozen=True, eq=False)
+class FrameColumns:
+    """Which columns of a frame of users or items are read.
+
+    Attributes
+    ----------
+    ids : sequence of str or int
+        Columns that may hold the ids; the first one that is there is read.
+    features : sequence of str
+        The feature columns.
+    """
+
+    ids: Sequence[Column] = ()
+    features: Sequence[Column] = ()
+
+    def read(self, frame: pd.DataFrame) -> tuple[pd.Series | None, pd.DataFrame | None]:
+        """The ids and the features of a frame; None where it has none."""
+        ids = next((frame[name] for name in self.ids if name in frame.columns), None)
+        names = [name for name in self.features if name in frame.columns]
+        features = frame[names].reset_index(drop=True) if names else None
+        return ids, features
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """The users or items that a query asks about.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_queries,)
+        Their ids; without ids, the index of the frame.
+    codes : ndarray of shape (n_queries,)
+        Their codes; 0 for unknown ones.
+    features : DataFrame of n_queries rows, or None
+        Features that replace those of training.
+    has_ids : bool
+        Whether ``ids`` are ids.
+    """
+
+    ids: np.ndarray
+    codes: np.ndarray
+    features: pd.DataFrame | None = None
+    has_ids: bool = True
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def read_query(
+    X: Any,
+    side: str,
+    *,
+    where: str,
+    roles: ColumnRoles,
+    vocabulary: Vocabulary,
+    columns: FrameColumns | None = None,
+) -> Query:
+    """Ids, codes and features of a query.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_queries,), frame or 2-D array
+        Ids; or rows with ids, with features, or with both; or rows laid out like the X of
+        ``fit``.
+    side : {"user", "item"}
+        What is asked about.
+    where : str
+        Name of the argument, for messages.
+    roles : ColumnRoles
+        The columns of the X of ``fit``.
+    vocabulary : Vocabulary
+        The known ids.
+    columns : FrameColumns, optional
+        Columns that are read from a frame; None: those of the X of ``fit``.
+    """
+    X = as_pandas(X)
+    if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
+        X = as_objects(X)
+    if isinstance(X, list | tuple) or np.ndim(X) != 2:
+        ids = id_array(X, what=f"{side} id", where=where)
+        return Query(ids, vocabulary.codes(ids))
+    if len(X) == 0:
+        return Query(np.empty(0, dtype=object), np.empty(0, dtype=np.int32))
+    named, features = None, None
+    if isinstance(X, pd.DataFrame) and columns is not None:
+        refuse_repeated_names(X, where=where)
+        named, features = columns.read(X)
+        if named is None and features is not None:
+            codes = np.zeros(len(X), dtype=np.int32)
+            return Query(X.index.to_numpy(), codes, features, has_ids=False)
+    if named is not None:
+        label = f"Column {named.name!r} of {where}"
+        ids = id_array(named, what=f"{side} id", where=label)
+        return Query(ids, vocabulary.codes(ids), features)
+    rows = roles.check(X)  # laid out like the X of fit
+    ids = roles.ids(rows, f"{side}_column")
+    feature_columns = roles.features(side)
+    if feature_columns is not None:
+        features = as_feature_frame(feature_columns.read(rows))
+    return Query(ids, vocabulary.codes(ids), features)
+
+
+def read_entities(
+    frame: Any, side: str, *, where: str, columns: FrameColumns
+) -> tuple[np.ndarray, pd.DataFrame | None]:
+    """Ids and features of a frame with one row for each user or item.
+
+    Raises
+    ------
+    ValueError
+        If the frame has no column with ids, or an id twice.
+    """
+    frame = as_pandas(frame)
+    refuse_repeated_names(frame, where=where)
+    column, features = columns.read(frame)
+    if column is None:
+        names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
+        raise ValueError(
+            f"{where} has no column with {side} ids ({names}); its columns are "
+            f"{list(frame.columns)}."
+        )
+    ids = id_array(column, what=f"{side} id", where=f"Column {column.name!r} of {where}")
+    repeated = pd.Series(ids).duplicated().to_numpy()
+    if repeated.any():
+        rows, first = where_first(repeated)
+        raise ValueError(
+            f"{where} has {rows} with a duplicate id in column {column.name!r} "
+            f"{first}; keep one row for each {side}."
+        )
+    return ids, features
+
+
+def read_history(
+    history: Any, query: Query, *, roles: ColumnRoles, items: Vocabulary
+) -> InteractionCodes:
+    """Further interactions of the users of a query.
+
+    Parameters
+    ----------
+    history : frame or 2-D array
+        Rows laid out like the X of ``fit``; the timestamp may be missing.
+    query : Query
+        The users.
+    roles : ColumnRoles
+        The columns of the X of ``fit``.
+    items : Vocabulary
+        The known items; rows with other items are dropped, with a warning.
+
+    Returns
+    -------
+    InteractionCodes
+        Its ``users`` are positions in the query. A user who is asked for several times has
+        the rows at each position.
+    """
+    rows = roles.check(history)
+    users = roles.ids(rows, "user_column")
+    codes = items.codes(roles.ids(rows, "item_column"))
+    times = None
+    if roles.has_times(rows):
+        column = roles.column(rows, "timestamp_column")
+        assert roles.timestamp_column is not None
+        times = time_numbers(column, name=roles.timestamp_column)
+    n_unknown = int((codes == 0).sum())
+    if n_unknown:
+        warn(
+            f"{n_unknown} of the {len(codes)} rows of history have items that are not "
+            "known, and are left out."
+        )
+    number, distinct = pd.factorize(query.ids)
+    user_of = Vocabulary(distinct).codes(users) - 1
+    kept = np.flatnonzero((codes > 0) & (user_of >= 0))
+    kept = kept[np.argsort(user_of[kept], kind="stable")]
+    interactions = InteractionCodes(
+        user_of[kept],
+        codes[kept],
+        np.ones(len(kept), dtype=bool),
+        None if times is None else times[kept],
+    )
+    counts = np.bincount(interactions.users, minlength=len(distinct))
+    starts, lengths = (np.cumsum(counts) - counts)[number], counts[number]
+    shifts = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return replace(
+        interactions.take(np.arange(lengths.sum()) + shifts),
+        users=np.repeat(np.arange(len(query)), lengths),
+    )
+
+
+def read_pairs(
+    exclude_interactions: Any, query: Query, side: str, *, roles: ColumnRoles
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs to leave out, of those that a query asks about.
+
+    Returns
+    -------
+    numbers : ndarray of shape (n_queries,)
+        Number of the distinct id of each query.
+    asked : ndarray of shape (n_pairs,)
+        Number of the user, or item, of each pair.
+    others : ndarray of shape (n_pairs,)
+        Ids of the other side.
+    """
+    rows = roles.check(exclude_interactions)
+    asked = roles.ids(rows, f"{side}_column")
+    others = roles.ids(rows, f"{OTHER[side]}_column")
+    numbers, distinct = pd.factorize(query.ids)
+    of_query = Vocabulary(distinct).codes(asked) - 1
+    inside = of_query >= 0
+    return numbers, of_query[inside], others[inside]
+
+
+OTHER = {"user": "item", "item": "user"}
+
+
+def as_feature_frame(features: pd.DataFrame | pd.Series | None) -> pd.DataFrame | None:
+    """Features as a frame; a single column becomes one."""
+    return features.to_frame() if isinstance(features, pd.Series) else features

@@ -1,0 +1,254 @@
+"""Answers to queries, from a model state alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from sktwotower._data.queries import OTHER, Query, read_history
+from sktwotower._search.approximate import approximate_top_k
+from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
+from sktwotower._serving.answers import Answer, check_count, ranked_answer
+from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._serving.selection import (
+    excluded_pairs,
+    read_candidates,
+    warn_of_unknown,
+)
+from sktwotower._training.data import n_positives
+from sktwotower._training.state import ModelState
+from sktwotower.utils._columns import is_frame
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Draw answers instead of taking the best ones.
+
+    Attributes
+    ----------
+    temperature : float
+        Scores are divided by it.
+    generator : numpy.random.Generator
+        Draws.
+    """
+
+    temperature: float
+    generator: np.random.Generator
+
+
+def recommend(
+    state: ModelState,
+    X: Any,
+    *,
+    n_recommendations: int,
+    candidates: Any,
+    exclude_seen: bool,
+    exclude_interactions: Any,
+    history: Any,
+    cold_start: str,
+    sample: bool,
+    random_state: Any,
+    as_frame: bool,
+) -> Answer:
+    """The best items for each user; see ``TwoTowerRecommender.recommend``."""
+    check_count(n_recommendations)
+    if cold_start not in ("tower", "popular", "mean"):
+        raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
+    users = EntityEmbedder.of(state, "user")
+    query = users.query(X, "X")
+    # Cold: without an id, without features, and without a history.
+    is_cold = query.codes == 0
+    if query.features is not None:
+        is_cold = np.zeros(len(query), dtype=bool)
+    further, windows = None, None
+    if history is not None and len(history):
+        further = read_history(
+            history, query, roles=state.roles, items=state.item.vocabulary
+        )
+        if users.past is not None:
+            windows = users.past.with_more(query.codes, further)
+            is_cold &= np.bincount(further.users, minlength=len(query)) == 0
+    vectors = users.vectors(query.codes, query.features, windows)
+    if cold_start == "mean":
+        vectors[is_cold] = state.user.embeddings.mean(axis=0)
+    chosen, scores = _candidate_scores(state, "item", candidates, vectors)
+    exclude = _excluded(state, query, chosen, "user", exclude_seen, exclude_interactions)
+    if exclude_seen and further is not None:
+        columns = chosen.columns(further.items)
+        exclude = exclude + chosen.pairs(further.users, columns, len(query))
+    sampling = None
+    if sample:
+        sampling = Sampling(state.temperature, generator_of(random_state))
+    k = n_recommendations
+    found, values = _ranked(state, "item", scores, k, chosen, exclude, sampling)
+    if cold_start == "popular" and is_cold.any():
+        rows = np.flatnonzero(is_cold)
+        found[rows], values[rows] = _most_popular(state, rows, k, chosen, exclude, sampling)
+    return ranked_answer(
+        query, chosen, found, values, state.item.vocabulary, as_frame, "user", "item"
+    )
+
+
+def recommend_users(
+    state: ModelState,
+    item_ids: Any,
+    *,
+    n_recommendations: int,
+    candidates: Any,
+    exclude_seen: bool,
+    exclude_interactions: Any,
+    as_frame: bool,
+) -> Answer:
+    """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
+    check_count(n_recommendations)
+    items = EntityEmbedder.of(state, "item")
+    query = items.query(item_ids, "item_ids")
+    vectors = items.vectors(query.codes, query.features)
+    chosen, scores = _candidate_scores(state, "user", candidates, vectors)
+    exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
+    found, values = _ranked(state, "user", scores, n_recommendations, chosen, exclude)
+    return ranked_answer(
+        query, chosen, found, values, state.user.vocabulary, as_frame, "item", "user"
+    )
+
+
+def similar(
+    state: ModelState,
+    side: str,
+    ids: Any,
+    *,
+    n_recommendations: int,
+    candidates: Any,
+    as_frame: bool,
+) -> Answer:
+    """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
+    check_count(n_recommendations)
+    embedder = EntityEmbedder.of(state, side)
+    query = embedder.query(ids, f"{side}_ids")
+    vectors = embedder.vectors(query.codes, query.features)
+    if embedder.state.entities.popularity is not None:  # popularity is no likeness
+        vectors[:, -1] = 0.0
+    chosen, scores = _candidate_scores(state, side, candidates, vectors)
+    vocabulary = embedder.state.vocabulary
+    itself = chosen.columns(query.codes)
+    if query.has_ids and chosen.ids is not None:
+        itself = chosen.columns_of_ids(query.ids, vocabulary)
+    exclude = chosen.pairs(np.arange(len(query)), itself, len(query))
+    found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
+    return ranked_answer(query, chosen, found, values, vocabulary, as_frame, "query", side)
+
+
+def choices(state: ModelState, side: str) -> np.ndarray:
+    """Codes that queries choose from unless they name candidates, ascending."""
+    return state.catalogue if side == "item" else state.user.recommendable()
+
+
+def _candidate_scores(
+    state: ModelState, side: str, candidates: Any, vectors: np.ndarray
+) -> tuple[CandidateSet, DotScores]:
+    """What queries choose from, users or items, and the scores of their vectors for it."""
+    embedder = EntityEmbedder.of(state, side)
+    vocabulary = embedder.state.vocabulary
+    if not is_frame(candidates):
+        chosen = read_candidates(
+            candidates,
+            len(vectors),
+            side,
+            vocabulary=vocabulary,
+            catalogue=choices(state, side),
+        )
+        return chosen, embedder.scores(vectors, chosen.codes)
+    ids, features = embedder.rows_of(candidates, "candidates")
+    codes = vocabulary.codes(ids)
+    if features is None:
+        warn_of_unknown(codes, side)
+        ids, codes = ids[codes > 0], codes[codes > 0]
+    scores = DotScores(vectors, embedder.vectors(codes, features))
+    return CandidateSet(codes, ids), scores
+
+
+def _excluded(
+    state: ModelState,
+    query: Query,
+    chosen: CandidateSet,
+    side: str,
+    exclude_seen: bool,
+    exclude_interactions: Any,
+) -> sp.csr_matrix | None:
+    return excluded_pairs(
+        query,
+        chosen,
+        side,
+        seen=state.seen if exclude_seen else None,
+        exclude_interactions=exclude_interactions,
+        roles=state.roles,
+        vocabulary=state.side(OTHER[side]).vocabulary,
+    )
+
+
+def _ranked(
+    state: ModelState,
+    side: str,
+    scores: DotScores,
+    k: int,
+    chosen: CandidateSet,
+    exclude: sp.csr_matrix | None,
+    sampling: Sampling | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and scores of k candidates: the best, approximately the best, or drawn."""
+    if sampling is not None:
+        return draw_k(
+            scores,
+            k,
+            sampling.temperature,
+            sampling.generator,
+            exclude=exclude,
+            allowed=chosen.allowed,
+        )
+    index = state.side(side).index
+    if index is not None and chosen.is_all_of(choices(state, side)):
+        return approximate_top_k(index, scores, k, exclude)
+    return top_k(scores, k, exclude=exclude, allowed=chosen.allowed)
+
+
+def _most_popular(
+    state: ModelState,
+    rows: np.ndarray,
+    k: int,
+    chosen: CandidateSet,
+    exclude: sp.csr_matrix | None,
+    sampling: Sampling | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and scores of some queries, by the number of positives of the candidates."""
+    counts = n_positives(state.interactions, len(state.item.entities))[chosen.codes]
+    hidden = None if exclude is None else exclude[rows]
+    allowed = None if chosen.allowed is None else chosen.allowed[rows]
+    if sampling is None:
+        scores = RowScores.same(counts, len(rows))
+        return top_k(scores, k, exclude=hidden, allowed=allowed)
+    logs = RowScores.same(np.log1p(counts), len(rows))
+    found, values = draw_k(
+        logs, k, 1.0, sampling.generator, exclude=hidden, allowed=allowed
+    )
+    filled = found >= 0
+    values[filled] = counts[found[filled]]
+    return found, values
+
+
+def pair_scores(
+    state: ModelState,
+    codes: tuple[np.ndarray, np.ndarray],
+    features: tuple[pd.DataFrame | None, pd.DataFrame | None],
+) -> np.ndarray:
+    """Scores of single pairs of a user and an item, (n_pairs,) float32."""
+    users, items = (
+        EntityEmbedder.of(state, side).vectors(of_side, given)
+        for side, of_side, given in zip(("user", "item"), codes, features, strict=True)
+    )
+    scores: np.ndarray = np.einsum("nd,nd->n", users, items)
+    return scores

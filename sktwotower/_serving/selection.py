@@ -1,0 +1,116 @@
+"""What a query chooses from, and what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from sktwotower._data.queries import Query, read_pairs
+from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._search.candidate_sets import (
+    CandidateSet,
+    flat_pairs,
+    ids_of_each_query,
+    seen_pairs,
+)
+from sktwotower.utils._columns import id_array, is_frame
+from sktwotower.utils._warnings import warn
+
+
+def read_candidates(
+    candidates: Any,
+    n_queries: int,
+    side: str,
+    *,
+    vocabulary: Vocabulary,
+    catalogue: np.ndarray,
+) -> CandidateSet:
+    """What queries choose from.
+
+    Parameters
+    ----------
+    candidates : array-like of ids, list of lists, or None
+        Ids for all queries, or a list of ids for each. None: the catalogue.
+    n_queries : int
+        Number of queries.
+    side : {"user", "item"}
+        What the candidates are.
+    vocabulary : Vocabulary
+        Known ids; unknown ones are dropped, with a warning.
+    catalogue : ndarray
+        Codes to choose from without candidates, ascending.
+    """
+    if candidates is None:
+        return CandidateSet(catalogue)
+    if is_frame(candidates):
+        raise TypeError(
+            f"candidates must be {side} ids, for all queries (1-D) or a list for "
+            "each; got a frame. Pass its id column."
+        )
+    rows = ids_of_each_query(candidates, n_queries)
+    if rows is None:
+        codes = vocabulary.codes(id_array(candidates, what="candidate id"))
+        warn_of_unknown(codes, side)
+        return CandidateSet(np.unique(codes[codes > 0]))
+    queries, ids = flat_pairs(rows, what="candidate id")
+    codes = vocabulary.codes(ids)
+    warn_of_unknown(codes, side)
+    chosen = CandidateSet(np.unique(codes[codes > 0]))
+    allowed = chosen.pairs(queries, chosen.columns(codes), n_queries)
+    return replace(chosen, allowed=allowed)
+
+
+def excluded_pairs(
+    query: Query,
+    candidates: CandidateSet,
+    side: str,
+    *,
+    seen: sp.csr_matrix | None,
+    exclude_interactions: Any,
+    roles: ColumnRoles,
+    vocabulary: Vocabulary,
+) -> sp.csr_matrix | None:
+    """Pairs of queries and candidates that are left out, (n_queries, n_candidates).
+
+    Parameters
+    ----------
+    query : Query
+        Users or items.
+    candidates : CandidateSet
+        What they choose from: items or users.
+    side : {"user", "item"}
+        What the query asks about.
+    seen : csr_matrix of shape (n_users, n_items) or None
+        Pairs of training; None: they stay in.
+    exclude_interactions : frame or 2-D array, or None
+        Further pairs, laid out like the X of ``fit``.
+    roles : ColumnRoles
+        Its columns.
+    vocabulary : Vocabulary
+        Known ids of the candidates' side.
+    """
+    exclude = None
+    if seen is not None:
+        by_query = seen if side == "user" else seen.T
+        exclude = seen_pairs(by_query, query.codes, candidates)
+    if exclude_interactions is None or len(exclude_interactions) == 0:
+        return exclude
+    numbers, asked, others = read_pairs(exclude_interactions, query, side, roles=roles)
+    columns = candidates.columns_of_ids(others, vocabulary)
+    n_distinct = int(numbers.max(initial=-1)) + 1
+    further = candidates.pairs(asked, columns, n_distinct)[numbers]
+    return further if exclude is None else exclude + further
+
+
+def warn_of_unknown(codes: np.ndarray, side: str = "item") -> None:
+    """Warn of candidates that are not known; their code is 0."""
+    n_unknown = int((codes == 0).sum())
+    if n_unknown:
+        warn(
+            f"{n_unknown} of {len(codes)} candidates are not known {side}s and are left "
+            "out."
+        )

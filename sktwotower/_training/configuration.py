@@ -1,0 +1,266 @@
+"""The parameters of an estimator, checked and resolved once, at the start of ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+import torch
+from sklearn.base import BaseEstimator
+
+from sktwotower._data.entity_table import EntityTable, as_table
+from sktwotower._data.roles import ColumnRoles, Rows, Selection
+from sktwotower._nn.optim import DECOUPLED
+from sktwotower._training.objective import ObjectiveSpec
+from sktwotower.metrics._registry import parse_metric
+from sktwotower.preprocessing import FeatureEncoder
+from sktwotower.utils._columns import Column
+
+SideName = Literal["user", "item"]
+SIDES: tuple[SideName, ...] = get_args(SideName)
+
+# Where a learned temperature starts, for cosines.
+_FIRST_TEMPERATURE = 0.12
+
+
+@dataclass(frozen=True, eq=False)
+class SideConfiguration:
+    """The parameters of one side, users or items.
+
+    Attributes
+    ----------
+    name : {"user", "item"}
+        Which side it is.
+    column, features, table, encoder, id_embedding
+        ``user_column`` or ``item_column`` and so on; the encoder is never None.
+    """
+
+    name: SideName
+    column: Column
+    features: Selection
+    table: Any
+    encoder: BaseEstimator
+    id_embedding: bool
+
+    def checked_table(self, roles: ColumnRoles) -> EntityTable | None:
+        """The side table, checked."""
+        names = roles.feature_names
+        return as_table(
+            self.table,
+            parameter=f"{self.name}_table",
+            id_column=self.column,
+            names=None if names is None else list(names),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StoppingRule:
+    """When training stops before ``max_iter``, and what is validated.
+
+    Attributes
+    ----------
+    early_stopping, validation_fraction, refit, n_iter_no_change, tol, validation_metric
+        As in :class:`~sktwotower.TwoTowerRecommender`.
+    """
+
+    early_stopping: bool
+    validation_fraction: float
+    refit: bool
+    n_iter_no_change: int
+    tol: float
+    validation_metric: str
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """The parameters of :class:`~sktwotower.TwoTowerRecommender`, checked and resolved.
+
+    Attributes
+    ----------
+    owner : str
+        Name of the estimator, for messages.
+    user, item : SideConfiguration
+        The parameters that both sides have.
+    hidden_layer_sizes : tuple of int or None
+        Always a tuple, or None for no layer.
+    temperature : float
+        The temperature at the start.
+    learns_temperature : bool
+        Whether it is trained.
+    objective : ObjectiveSpec
+        What is trained against what; ``"auto"`` is resolved when the data is known.
+    stopping : StoppingRule
+        Early stopping and validation.
+    timestamp_column, id_dropout, history_size, history_dropout, tie_history, \
+            popularity_prior, embedding_dim, activation, batch_norm, dropout, normalize, \
+            ssl_weight, optimizer, learning_rate, lr_schedule, warmup_fraction, \
+            weight_decay, epsilon, max_grad_norm, batch_size, max_iter, average, device, \
+            verbose
+        As in :class:`~sktwotower.TwoTowerRecommender`.
+    """
+
+    owner: str
+    user: SideConfiguration
+    item: SideConfiguration
+    timestamp_column: Column | None
+    id_dropout: float
+    history_size: int
+    history_dropout: float
+    tie_history: bool
+    popularity_prior: float | None
+    embedding_dim: int
+    hidden_layer_sizes: tuple[int, ...] | None
+    activation: str
+    batch_norm: bool
+    dropout: float
+    normalize: bool
+    temperature: float
+    learns_temperature: bool
+    objective: ObjectiveSpec
+    ssl_weight: float
+    optimizer: str
+    learning_rate: float
+    lr_schedule: str
+    warmup_fraction: float
+    weight_decay: float | str
+    epsilon: float
+    max_grad_norm: float | None
+    batch_size: int
+    max_iter: int
+    average: bool
+    stopping: StoppingRule
+    device: str | torch.device
+    verbose: bool | int
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any], *, owner: str) -> Configuration:
+        """The configuration that an estimator's parameters give.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As ``get_params(deep=False)`` returns them; each is valid by itself.
+        owner : str
+            Name of the estimator, for messages.
+
+        Raises
+        ------
+        ValueError
+            If two parameters do not go together.
+        """
+        values = dict(parameters)
+        parse_metric(values["validation_metric"])
+        sides = {name: _side(values, name) for name in SIDES}
+        learned = values["temperature"] == "learned"
+        start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
+        values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
+        own = set(cls.__dataclass_fields__) & set(values)
+        configuration = cls(
+            **{name: values[name] for name in own - {"temperature"}},
+            **sides,
+            owner=owner,
+            temperature=start if learned else float(values["temperature"]),
+            learns_temperature=learned,
+            objective=_part(ObjectiveSpec, values),
+            stopping=_part(StoppingRule, values),
+        )
+        configuration._refuse()
+        return configuration
+
+    def side(self, name: SideName) -> SideConfiguration:
+        """The parameters of the users or the items."""
+        return self.user if name == "user" else self.item
+
+    def roles(self, X: Rows) -> ColumnRoles:
+        """What the columns of an X to learn from mean."""
+        return ColumnRoles.of_fit(
+            X,
+            owner=self.owner,
+            user_column=self.user.column,
+            item_column=self.item.column,
+            timestamp_column=self.timestamp_column,
+            user_features=self.user.features,
+            item_features=self.item.features,
+        )
+
+    @property
+    def is_self_supervised(self) -> bool:
+        """Whether the item tower has a loss of its own."""
+        return self.objective.ssl_pattern is not None and self.ssl_weight > 0
+
+    def trains_cold_path(self, name: SideName) -> bool:
+        """Whether a tower is trained without ids: features alone place an entity."""
+        return self.id_dropout > 0 or not self.side(name).id_embedding
+
+    def _refuse(self) -> None:
+        """Raise ValueError for parameters that do not go together."""
+        self._refuse_decay()
+        self._refuse_history()
+        if self.popularity_prior is not None and self.learns_temperature:
+            raise ValueError(
+                f"popularity_prior={self.popularity_prior} is in units of the temperature, "
+                "which must not change in training: set temperature to a number."
+            )
+        for size in self.hidden_layer_sizes or ():
+            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+                raise ValueError(
+                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
+                    "at least 1; () has no hidden layer, None no layer at all."
+                )
+        self.objective.refuse()
+
+    def _refuse_decay(self) -> None:
+        decay = self.weight_decay
+        shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
+        if shrinkage >= 1 and DECOUPLED[self.optimizer]:
+            raise ValueError(
+                f"learning_rate={self.learning_rate} times weight_decay="
+                f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
+                "embedding tables by that share, and wipe them out from 1 on. Lower one of "
+                "the two, or set weight_decay='auto'."
+            )
+
+    def _refuse_history(self) -> None:
+        if self.history_dropout and not self.history_size:
+            raise ValueError(
+                f"history_dropout={self.history_dropout} leaves rows out of a history, and "
+                "history_size=0 has none; set history_size (a large number is all that a "
+                "user has), or history_dropout=0."
+            )
+        if self.history_dropout and self.timestamp_column is not None:
+            raise ValueError(
+                f"history_dropout={self.history_dropout} draws a history from all rows of "
+                f"a user, and timestamp_column={self.timestamp_column!r} orders them; set "
+                "history_dropout=0 (the history is then what came before), or "
+                "timestamp_column=None."
+            )
+        if self.tie_history and not (self.history_size and self.item.id_embedding):
+            raise ValueError(
+                "tie_history=True pools the ids of the item tower in a history: set "
+                "history_size and item_id_embedding=True, or tie_history=False."
+            )
+
+
+def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
+    encoder = values[f"{name}_encoder"]
+    return SideConfiguration(
+        name,
+        column=values[f"{name}_column"],
+        features=values[f"{name}_features"],
+        table=values[f"{name}_table"],
+        encoder=FeatureEncoder() if encoder is None else encoder,
+        id_embedding=values[f"{name}_id_embedding"],
+    )
+
+
+def _part(record: Any, values: Mapping[str, Any]) -> Any:
+    """A record of those parameters that it has fields for."""
+    return record(**{name: values[name] for name in record.__dataclass_fields__})
+
+
+def _hidden_sizes(sizes: Any) -> tuple[Any, ...] | None:
+    if sizes is None:
+        return None
+    return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)

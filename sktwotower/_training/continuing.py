@@ -1,0 +1,100 @@
+"""What a training takes over from the model that it continues."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from sktwotower._data.encoder_growth import column_source
+from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
+from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
+from sktwotower._nn.resize import Source, Sources
+from sktwotower._training.configuration import SIDES, Configuration
+from sktwotower._training.data import TrainingData
+from sktwotower._training.state import ModelState
+
+
+def table_sources(
+    before: ModelState,
+    data: TrainingData,
+    configuration: Configuration,
+    n_history_items: int,
+) -> Sources:
+    """For each table, the rows of the table before that its rows start from.
+
+    Parameters
+    ----------
+    before : ModelState
+        The model that is continued.
+    data : TrainingData
+        All users, items and columns of the new one.
+    configuration : Configuration
+        Says which side has an id.
+    n_history_items : int
+        Rows of the new history table; 0: there is none.
+    """
+    sources: Sources = {}
+    for name in SIDES:
+        old = before.side(name).entities
+        now = data.users if name == "user" else data.items
+        if configuration.side(name).id_embedding:
+            sources[f"{name}_tower.id_table"] = Source.append(
+                int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
+            )
+        sparse, dense = now.field_order()
+        if sparse:
+            sources[f"{name}_tower.column_table"] = column_source(old, now, sparse)
+        for i, field in enumerate(dense):
+            sources[f"{name}_tower.dense_tables.{i}"] = column_source(old, now, [field])
+    if n_history_items:
+        sources["user_tower.history_table"] = Source.append(
+            int(before.item.entities.id_codes.max()) + 1, n_history_items, first=-1
+        )
+    return sources
+
+
+def streaming_frequencies(
+    before: StreamingFrequencies | None,
+    rows: TrainingRows,
+    n_new: int,
+    batch_size: int,
+) -> StreamingFrequencies | None:
+    """How often items are in a batch; for new items the rows to come say it.
+
+    Parameters
+    ----------
+    before : StreamingFrequencies or None
+        The frequencies so far; None: the replayed rows say them.
+    rows : TrainingRows
+        The new rows, and then the replayed ones.
+    n_new : int
+        Number of new rows.
+    batch_size : int
+        Rows of a batch, at most.
+
+    Returns
+    -------
+    StreamingFrequencies or None
+        None if all rows from before are replayed: their counts are exact.
+    """
+
+    def log_absence(counts: Tensor) -> Tensor:
+        _, sizes = batch_sizes(int(counts.sum()), batch_size)
+        return in_batch_log_absence(counts, max(sizes))
+
+    is_new = torch.arange(len(rows)) < n_new
+    new, old = (
+        torch.bincount(rows.item_rows[rows.positive & part], minlength=rows.n_items)
+        for part in (is_new, ~is_new)
+    )
+    n_before = int(old.sum())
+    share = n_replayed(int(new.sum()), n_before) / n_before
+    if share == 1:
+        return None
+    frequencies = deepcopy(before)
+    if frequencies is None:
+        frequencies = StreamingFrequencies(log_absence(old))
+    frequencies.extend(log_absence(new + (share * old).round().long()))
+    return frequencies

@@ -1,0 +1,243 @@
+"""The data of one fit: checked rows, codes and encoded features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sktwotower._data.entities import Entities
+from sktwotower._data.entity_building import build_entities
+from sktwotower._data.histories import InteractionCodes
+from sktwotower._data.interactions import (
+    Interactions,
+    codes_of,
+    read_interactions,
+    read_later,
+)
+from sktwotower._data.roles import ColumnRoles, as_interactions
+from sktwotower._data.stored_interactions import StoredInteractions
+from sktwotower._training.configuration import SIDES, Configuration, SideConfiguration
+from sktwotower._training.objective import ObjectiveSpec
+from sktwotower._training.state import ModelState
+from sktwotower.utils._columns import Column, is_dataset
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What is learned from.
+
+    Attributes
+    ----------
+    roles : ColumnRoles
+        What the columns of X mean.
+    users, items : Entities
+        Both sides, with vocabulary, encoder and encoded features.
+    user_id_columns, item_id_columns : tuple of str or int
+        Columns of a frame that may hold their ids.
+    interactions : InteractionCodes
+        The rows of X.
+    user_inputs : ndarray of shape (n_samples,)
+        Row of the user side's features that each interaction has.
+    weights : ndarray of shape (n_samples,) or None
+        Sample weights.
+    train_rows : ndarray of shape (n_samples,), bool
+        The rows that train; the others only count as seen.
+    """
+
+    roles: ColumnRoles
+    users: Entities
+    items: Entities
+    user_id_columns: tuple[Column, ...]
+    item_id_columns: tuple[Column, ...]
+    interactions: InteractionCodes
+    user_inputs: np.ndarray
+    weights: np.ndarray | None
+    train_rows: np.ndarray
+
+
+def read_training_rows(
+    X: Any,
+    y: ArrayLike | str | None,
+    sample_weight: ArrayLike | str | None,
+    configuration: Configuration,
+    before: ColumnRoles | None = None,
+) -> tuple[ColumnRoles, Interactions]:
+    """Check the rows to learn from.
+
+    Parameters
+    ----------
+    X, y, sample_weight
+        As ``fit`` takes them.
+    configuration : Configuration
+        Says what the columns mean.
+    before : ColumnRoles, optional
+        The roles of a training that is continued.
+
+    Raises
+    ------
+    ValueError
+        For invalid input, or if no row is a positive.
+    """
+    stored, columns = None, None
+    if is_dataset(X):
+        stored = StoredInteractions(X, owner=configuration.owner)
+        columns = stored.columns
+    else:
+        columns = as_interactions(X, owner=configuration.owner)
+    if before is None:
+        roles = configuration.roles(columns)
+    else:
+        roles = before
+        roles.check_columns(columns)
+    roles.refuse_lacking_features(columns)
+    if stored is not None:
+        interactions = stored.read(y, sample_weight, roles=roles)
+    else:
+        interactions = read_interactions(
+            columns,
+            y,
+            sample_weight,
+            roles=roles,
+            in_blocks=isinstance(X, np.memmap),
+        )
+    if not interactions.positive.any():
+        raise ValueError(
+            "There is nothing to learn from: no row of X is a positive (y > 0)."
+        )
+    return roles, interactions
+
+
+def read_validation_rows(X: Any, y: Any, roles: ColumnRoles) -> Interactions:
+    """Check the rows to validate on; their times do not matter."""
+    if not is_dataset(X):
+        return read_later(X, y, None, roles=roles)
+    stored = StoredInteractions(X, owner=roles.owner)
+    roles.check_columns(stored.columns)
+    without_times = replace(roles, timestamp_column=None)
+    return stored.read(y, None, roles=without_times).expanded()
+
+
+def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
+    """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
+    positive = interactions.positive
+    if positive.all() or objective.learns_from_labels(positive):
+        return np.ones(len(interactions), dtype=bool)
+    # Entities without positives are neither trained nor sampled as negatives.
+    train = np.ones(len(interactions), dtype=bool)
+    for ids in (interactions.users, interactions.items):
+        codes = codes_of(ids)
+        has_positive = np.zeros(int(codes.max()) + 1, dtype=bool)
+        has_positive[codes[positive]] = True
+        train &= has_positive[codes]
+    return positive | train
+
+
+def encode(
+    interactions: Interactions,
+    train_rows: np.ndarray,
+    roles: ColumnRoles,
+    configuration: Configuration,
+    before: ModelState | None,
+) -> TrainingData:
+    """Give ids codes, and encode the features of tables and of X.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        The rows of X.
+    train_rows : ndarray of shape (n_samples,), bool
+        The rows that train.
+    roles : ColumnRoles
+        What the columns of X mean.
+    configuration : Configuration
+        Tables and encoders.
+    before : ModelState or None
+        The model to go on from; its codes and encoders stay.
+
+    Raises
+    ------
+    ValueError
+        If a tower has no field, or features cannot be encoded.
+    """
+    sides, codes, inputs, id_columns = {}, {}, {}, {}
+    for name in SIDES:
+        side = configuration.side(name)
+        is_user = name == "user"
+        table = side.checked_table(roles)
+        named = [roles.name_of(side.column), None if table is None else table.id_column]
+        id_columns[name] = tuple(
+            dict.fromkeys(column for column in named if column is not None)
+        )
+        sides[name], codes[name], inputs[name] = build_entities(
+            interactions.users if is_user else interactions.items,
+            train_rows,
+            table,
+            side.encoder,
+            parameter=f"{name}_table",
+            features=interactions.user_features if is_user else interactions.item_features,
+            times=interactions.times,
+            # An item is a candidate of many rows at once, with one vector.
+            every_row=is_user,
+            before=None if before is None else before.side(name).entities,
+        )
+        _refuse_no_field(side, sides[name], configuration)
+    return TrainingData(
+        roles=roles,
+        users=sides["user"],
+        items=sides["item"],
+        user_id_columns=id_columns["user"],
+        item_id_columns=id_columns["item"],
+        interactions=InteractionCodes(
+            codes["user"], codes["item"], interactions.positive, interactions.times
+        ),
+        user_inputs=inputs["user"],
+        weights=interactions.weights,
+        train_rows=train_rows,
+    )
+
+
+def with_popularity(
+    data: TrainingData, interactions: InteractionCodes, configuration: Configuration
+) -> TrainingData:
+    """The data with the last entry of embeddings, if there is a ``popularity_prior``.
+
+    For an item it is ``log(n + 1)`` of its ``n`` positives among ``interactions``, less the
+    mean over items; for a user it is the weight of that number in the score.
+    """
+    if configuration.popularity_prior is None:
+        return data
+    counts = n_positives(interactions, len(data.items))
+    logs = np.log1p(counts)
+    has_rows = data.items.id_codes > 0
+    logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
+    weight = configuration.temperature * configuration.popularity_prior
+    weights = np.full(len(data.users.id_codes), weight, dtype=np.float32)
+    return replace(
+        data,
+        users=replace(data.users, popularity=weights),
+        items=replace(data.items, popularity=logs),
+    )
+
+
+def n_positives(interactions: InteractionCodes, n_items: int) -> np.ndarray:
+    """Number of positives of each item code, (n_items + 1,) float32."""
+    items = interactions.items[interactions.positive]
+    return np.bincount(items, minlength=n_items + 1).astype(np.float32)
+
+
+def _refuse_no_field(
+    side: SideConfiguration, entities: Entities, configuration: Configuration
+) -> None:
+    """Raise ValueError if there is nothing to describe a side by."""
+    has_history = side.name == "user" and configuration.history_size > 0
+    if side.id_embedding or has_history or entities.fields:
+        return
+    raise ValueError(
+        f"The {side.name} tower has no field: {side.name}_id_embedding=False and there "
+        f"are no features. Give it {side.name}_table or {side.name}_features, "
+        + ("set history_size, " if side.name == "user" else "")
+        + f"or set {side.name}_id_embedding=True."
+    )

@@ -1,0 +1,116 @@
+"""One fit, epoch by epoch: losses, validation, and what is printed."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+
+from sktwotower._nn.resize import rows_stay
+from sktwotower._training.early_stopping import Validation
+from sktwotower._training.state import ModelState, TrainingLog
+from sktwotower._training.training import Training, divergence_message
+
+
+class Fit:
+    """Runs a training until its caller stops.
+
+    Parameters
+    ----------
+    training : Training
+        What is trained on, and how.
+    train_rows : ndarray of shape (n_samples,), bool
+        The rows that train.
+    validation : Validation, optional
+        Scores each epoch.
+    loss_curve : tuple of float, default=()
+        Losses of the epochs before, of a training that is continued.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        train_rows: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        loss_curve: tuple[float, ...] = (),
+    ) -> None:
+        self.training = training
+        self.validation = validation
+        self.loss_curve = loss_curve
+        self.run = training.start(train_rows)
+
+    @property
+    def log(self) -> TrainingLog:
+        """Losses and validation scores so far."""
+        if self.validation is None:
+            return TrainingLog(self.loss_curve)
+        return TrainingLog(
+            self.loss_curve,
+            self.validation.rule.validation_metric,
+            tuple(self.validation.scores),
+        )
+
+    def next_epoch(self, label: str) -> bool:
+        """Train for an epoch; True if the validation says that training should stop.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite.
+        """
+        started = time.perf_counter()
+        loss = next(self.run.epochs)
+        self.loss_curve = (*self.loss_curve, loss)
+        configuration = self.training.configuration
+        if not np.isfinite(loss):
+            n_epochs = len(self.loss_curve)
+            raise ValueError(divergence_message(configuration, "loss", loss, n_epochs))
+        stop = False
+        if self.validation is not None:
+            stop = self.validation.score(self.training.state(self.run, self.log))
+        if configuration.verbose:
+            seconds = time.perf_counter() - started
+            print(f"epoch {label}  {self._losses()}  {seconds:.1f} s")
+        return stop
+
+    def continue_for(self, n_epochs: int) -> None:
+        """Train for some epochs; rows of tables without an interaction in X stay."""
+        run = self.run
+        with rows_stay(run.optimizer, run.tables, self.training.rows_that_stay(run)):
+            for epoch in range(1, n_epochs + 1):
+                self.next_epoch(f"{epoch}/{n_epochs}")
+
+    def snapshot(self) -> ModelState:
+        """A model of its own, as if training had stopped here."""
+        state = self.training.state(self.run, self.log)
+        towers, optimizer = deepcopy((state.towers, state.optimizer))
+        return replace(state, towers=towers.cpu().eval(), optimizer=optimizer)
+
+    def finish(self, refit_rows: np.ndarray | None = None) -> ModelState:
+        """The model: the best epoch if training stops early, else the last one.
+
+        Parameters
+        ----------
+        refit_rows : ndarray of shape (n_samples,), bool, optional
+            Train on these rows instead, for as many epochs as were best.
+        """
+        validation = self.validation
+        if validation is not None and validation.rule.early_stopping:
+            self.run.served.load_state_dict(validation.best_weights)
+            if refit_rows is not None:
+                if self.training.configuration.verbose:
+                    print(f"refit on all rows, epochs: {validation.best_epoch}")
+                self.run = self.training.start(refit_rows)
+                for _ in range(validation.best_epoch):
+                    next(self.run.epochs)
+        return self.training.final_state(self.run, self.log)
+
+    def _losses(self) -> str:
+        line = f"loss {self.loss_curve[-1]:.4f}"
+        if self.validation is not None:
+            metric, scores = self.validation.rule.validation_metric, self.validation.scores
+            line += f"  {metric} {scores[-1]:.4f}"
+        return line

@@ -1,0 +1,178 @@
+"""What a fit leaves: everything that queries, saving and a later training need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from sktwotower._data.entities import Entities
+from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._nn.negatives import StreamingFrequencies
+from sktwotower._nn.resize import OptimizerState
+from sktwotower._nn.towers import Tower
+from sktwotower._nn.trainer import TwoTowers
+from sktwotower._search.faiss_index import FaissIndex
+from sktwotower.utils._columns import Column
+
+
+@dataclass(frozen=True, eq=False)
+class SideState:
+    """The users or the items of a fitted model.
+
+    Attributes
+    ----------
+    name : {"user", "item"}
+        Which side it is.
+    id_columns : tuple of str or int
+        Columns of a frame that may hold its ids; the first one that is there is read.
+    entities : Entities
+        Known ids with their codes, encoded features and encoder.
+    embeddings : ndarray of shape (n, embedding_dim), float32
+        Row ``r`` belongs to code ``r + 1``.
+    unknown : ndarray of shape (embedding_dim,), float32
+        The vector of code 0.
+    trains_cold_path : bool
+        Whether the tower was trained without ids, so that an entity without training rows
+        is placed by its features.
+    index : FaissIndex or None
+        An index over the embeddings that queries choose from. It is in no copy.
+    """
+
+    name: str
+    id_columns: tuple[Column, ...]
+    entities: Entities
+    embeddings: np.ndarray
+    unknown: np.ndarray
+    trains_cold_path: bool
+    index: FaissIndex | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "index": None}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Ids and codes."""
+        return self.entities.vocabulary
+
+    def recommendable(self) -> np.ndarray:
+        """Codes that queries choose from unless they name candidates, ascending."""
+        return recommendable(self.entities, trains_cold_path=self.trains_cold_path)
+
+
+def recommendable(entities: Entities, *, trains_cold_path: bool) -> np.ndarray:
+    """Codes of the entities that can be recommended, ascending.
+
+    These are the entities with training rows and, if the tower was trained without ids,
+    those with features.
+    """
+    inside = entities.id_codes[: len(entities) + 1] > 0
+    if trains_cold_path:
+        inside = inside | entities.described
+    return np.flatnonzero(inside)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingLog:
+    """How training went.
+
+    Attributes
+    ----------
+    loss_curve : tuple of float
+        Mean loss of each epoch.
+    validation_metric : str or None
+        What was validated; None without validation.
+    validation_scores : tuple of float or None
+        The metric after each epoch.
+    """
+
+    loss_curve: tuple[float, ...] = ()
+    validation_metric: str | None = None
+    validation_scores: tuple[float, ...] | None = None
+
+    @property
+    def best_validation_score(self) -> float | None:
+        """The highest validation score."""
+        return None if self.validation_scores is None else max(self.validation_scores)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelState:
+    """Everything that a fit leaves.
+
+    ``fit``, ``partial_fit``, ``add_items`` and ``load`` make a new one; nothing changes it.
+    Queries, ``save`` and ``export_onnx`` read it.
+
+    Attributes
+    ----------
+    roles : ColumnRoles
+        What the columns of X mean.
+    user, item : SideState
+        Both sides.
+    towers : TwoTowers
+        As they are served, on the CPU.
+    catalogue : ndarray of shape (n_catalogue,)
+        Codes of the items that are recommended, ascending.
+    interactions : InteractionCodes
+        All training rows so far.
+    seen : csr_matrix of shape (n_users, n_items), bool
+        Their pairs.
+    past : PastItems or None
+        The users' histories; None without a history field.
+    optimizer : tuple of str and dict
+        Name and memory of the optimizer, for a later training.
+    frequencies : StreamingFrequencies or None
+        How often items have been in a batch; None: the interactions say it.
+    log : TrainingLog
+        How training went.
+    """
+
+    roles: ColumnRoles
+    user: SideState
+    item: SideState
+    towers: TwoTowers
+    catalogue: np.ndarray
+    interactions: InteractionCodes
+    seen: sp.csr_matrix
+    past: PastItems | None
+    optimizer: tuple[str, OptimizerState]
+    frequencies: StreamingFrequencies | None
+    log: TrainingLog
+
+    @property
+    def users(self) -> Vocabulary:
+        """Known users."""
+        return self.user.vocabulary
+
+    @property
+    def items(self) -> Vocabulary:
+        """Known items."""
+        return self.item.vocabulary
+
+    def side(self, name: str) -> SideState:
+        """The users or the items."""
+        return self.user if name == "user" else self.item
+
+    def tower(self, name: str) -> Tower:
+        """The tower of the users or the items."""
+        return self.towers.user_tower if name == "user" else self.towers.item_tower
+
+    @property
+    def temperature(self) -> float:
+        """What scores were divided by in the loss."""
+        temperature = self.towers.temperature
+        return temperature if isinstance(temperature, float) else temperature.item()
+
+    def with_items(self, item: SideState) -> ModelState:
+        """The state with more items, or with other features of items."""
+        seen = self.seen.copy()
+        seen.resize(len(self.user.entities), len(item.entities))
+        past = self.past
+        if past is not None:
+            past = replace(past, id_codes=item.entities.id_codes)
+        return replace(
+            self, item=item, catalogue=item.recommendable(), seen=seen, past=past
+        )
