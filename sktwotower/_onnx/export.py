@@ -107,7 +107,7 @@ def _contract(state: ModelState, k: int) -> dict[str, Any]:
         "sktwotower": __version__,
         "opset": OPSET,
         "k": k,
-        "embedding_dim": model.user_embeddings_.shape[1],
+        "embedding_dim": state.user.embeddings.shape[1],
         "history_size": 0 if state.past is None else state.past.size,
         "user": _side_contract(state.user.entities),
         "item": _side_contract(state.item.entities),
