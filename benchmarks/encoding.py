@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._common import arguments, write
-from sktwotower._data.entities import Entities, build_entities
+from sktwotower._data.entities import Entities
+from sktwotower._data.entity_building import build_entities
 from sktwotower.preprocessing import FeatureEncoder
 
 

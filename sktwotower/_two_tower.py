@@ -34,7 +34,7 @@ from sktwotower._training.objective import NEGATIVES
 from sktwotower._training.seeding import numpy_random_state
 from sktwotower._training.state import ModelState
 from sktwotower._training.training import Training
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
 from sktwotower.utils._sklearn import (
     HasMethods,
@@ -894,7 +894,7 @@ def _callback_task(
     """What callbacks are told of a task."""
     labels = y
     if y is None and not is_dataset(X):  # ScoringMonitor skips y=None
-        labels = memmap.full(len(X), 1.0, np.float64)
+        labels = column_store.full(len(X), 1.0, np.float64)
     task: dict[str, Any] = {"estimator": estimator, "X": X, "y": labels}
     if sample_weight is not None:
         task["metadata"] = {"sample_weight": sample_weight}

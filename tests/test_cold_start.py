@@ -652,8 +652,8 @@ def test_added_items_keep_features_that_X_does_not_have():
 def _features_of(model, items):
     """What the model has noted of items."""
     entities = model._items
-    places = entities.places[entities.vocabulary.codes(items.to_numpy())]
-    return entities.given.iloc[places].reset_index(drop=True)
+    places = entities.raw_positions[entities.vocabulary.codes(items.to_numpy())]
+    return entities.raw_features.iloc[places].reset_index(drop=True)
 
 
 def test_a_refit_forgets_added_items():

@@ -16,7 +16,7 @@ from sktwotower import TwoTowerRecommender
 from sktwotower._data import stored_interactions as _dataset
 from sktwotower._nn import batches
 from sktwotower.datasets import make_interactions
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from tests._nn.helpers import is_mapped
 
 NAMES = {"user_column": "user_id", "item_column": "item_id"}
@@ -26,8 +26,8 @@ SMALL = {"embedding_dim": 4, "max_iter": 2, "batch_size": 64, "random_state": 0}
 @pytest.fixture
 def large(monkeypatch):
     """What is true of many rows is true of a few hundred."""
-    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 150)
-    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 150)
+    monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 100)
     monkeypatch.setattr(batches, "BLOCKS_OF_A_WINDOW", 5)
 
 
@@ -244,8 +244,8 @@ def test_bad_mapped_arrays(tmp_path, large, column, value, message):
 
 @pytest.fixture
 def many(monkeypatch):
-    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 2**16)
-    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 2**14)
+    monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 2**16)
+    monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 2**14)
 
 
 def traced_peak(call):

@@ -10,14 +10,14 @@ import torch
 
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 
 # What windows are cut from, and where they start and end.
 Windows = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
-class InteractionCodes:
+class InteractionCodes(column_store.Columns):
     """Rows of interactions as codes, in the order in which they were given.
 
     Attributes
@@ -35,30 +35,6 @@ class InteractionCodes:
     positive: np.ndarray
     times: np.ndarray | None
 
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def take(self, rows: np.ndarray) -> InteractionCodes:
-        """Some of the rows: a mask or positions."""
-        return InteractionCodes(
-            memmap.take(self.users, rows),
-            memmap.take(self.items, rows),
-            memmap.take(self.positive, rows),
-            None if self.times is None else memmap.take(self.times, rows),
-        )
-
-    def followed_by(self, later: InteractionCodes) -> InteractionCodes:
-        """These rows and those."""
-        times = None
-        if self.times is not None and later.times is not None:
-            times = memmap.joined([self.times, later.times])
-        return InteractionCodes(
-            memmap.joined([self.users, later.users]),
-            memmap.joined([self.items, later.items]),
-            memmap.joined([self.positive, later.positive]),
-            times,
-        )
-
 
 class Histories:
     """Every user's positives in the order of time.
@@ -75,27 +51,26 @@ class Histories:
         keys = (events.users,) if events.times is None else (events.times, events.users)
         order = np.lexsort(keys)  # stable; the last key is the first
         ordered = events.take(order)
-        self._order = memmap.take(order, ordered.positive)
+        self._order = column_store.take(order, ordered.positive)
         self._is_causal = events.times is not None
         # The positives before each event, those of other users included.
-        self._before = memmap.empty(len(order), np.int64)
+        self._before = column_store.empty(len(order), np.int64)
         n_before = 0
-        for block in memmap.blocks(len(order)):
+        for block in column_store.blocks(len(order)):
             positive = ordered.positive[block]
             self._before[order[block]] = n_before + np.cumsum(positive) - positive
             n_before += int(np.count_nonzero(positive))
         self._users, self._positive = events.users, events.positive
-        self.items = memmap.take(ordered.items, ordered.positive)
+        self.items = column_store.take(ordered.items, ordered.positive)
         counts = np.zeros(n_users + 1, dtype=np.int64)
-        for block in memmap.blocks(len(order)):
-            users = ordered.users[block][ordered.positive[block]]
-            counts += np.bincount(users, minlength=n_users + 1)
+        for part in ordered.blocks():
+            counts += np.bincount(part.users[part.positive], minlength=n_users + 1)
         self.ends = np.cumsum(counts)  # (n_users + 1,), by code; code 0 has none
         self.starts = self.ends - counts
 
     def ordered(self, values: np.ndarray) -> np.ndarray:
         """Of a value an event, those of ``items``."""
-        return memmap.take(values, self._order)
+        return column_store.take(values, self._order)
 
     def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the last ``size`` of each code start and end."""
@@ -184,8 +159,8 @@ class PastItems:
             those before it.
         """
         n = len(row_of)
-        starts, ends = memmap.empty(n, np.int64), memmap.empty(n, np.int64)
-        for block in memmap.blocks(n):
+        starts, ends = column_store.empty(n, np.int64), column_store.empty(n, np.int64)
+        for block in column_store.blocks(n):
             at = (np.arange(block.start, block.stop) + first) % n
             starts[block], ends[block] = self.histories.at_events(at, self.size)
         return history_rows(
@@ -231,13 +206,15 @@ def history_rows(
         Code of the item that is not in a row's own history.
     """
     starts, ends = windows
+    if left_out is not None:
+        left_out = column_store.take(id_codes, left_out)
     return HistoryRows(
         rows,
         torch.from_numpy(row_of),
-        torch.from_numpy(memmap.take(id_codes, item_codes)),
+        torch.from_numpy(column_store.take(id_codes, item_codes)),
         torch.from_numpy(np.asarray(starts, dtype=np.int64)),
         torch.from_numpy(np.asarray(ends, dtype=np.int64)),
-        None if left_out is None else torch.from_numpy(memmap.take(id_codes, left_out)),
+        None if left_out is None else torch.from_numpy(left_out),
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import column_or_1d
 
 from sktwotower._data.roles import ColumnRoles, Frame
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     Column,
     refuse_missing_times,
@@ -40,9 +40,16 @@ class DedupedFeatures:
     frame: Frame
     positions: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, rows: Any) -> DedupedFeatures:
+        """The features of some rows: a mask, positions or a slice."""
+        return replace(self, positions=column_store.take(self.positions, rows))
+
 
 @dataclass(frozen=True, eq=False)
-class Interactions:
+class Interactions(column_store.Columns):
     """Checked rows of X, y and sample_weight.
 
     Attributes
@@ -70,22 +77,6 @@ class Interactions:
     item_features: Frame | None = None
     labels: np.ndarray | None = None
 
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def take(self, rows: np.ndarray) -> Interactions:
-        """Some of the rows: a mask or positions."""
-        return Interactions(
-            users=_ids_of(self.users, rows),
-            items=_ids_of(self.items, rows),
-            positive=memmap.take(self.positive, rows),
-            weights=None if self.weights is None else memmap.take(self.weights, rows),
-            times=None if self.times is None else memmap.take(self.times, rows),
-            user_features=_rows_of(self.user_features, rows),
-            item_features=_rows_of(self.item_features, rows),
-            labels=None if self.labels is None else memmap.take(self.labels, rows),
-        )
-
     def without_zero_weights(self) -> Interactions:
         """The rows with a weight above 0."""
         if self.weights is None or self.weights.all():
@@ -107,25 +98,13 @@ def to_categorical(codes: np.ndarray, ids: np.ndarray) -> pd.Categorical:
     """Ids as a Categorical, from numbers (n,) int32; equal ids become one category."""
     numbers, distinct = pd.factorize(ids)  # Arrow has two zeros, 0.0 and -0.0
     if len(distinct) < len(ids):
-        codes = memmap.take(numbers.astype(np.int32), codes)
+        codes = column_store.take(numbers.astype(np.int32), codes)
     return pd.Categorical.from_codes(codes, pd.Index(distinct, dtype=distinct.dtype))
 
 
 def codes_of(ids: Any) -> np.ndarray:
     """Equal numbers from 0 for equal ids, (n,)."""
     return ids.codes if isinstance(ids, pd.Categorical) else pd.factorize(ids)[0]
-
-
-def _ids_of(ids: Any, rows: np.ndarray) -> Any:
-    if isinstance(ids, pd.Categorical):
-        return pd.Categorical.from_codes(memmap.take(ids.codes, rows), dtype=ids.dtype)
-    return ids[rows]
-
-
-def _rows_of(features: Any, rows: np.ndarray) -> Any:
-    if isinstance(features, DedupedFeatures):
-        return DedupedFeatures(features.frame, memmap.take(features.positions, rows))
-    return None if features is None else features.iloc[rows].reset_index(drop=True)
 
 
 def _expanded(features: Any) -> Any:
@@ -177,7 +156,7 @@ def read_interactions(
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
     labels = None if y is None else _labels(y, len(X))
-    positive = memmap.full(len(X), True, bool)
+    positive = column_store.full(len(X), True, bool)
     if labels is not None:
         np.greater(labels, 0, out=positive)
     return Interactions(
@@ -212,11 +191,11 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     if kind.kind not in "mM":
         kind = np.dtype(f"{kind.kind}8" if kind.kind in "iuf" else object)
     distinct = np.empty(0, dtype=kind)
-    for block in memmap.blocks(len(column)):
+    for block in column_store.blocks(len(column)):
         new = pd.unique(column[block].astype(kind))
         distinct = pd.unique(np.concatenate([distinct, new]))
-    index, codes = pd.Index(distinct), memmap.empty(len(column), np.int32)
-    for block in memmap.blocks(len(column)):
+    index, codes = pd.Index(distinct), column_store.empty(len(column), np.int32)
+    for block in column_store.blocks(len(column)):
         codes[block] = index.get_indexer(column[block].astype(kind))
     return to_categorical(
         codes, roles.checked_ids(distinct, role, getattr(roles, role), codes)
@@ -224,13 +203,13 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
 
 
 def _times_in_blocks(column: np.ndarray, *, name: Column) -> np.ndarray:
-    missing = memmap.empty(len(column), bool)
-    for block in memmap.blocks(len(column)):
+    missing = column_store.empty(len(column), bool)
+    for block in column_store.blocks(len(column)):
         missing[block] = pd.isna(column[block])
     refuse_missing_times(missing, name=name)
-    first, *others = memmap.blocks(len(column))
+    first, *others = column_store.blocks(len(column))
     numbers = time_numbers(column[first], name=name)
-    times = memmap.empty(len(column), numbers.dtype)
+    times = column_store.empty(len(column), numbers.dtype)
     times[first] = numbers
     for block in others:
         times[block] = time_numbers(column[block], name=name)

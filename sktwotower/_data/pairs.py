@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._bucket_sort import distinct_pairs
 
 
 def pair_matrix(
@@ -25,9 +26,9 @@ def pair_matrix(
     csr_matrix of shape (n_users, n_items), bool
         Row ``r`` and column ``c`` belong to the codes ``r + 1`` and ``c + 1``.
     """
-    _, columns, counts = memmap.distinct_pairs(users, items, n_items + 1)
+    _, columns, counts = distinct_pairs(users, items, n_items + 1)
     columns -= 1  # code 0 has neither a row nor a column
     ends = np.zeros(n_users + 1, dtype=np.int64)
     ends[1 : len(counts)] = counts[1:]
-    ones = memmap.full(len(columns), True, bool)
+    ones = column_store.full(len(columns), True, bool)
     return sp.csr_matrix((ones, columns, ends.cumsum()), shape=(n_users, n_items))

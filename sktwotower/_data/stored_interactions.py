@@ -24,7 +24,7 @@ from sktwotower._data.roles import (
     describe,
     refuse_no_rows,
 )
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     column_position,
     refuse_missing_times,
@@ -115,7 +115,7 @@ class StoredInteractions:
         of_users, of_items = features(roles.user_features), features(roles.item_features)
         parts = [users, items, times, labels, weights, of_users, of_items]
         self._fill([part for part in parts if part is not None])
-        positive = memmap.full(n, True, bool)
+        positive = column_store.full(n, True, bool)
         if labels is not None:
             np.greater(checked_labels(labels.values), 0, out=positive)
         return Interactions(
@@ -167,7 +167,7 @@ class _Numbers:
         """Take down a block, an Arrow table, in these rows."""
         values = self._convert(block.column(self.names[0]).to_pandas())
         if rows.start == 0:
-            self.values = memmap.empty(self._n, values.dtype)
+            self.values = column_store.empty(self._n, values.dtype)
         self.values[rows] = values
 
 
@@ -177,7 +177,7 @@ class _Times(_Numbers):
     def __init__(self, name: str, n: int, role: Any) -> None:
         super().__init__(name, n, partial(time_numbers, name=role))
         self._role = role
-        self._missing = memmap.full(n, False, bool)
+        self._missing = column_store.full(n, False, bool)
 
     def add(self, rows: slice, block: Any) -> None:
         missing = block.column(self.names[0]).to_pandas().isna().to_numpy()
@@ -197,7 +197,7 @@ class _Ids:
         self.names = [stored]
         self._name = name
         self._schema = schema
-        self._codes = memmap.empty(n, np.int32)
+        self._codes = column_store.empty(n, np.int32)
         self._distinct = _distinct_of(schema.field(stored).type)
 
     def add(self, rows: slice, block: Any) -> None:
@@ -222,7 +222,7 @@ class _Features:
         self.names = list(stored.values())
         self._called = list(stored)
         self._schema = schema
-        self._places = memmap.empty(n, np.int32)
+        self._places = column_store.empty(n, np.int32)
         arrow = _arrow()
         self._values = [_distinct_of(schema.field(name).type) for name in self.names]
         self._pairs = [_Distinct(arrow.int64()) for _ in self.names]

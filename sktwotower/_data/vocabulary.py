@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 
 Ids = np.ndarray | pd.Categorical
 
@@ -34,7 +34,7 @@ class Vocabulary:
     def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for those that are not known."""
         if isinstance(ids, pd.Categorical):
-            return memmap.take(self.codes(ids.categories.to_numpy()), ids.codes)
+            return column_store.take(self.codes(ids.categories.to_numpy()), ids.codes)
         return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
 
     def extend(self, ids: Ids) -> Vocabulary:
@@ -49,7 +49,7 @@ def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
     """Each id once, in the order of their first appearance."""
     if isinstance(ids, pd.Categorical):
         codes = np.empty(0, dtype=ids.codes.dtype)
-        for block in memmap.blocks(len(ids)):
+        for block in column_store.blocks(len(ids)):
             codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
         return ids.categories.to_numpy()[codes]
     return pd.unique(np.asarray(ids))

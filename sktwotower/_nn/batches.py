@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._bucket_sort import shuffled
 
 # At most so many rows from before to a new one. Up to here all of them are trained again:
 # what a call's decay shrinks has to be learned anew.
@@ -20,7 +21,7 @@ BLOCKS_OF_A_WINDOW = 64
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingRows:
+class TrainingRows(column_store.Columns):
     """Interactions to train on, as rows of the two sides' inputs.
 
     Attributes
@@ -45,45 +46,6 @@ class TrainingRows:
     n_users: int
     n_items: int
     user_inputs: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.user_rows)
-
-    def take(self, rows: Tensor | slice) -> TrainingRows:
-        """Some of the rows: a mask, positions, or those in between two."""
-        columns = self.columns().values()
-        if isinstance(rows, slice) or rows.dtype == torch.bool:
-            return self.with_columns([column[rows] for column in columns])
-        # It takes half of the time that an index does.
-        return self.with_columns([column.index_select(0, rows) for column in columns])
-
-    def only(self, mask: Tensor) -> TrainingRows:
-        """The rows of a mask, which may be very many."""
-        columns = self.columns().values()
-        return self.with_columns(
-            [
-                torch.from_numpy(memmap.take(column.numpy(), mask.numpy()))
-                for column in columns
-            ]
-        )
-
-    def followed_by(self, *others: TrainingRows) -> TrainingRows:
-        """These rows and those."""
-        columns = [rows.columns().values() for rows in (self, *others)]
-        return self.with_columns([torch.cat(c) for c in zip(*columns, strict=True)])
-
-    def columns(self) -> dict[str, Tensor]:
-        """The tensors with an entry a row, by their names."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-
-    def with_columns(self, columns: Sequence[Tensor]) -> TrainingRows:
-        """Other rows in place of these, in the order of ``columns``."""
-        given: dict[str, Any] = dict(zip(self.columns(), columns, strict=True))
-        return replace(self, **given)
 
     @property
     def inputs(self) -> Tensor:
@@ -216,9 +178,9 @@ class CandidateSource(Protocol[B_co]):
 class Batches(Generic[B_co]):
     """Shuffled batches of rows.
 
-    An epoch is a permutation of its rows. Of more than ``memmap.ROWS_IN_MEMORY`` the first
-    epoch makes a copy in a random order, which is mapped from files, and each epoch
-    permutes blocks of that and shuffles a window of some blocks at a time. The order of an
+    An epoch is a permutation of its rows. Of more than ``ROWS_IN_MEMORY`` the first epoch
+    makes a copy in a random order, which is mapped from files, and each epoch permutes
+    blocks of that and shuffles a window of some blocks at a time. The order of an
     epoch is any with equal probability, as for fewer rows: that of the copy is. But from
     one epoch to another it is not independent, since rows of a block stay within a window.
 
@@ -266,7 +228,7 @@ class Batches(Generic[B_co]):
             drawn = n_new + drawn[: self.n_rows - n_new]
             rows = rows.take(torch.cat([torch.arange(n_new), drawn]))
         batches: Iterable[TrainingRows]
-        if memmap.is_large(len(rows)):
+        if column_store.is_large(len(rows)):
             smaller, n_larger = divmod(len(rows), self.n_batches)
             sizes = [smaller + (i < n_larger) for i in range(self.n_batches)]
             batches = _cut(self._windows(rows, generator), sizes)
@@ -281,9 +243,8 @@ class Batches(Generic[B_co]):
     ) -> Iterator[TrainingRows]:
         """Rows in memory, some of them at a time."""
         if self._copy is None or rows is not self.rows:
-            columns = memmap.shuffled(list(rows.columns().values()), generator)
-            self._copy = rows.with_columns(columns)
-        length = max(memmap.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
+            self._copy = shuffled(rows, generator)
+        length = max(column_store.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
         starts = torch.arange(0, len(rows), length)
         starts = starts[torch.randperm(len(starts), generator=generator)]
         for window in starts.split(BLOCKS_OF_A_WINDOW):

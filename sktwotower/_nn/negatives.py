@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sktwotower.utils._memmap import distinct_pairs
+from sktwotower.utils._bucket_sort import distinct_pairs
 
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 

@@ -61,9 +61,9 @@ def _write_entities(
     }
     if entities.popularity is not None:
         arrays["popularity"] = entities.popularity
-    if entities.given is not None and entities.places is not None:
-        write_frame(writer, f"{side}_features.parquet", entities.given)
-        arrays["positions"] = entities.places
+    if entities.raw_features is not None and entities.raw_positions is not None:
+        write_frame(writer, f"{side}_features.parquet", entities.raw_features)
+        arrays["positions"] = entities.raw_positions
     write_arrays(writer, f"{side}_features.safetensors", arrays)
     if entities.encoder is not None:
         objects[f"{side}_encoder_"] = entities.encoder
@@ -103,8 +103,8 @@ def _read_entities(
         },
         dense=frozenset(decode(name) for name in description["dense"]),
         encoder=objects.pop(f"{side}_encoder_", None),
-        given=raw,
-        places=positions,
+        raw_features=raw,
+        raw_positions=positions,
         popularity=popularity,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.entities import add_entities
+from sktwotower._data.entity_building import add_entities
 from sktwotower._data.histories import PastItems, Windows
 from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
 from sktwotower._data.roles import ColumnRoles

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sktwotower._data.entities import Entities, build_entities
+from sktwotower._data.entities import Entities
+from sktwotower._data.entity_building import build_entities
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.interactions import (
     Interactions,

@@ -213,7 +213,7 @@ class ObjectiveSpec:
         if rows.weights is not None:  # of the rows that batches are made of
             trained_weights = rows.weights if labelled else rows.weights[rows.positive]
             rows = replace(rows, weights=rows.weights / trained_weights.mean())
-        positives = rows if rows.positive.all() else rows.only(rows.positive)
+        positives = rows if rows.positive.all() else rows.take(rows.positive)
         known, explicit = None, None
         if self.mask_known_positives or not (labelled or positives is rows):
             known = KnownPositives(positives.user_rows, positives.item_rows)
@@ -292,9 +292,9 @@ def _explicit(rows: TrainingRows, known: KnownPositives) -> ExplicitNegatives | 
     """Rows with ``y <= 0`` whose pair is no positive elsewhere."""
     if rows.positive.all():
         return None
-    turned_down = rows.only(~rows.positive)
+    turned_down = rows.take(~rows.positive)
     contradicted = known.contain(turned_down.user_rows, turned_down.item_rows)
-    turned_down = turned_down.only(~contradicted)
+    turned_down = turned_down.take(~contradicted)
     if not len(turned_down):
         return None
     return ExplicitNegatives(

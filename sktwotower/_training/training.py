@@ -39,7 +39,7 @@ from sktwotower._training.state import (
     TrainingLog,
     recommendable,
 )
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,10 +346,10 @@ class Training:
             n_replayed = len(self.replayed)
             ordered = interactions.followed_by(self.replayed)
             interactions = self.replayed.followed_by(interactions)
-            inputs = memmap.joined([inputs, self.replayed.users])
+            inputs = column_store.joined([inputs, self.replayed.users])
             if weights is not None:
                 ones = np.broadcast_to(np.float32(1), n_replayed)
-                weights = memmap.joined([weights, ones])
+                weights = column_store.joined([weights, ones])
         is_users = np.array_equal(inputs, ordered.users)  # each user has one row
         rows = TrainingRows(
             torch.from_numpy(ordered.users),
@@ -374,7 +374,7 @@ class Training:
         user_rows = past.before_events(
             trained_users, inputs, ordered.items, first=n_replayed
         )
-        numbers = torch.from_numpy(memmap.arange(len(interactions)))
+        numbers = torch.from_numpy(column_store.arange(len(interactions)))
         return replace(rows, user_inputs=numbers), user_rows, past
 
     def _rows_of_X(
@@ -385,10 +385,10 @@ class Training:
         interactions, inputs, weights = data.interactions, data.user_inputs, data.weights
         if not train_rows.all():  # no copy where all rows train
             interactions = interactions.take(train_rows)
-            inputs = memmap.take(inputs, train_rows)
-            weights = None if weights is None else memmap.take(weights, train_rows)
+            inputs = column_store.take(inputs, train_rows)
+            weights = None if weights is None else column_store.take(weights, train_rows)
         if weights is not None:  # in float64, so that their scale does not matter
-            scaled = memmap.empty(len(weights), np.float32)
+            scaled = column_store.empty(len(weights), np.float32)
             weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
         return interactions, inputs, weights
 

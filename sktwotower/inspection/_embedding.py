@@ -298,7 +298,7 @@ def _feature(recommender: Any, name: str) -> pd.Series:
     if isinstance(recommender, TwoTowerRecommender):
         entities = recommender._state.item.entities
         known += entities.columns
-        given, places = entities.given, entities.places
+        given, places = entities.raw_features, entities.raw_positions
         if given is not None and places is not None and name in known:
             column = given if isinstance(given, pd.Series) else given[name]
             values = column.reset_index(drop=True).reindex(places[1:])

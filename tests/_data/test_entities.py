@@ -1,6 +1,5 @@
-"""Features, wherever they live: in columns of X, in side tables, in both."""
+"""Features in columns of X, in side tables and in both."""
 
-import time
 import warnings
 
 import numpy as np
@@ -22,7 +21,7 @@ from sklearn.preprocessing import (
 )
 
 from sktwotower import EntityTable, TwoTowerRecommender
-from sktwotower._data.entities import build_entities
+from sktwotower._data.entity_building import build_entities
 from sktwotower._nn import inputs
 from sktwotower._nn.inputs import EntityRows
 from sktwotower.preprocessing import FeatureEncoder
@@ -559,7 +558,7 @@ def test_kinds(kind, where):
     model = make_model(
         item_encoder=encoder, item_id_embedding=False, max_iter=1, **options
     ).fit(rows)
-    fields = model._items.fields
+    fields = model._state.item.entities.fields
     assert {name: part.stop - part.start for name, part in fields.items()} == widths
     tower = model.item_tower_.side.tower
     tables = [t for t in (tower.column_table, *tower.dense_tables) if t is not None]
@@ -861,60 +860,36 @@ def test_a_table_that_has_all_ids_does_not_warn():
 # --- size ----------------------------------------------------------------------------
 
 
-def many_interactions(n=200_000, n_users=20_000, n_items=5_000):
+def test_ids_are_not_one_hot_encoded():
+    """Columns grow with the values of features, rows with the users and their features."""
+    n, n_users, n_items = 20_000, 2_000, 500
     rng = np.random.RandomState(0)
     users, items = rng.randint(0, n_users, n), rng.randint(0, n_items, n)
     columns = {"user": users, "item": items}
-    for side, ids in (("u", users), ("i", items)):
+    for side, ids in (("user", users), ("item", items)):
         columns |= {
-            f"{side}_category": np.array([f"c{c}" for c in range(50)])[ids % 50],
-            f"{side}_flag": ids % 2 == 0,
-            f"{side}_number": (ids % 97) / 7,
-            f"{side}_now": rng.choice(["on", "off"], n),
-            f"{side}_tags": np.array(["a|b", "b", "c|a", "d"])[ids % 4],
+            f"{side} category": np.array([f"c{c}" for c in range(50)])[ids % 50],
+            f"{side} flag": ids % 2 == 0,
+            f"{side} number": (ids % 97) / 7,
+            f"{side} now": rng.choice(["on", "off"], n),
+            f"{side} tags": np.array(["a|b", "b", "c|a", "d"])[ids % 4],
         }
-    return pd.DataFrame(columns)
-
-
-def test_ids_are_codes_and_not_a_matrix():
-    """One-hot ids would be 200,000 rows of 25,000 columns: 20 GB, or minutes."""
-    rows = many_interactions()
-    names = {side: [n for n in rows if n.startswith(side[0] + "_")] for side in ("u", "i")}
-
-    def encode():
-        started = time.perf_counter()
-        sides = [
-            build_entities(
-                rows[column].to_numpy(),
-                np.ones(len(rows), dtype=bool),
-                None,
-                FeatureEncoder(),
-                parameter=f"{column}_table",
-                features=rows[names[column[0]]],
-                every_row=column == "user",
-            )[0]
-            for column in ("user", "item")
-        ]
-        return time.perf_counter() - started, sides
-
-    seconds, (users, items) = min((encode() for _ in range(2)), key=lambda run: run[0])
-    assert seconds < 3.0  # a fifth of a second where nothing else runs
-    for side in (users, items):  # 50 categories, 2 flags, a number, on and off, 4 tags
-        assert side.features.shape[1] == 50 + 2 + 1 + 2 + 4
-        assert side.features.nnz <= 6 * side.features.shape[0]
-        assert side.id_codes.dtype == np.int32
-    assert users.features.shape[0] <= 1 + 2 * 20_000  # on and off
+    rows = pd.DataFrame(columns)
+    users, items = (
+        build_entities(
+            rows[side].to_numpy(),
+            np.ones(n, dtype=bool),
+            None,
+            FeatureEncoder(),
+            parameter=f"{side}_table",
+            features=rows.filter(like=f"{side} "),
+            every_row=side == "user",
+        )[0]
+        for side in ("user", "item")
+    )
+    for entities in (users, items):
+        assert entities.features.shape[1] == 50 + 2 + 1 + 2 + 4
+        assert entities.features.nnz <= 6 * entities.features.shape[0]
+        assert entities.id_codes.dtype == np.int32
+    assert users.features.shape[0] <= 1 + 2 * n_users  # "on" and "off"
     assert items.features.shape[0] == 1 + len(items)
-
-    resource = pytest.importorskip("resource")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    make_model(
-        user_features=names["u"],
-        item_features=names["i"],
-        loss="bpr",
-        n_negatives=1,
-        max_iter=1,
-        batch_size=8192,
-    ).fit(rows)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert (after - before) / 1024 < 400  # MB

@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from sktwotower import EntityTable
-from sktwotower._data.encoding import as_features, dense_fields, field_slices, prepare
-from sktwotower._data.entities import Entities, build_entities
+from sktwotower._data.encoding import as_features, dense_fields, encoder_input, field_slices
+from sktwotower._data.entities import Entities
+from sktwotower._data.entity_building import build_entities
 from sktwotower._data.entity_table import as_table
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.towers import Tower
@@ -367,10 +368,10 @@ def test_a_table_without_features():
     assert entities.vocabulary.ids.tolist() == [10, 20, 30]
 
 
-def test_prepare_leaves_frames_to_others():
+def test_only_text_vectorizers_take_a_column():
     frame = FILMS[["genre"]]
-    assert prepare(OneHotEncoder(), frame) is frame
-    assert isinstance(prepare(CountVectorizer(), frame), pd.Series)
+    assert encoder_input(OneHotEncoder(), frame) is frame
+    assert isinstance(encoder_input(CountVectorizer(), frame), pd.Series)
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 20), min_size=1, max_size=4))

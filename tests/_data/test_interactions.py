@@ -6,18 +6,11 @@ import uuid
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator
 
-from sktwotower._data.interactions import (
-    Interactions,
-    Roles,
-    as_interactions,
-    check_X,
-    read_interactions,
-)
+from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.roles import ColumnRoles
 from sktwotower._training.early_stopping import hold_out
 from sktwotower.utils._columns import id_array
 
@@ -29,7 +22,7 @@ def frame(**columns):
 
 
 def read(X, y=None, sample_weight=None, **roles):
-    return read_interactions(X, y, sample_weight, roles=Roles(**roles))
+    return read_interactions(X, y, sample_weight, roles=ColumnRoles(**roles))
 
 
 # --- ids -----------------------------------------------------------------------------
@@ -173,88 +166,6 @@ def test_missing_ids_name_the_side_the_count_and_the_row():
 def test_unused_columns_are_not_looked_at():
     X = frame(junk=[NAN, NAN, NAN], inf=[np.inf] * 3, lists=[[], {}, None])
     assert len(read(X)) == 3
-
-
-class Owner(BaseEstimator):
-    """Someone whose X is checked."""
-
-    user_column, item_column = 0, 1
-
-
-def test_check_X_takes_down_names():
-    owner = Owner()
-    check_X(owner, frame(), reset=True)
-    assert owner.n_features_in_ == 2
-    assert owner.feature_names_in_.tolist() == ["user", "item"]
-    check_X(owner, np.ones((4, 2)), reset=True)  # a refit on an array forgets them
-    assert not hasattr(owner, "feature_names_in_")
-
-
-@pytest.mark.parametrize(
-    ("X", "error", "message"),
-    [
-        (pd.DataFrame({"user": [1]}), ValueError, "at least two columns"),
-        (np.ones((3, 1)), ValueError, "at least two columns"),
-        (frame()[:0], ValueError, r"0 sample\(s\)"),
-        (np.ones((0, 2)), ValueError, r"0 sample\(s\)"),
-        (np.ones(3), ValueError, "1D array"),
-        (sp.csr_matrix(np.ones((3, 2))), TypeError, "Sparse"),
-    ],
-)
-def test_check_X_refuses(X, error, message):
-    with pytest.raises(error, match=message):
-        check_X(Owner(), X, reset=True)
-
-
-def test_later_a_frame_needs_only_what_is_used():
-    owner = Owner()
-    owner.user_column, owner.item_column = "user", "item"
-    check_X(owner, frame(extra=[1, 2, 3]), reset=True)
-    later = frame(other=[0, 0, 0])[["other", "item", "user"]]
-    X = check_X(owner, later, reset=False)
-    assert read_interactions(X, roles=Roles.of(owner)).items.tolist() == ["a", "b", "a"]
-    with pytest.raises(ValueError, match=r"X lacks the column 'item'.*Owner was fitted"):
-        read_interactions(
-            check_X(owner, later[["user", "other"]], reset=False), roles=Roles.of(owner)
-        )
-    with pytest.raises(ValueError, match="2 features, but Owner is expecting 3 features"):
-        with pytest.warns(UserWarning, match="feature names"):
-            check_X(owner, np.ones((1, 2)), reset=False)
-
-
-def test_positions_mean_the_columns_of_fit():
-    owner = Owner()
-    check_X(owner, frame(), reset=True)
-    X = frame()[["item", "user"]]
-    assert read_interactions(X, roles=Roles.of(owner)).users.tolist() == [1, 1, 2]
-
-
-def test_frames_of_integers_are_read_by_position():
-    """And so have to have the columns of fit."""
-    X = frame(t=[1, 2, 3])
-    X.columns = [0, 1, 2]
-    owner = Owner()
-    owner.user_column, owner.item_column = 0, 2
-    check_X(owner, X, reset=True)
-    assert read_interactions(X, roles=Roles.of(owner)).items.tolist() == [1, 2, 3]
-    with pytest.raises(ValueError, match="2 features, but Owner is expecting 3"):
-        check_X(owner, X[[0, 1]], reset=False)
-
-
-def test_other_data_frames():
-    polars = pytest.importorskip("polars")
-    X = as_interactions(polars.from_pandas(frame()), owner="Someone")
-    assert isinstance(X, pd.DataFrame)
-    assert read(X).items.tolist() == ["a", "b", "a"]
-
-
-def test_roles_that_are_refused():
-    owner = Owner()
-    owner.user_column, owner.item_column = "item", 1
-    with pytest.raises(ValueError, match="user_column.*item_column"):
-        check_X(owner, frame(), reset=True)
-    with pytest.raises(ValueError, match="item"):
-        check_X(Owner(), frame().set_axis(["item", "item"], axis=1), reset=True)
 
 
 # --- y and weights -------------------------------------------------------------------

@@ -16,7 +16,8 @@ from sklearn.metrics import make_scorer
 import sktwotower
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._data import stored_interactions as module
-from sktwotower._data.interactions import Roles, read_interactions
+from sktwotower._data.interactions import read_interactions
+from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
@@ -141,7 +142,7 @@ def test_a_file_is_as_its_frame(path, case, kind):
 
 
 def stored(path, **roles):
-    return StoredInteractions(path, owner="it").read(None, None, roles=Roles(**roles))
+    return StoredInteractions(path, owner="it").read(None, None, roles=ColumnRoles(**roles))
 
 
 @pytest.mark.parametrize(
@@ -165,12 +166,12 @@ def stored(path, **roles):
 def test_ids_of_all_types(tmp_path, monkeypatch, ids):
     monkeypatch.setattr(module, "_BLOCK_SIZE", 2)
     file = write(tmp_path, user=ids, item=["a", "b", "a"])
-    expected = read_interactions(pd.read_parquet(file), roles=Roles())
+    expected = read_interactions(pd.read_parquet(file), roles=ColumnRoles())
     found = stored(file)
     assert isinstance(found.users, pd.Categorical)
-    unfolded = found.unfolded().users
-    assert unfolded.dtype == expected.users.dtype
-    assert unfolded.tolist() == expected.users.tolist()
+    expanded = found.expanded().users
+    assert expanded.dtype == expected.users.dtype
+    assert expanded.tolist() == expected.users.tolist()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_times_are_those_of_a_frame(tmp_path, monkeypatch, times):
     monkeypatch.setattr(module, "_BLOCK_SIZE", 2)
     file = write(tmp_path, when=times)
     roles = {"timestamp_column": "when"}
-    expected = read_interactions(pd.read_parquet(file), roles=Roles(**roles)).times
+    expected = read_interactions(pd.read_parquet(file), roles=ColumnRoles(**roles)).times
     found = stored(file, **roles).times
     assert found.dtype == expected.dtype
     assert found.tolist() == expected.tolist()
@@ -263,14 +264,14 @@ def test_no_array_of_ids_is_as_long_as_the_rows(path, monkeypatch):
 
 
 def test_features_are_kept_once(path):
-    roles = Roles.of(fit(path, user_features=["city"], item_features=["tags"]))
+    roles = fit(path, user_features=["city"], item_features=["tags"])._state.roles
     rows = StoredInteractions(path, owner="it").read(None, None, roles=roles)
     assert len(rows.user_features.frame) == 4  # three cities and a missing one
     assert len(rows.item_features.frame) == 4
-    unfolded = rows.unfolded()
+    expanded = rows.expanded()
     read = pd.read_parquet(path)
-    pd.testing.assert_frame_equal(unfolded.user_features, read[["city"]])
-    assert list(map(list, unfolded.item_features["tags"])) == list(map(list, read["tags"]))
+    pd.testing.assert_frame_equal(expanded.user_features, read[["city"]])
+    assert list(map(list, expanded.item_features["tags"])) == list(map(list, read["tags"]))
 
 
 def test_validation_rows_in_a_file(frame, path):

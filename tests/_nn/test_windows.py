@@ -9,7 +9,7 @@ import torch
 
 from sktwotower._nn import batches as module
 from sktwotower._nn.batches import REPLAYED, Batches, TrainingRows, batch_sizes
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils import _column_store as column_store
 
 
 class Itself:
@@ -21,8 +21,8 @@ class Itself:
 
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
-    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 50)
-    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 24)
+    monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 50)
+    monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 24)
     monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 4)
 
 
@@ -68,8 +68,8 @@ def test_orders_are_seeded():
 
 def test_batches_of_each_epoch_are_random(monkeypatch):
     """What is in a batch is any set of rows, also in later epochs."""
-    monkeypatch.setattr(memmap, "ROWS_IN_MEMORY", 3)
-    monkeypatch.setattr(memmap, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 3)
+    monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(module, "BLOCKS_OF_A_WINDOW", 2)
     generator = torch.Generator().manual_seed(0)
     counts = [Counter(), Counter()]
@@ -106,6 +106,6 @@ def test_rows_from_before(n_new):
 
 def test_a_mask_of_many_rows():
     rows = rows_of(120)
-    some = rows.only(rows.positive)
-    assert torch.equal(some.user_rows, rows.take(rows.positive).user_rows)
-    assert torch.equal(some.weights, rows.take(rows.positive).weights)
+    some = rows.take(rows.positive)
+    assert torch.equal(some.user_rows, rows.user_rows[rows.positive])
+    assert torch.equal(some.weights, rows.weights[rows.positive])

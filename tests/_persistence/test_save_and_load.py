@@ -343,7 +343,7 @@ def test_features_in_X_come_back(data, tmp_path):
         timestamp_column="timestamp",
     ).fit(X[:800])
     loaded = saved_and_loaded(model, tmp_path)
-    _assert_same(model._users.given, loaded._users.given, "given")
+    _assert_same(model._users.raw_features, loaded._users.raw_features, "given")
     _assert_same(model._item_features, loaded._item_features, "columns")
     query = X[["user_id", "user_cat_0"]].head()
     _assert_same(model.recommend(query), loaded.recommend(query), "recommend")
