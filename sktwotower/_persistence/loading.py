@@ -1,72 +1,54 @@
-"""A fitted model from a directory; nothing is run that the caller does not trust."""
+"""Load a saved model; no code is run but that of types that the caller trusts."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-import torch
-
-from sktwotower._data.entities import Entities
-from sktwotower._data.entity_table import EntityTable
-from sktwotower._data.histories import Histories, InteractionCodes, PastItems
-from sktwotower._data.roles import FeatureColumns
-from sktwotower._data.vocabulary import Vocabulary
-from sktwotower._nn.negatives import StreamingFrequencies
-from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers
-from sktwotower._persistence.folder import (
-    EXTRA,
-    ArtefactError,
-    Reader,
-    read_manifest,
-    reading,
-)
-from sktwotower._persistence.frames import from_parquet
-from sktwotower._persistence.objects import from_skops, type_name
-from sktwotower._persistence.saving import ATTRIBUTES, SIDES, TABLES
-from sktwotower._persistence.tensors import Arrays, from_safetensors
-from sktwotower._persistence.values import decode
+from sktwotower._persistence.contents import read_model
+from sktwotower._persistence.folder import MANIFEST, Reader, read_manifest, reading
+from sktwotower._persistence.objects import Trusted, type_name
+from sktwotower._persistence.saving import require_packages
 from sktwotower._two_tower import TwoTowerRecommender
-from sktwotower.utils._extra import extra
 
 
-def load(path: Any, *, trusted: Iterable[Any] = ()) -> TwoTowerRecommender:
+def load(
+    path: str | os.PathLike, *, trusted: Iterable[Trusted] = ()
+) -> TwoTowerRecommender:
     """Load a model that :meth:`TwoTowerRecommender.save` wrote.
 
-    No code of the artefact is run, and there is no pickle in it: arrays, tables and JSON
-    are read as data, and encoders are made of types that are known, those of scikit-learn
-    and of this package, or that the caller names. Checksums tell whether files are those
-    that were saved; they do not tell who saved them.
+    No code of the directory is run, and there is no pickle in it. Arrays, tables and JSON
+    are data. Encoders consist of types of scikit-learn and of this package, and of types
+    that the caller names; all others are refused. Checksums detect changed files; they do
+    not tell who saved them.
 
-    Needs ``pip install 'sktwotower[save]'``.
+    Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
 
     Parameters
     ----------
     path : str or path-like
         The directory.
     trusted : iterable of str, type or function, default=()
-        What else may be made: types of encoders, and functions that these call, as they
-        are or by their full names, ``"package.module.Encoder"``. Name only what you know.
+        Further types of encoders, and functions that these call: the types themselves or
+        their full names, such as ``"package.module.Encoder"``. Name only types that you
+        know.
 
     Returns
     -------
     TwoTowerRecommender
-        Fitted, on the CPU, and equal to the one that was saved: it recommends the same,
-        and ``partial_fit`` goes on as if nothing had been.
+        Fitted, on the CPU, and identical to the saved model: all answers are the same, and
+        ``partial_fit`` continues as if the model had never been saved.
 
     Raises
     ------
     FileNotFoundError
         If there is nothing at the path, or a file is missing.
     ValueError
-        If it is no artefact, of a newer format, not what was saved, or holds types that
-        are neither known nor trusted; the message names them.
+        If the directory is not an artefact, has another format, was changed after it was
+        saved, or holds types that are not trusted; the message names them.
     ImportError
-        If the packages of the extra are not there.
+        If a package of the extra is not installed.
 
     See Also
     --------
@@ -84,19 +66,21 @@ def load(path: Any, *, trusted: Iterable[Any] = ()) -> TwoTowerRecommender:
     >>> loaded.recommend(["ann"], n_recommendations=1)[0].tolist()
     [['milk']]
     """
-    for package in EXTRA:
-        extra(package)
+    require_packages()
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of types or names; got {trusted!r}.")
     names = [type_name(named) for named in trusted]
     while True:
         reader = Reader(Path(path))
         try:
-            return _model(reader, names)
+            with reading(MANIFEST):  # errors in a file's content name that file
+                return read_model(reader, names)
         except FileNotFoundError:
-            # Another save may have replaced, and removed, what was being read.
+            # Another save may have replaced the version that was being read.
             if read_manifest(Path(path))["folder"] == reader.manifest["folder"]:
                 raise
+<<<<<<< HEAD
+=======
 
 
 def _model(reader: Reader, trusted: list[str]) -> TwoTowerRecommender:
@@ -311,3 +295,4 @@ def _expect_array(
 def _expect(holds: bool, file: str, otherwise: str) -> None:
     if not holds:
         raise ArtefactError(f"{file} {otherwise}; the artefact was not written by save.")
+>>>>>>> main
