@@ -1,4 +1,4 @@
-"""Hold out what came after a moment, for all users the same."""
+"""Hold out all rows after a cut-off in time."""
 
 from __future__ import annotations
 

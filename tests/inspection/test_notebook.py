@@ -152,9 +152,7 @@ def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
     assert search.best_estimator_.n_iter_ == 2
     out = capsys.readouterr().out
     bars = [line for line in out.splitlines() if "TwoTowerRecommender" in line]
-    assert (
-        len(bars) == 2 * 2 + 1
-    )  # one for each fit: every candidate and fold, and the refit
+    assert len(bars) == 2 * 2 + 1  # one a fit: each candidate and fold, the refit
     # A thread draws the progress, which may be late on a busy machine.
     assert all(line.startswith("  ") for line in bars)
     assert out.startswith("GridSearchCV - fit")
