@@ -81,13 +81,14 @@ def assert_same(one, other):
         assert np.array_equal(mine, others)
     assert one.loss_curve_ == other.loss_curve_
     assert one.validation_scores_ == other.validation_scores_
-    assert (one._seen != other._seen).nnz == 0
+    one, other = one._state, other._state
+    assert (one.seen != other.seen).nnz == 0
     for name in ("users", "items", "positive", "times"):
-        mine, others = getattr(one._events, name), getattr(other._events, name)
+        mine, others = getattr(one.interactions, name), getattr(other.interactions, name)
         assert type(mine) is type(others)
         assert np.array_equal(mine, others)
-    for side in ("_users", "_items"):
-        mine, others = getattr(one, side).given, getattr(other, side).given
+    for side in ("user", "item"):
+        mine, others = (getattr(s, side).entities.raw_features for s in (one, other))
         assert type(mine) is type(others)
         if mine is not None:
             pd.testing.assert_frame_equal(pd.DataFrame(mine), pd.DataFrame(others))
