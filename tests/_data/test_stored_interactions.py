@@ -209,7 +209,7 @@ def test_directories_of_files(frame, tmp_path):
     assert_same(fit(folder, **options), fit(read, **options))
 
 
-def test_an_index_is_no_column(frame, tmp_path):
+def test_an_index_is_not_a_column(frame, tmp_path):
     file = tmp_path / "rows.parquet"
     frame.set_index("page").to_parquet(file)
     positions = {"user_column": 0, "item_column": 1}
@@ -221,7 +221,7 @@ def test_an_index_is_no_column(frame, tmp_path):
 def test_names_that_are_numbers(tmp_path):
     frame = pd.DataFrame({0: np.arange(50) % 7, 1: np.arange(50) % 5, 2: np.arange(50.0)})
     file = tmp_path / "rows.parquet"
-    frame.to_parquet(file)  # as strings; pandas makes numbers of them again
+    frame.to_parquet(file)  # as strings, which pandas converts back to numbers
     options = {"user_column": 0, "item_column": 1, "user_features": [2]}
     model = fit(file, **options)
     assert_same(model, fit(pd.read_parquet(file), **options))
