@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
@@ -23,6 +20,7 @@ from sktwotower._search.top_k import RowScores, Scores, top_k
 from sktwotower.metrics._scorer import evaluate
 from sktwotower.utils import _memmap as memmap
 from sktwotower.utils._columns import as_objects, as_pandas, id_array, is_frame
+from sktwotower.utils._warnings import warn
 
 
 class RecommenderMixin:
@@ -312,20 +310,10 @@ def warn_of_unknown(codes: np.ndarray, name: str = "item") -> None:
     """Warn of candidates that are not known, which have code 0."""
     n_unknown = int((codes == 0).sum())
     if n_unknown:
-        warnings.warn(
+        warn(
             f"{n_unknown} of {len(codes)} candidates are not known {name}s and are left "
-            "out.",
-            stacklevel=_level_outside(),
+            "out."
         )
-
-
-def _level_outside() -> int:
-    """How far up the first caller is that is not of this package."""
-    folder = os.path.join(os.path.dirname(__file__), "")
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_code.co_filename.startswith(folder):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def check_count(value: Any, name: str = "n_recommendations") -> None:

@@ -1,23 +1,16 @@
-"""What training will take, and whether it is there, before it begins."""
+"""An estimate of the memory that training takes, and a warning if that is not free."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
 
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import MOMENTS
-from sktwotower.utils import _memmap as memmap
+from sktwotower.utils._warnings import warn
 
-_FLOAT = 4  # bytes
-# Bytes of a row.
-_PLACE = 8  # in an epoch
-_CODES = 13  # where they are copied
-_KNOWN = 12  # its pair and item
-_HISTORY = 52  # windows, and what they are cut from
-_SORT = 16  # of mapped rows by time
+_BYTES_OF_A_NUMBER = 4  # float32
 
 
 def training_bytes(
@@ -30,11 +23,26 @@ def training_bytes(
     average: bool,
     has_penalty: bool,
 ) -> int:
-    """Bytes of the tables, of what is kept beside each, and of the embeddings.
+    """Bytes of the embedding tables, what is kept of them, and the embeddings.
 
-    Kept are the average and what the optimiser knows, and with an L2 penalty the gradient,
-    which is one of every row. Few columns are also there as a matrix. The layers are small
-    beside it.
+    Beside each table there are its average, the moments of the optimiser and, with an L2
+    penalty, a gradient of all rows. Sparse fields of few columns are counted once more, as
+    a matrix. Layers are not counted: they are small.
+
+    Parameters
+    ----------
+    user_rows, item_rows : EntityRows
+        Inputs of the two towers.
+    n_history_items : int
+        Rows of the history table; 0: there is none.
+    embedding_dim : int
+        Width of the tables.
+    optimizer : {"adamw", "adam", "adagrad", "sgd"}
+        Name of the optimiser.
+    average : bool
+        Whether an average of the weights is kept.
+    has_penalty : bool
+        Whether the weight decay is an L2 penalty.
     """
     n_vectors, n_entries = n_history_items, 0
     for rows in (user_rows, item_rows):
@@ -44,31 +52,13 @@ def training_bytes(
         n_entries += rows.is_narrow * len(rows) * rows.n_columns
     copies = 1 + average + len(MOMENTS[optimizer]) + has_penalty
     embeddings = len(user_rows) + len(item_rows)
-    return _FLOAT * (embedding_dim * (n_vectors * copies + embeddings) + n_entries)
-
-
-def bytes_of_rows(n_rows: int, *, is_part: bool, masks: bool, has_history: bool) -> int:
-    """Bytes of what is made of the training rows, and kept while they are trained on.
-
-    Parameters
-    ----------
-    n_rows : int
-        Of very many, all but a sort is in files.
-    is_part : bool
-        Whether they are not just the rows that were read.
-    masks : bool
-        Whether known positives are masked.
-    has_history : bool
-        Whether each has a window.
-    """
-    if memmap.is_large(n_rows):
-        return n_rows * _SORT * has_history
-    each = _PLACE + _CODES * is_part + _KNOWN * masks + _HISTORY * has_history
-    return n_rows * each
+    return _BYTES_OF_A_NUMBER * (
+        embedding_dim * (n_vectors * copies + embeddings) + n_entries
+    )
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that can be had on a device; None where it cannot be told."""
+    """Free memory of a device in bytes; None where it is not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     info = Path("/proc/meminfo")
@@ -83,25 +73,19 @@ def free_bytes(device: torch.device) -> int | None:
     return free
 
 
-def warn_if_too_large(
-    needed: int, of_rows: int, device: torch.device, *, stacklevel: int
-) -> None:
-    """Warn before a training that would not fit; rows are not on an accelerator."""
-    if device.type != "cpu":
-        of_rows = 0
+def warn_if_too_large(needed: int, device: torch.device) -> None:
+    """Warn of a training for which a device has too little free memory."""
     free = free_bytes(device)
-    if free is None or needed + of_rows <= free:
+    if free is None or needed <= free:
         return
-    warnings.warn(
-        f"Training will take about {_giga(needed)} for the embedding tables, what the "
-        f"optimizer and the average keep of them, and the embeddings, and "
-        f"{_giga(of_rows)} for the rows; {_giga(free)} are free on {device}. Lower "
-        "embedding_dim, set average=False or optimizer='sgd', leave out an id with "
-        "user_id_embedding=False, or train on fewer rows.",
+    warn(
+        f"Training will take about {_gibibytes(needed)} for the embedding tables, what the "
+        "optimizer and the average keep of them, and the embeddings; "
+        f"{_gibibytes(free)} are free on {device}. Lower embedding_dim, set average=False "
+        "or optimizer='sgd', or leave out an id with user_id_embedding=False.",
         RuntimeWarning,
-        stacklevel=stacklevel,
     )
 
 
-def _giga(n: int) -> str:
+def _gibibytes(n: int) -> str:
     return f"{n / 2**30:.3g} GiB"

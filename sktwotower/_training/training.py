@@ -36,7 +36,7 @@ from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import TwoTowers, average_of, train
-from sktwotower._training.memory import bytes_of_rows, training_bytes, warn_if_too_large
+from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
 from sktwotower.utils import _memmap as memmap
 
@@ -190,13 +190,7 @@ class Training:
             average=model.average,
             has_penalty=self._weight_decay(1) > 0 and not DECOUPLED[model.optimizer],
         )
-        of_rows = bytes_of_rows(
-            int(train_rows.sum()) + (0 if self.past is None else len(self.past)),
-            is_part=self.past is not None or not train_rows.all(),
-            masks=model.mask_known_positives,
-            has_history=model.history_size > 0,
-        )
-        warn_if_too_large(needed, of_rows, device, stacklevel=8)
+        warn_if_too_large(needed, device)
         towers = TwoTowers(
             self._make_tower(self.user_rows, generators.host, n_history_items),
             self._make_tower(self.item_rows, generators.host),
