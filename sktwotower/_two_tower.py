@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -569,7 +569,7 @@ class TwoTowerRecommender(
         """
         parse_metric(self.validation_metric)
         self._refuse_parameters()
-        objective = ObjectiveSpec.of(self)
+        objective = _objective_spec(self)
         before = self._so_far() if self.warm_start else None
         interactions = self._read_training(X, y, sample_weight, reset=True)
         random_state = _random_state(self.random_state, self.device)
@@ -660,7 +660,7 @@ class TwoTowerRecommender(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
             )
         self._refuse_parameters()
-        objective = ObjectiveSpec.of(self)
+        objective = _objective_spec(self)
         as_it_was = self.__dict__.copy()
         try:
             self._continue_fit(X, y, sample_weight, objective, n_epochs)
@@ -1133,6 +1133,13 @@ class TwoTowerRecommender(
         return f"{line}  {seconds:.1f} s"
 
 
+def _objective_spec(model: TwoTowerRecommender) -> ObjectiveSpec:
+    names = [field.name for field in fields(ObjectiveSpec)]
+    spec = ObjectiveSpec(**{name: getattr(model, name) for name in names})
+    spec.refuse()
+    return spec
+
+
 def _rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
     """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
     positive = interactions.positive
@@ -1178,4 +1185,4 @@ def _random_state(
     if ranks is None or device is None:
         return drawn
     seed = drawn.randint(np.iinfo(np.int32).max)
-    return np.random.RandomState(ranks.agreed(seed, resolve_device(device)))
+    return np.random.RandomState(ranks.broadcast_int(seed, resolve_device(device)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sktwotower._nn.lazy_tables import LazyTables
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 
 # By the name of a parameter: what an optimiser remembers of it.
 OptimizerState = dict[str, dict[str, Tensor]]

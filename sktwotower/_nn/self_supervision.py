@@ -126,6 +126,6 @@ class SelfSupervision:
             first.new_zeros(len(first)),
             groups=itself,
             columns=itself,
-            is_own=False,
+            positive_per_row=False,
         )
         return self.weight * loss

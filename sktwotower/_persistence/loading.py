@@ -17,7 +17,7 @@ from sktwotower._data.interactions import FeatureColumns
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import (
     EXTRA,
     ArtefactError,

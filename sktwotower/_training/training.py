@@ -35,7 +35,8 @@ from sktwotower._nn.resize import (
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers, average_of, train
+from sktwotower._nn.trainer import train
+from sktwotower._nn.two_towers import TwoTowers, average_of
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
 from sktwotower.utils import _memmap as memmap
@@ -219,8 +220,8 @@ class Training:
             items,
             n_new=n_new,
             frequencies=frequencies,
-            share=None if ranks is None else ranks.share,
-            given=getattr(user_rows, "given", None),
+            rank_slice=None if ranks is None else ranks.slice_of,
+            in_history=getattr(user_rows, "in_history", None),
         )
         optimizer = make_optimizer(
             model.optimizer,
