@@ -289,8 +289,8 @@ class Batches(Generic[B_co]):
         starts = starts[torch.randperm(len(starts), generator=generator)]
         for window in starts.split(BLOCKS_OF_A_WINDOW):
             parts = [self._copy.take(slice(k, k + length)) for k in window.tolist()]
-            together = parts[0].followed_by(*parts[1:])
-            yield together.take(torch.randperm(len(together), generator=generator))
+            blocks = parts[0].followed_by(*parts[1:])
+            yield blocks.take(torch.randperm(len(blocks), generator=generator))
 
 
 def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[TrainingRows]:

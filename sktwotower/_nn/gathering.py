@@ -91,10 +91,10 @@ def gathered_epoch(
         The processes that share each batch.
     """
     for batch in batches.epoch(generator):
-        own, users, items = batch, [batch.user_inputs], [batch.item_rows]
+        part, users, items = batch, [batch.user_inputs], [batch.item_rows]
         if ranks is not None:
-            own = batch.part(ranks.slice_of(len(batch.user_inputs)))
-            users = [own.user_inputs, *users]
+            part = batch.part(ranks.slice_of(len(batch.user_inputs)))
+            users = [part.user_inputs, *users]
             items = [batch.item_rows[ranks.slice_of(len(batch.item_rows))], *items]
         user_inputs = [user_rows.take(rows) for rows in users]
         item_inputs = [item_rows.take(rows) for rows in items]
@@ -102,4 +102,4 @@ def gathered_epoch(
         if self_supervision is not None:
             views, masks = self_supervision.draw(generator)
             item_inputs.append(views)
-        yield GatheredBatch(user_inputs, item_inputs, masks, own, len(batch))
+        yield GatheredBatch(user_inputs, item_inputs, masks, part, len(batch))

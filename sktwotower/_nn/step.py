@@ -102,8 +102,8 @@ class Step(nn.Module, Generic[B]):
         users, items = run_both(
             lambda: self.embed_users(gathered), lambda: self.embed_items(gathered)
         )
-        # The graph is cut at the embeddings, so that each tower has a backward pass of its
-        # own.
+        # The graph is cut at the embeddings, so that the towers have separate backward
+        # passes.
         cut_users, cut_items = (one.detach().requires_grad_() for one in (users, items))
         value = self.loss(cut_users, cut_items, gathered)
         value.backward()
