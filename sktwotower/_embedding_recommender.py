@@ -348,9 +348,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ``candidates`` or ``sample``, users who get the most popular items, and ``score``
         are always answered exactly.
 
-        Pickles, deep copies and saved models do not contain the index. ``fit``, ``partial_fit``
-        and ``add_items`` change the embeddings and drop it; queries are exact until you
-        build it again.
+        Pickles, deep copies and saved models do not contain the index. ``fit``,
+        ``partial_fit`` and ``add_items`` change the embeddings and drop it; queries are
+        exact until you build it again.
 
         Parameters
         ----------
