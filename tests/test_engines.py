@@ -134,7 +134,7 @@ def test_a_search_on_dask_finds_the_same(client, data):
         user_table=EntityTable(data.user_table, "user_id"),
         max_iter=1,
     )
-    grid = {"embedding_dim": [4, 8], "temperature": [0.1, 0.2]}
+    grid = {"embedding_dim": [4, 8]}
     search = GridSearchCV(model, grid, scoring=score, cv=2, refit="ndcg@10")
     alone = clone(search).fit(data.interactions)
     with joblib.parallel_config(backend="dask"):
