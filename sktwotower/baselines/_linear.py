@@ -1,0 +1,281 @@
+"""Linear item-item models: EASE and item-kNN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
+
+from sktwotower.baselines._counts import CountingRecommender, Counts
+from sktwotower.utils._sklearn import Interval, fit_context
+
+
+@dataclass(frozen=True, eq=False)
+class LinearCounts(Counts):
+    """Counts, and item-item weights that score a user's binary row.
+
+    Attributes
+    ----------
+    weights : ndarray or sparse matrix of shape (n_items, n_items)
+        From an item that a user has, a row, to an item that is scored, a column.
+    """
+
+    weights: Any = None
+
+    def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        weights = self.weights[:, item_codes - 1]
+        popularity = self.popularity[item_codes].astype(np.float32)
+
+        def score(user_codes: np.ndarray) -> np.ndarray:
+            scores = self.positives[user_codes - 1] @ weights
+            scores = scores.toarray() if sp.issparse(scores) else np.asarray(scores)
+            scores[user_codes == 0] = popularity
+            return scores
+
+        return score
+
+    def scores_of_pairs(self, user_codes: np.ndarray, item_codes: np.ndarray) -> np.ndarray:
+        scores = np.zeros(len(user_codes), dtype=np.float32)
+        for start in range(0, len(scores), 4096):  # a block is (4096, n_items) at most
+            rows = slice(start, start + 4096)
+            weights = self.weights[:, item_codes[rows] - 1].T
+            positives = self.positives[user_codes[rows] - 1]
+            scores[rows] = np.asarray(positives.multiply(weights).sum(axis=1)).ravel()
+        unknown = user_codes == 0
+        scores[unknown] = self.popularity[item_codes[unknown]]
+        scores[item_codes == 0] = 0.0
+        return scores
+
+
+class LinearRecommender(CountingRecommender):
+    """Scores are a user's binary row times item-item weights, dense or sparse.
+
+    Attributes
+    ----------
+    item_weights_ : ndarray or sparse matrix of shape (n_items, n_items)
+        From an item that a user has, a row, to one that is scored, a column.
+    """
+
+    _state: LinearCounts
+
+    @property
+    def item_weights_(self) -> Any:
+        """Item-item weights, (n_items, n_items)."""
+        check_is_fitted(self)
+        return self._state.weights
+
+    def _count(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> LinearCounts:
+        """The counts, without weights yet."""
+        _, roles, interactions = self._read_training(X, y, sample_weight)
+        return LinearCounts.of(roles, interactions, interactions.positive)
+
+
+class EASERecommender(LinearRecommender):
+    r"""Embarrassingly shallow autoencoder: a linear item-item model in closed form.
+
+    With :math:`X` the binary user-item matrix and :math:`P = (X^T X + \lambda I)^{-1}`,
+
+    .. math:: B_{ij} = -P_{ij} / P_{jj} \; (i \ne j), \quad B_{jj} = 0, \qquad
+              S = X B.
+
+    It inverts an n_items x n_items matrix, so memory grows with the square and time with
+    the cube of the catalogue: a reference for up to some 20,000 items. An unknown user
+    gets the most popular items.
+
+    Parameters
+    ----------
+    regularization : float, default=300.0
+        :math:`\lambda`, in rows: higher values trust co-occurrences less.
+    user_column, item_column : str or int, default=0, 1
+        Columns of X: names, or positions.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
+        Known ids.
+    item_weights_ : ndarray of shape (n_items, n_items), float32
+        :math:`B`.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if X has any.
+
+    See Also
+    --------
+    PopularRecommender : What every model should beat.
+
+    References
+    ----------
+    H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
+
+    Examples
+    --------
+    >>> from sktwotower.baselines import EASERecommender
+    >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"],
+    ...      ["cid", "rum"], ["dan", "milk"]]
+    >>> model = EASERecommender(regularization=1.0).fit(X)
+    >>> model.recommend(["dan"], n_recommendations=1)[0].tolist()
+    [['tea']]
+    """
+
+    _parameter_constraints: dict = {
+        **CountingRecommender._parameter_constraints,
+        "regularization": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        regularization: float = 300.0,
+        user_column: str | int = 0,
+        item_column: str | int = 1,
+    ) -> None:
+        self.regularization = regularization
+        self.user_column = user_column
+        self.item_column = item_column
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> EASERecommender:
+        """Solve for the item-item weights.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions.
+        y : array-like of shape (n_samples,), default=None
+            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Only whether a weight is 0 matters: the matrix is binary.
+
+        Returns
+        -------
+        self : EASERecommender
+            Fitted.
+        """
+        counts = self._count(X, y, sample_weight)
+        gram = (counts.positives.T @ counts.positives).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.regularization
+        precision = np.linalg.inv(gram)
+        weights = -precision / np.diag(precision)
+        np.fill_diagonal(weights, 0.0)
+        self._state = replace(counts, weights=weights.astype(np.float32))
+        return self
+
+
+class ItemKNNRecommender(LinearRecommender):
+    r"""What is like the items that a user has: nearest neighbours by who had them.
+
+    An item is the binary vector of its users. With :math:`N_k(i)` the `n_neighbors` items
+    nearest to :math:`i` by cosine,
+
+    .. math:: s_{uj} = \sum_{i \in \text{items of } u,\; j \in N_k(i)} \cos(i, j).
+
+    An unknown user gets the most popular items.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=100
+        Neighbours an item has. More of them bring in weak ones, fewer leave items
+        without a score, which is 0.
+    user_column, item_column : str or int, default=0, 1
+        Columns of X: names, or positions.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
+        Known ids.
+    item_weights_ : csr_matrix of shape (n_items, n_items), float32
+        Row ``i`` has the cosines of the neighbours of item ``i``.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if X has any.
+
+    See Also
+    --------
+    EASERecommender : Learns the weights instead.
+    PopularRecommender : What every model should beat.
+
+    References
+    ----------
+    M. Deshpande and G. Karypis, "Item-Based Top-N Recommendation Algorithms", ACM
+    Transactions on Information Systems 22(1), 2004.
+
+    Examples
+    --------
+    >>> from sktwotower.baselines import ItemKNNRecommender
+    >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"],
+    ...      ["cid", "rum"], ["dan", "milk"]]
+    >>> model = ItemKNNRecommender(n_neighbors=1).fit(X)
+    >>> model.recommend(["dan"], n_recommendations=1)[0].tolist()
+    [['tea']]
+    """
+
+    _parameter_constraints: dict = {
+        **CountingRecommender._parameter_constraints,
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 100,
+        user_column: str | int = 0,
+        item_column: str | int = 1,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.user_column = user_column
+        self.item_column = item_column
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> ItemKNNRecommender:
+        """Find the neighbours.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            Interactions.
+        y : array-like of shape (n_samples,), default=None
+            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Only whether a weight is 0 matters: the vectors are binary.
+
+        Returns
+        -------
+        self : ItemKNNRecommender
+            Fitted.
+        """
+        counts = self._count(X, y, sample_weight)
+        vectors = counts.positives.T.tocsr().astype(np.float64)
+        n_items = vectors.shape[0]
+        n_neighbors = min(self.n_neighbors, n_items - 1)  # never itself
+        weights = sp.csr_matrix((n_items, n_items))
+        if n_neighbors:
+            search = NearestNeighbors(
+                n_neighbors=n_neighbors, metric="cosine", algorithm="brute"
+            )
+            weights = search.fit(vectors).kneighbors_graph(mode="distance")
+            weights.data = 1.0 - weights.data
+            weights.data[weights.data < 1e-12] = 0.0  # of items that share no user
+            weights.eliminate_zeros()
+        self._state = replace(counts, weights=weights.astype(np.float32))
+        return self
