@@ -189,8 +189,8 @@ class PastItems:
         """
         code_of = np.zeros(len(rows), dtype=np.int64)
         code_of[row_of] = users
-        given = torch.ones(len(self.histories.items), dtype=torch.bool)
-        return replace(self.rows(rows, code_of), given=given)
+        in_history = torch.ones(len(self.histories.items), dtype=torch.bool)
+        return replace(self.rows(rows, code_of), in_history=in_history)
 
 
 def history_rows(

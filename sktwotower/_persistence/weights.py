@@ -8,7 +8,7 @@ from torch import nn
 from sktwotower._data.entities import Entities
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import ACTIVATIONS, Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import Description, Reader, Writer, reading
 from sktwotower._persistence.tensors import StoredArrays, write_tensors
 
