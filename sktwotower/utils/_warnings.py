@@ -17,7 +17,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _SKIPPED_FILES = (
     os.path.join(_PACKAGE, ""),
     *(
-        os.path.join(os.path.dirname(module.__file__), "")
+        os.path.join(os.path.dirname(str(module.__file__)), "")
         for module in (sklearn, torch, joblib)
     ),
     contextlib.__file__,
