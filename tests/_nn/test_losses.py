@@ -304,7 +304,7 @@ def test_a_weight_is_a_repetition(loss):
 
 
 @every_loss
-def test_a_weight_of_zero_is_no_row(loss):
+def test_a_row_of_weight_zero_does_not_count(loss):
     rows = torch.tensor([0, 2])
     torch.testing.assert_close(
         loss(SCORES, torch.arange(3), float64([2.0, 0.0, 5.0])),
@@ -512,7 +512,7 @@ def shared_problem(*, masked, corrected, own, explicit_negative, columns=True):
 
 @pytest.mark.parametrize("size", [1, 2**19], ids=["user by user", "two halves"])
 def test_shared_softmax_in_two_threads(size, monkeypatch):
-    """Also where there is a thread for more blocks than there are users."""
+    """Also with more blocks than users."""
     found = []
     for wanted in (False, True):
         tensors, options = shared_problem(
@@ -534,8 +534,8 @@ def test_shared_softmax_in_two_threads(size, monkeypatch):
 
 
 @pytest.mark.usefixtures("blocks")
-def test_what_is_masked_for_all_users_has_no_gradient_at_all():
-    """Not even next to nothing; and a candidate that is far behind has none either."""
+def test_an_item_that_is_masked_for_all_users_has_no_gradient():
+    """Its gradient is exactly zero, as is the one of a candidate of a far lower score."""
     users = torch.tensor([[1.0], [2.0]], requires_grad=True)
     items = torch.tensor([[0.0], [3.0], [900.0], [-100.0]], requires_grad=True)
     loss = losses.softmax_loss(
@@ -560,7 +560,7 @@ def test_what_is_masked_for_all_users_has_no_gradient_at_all():
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("columns", [False, True])
-def test_shared_softmax_is_that_of_autograd(
+def test_shared_softmax_against_autograd(
     columns, masked, corrected, own, explicit_negative
 ):
     """By logsumexp row by row, and the gradient that torch finds of it."""
