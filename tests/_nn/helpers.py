@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.softmax import softmax_loss
 
 
 class PassThrough:
