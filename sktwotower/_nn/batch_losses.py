@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sktwotower._nn.batches import Batch, SampledBatch, SoftmaxBatch
 from sktwotower._nn.functional import pair_scores
-from sktwotower._nn.losses import cross_entropy_loss, softmax_loss
+from sktwotower._nn.losses import cross_entropy_loss
+from sktwotower._nn.softmax import softmax_loss
 
 B = TypeVar("B", bound=Batch)
 # The loss of users (g, d), divided by the temperature, and items (c, d) of a batch.

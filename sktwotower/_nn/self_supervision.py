@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.inputs import EntityRows, TowerInput
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.softmax import softmax_loss
 from sktwotower._nn.towers import Tower
 
 # Masks of the two views, each (n_fields,) bool; True hides a field.

@@ -16,10 +16,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 # _fit_context and torch's inference_mode, a Pipeline, the workers of a grid search.
 _SKIPPED_FILES = (
     os.path.join(_PACKAGE, ""),
-    *(
-        os.path.join(os.path.dirname(str(module.__file__)), "")
-        for module in (sklearn, torch, joblib)
-    ),
+    *(os.path.join(package.__path__[0], "") for package in (sklearn, torch, joblib)),
     contextlib.__file__,
 )
 

@@ -1,4 +1,4 @@
-"""What several tests of the core need."""
+"""Helpers of the tests of the PyTorch core."""
 
 import mmap
 
@@ -6,7 +6,18 @@ import numpy as np
 import torch
 
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.losses import softmax_loss
+from sktwotower._nn.softmax import softmax_loss
+
+
+class PassThrough:
+    """A candidate source that returns the rows of a batch."""
+
+    def batch(self, rows, generator):
+        return rows
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def only_ids(n, *, dtype=torch.int64):
@@ -22,7 +33,7 @@ def only_ids(n, *, dtype=torch.int64):
 
 
 def is_mapped(array):
-    """Whether an array is, in the end, mapped from a file."""
+    """Whether an array, or the one of which it is a view, is mapped from a file."""
     while isinstance(array, np.ndarray):
         array = array.base
     if isinstance(array, memoryview):

@@ -1,4 +1,4 @@
-"""From embeddings to a loss, row by row in plain Python."""
+"""Objectives, compared with loops over rows in plain Python."""
 
 import math
 
@@ -14,13 +14,10 @@ from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
 from sktwotower._nn.negatives import ExplicitNegatives, ItemSampler, KnownPositives
+from tests._nn.helpers import seeded
 
 SOURCES = ("in_batch", "mixed", "full", "random", "popular")
 N_USERS, N_ITEMS, N_DRAWS = 4, 9, 5
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def embeddings(seed=0):
@@ -47,7 +44,7 @@ def training_rows(*, weighted=False, labelled=False):
     )
 
 
-TURNED_DOWN = {0: 8, 2: 3}  # of users 0 and 2 an item each; user 0 did so twice
+EXPLICIT_NEGATIVES = {0: 8, 2: 3}  # item by user; of user 0 in two rows
 
 
 def ranker(rows, source, *, size, correction, masked=False, explicit=False):
@@ -56,7 +53,7 @@ def ranker(rows, source, *, size, correction, masked=False, explicit=False):
         sampler = ItemSampler(rows.item_rows.unique())
     elif source == "popular":
         sampler = ItemSampler.popular(rows.item_rows)
-    turned_down = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
+    disliked = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
     return SharedCandidates(
         rows,
         from_batch=source in ("in_batch", "mixed"),
@@ -66,7 +63,7 @@ def ranker(rows, source, *, size, correction, masked=False, explicit=False):
         sizes={size},
         correction=correction,
         known=KnownPositives(rows.user_rows, rows.item_rows) if masked else None,
-        explicit=ExplicitNegatives(*turned_down, None, N_USERS) if explicit else None,
+        explicit=ExplicitNegatives(*disliked, None, N_USERS) if explicit else None,
     )
 
 
@@ -124,9 +121,9 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
         negatives = [
             (j, None) for j in shared - {item} if not (masked and (user, j) in known)
         ]
-        if explicit and user in TURNED_DOWN:
+        if explicit and user in EXPLICIT_NEGATIVES:
             n_rows = 2 if user == 0 else 1
-            negatives.append((TURNED_DOWN[user], -math.log(n_rows)))
+            negatives.append((EXPLICIT_NEGATIVES[user], -math.log(n_rows)))
         loss = row_loss(
             lambda j, user=user: scores[user][j],
             item,
@@ -191,7 +188,7 @@ def test_gradient(source, correction):
     )
 
 
-def test_a_row_without_a_negative_is_nothing():
+def test_a_row_without_a_negative_has_no_loss():
     """Three rows of one item: each is the only candidate of the others."""
     rows = TrainingRows(
         torch.arange(3), torch.zeros(3).long(), torch.ones(3).bool(), None, 3, 1
@@ -222,20 +219,20 @@ def test_a_single_row_has_no_q():
     assert (users.grad == 0).all() and (items.grad == 0).all()
 
 
-# Negatives of its own for each row
+# Sampled negatives
 
 
 def sampled_batch(*, weighted, labelled=False, sampler=True, explicit=False):
     rows = training_rows(weighted=weighted, labelled=labelled)
     positives = rows.take(rows.positive)
     popular = ItemSampler.popular(positives.item_rows)
-    turned_down = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
+    disliked = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
     ranker = SampledNegatives(
         popular if sampler else None,
         3,
         probabilities=popular.probabilities if sampler else None,
         known=KnownPositives(positives.user_rows, positives.item_rows) if sampler else None,
-        explicit=ExplicitNegatives(*turned_down, None, N_USERS) if explicit else None,
+        explicit=ExplicitNegatives(*disliked, None, N_USERS) if explicit else None,
     )
     return rows, ranker.batch(rows, seeded(2))
 
@@ -312,7 +309,7 @@ def test_cross_entropy_in_plain_python(weighted, labelled, sampler):
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bpr"])
-def test_gradient_of_the_sampled_ones(name):
+def test_gradient_with_sampled_negatives(name):
     _, batch = sampled_batch(weighted=True)
     objective = {
         "cross_entropy": cross_entropy_objective,

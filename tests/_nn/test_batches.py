@@ -1,4 +1,4 @@
-"""An epoch is a permutation, cut evenly; a batch says of its candidates what is true."""
+"""Batches: epochs are permutations, and candidates carry their probabilities."""
 
 import math
 from itertools import product
@@ -23,15 +23,12 @@ from sktwotower._nn.negatives import (
     KnownPositives,
     UnconsumedSampler,
 )
+from tests._nn.helpers import seeded
 
 CPU = torch.device("cpu")
 SOURCES = ("in_batch", "mixed", "full", "random", "popular")
 N_USERS, N_ITEMS, N_DRAWS = 5, 12, 6
 NOTHING = dict(probabilities=None, known=None, explicit=None)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def training_rows(n_rows=40, *, seed=1, weighted=False, labelled=False, dtype=torch.int64):
@@ -55,7 +52,7 @@ def training_rows(n_rows=40, *, seed=1, weighted=False, labelled=False, dtype=to
 
 
 def explicit_negatives(rows, weights=None):
-    """What users 1 and 2 have turned down: items that they do not have."""
+    """Of users 1 and 2: all items that are not their positives."""
     known = KnownPositives(rows.user_rows, rows.item_rows)
     users, items = torch.meshgrid(torch.arange(1, 3), torch.arange(1, 12), indexing="ij")
     users, items = users.flatten(), items.flatten()
@@ -233,7 +230,7 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
         n_shared = batch.n_shared
         shared = batch.item_rows[:n_shared].tolist()
 
-        # Shared candidates: each once, in order, and those that they should be.
+        # Shared candidates: sorted, without duplicates, and of the right source.
         assert shared == sorted(set(shared))
         assert set(shared) <= set(trained)
         if source == "full":
@@ -268,7 +265,7 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
             assert batch.positive_log_q.tolist() == pytest.approx(expected, rel=1e-5)
         assert (batch.explicit_negatives is not None) == explicit
         if explicit:
-            turned_down = batch.item_rows[batch.explicit_negatives].tolist()
+            explicit_items = batch.item_rows[batch.explicit_negatives].tolist()
             for row, user in enumerate(users):
                 totals, counts = (
                     value.item()
@@ -278,7 +275,7 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
                 if not counts:
                     assert log_q == math.inf  # left out
                     continue
-                assert (user, turned_down[row]) not in known
+                assert (user, explicit_items[row]) not in known
                 assert log_q == pytest.approx(-math.log(totals), abs=1e-5)
 
         # Rows of a user share a group, unless each has another candidate to leave out.
@@ -340,7 +337,7 @@ def agrees(times, n, q):
 
 @pytest.mark.parametrize(
     ("source", "n_epochs"),
-    [("in_batch", 1500), ("mixed", 800), ("random", 500), ("popular", 500)],
+    [("in_batch", 500), ("mixed", 300), ("random", 200), ("popular", 200)],
 )
 def test_log_q_is_how_often_an_item_is_a_candidate(source, n_epochs):
     rows = training_rows(61)
@@ -364,7 +361,7 @@ def test_log_q_is_how_often_an_item_is_a_candidate(source, n_epochs):
         assert q == pytest.approx(exact_q(rows, source, size)[item], rel=1e-5)
 
 
-@pytest.mark.parametrize(("source", "n_epochs"), [("in_batch", 1500), ("mixed", 800)])
+@pytest.mark.parametrize(("source", "n_epochs"), [("in_batch", 500), ("mixed", 300)])
 def test_refined_log_q_is_how_often_it_is_beside_a_row_of_another_item(source, n_epochs):
     rows = training_rows(60)
     batches = shared_candidates(rows, source, batch_size=6, correction="refined")
@@ -455,8 +452,8 @@ def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, correc
         assert batch.negatives.shape == batch.negative_weights.shape == (7, 3 + explicit)
         totals = counts = torch.zeros(7)
         if explicit:
-            turned_down, totals, counts = negatives.draw(taken.user_rows, generator)
-            assert torch.equal(found[:, 3], turned_down)
+            explicit_items, totals, counts = negatives.draw(taken.user_rows, generator)
+            assert torch.equal(found[:, 3], explicit_items)
         for row in range(7):
             user, item = taken.user_rows[row].item(), taken.item_rows[row].item()
             # Without something turned down three columns do for four.
@@ -536,7 +533,7 @@ def test_importance_makes_popular_draws_uniform_on_average():
     assert not torch.allclose(mean_loss(popular, None), expected, rtol=0.1)
 
 
-def test_what_a_user_turned_down_is_a_column_of_the_mean():
+def test_an_explicit_negative_is_a_column_of_the_mean():
     """The mean over columns of a user without is that of the draws alone."""
     rows = training_rows()
     explicit = explicit_negatives(rows)
@@ -553,9 +550,9 @@ def test_what_a_user_turned_down_is_a_column_of_the_mean():
     lacking = rows.user_rows > 2
     assert lacking.any() and not lacking.all()
     torch.testing.assert_close(means(one)[lacking], means(other)[lacking])
-    turned_down = losses[one.item_rows[one.negatives[:, -1]]]
+    explicit_items = losses[one.item_rows[one.negatives[:, -1]]]
     torch.testing.assert_close(
-        means(one)[~lacking], (3 * means(other) + turned_down)[~lacking] / 4
+        means(one)[~lacking], (3 * means(other) + explicit_items)[~lacking] / 4
     )
 
 

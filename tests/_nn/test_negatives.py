@@ -19,12 +19,9 @@ from sktwotower._nn.negatives import (
     in_batch_log_absence,
     log_presence,
 )
+from tests._nn.helpers import seeded
 
 seeds = st.integers(0, 2**31)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pairs_of(users, items):

@@ -1,4 +1,4 @@
-"""Rows from before beside the new ones."""
+"""Earlier rows that are replayed beside new ones."""
 
 import torch
 
@@ -9,13 +9,7 @@ from sktwotower._nn.batches import (
     batch_sizes,
     n_replayed,
 )
-
-
-class Itself:
-    """Hands the rows of a batch through."""
-
-    def batch(self, rows, generator):
-        return rows
+from tests._nn.helpers import PassThrough
 
 
 def rows_of(n):
@@ -27,10 +21,10 @@ def rows_of(n):
 def batches_of(n_new, n_before, batch_size=50):
     n_rows = n_new + n_replayed(n_new, n_before)
     n_batches, _ = batch_sizes(n_rows, batch_size)
-    return Batches(rows_of(n_new + n_before), Itself(), n_batches, n_new=n_new)
+    return Batches(rows_of(n_new + n_before), PassThrough(), n_batches, n_new=n_new)
 
 
-def test_each_new_row_is_trained_once_and_so_are_those_from_before():
+def test_each_new_and_each_earlier_row_is_trained_once():
     batches = batches_of(40, 90)
     epoch = list(batches.epoch(torch.Generator().manual_seed(0)))
     assert [len(batch) for batch in epoch] == [44, 43, 43]
@@ -39,7 +33,7 @@ def test_each_new_row_is_trained_once_and_so_are_those_from_before():
     assert batches.n_rows == 130
 
 
-def test_of_very_many_from_before_some_are_drawn_without_replacement():
+def test_some_of_very_many_earlier_rows_are_drawn_without_replacement():
     n_new, n_before = 4, 60
     batches = batches_of(n_new, n_before, batch_size=8)
     generator = torch.Generator().manual_seed(0)
@@ -61,8 +55,8 @@ def test_of_very_many_from_before_some_are_drawn_without_replacement():
     assert abs(sum(first) / 200 - 8 * n_new / batches.n_rows) < 0.25
 
 
-def test_without_rows_from_before_there_is_nothing_beside():
-    batches = Batches(rows_of(7), Itself(), 2)
+def test_without_earlier_rows_only_new_ones_are_trained():
+    batches = Batches(rows_of(7), PassThrough(), 2)
     epoch = list(batches.epoch(torch.Generator().manual_seed(0)))
     assert [len(batch) for batch in epoch] == [4, 3]
     assert batches.n_rows == 7

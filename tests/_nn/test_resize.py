@@ -66,7 +66,7 @@ def test_appended_rows_start_from_one_of_the_old():
     assert empty.weights(old).tolist() == [[1, 2], [3, 4], [0, 0]]
 
 
-def test_weights_and_the_memory_of_an_optimizer_are_carried_over():
+def test_weights_and_optimizer_state_are_carried_over():
     small = towers_of(3, 2)
     optimizer = optimizer_of(small)
     for _ in range(3):
@@ -83,14 +83,14 @@ def test_weights_and_the_memory_of_an_optimizer_are_carried_over():
     state = again.state[large.user_tower.id_table]
     assert state["step"] == 3
     assert state["exp_avg"][3:].abs().sum() == 0
-    # From here on both go the same way.
+    # From here on, both are trained alike.
     step(small, optimizer, [1, 2])
     step(large, again, [1, 2])
     assert torch.equal(large.user_tower.id_table[:3], small.user_tower.id_table)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "adagrad", "sgd"])
-def test_every_optimizer_is_remembered(name):
+def test_state_of_every_optimizer_is_carried_over(name):
     towers = towers_of(3, 2)
     optimizer = optimizer_of(towers, name, weight_decay=0.0)
     step(towers, optimizer, [1])
@@ -108,7 +108,7 @@ def test_another_architecture_is_refused():
         copy_weights(towers_of(3, 2, dim=4), towers_of(3, 2), {})
 
 
-def test_rows_that_stay_are_bit_equal_and_others_go_as_they_would():
+def test_frozen_rows_are_bit_equal_and_others_are_trained_as_before():
     towers, free = towers_of(4, 2), towers_of(4, 2)
     optimizer, other = optimizer_of(towers), optimizer_of(free)
     step(towers, optimizer, [0, 1, 2, 3])  # momentum in every row

@@ -20,7 +20,7 @@ def test_distinct_is_unique(codes, n):
     """By marks and by sorting."""
     for dtype in (torch.int32, torch.int64):
         given_codes = torch.tensor(codes, dtype=dtype)
-        found, places = distinct(given_codes, n)
+        found, positions = distinct(given_codes, n)
         expected, inverse = given_codes.unique(return_inverse=True)
         assert torch.equal(found, expected) and found.dtype == dtype
-        assert torch.equal(places, inverse)
+        assert torch.equal(positions, inverse)

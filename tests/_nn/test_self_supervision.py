@@ -16,14 +16,11 @@ from sktwotower._nn.self_supervision import (
     random_masks,
 )
 from sktwotower._nn.towers import Tower
+from tests._nn.helpers import seeded
 
 CPU = torch.device("cpu")
 N_ITEMS = 12
 ITEMS = torch.tensor([1, 2, 3, 5, 6, 8, 9, 11])  # those that are drawn
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def drawn(draw_masks, n, seed=0):
@@ -98,7 +95,7 @@ def test_correlated_masks_of_a_chain():
     assert chisquare(counts, [800, 400, 800]).pvalue > 0.001
 
 
-def test_the_seed_is_hidden_even_where_another_field_says_as_much():
+def test_the_seed_field_is_hidden_even_if_another_is_as_dependent():
     """Two equal fields, of which the first would win by its place."""
     masks = drawn(correlated_masks(torch.ones(3, 3)), 300)
     assert {first for first, _ in masks} == {
@@ -158,8 +155,8 @@ def test_loss_in_plain_python(temperature, seed):
     rows = item_rows()
     tower = make_tower(rows)
     loss = loss_of(self_supervision(rows), tower, temperature, Generators.seeded(seed, CPU))
-    places = torch.randint(len(ITEMS), (6,), generator=seeded(seed))
-    items = ITEMS[sorted(set(places.tolist()))]
+    positions = torch.randint(len(ITEMS), (6,), generator=seeded(seed))
+    items = ITEMS[sorted(set(positions.tolist()))]
 
     # the views as inputs without what they hide
     n = len(items)
@@ -202,8 +199,8 @@ def test_the_unknown_id_is_trained():
     rows = item_rows()
     tower = make_tower(rows)
     loss_of(self_supervision(rows), tower, 0.2, Generators.seeded(0, CPU)).backward()
-    places = torch.randint(len(ITEMS), (6,), generator=seeded(0))
-    touched = {0, *ITEMS[places].tolist()}
+    positions = torch.randint(len(ITEMS), (6,), generator=seeded(0))
+    touched = {0, *ITEMS[positions].tolist()}
     nonzero = tower.id_table.grad.abs().sum(1) > 0
     assert set(nonzero.nonzero()[:, 0].tolist()) == touched
 
@@ -233,7 +230,7 @@ def test_without_ids():
     assert torch.isfinite(loss)
 
 
-def test_views_that_hide_the_same_are_the_same():
+def test_views_with_equal_masks_are_equal():
     """Then an item is next to itself: with a low temperature there is no loss left."""
     rows = item_rows()
 
@@ -249,7 +246,7 @@ def test_views_that_hide_the_same_are_the_same():
     assert loss.item() == pytest.approx(0, abs=0.01)
 
 
-def test_items_are_drawn_from_those_given():
+def test_items_are_drawn_from_the_catalogue():
     seen = []
 
     class Watched(EntityRows):

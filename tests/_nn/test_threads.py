@@ -1,4 +1,4 @@
-"""Two things at once."""
+"""A second thread for the calls of a step."""
 
 import threading
 
@@ -17,7 +17,7 @@ def four_threads():
 
 
 def test_both_run_at_once():
-    barrier = threading.Barrier(2, timeout=30)  # passed by two together, or by none
+    barrier = threading.Barrier(2, timeout=30)  # two threads have to wait for it
 
     def meet(name):
         barrier.wait()
@@ -30,19 +30,19 @@ def test_both_run_at_once():
 
 
 @pytest.mark.parametrize("wanted, n_threads", [(False, 4), (True, 1)])
-def test_without_a_second_thread_one_after_the_other(wanted, n_threads):
+def test_without_a_second_thread_calls_are_made_one_after_the_other(wanted, n_threads):
     torch.set_num_threads(n_threads)
-    said = []
+    made = []
     with SecondThread(wanted=wanted) as second:
         assert not has_second_thread()
         assert torch.get_num_threads() == n_threads
-        wait = second.start(lambda: said.append("started"))
-        run_both(lambda: said.append("one"), lambda: said.append("other"))
+        wait = second.start(lambda: made.append("started"))
+        run_both(lambda: made.append("one"), lambda: made.append("other"))
         wait()
-    assert said == ["one", "other", "started"]
+    assert made == ["one", "other", "started"]
 
 
-def test_each_has_half_of_the_threads_and_all_come_back():
+def test_each_has_half_of_the_threads_until_the_end():
     with SecondThread(wanted=True):
         assert run_both(torch.get_num_threads, torch.get_num_threads) == (2, 2)
         assert not run_both(has_second_thread, has_second_thread)[0]
@@ -50,7 +50,7 @@ def test_each_has_half_of_the_threads_and_all_come_back():
     assert not has_second_thread()
 
 
-def test_gradients_are_recorded_and_nothing_of_the_caller_is_changed():
+def test_gradients_are_recorded_in_the_second_thread_only():
     weight = torch.ones(2, requires_grad=True)
     with torch.no_grad(), SecondThread(wanted=True):
         one, other = run_both(lambda: weight * 2, lambda: weight * 2)
@@ -58,7 +58,7 @@ def test_gradients_are_recorded_and_nothing_of_the_caller_is_changed():
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_errors_of_either_are_raised_and_threads_come_back(which):
+def test_errors_of_both_calls_are_raised_and_threads_are_restored(which):
     def fail():
         raise ValueError("It is broken.")
 
@@ -70,10 +70,10 @@ def test_errors_of_either_are_raised_and_threads_come_back(which):
     assert not has_second_thread()
 
 
-def test_what_was_started_first_is_done_first():
-    said = []
+def test_calls_are_made_in_order():
+    made = []
     with SecondThread(wanted=True) as second:
-        waits = [second.start(lambda k=k: said.append(k)) for k in range(20)]
+        waits = [second.start(lambda k=k: made.append(k)) for k in range(20)]
         for wait in waits:
             wait()
-    assert said == list(range(20))
+    assert made == list(range(20))

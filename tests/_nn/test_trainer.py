@@ -1,21 +1,17 @@
-"""The one loop, against a second one written out in full."""
+"""The training loop, compared with one written out in full."""
 
 import itertools
 import math
-import time
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sktwotower._nn.batch_losses import pairwise_objective, softmax_objective
+from sktwotower._nn.batch_losses import softmax_objective
 from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
-from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
+from sktwotower._nn.candidates import SharedCandidates
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.lazy_tables import LazyTables
-from sktwotower._nn.losses import bpr_loss
-from sktwotower._nn.negatives import ItemSampler, UnconsumedSampler
 from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision, random_masks
@@ -265,7 +261,7 @@ def test_a_fixed_temperature_is_no_parameter():
     assert towers.temperature == 0.3
 
 
-def test_a_learned_temperature_starts_where_it_is_told():
+def test_a_learned_temperature_starts_at_its_parameter():
     towers = make_towers(learned=True, temperature=0.3)
     assert towers.temperature.item() == pytest.approx(0.3)
     assert towers.log_temperature.requires_grad
@@ -279,9 +275,9 @@ def test_gradient_of_a_learned_temperature():
         users = towers.user_tower(id_rows(N_USERS).take(batch.user_inputs))[batch.groups]
         items = towers.item_tower(id_rows(N_ITEMS).take(batch.item_rows))
         scores = users @ items.T / TEMPERATURE
-        shares = (scores - batch.log_q).softmax(1)
-        shares[torch.arange(30), batch.positives] -= 1
-        expected = -(shares * scores).sum(1).mean().item()
+        probabilities = (scores - batch.log_q).softmax(1)
+        probabilities[torch.arange(30), batch.positives] -= 1
+        expected = -(probabilities * scores).sum(1).mean().item()
     epochs = start(
         towers, batches, optimizer="sgd", learning_rate=0.01, name="constant", decay=5.0
     )
@@ -311,7 +307,7 @@ def test_a_learned_temperature_is_not_decayed():
 
 @pytest.mark.parametrize("planted", [True, False])
 def test_a_learned_temperature_stays_in_its_range(planted):
-    """A perfect ranking wants it cold, noise wants it hot; large steps overshoot."""
+    """It falls with a perfect ranking and rises with noise; large steps overshoot."""
     towers = make_towers(learned=True)
     pairs = torch.arange(1, N_ITEMS).repeat(8)
     users = pairs if planted else pairs.sort().values
@@ -390,7 +386,7 @@ def test_a_weight_is_a_repetition():
 # The loop
 
 
-def test_no_step_without_a_request():
+def test_no_step_before_an_epoch_is_requested():
     towers, batches = make_towers(), make_batches()
     before = [p.clone() for p in towers.parameters()]
     epochs = start(towers, batches)
@@ -430,7 +426,7 @@ def test_it_trains_whatever_the_callers_mode(mode):
     assert torch.is_grad_enabled()
 
 
-def test_the_mode_of_another_time_does_not_leak():
+def test_the_gradient_mode_of_the_caller_is_restored():
     epochs = start(make_towers(), make_batches())
     next(epochs)
     with torch.no_grad():
@@ -503,7 +499,7 @@ def test_average_of_the_epochs():
 
 
 def test_self_supervision_trains_the_item_tower():
-    """It alone moves the unknown id, which no row of the data has."""
+    """Only self-supervision trains the unknown id, which is in no row of the data."""
     towers = make_towers(width=1)
     before = towers.item_tower.id_table[0].detach().clone()
     options = dict(width=1, optimizer="sgd", decay=0.0)
@@ -511,74 +507,3 @@ def test_self_supervision_trains_the_item_tower():
     assert torch.equal(towers.item_tower.id_table[0], before)
     next(start(towers, make_batches(), **options, self_supervision=self_supervision()))
     assert not torch.equal(towers.item_tower.id_table[0], before)
-
-
-def test_unconsumed_negatives_cost_little():
-    """Half the speed of random ones at the very least, and the bound is generous.
-
-    A single draw of (2048, 4) takes some 15 times as long, 1 ms, as it looks up what the
-    user has; but a step of training takes 15 ms.
-    """
-    n_users, n_items, n_rows = 2000, 3000, 40_000
-    generator = torch.Generator().manual_seed(0)
-    rows = TrainingRows(
-        torch.randint(n_users, (n_rows,), generator=generator),
-        torch.randint(n_items, (n_rows,), generator=generator),
-        torch.ones(n_rows, dtype=torch.bool),
-        None,
-        n_users,
-        n_items,
-    )
-    items = torch.arange(n_items)
-    samplers = {
-        "random": ItemSampler(items),
-        "unconsumed": UnconsumedSampler(items, rows.user_rows, rows.item_rows, n_users),
-    }
-    epochs = {}
-    for name, sampler in samplers.items():
-        source = SampledNegatives(sampler, 4, probabilities=None, known=None, explicit=None)
-        towers = TwoTowers(
-            *(
-                Tower(
-                    id_rows(n),
-                    embedding_dim=64,
-                    hidden_layer_sizes=(),
-                    activation="relu",
-                    batch_norm=False,
-                    dropout=0.0,
-                    normalize=True,
-                    generator=generator,
-                )
-                for n in (n_users, n_items)
-            ),
-            TEMPERATURE,
-            learned=False,
-        )
-        batches = Batches(rows, source, 4)  # a few batches, of the size of 2048
-        batches.rows = rows.take(torch.arange(4 * 2048))
-        optimizer = make_optimizer(
-            "adam",
-            towers.embedding_tables(),
-            towers.parameters(),
-            learning_rate=0.01,
-            weight_decay=0.0,
-            epsilon=1e-8,
-        )
-        epochs[name] = train(
-            towers,
-            id_rows(n_users),
-            id_rows(n_items),
-            batches,
-            pairwise_objective(bpr_loss),
-            optimizer,
-            make_schedule(optimizer, "constant", n_epochs=1, n_batches=4),
-            LazyTables((), optimizer, "adamw", batch_size=1),
-            Generators.seeded(0, CPU),
-        )
-    seconds = {name: [] for name in epochs}
-    for _ in range(6):  # in turn, as others use the machine, too
-        for name, of_sampler in epochs.items():
-            started = time.perf_counter()
-            next(of_sampler)
-            seconds[name].append(time.perf_counter() - started)
-    assert np.median(seconds["unconsumed"]) < 2 * np.median(seconds["random"])

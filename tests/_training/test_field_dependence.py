@@ -51,7 +51,7 @@ def test_multi_hot_is_led_by_its_first_or_largest_value():
     assert field_labels(field).tolist() == [1, 2, 3, 1, 1]
 
 
-def test_an_empty_row_has_a_label_of_its_own():
+def test_empty_rows_have_one_label_of_their_own():
     wide = csr([[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
     assert groups(field_labels(wide)) == [0, 1, 2, 0]
     # of two columns: not that of column 0, nor of the last, at 0 or elsewhere
@@ -125,14 +125,14 @@ def test_explicit_zeros_are_entries():
 # Dependence
 
 
-def test_identical_fields_tell_everything():
+def test_identical_fields_have_dependence_one():
     labels = np.random.RandomState(0).randint(0, 4, 60)
     other_names = (labels + 1) % 4
     found = field_dependence([one_hot(labels), one_hot(other_names)], with_id=False)
     np.testing.assert_allclose(found, np.ones((2, 2)))
 
 
-def test_independent_fields_tell_nothing():
+def test_independent_fields_have_dependence_zero():
     # every pair of categories once, and then at random
     first, second = np.divmod(np.arange(20), 5)
     exact = field_dependence([one_hot(first), one_hot(second)], with_id=False)
@@ -189,7 +189,7 @@ def test_against_scikit_learn():
     assert found[1, 2] == pytest.approx(mutual / np.mean(entropies))
 
 
-def test_the_id_tells_most_of_the_finest_field():
+def test_the_id_depends_most_on_the_finest_field():
     rng = np.random.RandomState(0)
     fields = [one_hot(rng.randint(0, k, 200), k) for k in (3, 10, 50)]
     of_id = field_dependence(fields, with_id=True)[0]
