@@ -1,1 +1,1 @@
-"""A fitted model as a directory, and back. Nothing in it is a pickle."""
+"""Save a fitted model to a directory, and load it. The directory has no pickle in it."""

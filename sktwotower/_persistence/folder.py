@@ -1,4 +1,4 @@
-"""A directory of checked files that is replaced at once or not at all."""
+"""A directory of files with checksums, which a save replaces at once or not at all."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FORMAT = "sktwotower"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-EXTRA = ("safetensors", "skops", "pyarrow")  # the extra ``save``, as it is imported
+# What the manifest says of a part of the model: the keys are plain, the values are JSON.
+Description = dict[str, Any]
 
 _FOLDER = re.compile(r"version-[0-9a-f]{32}")
-# A save that was killed leaves a folder that no manifest names. One that is younger may
-# belong to a save under way.
+# A save that was killed leaves a folder that no manifest names. A younger folder may
+# belong to a save in progress.
 _ORPHAN_SECONDS = 3600.0
 
 
 class ArtefactError(ValueError):
-    """An artefact that cannot be read, in a sentence."""
+    """An artefact cannot be read; the message says why."""
 
 
 @contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Make a sentence of whatever goes wrong with the content of a file."""
+    """Turn any error about the content of a file into an ArtefactError with its name."""
     try:
         yield
     except (ArtefactError, FileNotFoundError):
@@ -42,13 +43,19 @@ def reading(file: str) -> Iterator[None]:
         ) from error
 
 
+def expect(holds: bool, file: str, otherwise: str) -> None:
+    """Raise ArtefactError unless a condition on the content of a file holds."""
+    if not holds:
+        raise ArtefactError(f"{file} {otherwise}; the artefact was not written by save.")
+
+
 class Writer:
-    """Files in a new folder beside the current one, until the manifest names it.
+    """Writes files into a new folder, which becomes the artefact with ``commit``.
 
     Parameters
     ----------
     path : Path
-        Of the artefact; it may have a version already.
+        Directory of the artefact; it may contain a version already.
 
     Raises
     ------
@@ -70,44 +77,44 @@ class Writer:
         self._path = path
         self._folder = path / f"version-{uuid.uuid4().hex}"
         self._folder.mkdir(parents=True)
-        self._files: dict[str, dict[str, Any]] = {}
+        self._checksums: dict[str, str] = {}
 
     def write(self, name: str, content: bytes) -> None:
         """Add a file."""
         _write_through(self._folder / name, content)
-        self._files[name] = {"bytes": len(content), "sha256": _sha256(content)}
+        self._checksums[name] = _sha256(content)
 
-    def commit(self, description: dict[str, Any]) -> None:
-        """Write the manifest; from then on this is the artefact, and the old one goes."""
+    def commit(self, description: Description) -> None:
+        """Rename the manifest into place, then remove the version before."""
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "folder": self._folder.name,
             **description,
-            "files": self._files,
+            "files": self._checksums,
         }
-        manifest["sha256"] = _sha256_of(manifest)
+        manifest["sha256"] = _checksum_of(manifest)
         text = json.dumps(manifest, indent=1, ensure_ascii=True)
         _write_through(self._folder / MANIFEST, text.encode())
         _sync_directory(self._folder)
         _sync_directory(self._path)
-        before = _named_folder(self._path)
+        before = _current_folder(self._path)
         os.replace(self._folder / MANIFEST, self._path / MANIFEST)
         _sync_directory(self._path)
         for folder in _versions(self._path):
             is_over = folder.name == before or _age(folder) > _ORPHAN_SECONDS
             if is_over and folder != self._folder:
-                shutil.rmtree(folder, ignore_errors=True)  # another save may do it, too
+                shutil.rmtree(folder, ignore_errors=True)  # another save may remove it, too
 
     def abandon(self) -> None:
-        """Remove what has been written."""
+        """Remove the new folder."""
         shutil.rmtree(self._folder)
         if self._is_new:
             self._path.rmdir()
 
 
 class Reader:
-    """Files of an artefact, each checked when it is read.
+    """Reads the files of an artefact; each is checked against its checksum.
 
     Raises
     ------
@@ -118,9 +125,9 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.manifest = read_manifest(path)
         self._folder = path / self.manifest["folder"]
-        self._files = self.manifest["files"]
+        self._checksums: Mapping[str, str] = self.manifest["files"]
         if self._folder.is_dir():
-            extra = {entry.name for entry in self._folder.iterdir()} - set(self._files)
+            extra = {entry.name for entry in self._folder.iterdir()} - set(self._checksums)
             if extra:
                 raise ArtefactError(
                     f"{self._folder} has files that are not in the manifest: "
@@ -128,11 +135,11 @@ class Reader:
                 )
 
     def __contains__(self, name: str) -> bool:
-        return name in self._files
+        return name in self._checksums
 
     def read(self, name: str) -> bytes:
-        """The content of a file, after a look at its checksum."""
-        if name not in self._files:
+        """The content of a file."""
+        if name not in self._checksums:
             raise ArtefactError(f"The manifest does not list the file {name}.")
         try:
             content = (self._folder / name).read_bytes()
@@ -140,15 +147,15 @@ class Reader:
             raise FileNotFoundError(
                 f"{self._folder / name} is missing; the artefact is not whole."
             ) from error
-        if _sha256(content) != self._files[name]["sha256"]:
+        if _sha256(content) != self._checksums[name]:
             raise ArtefactError(
                 f"{self._folder / name} is not what was saved: its checksum differs from "
-                "that in the manifest. Save the model again, or take another copy."
+                "the one in the manifest. Save the model again, or take another copy."
             )
         return content
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> Description:
     """The manifest of an artefact, checked.
 
     Raises
@@ -174,8 +181,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has format {version}, which is newer than {FORMAT_VERSION}, the one "
             "that this version of sktwotower reads; install a newer one."
         )
+    if version == 1:
+        raise ArtefactError(
+            f"{path} has format 1, which a development version of sktwotower wrote; this "
+            f"version reads format {FORMAT_VERSION}. Fit the model again and save it."
+        )
     checksum = manifest.pop("sha256", None)
-    if checksum != _sha256_of(manifest):
+    if checksum != _checksum_of(manifest):
         raise ArtefactError(
             f"{file} is not what was saved: its checksum differs from the one that it "
             "states. Save the model again, or take another copy."
@@ -189,8 +201,8 @@ def _versions(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if _FOLDER.fullmatch(entry.name)]
 
 
-def _named_folder(path: Path) -> str | None:
-    """The folder that is current, if a manifest says so that can be read."""
+def _current_folder(path: Path) -> str | None:
+    """The folder that the manifest names; None without a manifest that can be read."""
     try:
         return str(read_manifest(path)["folder"])
     except ArtefactError:  # none yet, or a damaged one, which is about to be replaced
@@ -208,7 +220,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _sha256_of(manifest: dict[str, Any]) -> str:
+def _checksum_of(manifest: Description) -> str:
     return _sha256(json.dumps(manifest, sort_keys=True, ensure_ascii=True).encode())
 
 

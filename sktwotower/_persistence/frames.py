@@ -1,61 +1,74 @@
-"""Columns of ids and features as Parquet and back, with the dtypes that they had."""
+"""Columns of ids and features in Parquet files, which keep their names and dtypes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
+from sktwotower._data.roles import Frame
+from sktwotower._persistence.folder import Description, Reader, Writer, reading
 from sktwotower._persistence.values import decode, encode
 from sktwotower.utils._extra import extra
 
-Frame = pd.DataFrame | pd.Series
+_KEY = b"sktwotower"  # of the description, among the metadata of the file
 
 
-def to_parquet(frame: Frame) -> tuple[bytes, dict[str, Any]]:
-    """A file, and what has to be known to read it.
+def write_frame(writer: Writer, file: str, frame: Frame) -> None:
+    """Write a frame or a series; its index is not kept.
 
     Raises
     ------
     TypeError
         For values that cannot be stored.
     """
+    writer.write(file, to_parquet(frame))
+
+
+def read_frame(reader: Reader, file: str) -> Any:
+    """Read the frame or the series."""
+    with reading(file):
+        return from_parquet(reader.read(file))
+
+
+def to_parquet(frame: Frame) -> bytes:
+    """The content of a file."""
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
     columns = pd.DataFrame(frame)
     names = list(columns.columns)
     labels = names
     if not all(type(name) is str for name in names):
-        labels = [f"column {place}" for place in range(len(names))]
-    arrays, kinds = [], []
-    for place, name in enumerate(names):
-        stored, kind = _stored(columns.iloc[:, place], name, arrow)
-        arrays.append(stored)
-        kinds.append(kind)
-    table = arrow.Table.from_pandas(
-        pd.DataFrame(dict(zip(labels, arrays, strict=True))), preserve_index=False
-    )
-    sink = arrow.BufferOutputStream()
-    parquet.write_table(table, sink)
+        labels = [f"column {position}" for position in range(len(names))]
+    stored = [_store(columns.iloc[:, i], name, arrow) for i, name in enumerate(names)]
+    arrays = {label: column for label, (column, _) in zip(labels, stored, strict=True)}
+    table = arrow.Table.from_pandas(pd.DataFrame(arrays), preserve_index=False)
     description = {
         "names": [encode(name) for name in names],
-        "columns": kinds,
+        "columns": [kind for _, kind in stored],
         "is_single": isinstance(frame, pd.Series),
         "n_rows": len(frame),
     }
-    return sink.getvalue().to_pybytes(), description
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(description)}
+    sink = arrow.BufferOutputStream()
+    parquet.write_table(table.replace_schema_metadata(metadata), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
-def from_parquet(content: bytes, description: dict[str, Any]) -> Any:
+def from_parquet(content: bytes) -> Any:
     """The frame or the series."""
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
-    stored = parquet.read_table(arrow.BufferReader(content)).to_pandas()
+    table = parquet.read_table(arrow.BufferReader(content))
+    description = json.loads(table.schema.metadata[_KEY])
     names = [decode(name) for name in description["names"]]
-    kinds = description["columns"]
-    n_rows = description["n_rows"]
+    kinds, n_rows = description["columns"], description["n_rows"]
+    stored = table.to_pandas()
     if not len(names) == len(kinds) == stored.shape[1]:
         raise ValueError(f"{stored.shape[1]} columns instead of {len(names)}")
-    columns = [_restored(stored.iloc[:, i], kind) for i, kind in enumerate(kinds)]
+    columns = [_restore(stored.iloc[:, i], kind) for i, kind in enumerate(kinds)]
     if any(len(column) != n_rows for column in columns):
         raise ValueError(f"{len(stored)} rows instead of {n_rows}")
     frame = pd.DataFrame(dict(enumerate(columns)), index=pd.RangeIndex(n_rows))
@@ -63,8 +76,10 @@ def from_parquet(content: bytes, description: dict[str, Any]) -> Any:
     return frame.iloc[:, 0] if description["is_single"] else frame
 
 
-def _stored(column: pd.Series, name: Any, arrow: Any) -> tuple[pd.Series, dict[str, Any]]:
-    """What Parquet can hold, and how to make the column of it."""
+def _store(
+    column: pd.Series, name: Hashable, arrow: ModuleType
+) -> tuple[pd.Series, Description]:
+    """A column that Parquet can hold, and how to restore the original from it."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         kind = {
@@ -80,26 +95,8 @@ def _stored(column: pd.Series, name: Any, arrow: Any) -> tuple[pd.Series, dict[s
     return texts, {"as": "json", "dtype": str(dtype)}
 
 
-def _is_known(column: pd.Series, arrow: Any) -> bool:
-    """Whether Arrow has a type for the dtype; for sparse columns it has none."""
-    try:
-        arrow.array(column, from_pandas=True)
-    except (arrow.ArrowException, TypeError):
-        return False
-    return True
-
-
-def _texts(values: list, name: Any) -> list[str]:
-    try:
-        return [json.dumps(encode(value)) for value in values]
-    except TypeError as error:
-        raise TypeError(
-            f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
-            "string, a date or a list of such."
-        ) from error
-
-
-def _restored(column: pd.Series, kind: dict[str, Any]) -> pd.Series:
+def _restore(column: pd.Series, kind: Description) -> pd.Series:
+    """The original column."""
     dtype = kind["dtype"]
     if kind["as"] == "codes":
         values = [decode(json.loads(text)) for text in kind["categories"]]
@@ -109,6 +106,25 @@ def _restored(column: pd.Series, kind: dict[str, Any]) -> pd.Series:
         )
     if kind["as"] == "json":
         return pd.Series([decode(json.loads(text)) for text in column], dtype=dtype)
-    # Strings are objects where pandas has no dtype of theirs.
+    # Strings are objects where pandas has no dtype for them.
     is_as_it_was = str(column.dtype) == dtype or dtype == "str"
     return column if is_as_it_was else column.astype(dtype)
+
+
+def _is_known(column: pd.Series, arrow: ModuleType) -> bool:
+    """Whether Arrow has a type for the dtype; it has none for sparse columns."""
+    try:
+        arrow.array(column, from_pandas=True)
+    except (arrow.ArrowException, TypeError):
+        return False
+    return True
+
+
+def _texts(values: list, name: Hashable) -> list[str]:
+    try:
+        return [json.dumps(encode(value)) for value in values]
+    except TypeError as error:
+        raise TypeError(
+            f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
+            "string, a date or a list of such."
+        ) from error

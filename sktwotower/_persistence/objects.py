@@ -1,18 +1,21 @@
-"""Encoders as skops files: made of trusted types, or refused by name."""
+"""Encoders and functions in a skops file: only trusted types are made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 from zipfile import ZIP_DEFLATED
 
-from sktwotower._persistence.folder import ArtefactError
+from sktwotower._persistence.folder import ArtefactError, Reader, Writer, reading
 from sktwotower.utils._extra import extra
 
-# Beside those that skops trusts: the estimators of scikit-learn, the dtypes and functions
-# of NumPy, the functions of SciPy.
+Objects = dict[str, object]
+Trusted = str | type | Callable[..., object]
+
+_FILE = "encoders.skops"
 _PREPROCESSING = "sktwotower.preprocessing"
-TRUSTED = (
+# In addition to the types that skops trusts: the estimators of scikit-learn, the dtypes and
+# functions of NumPy, the functions of SciPy.
+_TRUSTED = {
     f"{_PREPROCESSING}._feature_encoder.FeatureEncoder",
     f"{_PREPROCESSING}._multi_hot.MultiHotEncoder",
     f"{_PREPROCESSING}._fields.CategoryField",
@@ -22,11 +25,11 @@ TRUSTED = (
     f"{_PREPROCESSING}._categories.CategoryIndex",
     "numpy.dtype",
     "sklearn.compose._column_transformer.make_column_selector",
-)
+}
 
 
-def to_skops(objects: dict[str, Any]) -> bytes:
-    """A file, after a look at whether it can be read again.
+def write_objects(writer: Writer, objects: Objects) -> None:
+    """Write the objects, each after a check that it can be read again.
 
     Raises
     ------
@@ -44,33 +47,33 @@ def to_skops(objects: dict[str, Any]) -> bytes:
                 "encoder whose attributes are plain values, arrays and estimators, and "
                 "functions that have a name in a module."
             ) from error
-    stored: bytes = io.dumps(objects, compression=ZIP_DEFLATED)
-    return stored
+    writer.write(_FILE, io.dumps(objects, compression=ZIP_DEFLATED))
 
 
-def from_skops(content: bytes, trusted: Iterable[Any]) -> dict[str, Any]:
-    """The objects.
+def read_objects(reader: Reader, trusted: Iterable[str]) -> Objects:
+    """Read the objects.
 
     Raises
     ------
-    ValueError
+    ArtefactError
         For types that are not trusted, before anything is made or imported.
     """
     io = extra("skops.io")
-    names = {*TRUSTED, *map(type_name, trusted)}
-    unknown = sorted(set(io.get_untrusted_types(data=content)) - names)
-    if unknown:
-        raise ArtefactError(
-            f"The artefact holds objects of types that are not trusted: {unknown}. If you "
-            f"know them and trust whoever wrote it, name them: load(path, "
-            f"trusted={unknown})."
-        )
-    objects: dict[str, Any] = io.loads(content, trusted=sorted(names))
-    return objects
+    with reading(_FILE):
+        content = reader.read(_FILE)
+        names = _TRUSTED.union(trusted)
+        unknown = sorted(set(io.get_untrusted_types(data=content)) - names)
+        if unknown:
+            raise ArtefactError(
+                f"The artefact holds objects of types that are not trusted: {unknown}. If "
+                f"you know them and trust whoever wrote it, name them: load(path, "
+                f"trusted={unknown})."
+            )
+        return dict(io.loads(content, trusted=sorted(names)))
 
 
-def type_name(named: Any) -> str:
-    """The full name of a type or function, as skops has it.
+def type_name(named: Trusted) -> str:
+    """The full name of a type or function, as skops writes it.
 
     Raises
     ------
