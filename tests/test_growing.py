@@ -402,7 +402,7 @@ def test_warm_start_takes_new_ids_and_forgets_old_pairs(chunks):
 def test_growing_by_time_keeps_up_with_one_fit():
     """On real data, each user of which comes for a short time and does not come back."""
     X = load_movielens_small().interactions
-    X = X[X["user_id"] <= 120]
+    X = X[X["user_id"] <= 80]
     split = LastInteractionsSplit(
         fraction=0.2, timestamp_column="timestamp", user_column="user_id"
     )
