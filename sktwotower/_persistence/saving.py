@@ -10,7 +10,7 @@ from pathlib import Path
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._persistence.contents import write_model
-from sktwotower._persistence.folder import Writer
+from sktwotower._persistence.folder import new_version
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 
@@ -29,21 +29,13 @@ def save_model(
             f"save stores a TwoTowerRecommender, and not a subclass of it; got "
             f"{type(model).__module__}.{type(model).__qualname__}. Use joblib.dump for it."
         )
-    writer = Writer(Path(path))
-    try:
-        description = write_model(model, writer, with_memory=optimizer)
-    except BaseException:
-        writer.abandon()
-        raise
-    writer.commit({"versions": _versions(), **description})
+    with new_version(Path(path)) as (folder, manifest):
+        versions = {name: import_module(name).__version__ for name in _PACKAGES}
+        manifest["versions"] = {"python": platform.python_version(), **versions}
+        manifest.update(write_model(model, folder, with_memory=optimizer))
 
 
 def require_packages() -> None:
     """Raise ImportError if a package of the extra is not installed."""
     for package in EXTRA:
         extra(package)
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: import_module(name).__version__ for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}

@@ -1,4 +1,4 @@
-"""Values as JSON and back, of a fixed list of kinds; nothing else is made of JSON."""
+"""Values as JSON and back, of a fixed list of kinds; nothing else is made from JSON."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import datetime as dt
 import decimal
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-# What JSON has itself. Anything else is {kind: content}.
+# Types that JSON has itself. A value of another type is {name of the kind: content}.
 _PLAIN = (str, bool, int, type(None))
 
 
 def encode(value: Any) -> Any:
-    """Something that ``json.dumps`` takes, and that :func:`decode` makes the value of.
+    """Something that ``json.dumps`` takes and :func:`decode` turns into the value again.
 
     Raises
     ------
@@ -30,15 +30,12 @@ def encode(value: Any) -> Any:
     if kind in _PLAIN or (kind is float and math.isfinite(value)):
         return value
     if kind is list:
-        return [encode(entry) for entry in value]
-    if kind is dict:
-        return {"dict": [[encode(key), encode(entry)] for key, entry in value.items()]}
-    if isinstance(value, np.generic):
-        return {"scalar": _array_content(np.asarray(value))}
-    if kind not in _ENCODERS:
+        return _entries(value)
+    name = "scalar" if isinstance(value, np.generic) else _NAMES.get(kind)
+    if name is None:
         raise TypeError(f"a value of type {kind.__module__}.{kind.__qualname__}")
-    name, content = _ENCODERS[kind]
-    return {name: content(value)}
+    _, to_json, _ = _KINDS[name]
+    return {name: to_json(value)}
 
 
 def decode(value: Any) -> Any:
@@ -47,62 +44,51 @@ def decode(value: Any) -> Any:
     Raises
     ------
     ValueError
-        For a kind that is not known.
+        For an unknown kind.
     """
     if isinstance(value, list):
         return [decode(entry) for entry in value]
     if not isinstance(value, dict):
         return value
-    kind, content = next(iter(value.items()), (None, None))
-    if len(value) != 1 or kind not in _DECODERS:
-        raise ValueError(f"a value of the unknown kind {kind!r}")
-    return _DECODERS[kind](content)
+    name, content = next(iter(value.items()), (None, None))
+    if len(value) != 1 or name not in _KINDS:
+        raise ValueError(f"a value of the unknown kind {name!r}")
+    _, _, from_json = _KINDS[name]
+    return from_json(content)
 
 
-def _array_content(array: np.ndarray) -> list:
+def _entries(values: Iterable) -> list:
+    return [encode(value) for value in values]
+
+
+def _numbers(array: np.ndarray) -> list:
     if array.dtype.kind not in "biufcMmSU":
         raise TypeError(f"an array of dtype {array.dtype}")
     data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
     return [array.dtype.str, list(array.shape), data]
 
 
-def _array(content: Any) -> np.ndarray:
+def _from_numbers(content: list) -> np.ndarray:
     dtype, shape, data = content
     if np.dtype(dtype).kind not in "biufcMmSU":
         raise ValueError(f"an array of dtype {dtype}")
     return np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape).copy()
 
 
-def _ndarray(value: np.ndarray) -> Any:
+def _array(value: np.ndarray) -> Any:
     if value.dtype == object:
-        return {"shape": list(value.shape), "entries": encode(value.ravel().tolist())}
-    return _array_content(value)
+        return {"shape": list(value.shape), "entries": _entries(value.ravel().tolist())}
+    return _numbers(value)
 
 
-def _from_ndarray(content: Any) -> np.ndarray:
+def _from_array(content: Any) -> np.ndarray:
     if isinstance(content, list):
-        return _array(content)
+        return _from_numbers(content)
     entries = decode(content["entries"])
     array = np.empty(len(entries), dtype=object)
-    for place, entry in enumerate(entries):  # at once, lists would become columns
-        array[place] = entry
+    for position, entry in enumerate(entries):  # at once, lists would become columns
+        array[position] = entry
     return array.reshape(content["shape"])
-
-
-def _random_state(value: np.random.RandomState) -> Any:
-    state: Any = value.get_state(legacy=False)
-    if state["bit_generator"] != "MT19937":
-        raise TypeError(f"a RandomState with the generator {state['bit_generator']}")
-    return encode(
-        [*state["state"].values(), int(state["has_gauss"]), float(state["gauss"])]
-    )
-
-
-def _from_random_state(content: Any) -> np.random.RandomState:
-    key, position, has_gauss, gauss = decode(content)
-    random_state = np.random.RandomState()
-    random_state.set_state(("MT19937", key, position, has_gauss, gauss))
-    return random_state
 
 
 def _timestamp(value: pd.Timestamp) -> list:
@@ -116,61 +102,62 @@ def _timestamp(value: pd.Timestamp) -> list:
     return [encode(value.to_datetime64()), zone]
 
 
-def _from_timestamp(content: Any) -> pd.Timestamp:
-    stamp = pd.Timestamp(decode(content[0]))
-    zone = content[1]
+def _from_timestamp(content: list) -> pd.Timestamp:
+    stamp, zone = pd.Timestamp(decode(content[0])), content[1]
     return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(zone)
 
 
-def _sequence(value: Any) -> Any:
-    return [encode(entry) for entry in value]
-
-
-_ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
-    float: ("float", str),  # NaN and the infinite ones
-    bytes: ("bytes", lambda value: base64.b64encode(value).decode()),
-    tuple: ("tuple", _sequence),
-    set: ("set", _sequence),
-    frozenset: ("frozenset", _sequence),
-    slice: ("slice", lambda value: encode([value.start, value.stop, value.step])),
-    np.ndarray: ("array", _ndarray),
-    np.random.RandomState: ("random state", _random_state),
-    dt.datetime: ("datetime", dt.datetime.isoformat),
-    dt.date: ("date", dt.date.isoformat),
-    dt.time: ("time", dt.time.isoformat),
-    dt.timedelta: ("timedelta", lambda d: [d.days, d.seconds, d.microseconds]),
-    decimal.Decimal: ("decimal", str),
-    uuid.UUID: ("uuid", str),
-    type(pd.NA): ("missing", lambda _: "NA"),
-    type(pd.NaT): ("missing", lambda _: "NaT"),
-    pd.Timestamp: ("timestamp", _timestamp),
-    pd.Timedelta: ("pandas timedelta", lambda value: encode(value.to_timedelta64())),
-    pd.Period: ("period", lambda p: [p.ordinal, p.freqstr]),
-    pd.Interval: ("interval", lambda i: [encode(i.left), encode(i.right), i.closed]),
-    torch.device: ("device", str),
+# By name: a type, its values as JSON, and the values from JSON.
+_KINDS: dict[str | None, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "float": (float, str, float),  # NaN and infinity
+    "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
+    "tuple": (tuple, _entries, lambda content: tuple(decode(content))),
+    "set": (set, _entries, lambda content: set(decode(content))),
+    "frozenset": (frozenset, _entries, lambda content: frozenset(decode(content))),
+    "dict": (
+        dict,
+        lambda value: [[encode(key), encode(entry)] for key, entry in value.items()],
+        lambda content: dict(map(decode, content)),
+    ),
+    "slice": (
+        slice,
+        lambda value: _entries([value.start, value.stop, value.step]),
+        lambda content: slice(*decode(content)),
+    ),
+    "scalar": (
+        np.generic,
+        lambda value: _numbers(np.asarray(value)),
+        lambda content: _from_numbers(content)[()],
+    ),
+    "array": (np.ndarray, _array, _from_array),
+    "datetime": (dt.datetime, dt.datetime.isoformat, dt.datetime.fromisoformat),
+    "date": (dt.date, dt.date.isoformat, dt.date.fromisoformat),
+    "time": (dt.time, dt.time.isoformat, dt.time.fromisoformat),
+    "timedelta": (
+        dt.timedelta,
+        lambda value: [value.days, value.seconds, value.microseconds],
+        lambda content: dt.timedelta(*content),
+    ),
+    "decimal": (decimal.Decimal, str, decimal.Decimal),
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "NA": (type(pd.NA), lambda _: None, lambda _: pd.NA),
+    "NaT": (type(pd.NaT), lambda _: None, lambda _: pd.NaT),
+    "timestamp": (pd.Timestamp, _timestamp, _from_timestamp),
+    "pandas timedelta": (
+        pd.Timedelta,
+        lambda value: encode(value.to_timedelta64()),
+        lambda content: pd.Timedelta(decode(content)),
+    ),
+    "period": (
+        pd.Period,
+        lambda value: [value.ordinal, value.freqstr],
+        lambda content: pd.Period(ordinal=content[0], freq=content[1]),
+    ),
+    "interval": (
+        pd.Interval,
+        lambda value: [encode(value.left), encode(value.right), value.closed],
+        lambda content: pd.Interval(*decode(content[:2]), closed=content[2]),
+    ),
+    "device": (torch.device, str, torch.device),
 }
-
-_DECODERS: dict[str | None, Callable[[Any], Any]] = {
-    "dict": lambda pairs: {decode(key): decode(entry) for key, entry in pairs},
-    "scalar": lambda content: _array(content)[()],
-    "float": float,
-    "bytes": base64.b64decode,
-    "tuple": lambda entries: tuple(map(decode, entries)),
-    "set": lambda entries: set(map(decode, entries)),
-    "frozenset": lambda entries: frozenset(map(decode, entries)),
-    "slice": lambda content: slice(*decode(content)),
-    "array": _from_ndarray,
-    "random state": _from_random_state,
-    "datetime": dt.datetime.fromisoformat,
-    "date": dt.date.fromisoformat,
-    "time": dt.time.fromisoformat,
-    "timedelta": lambda parts: dt.timedelta(*parts),
-    "decimal": decimal.Decimal,
-    "uuid": uuid.UUID,
-    "missing": {"NA": pd.NA, "NaT": pd.NaT}.__getitem__,
-    "timestamp": _from_timestamp,
-    "pandas timedelta": lambda content: pd.Timedelta(decode(content)),
-    "period": lambda content: pd.Period(ordinal=content[0], freq=content[1]),
-    "interval": lambda c: pd.Interval(decode(c[0]), decode(c[1]), closed=c[2]),
-    "device": torch.device,
-}
+_NAMES = {kind: name for name, (kind, _, _) in _KINDS.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,16 +12,16 @@ from sktwotower._data.entities import Entities
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._nn.trainer import TwoTowers
-from sktwotower._persistence.folder import Description, Reader, Writer, reading
-from sktwotower._persistence.tensors import StoredArrays, write_tensors
+from sktwotower._persistence.folder import Json, reading
+from sktwotower._persistence.tensors import read_arrays, write_arrays
 
 _WEIGHTS = "weights.safetensors"
-_MEMORY = "optimizer.safetensors"
 
 
-def write_towers(towers: TwoTowers, writer: Writer) -> Description:
+def write_towers(towers: TwoTowers, folder: Path) -> dict[str, Json]:
     """Write the weights, and describe the layers that hold them."""
-    write_tensors(writer, _WEIGHTS, towers.state_dict())
+    weights = {name: value.numpy() for name, value in towers.state_dict().items()}
+    write_arrays(folder / _WEIGHTS, weights)
     return {
         "temperature": float(towers.temperature),
         "learned": towers.log_temperature is not None,
@@ -29,10 +32,10 @@ def write_towers(towers: TwoTowers, writer: Writer) -> Description:
 
 
 def read_towers(
-    description: Description, reader: Reader, *, users: Entities, items: Entities
+    description: dict[str, Json], folder: Path, *, users: Entities, items: Entities
 ) -> TwoTowers:
     """The towers, in inference mode; the entities give the sizes of their tables."""
-    arrays = StoredArrays(reader, _WEIGHTS)
+    weights = read_arrays(folder / _WEIGHTS)
     with reading(_WEIGHTS):
         towers = TwoTowers(
             _make_tower(users, description["user"]),
@@ -42,11 +45,11 @@ def read_towers(
             tied=description["tied"],
         )
         # Raises for a tensor that is missing or has another shape, with its name.
-        towers.load_state_dict(arrays.tensors())
+        towers.load_state_dict({k: torch.from_numpy(array) for k, array in weights.items()})
     return towers.eval()
 
 
-def _describe_tower(tower: Tower) -> Description:
+def _describe_tower(tower: Tower) -> dict[str, Json]:
     """The arguments that a tower was made with."""
     layers = list(tower.mlp)
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -67,32 +70,29 @@ def _describe_tower(tower: Tower) -> Description:
     }
 
 
-def _make_tower(entities: Entities, description: Description) -> Tower:
+def _make_tower(entities: Entities, description: dict[str, Json]) -> Tower:
     arguments = dict(description)
     rows = entities.rows(with_id=arguments.pop("has_id"))
     return Tower(rows, **arguments, generator=torch.Generator())
 
 
-def write_optimizer(
-    optimizer: tuple[str, OptimizerState], writer: Writer, *, with_memory: bool
-) -> str:
-    """Write the memory, and return the name of the optimizer."""
+def optimizer_values(
+    optimizer: tuple[str, OptimizerState], *, with_memory: bool
+) -> dict[str, object]:
+    """What is written of an optimizer."""
     name, memory = optimizer
+    values: dict[str, object] = {"name": name}
     if with_memory:
-        tensors = {
-            f"{parameter}/{key}": value
-            for parameter, values in memory.items()
-            for key, value in values.items()
-        }
-        write_tensors(writer, _MEMORY, tensors)
-    return name
+        for parameter, tensors in memory.items():
+            values |= {f"{parameter}/{key}": value for key, value in tensors.items()}
+    return values
 
 
-def read_optimizer(name: str, reader: Reader) -> tuple[str, OptimizerState]:
-    """Name and memory; the memory is empty if it was not saved."""
+def optimizer_of(values: dict[str, Any]) -> tuple[str, OptimizerState]:
+    """The optimizer; its memory is empty if it was not saved."""
     memory: OptimizerState = {}
-    if _MEMORY in reader:
-        for key, value in StoredArrays(reader, _MEMORY).tensors().items():
-            parameter, _, entry = key.rpartition("/")
+    for key, value in values.items():
+        parameter, _, entry = key.rpartition("/")
+        if parameter:
             memory.setdefault(parameter, {})[entry] = value
-    return name, memory
+    return values["name"], memory
