@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NOTEBOOKS ?= examples
+# Processes that run the tests, and what else pytest is told:
+# make test PYTEST_ARGS="-m 'not slow' tests/metrics"
+PYTEST_WORKERS ?= 2
+PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test lint notebooks docs clean
@@ -12,7 +16,7 @@ demo: $(VENV)/.test
 	$(BIN)/python examples/plot_quickstart.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -1,27 +1,28 @@
-"""Exact and approximate search, and what a `recommend` takes.
+"""Speed of exact and approximate search, and of `recommend`.
 
     python -m benchmarks.retrieval [--data DIR] [--n 1000000] [--threads 2] [--repeats 5]
                                    [--recommend]
 
-1. The exact top 100 over n x 64 vectors, against faiss ``IndexFlatIP`` on as many threads:
-   queries a second, the two called in turn, medians of the repeats; for batches of 1, 32
-   and 1024 queries.
-2. An index of each kind over the same vectors: recall of the exact top 100, queries a
-   second against the exact search, one by one and in a batch of 1024, seconds to build,
-   bytes.
+1. The exact top 100 over n x 64 vectors, against faiss ``IndexFlatIP`` with the same
+   number of threads: queries per second in batches of 1, 32 and 1024. The two searches
+   are called in turn; medians of the repeats are shown.
+2. A graph and lists over the same vectors: recall of the exact top 100, queries per second
+   against the exact search, one by one and in a batch of 1024, seconds to build, bytes.
 3. With ``--data``, a folder with train and test parquet, and a model with default
-   parameters: milliseconds of `recommend` for one user (10 items, seen ones excluded), the
-   median and the 99th percentile, and users a second in one batch, exact and with an index;
-   and the memory that a process needs beyond the model to recommend for all users at once.
+   parameters: milliseconds of `recommend` for one user (10 items, seen items excluded),
+   median and 99th percentile, and users per second in one batch, exact and with an index.
+   Also the memory that a process needs, beyond the model, to recommend for all users at
+   once.
 
-The vectors are not Gaussian noise, in which all are equally far from all, but like those of
-a trained model: 2000 clusters of Zipf sizes, with centres and with differences from them
-(half as long) whose coordinates get smaller, the i-th by ``i ** -0.7``. A query is a user
-of three tastes, the first of which counts most, and some noise in all directions. All
-have unit length. `shape` has the numbers by which this was chosen, for these vectors and,
-with ``--data``, for a model's: how many dimensions are used (the participation ratio of the
-covariance), the dimension of the neighbourhood of an item and of a user (the
-maximum-likelihood estimate from 50 neighbours), and the cosine with the 1st and the 50th.
+In Gaussian noise all vectors are equally far from each other. The vectors here resemble
+the vectors of a trained model: 2000 clusters of Zipf sizes, with centres and with
+differences from them (half as long) whose i-th coordinate is scaled by ``i ** -0.7``. A
+query mixes three clusters, the first with the largest weight, and noise in all directions.
+All vectors have unit length. `shape` shows the numbers by which this was chosen, for these
+vectors and, with ``--data``, for the vectors of a model: the number of dimensions in use
+(participation ratio of the covariance), the dimension of the neighbourhood of an item and
+of a user (maximum-likelihood estimate from 50 neighbours), and the cosine with the nearest
+and the 50th nearest item.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ from benchmarks._common import (
     write,
 )
 from sktwotower import TwoTowerRecommender
-from sktwotower._search.faiss_index import FaissIndex, import_faiss
+from sktwotower._search.faiss_index import FaissIndex, import_faiss, recall_of
 from sktwotower._search.top_k import DotScores, top_k
 
 DIM, K = 64, 100
-KINDS: dict[str, list[dict[str, int]]] = {
-    "hnsw": [{}, {"ef_search": 256}],
+INDEXES: dict[str, list[dict[str, int]]] = {
+    "hnsw": [{}, {"efSearch": 256}],
     "ivf": [{}, {"nprobe": 64}],
 }
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1."""
+    """Vectors of length 1."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -79,7 +80,7 @@ def clusters(n: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shape(name: str, items: np.ndarray, users: np.ndarray) -> dict[str, object]:
-    """What the vectors look like to a search."""
+    """Statistics of the vectors that matter to a search."""
     variances = np.linalg.eigvalsh(np.cov(items.T))
     row: dict[str, object] = {
         "vectors": f"{name}, {len(items)} items",
@@ -96,7 +97,7 @@ def shape(name: str, items: np.ndarray, users: np.ndarray) -> dict[str, object]:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Duration of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -109,46 +110,51 @@ def in_turn(
     size: int,
     repeats: int,
 ) -> tuple[float, float, float]:
-    """Queries a second of two searches, medians, and the median of their ratios."""
+    """Median queries per second of two searches, and the median of their ratios."""
     times = []
     for repeat in range(repeats if size > 100 else 20 * repeats):
         batch = np.roll(queries, repeat, axis=0)[:size]
         times.append([seconds(partial(search, batch)) for search in (one, other)])
-    own, others = np.array(times).T
+    first, second = np.array(times).T
     median = np.median
-    return size / median(own), size / median(others), median(others / own)
+    return size / median(first), size / median(second), median(second / first)
 
 
 def exact(vectors: np.ndarray, queries: np.ndarray, repeats: int) -> list[dict]:
-    """Exact search against faiss's."""
-    flat = FaissIndex("flat", vectors, {})
+    """Exact search against the exact search of faiss."""
+    flat = FaissIndex("flat", vectors)
     rows = []
     for size in (1, 32, len(queries)):
-        own, other, ratio = in_turn(
+        here, faiss, ratio = in_turn(
             lambda batch: top_k(DotScores(batch, vectors), K),
             lambda batch: flat._index.search(batch, K),
             queries,
             size,
             repeats,
         )
-        rows.append({"batch": size, "queries/s": own, "IndexFlatIP": other, "times": ratio})
+        rows.append(
+            {"batch": size, "queries/s": here, "IndexFlatIP": faiss, "times": ratio}
+        )
     return rows
 
 
 def approximate(vectors: np.ndarray, queries: np.ndarray, repeats: int) -> list[dict]:
-    """Each kind of index against the exact search."""
+    """Each index against the exact search."""
     best, _ = top_k(DotScores(queries, vectors), K)
     rows = []
-    for kind, variants in KINDS.items():
-        index = FaissIndex(kind, vectors, {})
-        defaults, n_bytes = index.options, index.n_bytes()
-        for options in variants:
-            index.options = {**defaults, **options}
+    for name, variants in INDEXES.items():
+        index = FaissIndex(name, vectors)
+        defaults, n_bytes = index.parameters, index.n_bytes()
+        for parameters in variants:
+            index.parameters = {**defaults, **parameters}
             found, _ = index.search(queries, K)
-            shares = [np.isin(a, b).mean() for a, b in zip(best, found, strict=True)]
-            row = {"kind": kind, "options": index.options, "recall": np.mean(shares)}
+            row: dict[str, object] = {
+                "index": index.factory,
+                "parameters": index.parameters,
+                "recall": recall_of(found, best),
+            }
             for size in (1, len(queries)):
-                own, other, ratio = in_turn(
+                by_index, exactly, ratio = in_turn(
                     partial(index.search, k=K),
                     lambda batch: top_k(DotScores(batch, vectors), K),
                     queries,
@@ -156,8 +162,8 @@ def approximate(vectors: np.ndarray, queries: np.ndarray, repeats: int) -> list[
                     repeats,
                 )
                 row |= {
-                    f"queries/s, {size}": own,
-                    f"exact, {size}": other,
+                    f"queries/s, {size}": by_index,
+                    f"exact, {size}": exactly,
                     f"times, {size}": ratio,
                 }
             rows.append(row | {"build s": index.build_seconds, "MB": n_bytes / 2**20})
@@ -170,8 +176,8 @@ def recommend(
     """One user at a time, and all users at once."""
     users = np.random.default_rng(0).permutation(model.user_ids_)
     rows = []
-    for kind in (None, "hnsw"):
-        model.build_index(kind)
+    for index in (None, "hnsw"):
+        model.build_index(index)
         single = [
             seconds(partial(model.recommend, [user])) for user in users[: n_single + 10]
         ]
@@ -180,7 +186,7 @@ def recommend(
         rows.append(
             {
                 "data": name,
-                "search": kind or "exact",
+                "search": index or "exact",
                 "p50 ms": p50,
                 "p99 ms": p99,
                 "users/s in batch": len(users) / np.median(batch),
@@ -190,14 +196,14 @@ def recommend(
 
 
 def memory(model: TwoTowerRecommender, threads: int) -> dict[str, object]:
-    """Megabytes of all users' recommendations, beyond those of the model."""
+    """Megabytes to recommend for all users, beyond the size of the model."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         megabytes = pool.submit(recommend_for_all, model, threads).result()
     return {"MB beyond the model": megabytes}
 
 
 def recommend_for_all(model: TwoTowerRecommender, threads: int) -> float:
-    """In a process that has done nothing but load the model."""
+    """Peak megabytes of `recommend`, in a process that has only loaded the model."""
     torch.set_num_threads(threads)
     watch = Anonymous()
     time.sleep(0.1)
@@ -222,7 +228,7 @@ def main() -> None:
         if options.data is not None:
             split = from_folder(options.data)
             model = TwoTowerRecommender(**COLUMNS, random_state=0)
-            if options.recommend:  # what it takes does not depend on what is learnt
+            if options.recommend:  # the time does not depend on the training
                 model.set_params(max_iter=1)
             model.fit(split.train)
             vectors = model.item_embeddings_[model._catalogue - 1]

@@ -333,41 +333,46 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         )
 
     def build_index(
-        self, kind: str | None = "hnsw", *, side: str = "item", **options: Any
+        self, index: str | None = "hnsw", *, side: str = "item", **parameters: int
     ) -> Self:
-        """Answer queries approximately from here on, by a faiss index.
+        """Answer queries approximately from now on, with a faiss index.
 
-        For catalogues of a hundred thousand items and more; below that the exact search
-        is fast enough. The index is over the inner product of the embeddings, which is a
-        cosine when they are normalised. Needs faiss: ``pip install 'sktwotower[faiss]'``.
+        Use it for catalogues of a hundred thousand items and more; below that the exact
+        search is fast enough. The index searches by inner product, which is the cosine
+        when the embeddings are normalised. It needs faiss:
+        ``pip install 'sktwotower[faiss]'``. Start with the default and look at
+        :meth:`index_report`.
 
-        What a user must not get is hidden inside the search, by a selector of faiss. A
-        query that is left with fewer items than there are eligible ones is answered once
-        more, exactly. Queries with ``candidates`` or ``sample``, and users who get what is
-        popular, are always answered exactly, and so is ``score``.
+        Seen items are excluded inside the search, by a selector of faiss. A query that
+        gets fewer items than are eligible is answered again, exactly. Queries with
+        ``candidates`` or ``sample``, users who get the most popular items, and ``score``
+        are always answered exactly.
 
-        The index is in no pickle, no copy and no saved model, and it is dropped as soon as
-        there are other embeddings: after ``fit``, ``partial_fit`` and ``add_items``.
-        Queries are exact then; build it anew.
+        Pickles, deep copies and saved models do not contain the index. ``fit``, ``partial_fit``
+        and ``add_items`` change the embeddings and drop it; queries are exact until you
+        build it again.
 
         Parameters
         ----------
-        kind : {"hnsw", "ivf", "flat"} or None, default="hnsw"
-            - ``"hnsw"``: a graph of neighbours [1]_, the fastest for its recall, slow to
-              build;
-            - ``"ivf"``: lists of vectors around centres, of which the nearest are gone
-              through; quick to build;
-            - ``"flat"``: every vector, exact;
-            - None: no index, drop it.
+        index : str or None, default="hnsw"
+            - ``"hnsw"``: a graph of neighbours [1]_, the fastest for its recall and slow
+              to build; short for ``"HNSW32"``;
+            - ``"ivf"``: lists of vectors around centres, of which the nearest are
+              searched; quick to build; short for ``"IVFn,Flat"`` with n = 4 times the
+              square root of the number of vectors;
+            - ``"flat"``: all vectors are searched, which is exact; short for ``"Flat"``;
+            - any other factory string of faiss [2]_ for a graph, for lists, for ``Flat``
+              or for a scalar quantizer, such as ``"HNSW16"`` or ``"IVF1000,SQ8"``.
+              Compressed vectors only choose the items; the scores are exact;
+            - None: drop the index.
         side : {"item", "user"}, default="item"
             What is searched: items, for `recommend` and `similar_items`, or users, for
             `recommend_users` and `similar_users`.
-        **options : int
-            Of ``"hnsw"``: ``m=32`` neighbours a vector, ``ef_construction=200`` and
-            ``ef_search=128``, the lengths of the queue while building and searching. Of
-            ``"ivf"``: ``nlist="auto"`` lists, 4 times the root of the number of vectors,
-            and ``nprobe="auto"`` of them that are gone through, a 16th and at least 8.
-            More of them raise recall and take longer.
+        **parameters : int
+            Parameters of the index, by faiss' names. A graph has ``efConstruction=200``
+            and ``efSearch=128``, the lengths of the queue while it is built and searched.
+            Lists have ``nprobe``, the number of lists that are searched; the default is a
+            16th of them and at least 8. Larger values raise recall and take longer.
 
         Returns
         -------
@@ -378,6 +383,10 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ------
         ImportError
             If faiss is not installed.
+        ValueError
+            If faiss does not know the index or cannot build it.
+        TypeError
+            If the index does not have such a parameter.
 
         See Also
         --------
@@ -387,43 +396,52 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ----------
         .. [1] Malkov & Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search
            Using Hierarchical Navigable Small World Graphs", IEEE TPAMI 42(4), 2020.
+        .. [2] https://github.com/facebookresearch/faiss/wiki/The-index-factory
 
         Examples
         --------
         >>> from sktwotower import TwoTowerRecommender
         >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"], ["cid", "rum"]]
         >>> model = TwoTowerRecommender(embedding_dim=2, random_state=0).fit(X)
-        >>> model = model.build_index("hnsw", ef_search=64)
+        >>> model = model.build_index("hnsw", efSearch=64)
         >>> model.recommend(["bob"], n_recommendations=1)[0].tolist()
         [['rum']]
         """
-        self._state = indexes.with_index(self._fitted(), kind, side, options)
+        self._state = indexes.with_index(self._fitted(), index, side, parameters)
         return self
 
     def index_report(
-        self, *, k: int = 100, n_queries: int = 1000, random_state: Any = None
+        self,
+        *,
+        k: int = 100,
+        n_queries: int = 1000,
+        random_state: int | np.random.RandomState | None = None,
     ) -> pd.DataFrame:
         """Recall of the indexes against exact search, their speed and their size.
 
-        What is searched is what `recommend` (or `recommend_users`) would search for a
-        random sample of known users (items), with seen pairs left out.
+        The queries are those of `recommend` (or `recommend_users`) for a random sample of
+        known users (items), with seen pairs excluded.
 
         Parameters
         ----------
         k : int, default=100
             Length of the answers that are compared.
         n_queries : int, default=1000
-            Size of the sample, at most.
+            Largest size of the sample.
         random_state : int, RandomState instance or None, default=None
-            Draws it.
+            Draws the sample.
 
         Returns
         -------
         DataFrame
-            One row an index: ``side``, ``kind``, ``n_vectors``; ``recall``, the share of
-            the exact k best that it finds; ``queries_per_second`` of it and
-            ``exact_queries_per_second`` for the sample as one batch; ``build_seconds``;
-            ``bytes``, as faiss writes it, vectors included; ``options``.
+            One row for each index, with the columns
+
+            - ``side``; ``factory``, the factory string of faiss; ``n_vectors``;
+            - ``recall``, the share of the exact k best that the index finds;
+            - ``queries_per_second`` and ``exact_queries_per_second``, with the sample as
+              one batch;
+            - ``build_seconds``; ``bytes``, as faiss writes the index, vectors included;
+            - ``parameters``, a dict.
 
         Raises
         ------
@@ -432,7 +450,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
         See Also
         --------
-        build_index : Makes one.
+        build_index : Builds one.
         """
         return indexes.index_report(
             self._fitted(), k=k, n_queries=n_queries, random_state=random_state

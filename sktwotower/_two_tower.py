@@ -50,18 +50,18 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     """A two-tower (dual-encoder) recommender.
 
     One network turns a user (id and features) into a vector, another turns an item into
-    a vector; their dot product is the score. Training pulls the vectors of a user and an
-    item that the user had together, against other items: by default a softmax over the
-    items of the batch, corrected for how often each is there [1]_. ``recommend`` ranks the
-    whole catalogue.
+    a vector. Their dot product is the score. Training pulls the vectors of a user and an
+    item of the same interaction together, against other items: by default by a softmax
+    over the items of the batch, corrected for how often each item is in a batch [1]_.
+    ``recommend`` ranks the whole catalogue.
 
-    ``fit`` takes interactions, one row each. Features live in columns of X
-    (``user_features``, ``item_features``), in side tables (``user_table``,
-    ``item_table``), or in both; they are encoded by any scikit-learn transformer, and
-    enter a tower field by field: the vector of field ``f`` of entity ``e`` is the sum over
-    the field's columns ``c`` of ``value[e, c] * E[c]``, with a learned vector ``E[c]`` for
-    each encoded column. The fields' vectors are concatenated, go through the layers, and
-    are scaled to unit length.
+    ``fit`` takes interactions, one in each row. Features are columns of X
+    (``user_features``, ``item_features``), columns of side tables (``user_table``,
+    ``item_table``), or both. Any scikit-learn transformer encodes them. A tower has one
+    vector for each field: the vector of field ``f`` of entity ``e`` is the sum over the
+    field's columns ``c`` of ``value[e, c] * E[c]``, with a learned vector ``E[c]`` for
+    each encoded column. The vectors of the fields are concatenated, go through the layers,
+    and are scaled to unit length.
 
     Parameters
     ----------
@@ -70,211 +70,210 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     item_column : str or int, default=1
         Column of X with the item ids.
     timestamp_column : str or int, default=None
-        Column of X with numbers or datetimes that order the interactions. Early stopping
-        then holds out each user's latest rows rather than random ones, a history has
-        what came before a row and nothing else, and features in X are served as they were
+        Column of X with numbers or datetimes that order the interactions. With it, early
+        stopping holds out the latest rows of each user instead of random ones, the history
+        of a row has earlier interactions only, and features in X are served as they were
         in the latest row.
     user_features, item_features : str, int, list, slice, mask or callable, default=None
-        Feature columns that ride along in X, as
-        :class:`~sklearn.compose.ColumnTransformer` takes columns: names, positions, a
-        slice, a boolean mask, or a ``make_column_selector``, which never selects the ids.
-        A user's features may change from row to row: training uses those of the row,
-        serving the latest. An item has its latest ones throughout, since it is a
-        candidate of many rows at once. A single name hands the encoder a 1-D column.
+        Feature columns of X, as :class:`~sklearn.compose.ColumnTransformer` takes columns:
+        names, positions, a slice, a boolean mask, or a ``make_column_selector``, which
+        never selects the ids. A user's features may change from row to row: training uses
+        those of the row, serving the latest ones. An item has its latest features in all
+        rows, because it is a candidate of many rows at once. A single name gives the
+        encoder a 1-D column.
     user_table, item_table : DataFrame or EntityTable, default=None
-        Features of the users and items, one row an id, beside those in X. A plain frame
-        has its ids in the column named like that of X, or else in its first column; every
-        other column is a feature. ``clone``, and so every search, copies a frame: wrap a
-        large one in :class:`EntityTable`, which is shared.
+        Features of the users and items, one row for each id, in addition to those in X. In
+        a plain frame the ids are in the column that has the name of the id column of X, or
+        else in the first column; all other columns are features. ``clone``, and so every
+        search, copies a frame: wrap a large one in :class:`EntityTable`, which is shared.
     user_encoder, item_encoder : transformer, default=None
-        Encodes the features of a table; None: a
-        :class:`~sktwotower.preprocessing.FeatureEncoder`. A ``ColumnTransformer`` makes
-        each of its transformers a field, any other transformer is one field. A text
+        Encodes the features; None: a
+        :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
+        ``ColumnTransformer`` is a field, any other transformer is one field. A text
         vectorizer takes a table with a single feature.
     user_id_embedding, item_id_embedding : bool, default=True
-        Whether the id is a field of its own. Without it a side is described by its
-        features (and history) alone, and rows of the table that nobody touched yet are in
-        the catalogue.
+        Whether the id is a field. Without it a side is described by its features (and
+        history) alone, and items of the table without interactions are in the catalogue.
     id_dropout : float, default=0.0
-        Share of the ids that are replaced by the unknown one in training, on both sides,
-        in [0, 1) [7]_. It trains the path without an id: items that only the table has
-        are in the catalogue then, and new users and items are placed by their features.
+        Share of the ids that are replaced by the unknown id in training, on both sides,
+        in [0, 1) [7]_. It trains the tower without ids: items that only the table has are
+        then in the catalogue, and new users and items are placed by their features.
         It costs 2 % of NDCG@10 at 0.1 and 5 % at 0.3 on ml-latest-small.
     history_size : int, default=0
         How many of the user's most recent positives are pooled into a field of the user
-        tower, as ``sum / sqrt(number)`` of vectors of their own; 0: none. With
-        ``timestamp_column`` it is what came before the row; without, the last of all other
-        rows. The row's own item is never in it. Worth more than anything else where rows
-        have an order: MovieLens 100k by time goes from .198 to .273 of NDCG@10.
+        tower, as ``sum / sqrt(number)`` of learned vectors; 0: there is no such field. With
+        ``timestamp_column`` they are the positives before the row; without, the last of
+        all other rows. The row's own item is never among them. Set it first where rows
+        have an order: on MovieLens 100k by time NDCG@10 rises from .198 to .273.
     history_dropout : float, default=0.0
-        For rows without an order in time, with ``history_size``: the share of each user's
-        rows that is left out of the history, drawn anew at each epoch, in [0, 1). What is
-        left out are the positives of that epoch, and the rest is the history [8]_, so that
-        one history serves many positives: a batch is as many whole users as have about
-        ``batch_size`` rows, ranked against all items (``negatives="full"``). 0: each row
-        has the user's other rows for a history, and is an input of its own.
-        :meth:`partial_fit` does without it after the first call.
+        Share of each user's rows that is left out of the history, drawn anew in each
+        epoch, in [0, 1), for rows without an order in time [8]_. The rows that are left
+        out are the positives of that epoch, and the others are the history. A batch then
+        holds whole users with about ``batch_size`` rows, ranked against all items
+        (``negatives="full"``). With 0 each row has the user's other rows as its history,
+        which costs more, because each row is then an input of its own.
+        :meth:`partial_fit` uses it in the first call only.
     tie_history : bool, default=False
-        Whether the history pools the vectors that the item tower has of ids, rather than
-        vectors of its own: half as many numbers to learn, and what is said of an item as
-        a positive is said of it in a history.
+        Whether histories share the item tower's embeddings of ids instead of learning
+        their own. It halves the number of parameters.
     popularity_prior : float or None, default=None
-        How much an item's popularity counts beside what the towers say. The item has one
-        more number at the end of its embedding, ``log(n + 1)`` for ``n`` positives
-        less the mean over items, and the user ``temperature * popularity_prior``.
-        In training it counts as 1, so that the towers learn how a user's taste departs
-        from everybody's, and a cosine need not say how often an item is wanted. Served
-        with 0, items rank by taste alone; with more than 1, popular ones rise. None:
-        there is no such number. Without training rows an item has the mean.
+        Weight of an item's popularity in the score: the cosine models taste, a bias models
+        popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
+        positives minus the mean over items, and the user embedding gets ``temperature *
+        popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
+        taste alone, and more than 1 favours popular items. Items without training rows
+        have the mean. None: there is no such entry.
     embedding_dim : int, default=64
         Width of the embeddings, and of the vector of every field.
     hidden_layer_sizes : array-like of int, int or None, default=()
-        Hidden layers of each tower; ``()``: one linear map from the fields to the
-        embedding, which is hard to beat without many features. None: no layer at all, the
-        embedding is the sum of the fields' vectors. It bears a higher ``learning_rate``,
-        and suits a tower of a single field, which has nothing to mix.
+        Hidden layers of each tower. ``()``: one linear map from the fields to the
+        embedding, which is hard to beat without many features. None: no layer, the
+        embedding is the sum of the fields' vectors. Use None with a single field and a
+        higher ``learning_rate``.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Between hidden layers.
+        Activation between hidden layers.
     batch_norm : bool, default=False
-        Normalise over the batch before each activation. It makes a row's embedding depend
-        on who else is in the batch.
+        Normalise over the batch before each activation. The embedding of a training row
+        then depends on the other rows of its batch.
     dropout : float, default=0.0
         Share of the inputs of the output layer (and between hidden layers) that is
         dropped in training, in [0, 1).
     normalize : bool, default=True
-        Scale embeddings to unit length, so that the score is a cosine. Without it popular
-        items may grow long, and the temperature has to be near 1.
+        Scale embeddings to unit length, so that the score is a cosine. Without it the
+        vectors of popular items may grow long, and the temperature has to be near 1.
     loss : {"softmax", "cross_entropy", "max_margin", "bpr"}, default="softmax"
-        ``"softmax"`` picks the positive out of many candidates. The others work on pairs:
-        ``"bpr"`` [3]_ puts a positive above its negatives, ``"max_margin"`` above them by
-        ``margin``, ``"cross_entropy"`` says which of them is the positive, or, where y has
-        rows of 0 or less, what y is. See :doc:`/user_guide/which_objective`.
+        ``"softmax"`` picks the positive out of many candidates. The other losses compare
+        pairs: ``"bpr"`` [3]_ ranks a positive above its negatives, ``"max_margin"`` above
+        them by ``margin``, and ``"cross_entropy"`` classifies positives and negatives, or
+        the labels of y where y has rows of 0 or less. See
+        :doc:`/user_guide/which_objective`.
     negatives : {"auto", "in_batch", "mixed", "full", "random", "unconsumed", "popular"}, \
             default="auto"
         What a positive is ranked against.
 
         - ``"in_batch"``: the other items of the batch;
-        - ``"mixed"``: these, and uniform draws [4]_;
+        - ``"mixed"``: the items of the batch, and uniform draws [4]_;
         - ``"full"``: every item that has a training row;
         - ``"random"``: uniform draws;
         - ``"popular"``: draws in proportion to (number of rows) ** 0.75;
-        - ``"unconsumed"``: uniform draws from what the user does not have.
+        - ``"unconsumed"``: uniform draws from the items without an interaction of the user.
 
-        ``loss="softmax"`` takes all but ``"unconsumed"``, and its candidates are shared by
-        the rows of a batch; the other losses take the last three. ``"auto"`` is
-        ``"full"`` up to ``batch_size`` items and ``"in_batch"`` beyond for the softmax,
-        the labels for ``"cross_entropy"`` where y has some (they say nothing of items that
-        a user was never shown: to recommend, name a sampler beside them), else
-        ``"unconsumed"``. ``verbose`` says what it was.
+        ``loss="softmax"`` takes all but ``"unconsumed"``, and the rows of a batch share its
+        candidates; the other losses take the last three. ``"auto"`` is ``"full"`` up to
+        ``batch_size`` items and ``"in_batch"`` beyond for the softmax, the labels for
+        ``"cross_entropy"`` where y has some (labels say nothing about items that a user was
+        never shown: to recommend, name a sampler), else ``"unconsumed"``. ``verbose``
+        prints the choice.
     n_negatives : int or "auto", default="auto"
-        How many are drawn: for a batch with ``loss="softmax"``, for each row otherwise. Of
-        no effect where nothing is drawn. ``"auto"``: ``batch_size``, and 8, but not more
-        than there are items.
+        Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. It has
+        no effect where nothing is drawn. ``"auto"``: ``batch_size`` for a batch, 8 for a
+        row, and at most the number of items.
     temperature : float or "learned", default=0.12
-        Scores are divided by it in every loss. Small values make the nearest few
-        negatives count; large ones make all count alike. ``"learned"`` starts at 0.12
-        (without ``normalize`` at 1) and trains its logarithm, between 0.01 and 10. It
-        tends to fall as long as training goes on, and to overfit where rows are few.
+        Scores are divided by it in every loss. Small values make the nearest negatives
+        count most; large values make all count alike. ``"learned"`` starts at 0.12
+        (at 1 without ``normalize``) and trains its logarithm, between 0.01 and 10. A
+        learned temperature tends to fall as long as training goes on, and to overfit if
+        there are few rows.
     sampling_correction : {"logq", "refined"} or None, default="logq"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being a
-        candidate from its score; a negative that is drawn for a row counts as much less
-        as it is drawn more often than uniformly. ``"refined"`` leaves the positive
-        uncorrected, which is a candidate for certain [5]_ (softmax only). None punishes
-        popular items for being sampled often. With ``negatives="full"`` nothing is
-        sampled, and all three are the same.
+        candidate from its score; a negative that is drawn for a row gets a weight inverse
+        to its probability. ``"refined"`` does not correct the positive, which is always a
+        candidate [5]_ (softmax only). None penalises popular items for being sampled often.
+        With ``negatives="full"`` nothing is sampled, and all three are the same.
     mask_known_positives : bool, default=True
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
         positive against them, too.
     margin : float, default=1.0
-        Of ``loss="max_margin"``, in units of score / temperature.
+        Margin of ``loss="max_margin"``, in units of score / temperature.
     ssl_pattern : {"rfm", "rfm-complementary", "cfm"} or None, default=None
-        Self-supervision of the item tower [6]_, beside the softmax: items are drawn
-        uniformly, two views of each with different fields masked are pulled together,
-        against the other items. ``"rfm"`` masks a random half of the fields for each
-        view, ``"rfm-complementary"`` a half and the other half, ``"cfm"`` the half that
-        has most to do with a random field and the other half. The id is a field; a masked
-        id is the unknown one. It helps items with few rows.
+        Self-supervision of the item tower [6]_, in addition to the softmax. Items are drawn
+        uniformly, and two views of each, with different fields masked, are pulled together
+        against the other items. ``"rfm"`` masks a random half of the fields for each view,
+        ``"rfm-complementary"`` a half and the other half, ``"cfm"`` the half that shares
+        most information with a random field and the other half. The id is a field; a
+        masked id is the unknown id. Try it for items with few rows.
     ssl_weight : float, default=0.2
-        Weight of that loss beside the softmax.
+        Weight of the self-supervised loss; that of the softmax is 1.
     optimizer : {"adamw", "adam", "adagrad", "sgd"}, default="adamw"
         ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
-        gradient. ``"sgd"`` and ``"adagrad"`` want a higher learning rate; ``"sgd"`` learns
+        gradient. ``"sgd"`` and ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns
         well only without ``normalize``, at a temperature near 1.
     learning_rate : float, default=5e-3
         Step size at the start.
     lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
-        How the learning rate goes to zero over ``max_iter`` epochs, that it stays, or
-        that it falls by the factor 0.96 an epoch.
+        ``"linear"`` and ``"cosine"`` bring the learning rate to zero over ``max_iter``
+        epochs, ``"constant"`` leaves it, and ``"exponential"`` multiplies it by 0.96 after
+        each epoch.
     warmup_fraction : float, default=0.0
-        Share of all steps over which the learning rate also rises from zero, in [0, 1).
+        Share of all steps over which the learning rate first rises from zero, in [0, 1).
     weight_decay : float or "auto", default="auto"
         Decay of the embedding tables, not of layers. With ``"adamw"`` and ``"sgd"`` each
         step shrinks them by ``learning_rate * weight_decay``. Rows that are seldom seen
-        stay near zero and leave the word to the features. ``"auto"`` starts at ``4 /
+        stay near zero, so that features dominate for rare ids. ``"auto"`` starts at ``4 /
         n_batches`` a step, for ``n_batches`` steps an epoch, and falls with the learning
-        rate; it is never more than 0.03. What suits depends on how many steps pass
-        between two sightings of a row, so a fixed value would have to follow the size of
+        rate; it is never more than 0.03. The right value depends on the number of steps
+        between two updates of a row, so a fixed value would have to follow the size of
         the data. With ``"adam"`` and ``"adagrad"`` it is an L2 penalty, whose gradient
-        ``weight_decay * table`` is scaled like any other. ``"auto"`` is 0 but for
+        ``weight_decay * table`` is scaled like any other. ``"auto"`` is 0 for all but
         ``"adamw"``.
     epsilon : float, default=1e-8
         Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
     max_grad_norm : float or None, default=None
-        The gradient of a step is scaled down to this length if it is longer.
+        Longest gradient of a step; longer ones are scaled down to this norm.
     batch_size : int, default=512
-        Rows of a batch, at most; batches of an epoch are of equal size. With
+        Rows of a batch, at most; the batches of an epoch are of equal size. With
         ``negatives="in_batch"`` a larger batch has more candidates.
     max_iter : int, default=15
         Epochs, at most.
     average : bool, default=True
-        Serve, and validate, a running average of the weights after each epoch rather than
+        Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
     early_stopping : bool, default=False
         Hold out a share of X, rank it after each epoch against the whole catalogue, stop
-        when it no longer gets better, and go back to the best epoch. Held-out rows stay
-        seen: they are not recommended later. No user and no item loses its last row.
+        when the metric no longer rises, and go back to the best epoch. Held-out rows count
+        as seen, so they are not recommended later. Each user and each item keeps at least
+        one training row.
     validation_fraction : float, default=0.1
-        Share of the rows that early stopping holds out: of each user's rows the latest
+        Share of the rows that early stopping holds out, in (0, 1): the latest of each user
         with ``timestamp_column``, else random ones.
     refit : bool, default=False
-        After early stopping, train once more on all rows for as many epochs as were best.
-        The rows that were held out are the latest, and worth having; it takes as long
-        again. ``validation_scores_``, ``loss_curve_`` and ``n_iter_`` are those of the
-        first training. With ``X_val`` nothing was held out, and nothing is done.
+        Whether early stopping finally trains a new model on all rows, for the best number
+        of epochs. Use it if the held-out rows matter, as the latest ones do; it takes about
+        as long as the first training. ``validation_scores_``, ``loss_curve_`` and
+        ``n_iter_`` are those of the first training. It has no effect with ``X_val``.
     n_iter_no_change : int, default=3
-        Epochs without progress before early stopping stops.
+        Epochs without progress after which early stopping stops.
     tol : float, default=1e-4
-        A validation score must rise by more than this to be progress.
+        Progress is a rise of the validation score by more than this.
     validation_metric : str, default="ndcg@10"
-        What is validated; see :func:`~sktwotower.metrics.make_ranking_scorer`.
+        The metric of the validation; see
+        :func:`~sktwotower.metrics.make_ranking_scorer`.
     warm_start : bool, default=False
-        Whether ``fit`` starts from the weights so far: known ids keep their rows, new ones
-        start from the unknown one. Interactions of before are forgotten but for that; to
-        add to them, see :meth:`partial_fit`.
+        Whether ``fit`` starts from the present weights: known ids keep their rows, new ids
+        start from the unknown one. The model forgets the interactions from before; to add
+        to them, use :meth:`partial_fit`.
     device : str or torch.device, default="auto"
         Where to train: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` takes an accelerator if
-        there is one. A fitted estimator lives on the CPU.
+        there is one. A fitted estimator is on the CPU.
     random_state : int, RandomState instance or None, default=None
-        Draws initial weights, batches and what is held out. On a CPU the same number
-        gives bit-equal embeddings. The global generators of torch and NumPy stay as they
-        were.
+        Draws initial weights, batches and held-out rows. On a CPU the same number gives
+        bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool or int, default=0
-        1 prints what is trained against what, and a line an epoch.
+        1 prints the objective, and a line for each epoch.
 
     Attributes
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
-        Known ids: those of X in the order of their appearance, then those that only a
-        table has.
+        Known ids: those of X in the order of their appearance, then those of the tables.
     user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
         Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
     user_encoder_, item_encoder_ : fitted transformer or None
-        What encodes the features; None without any.
+        Encodes the features; None without features.
     user_tower_, item_tower_ : TowerTransformer
         Fitted transformers from ids to embeddings, for other Pipelines.
     n_iter_ : int
-        Epochs that were run.
+        Number of epochs.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
@@ -512,28 +511,32 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     ) -> TwoTowerRecommender:
         """Learn from interactions.
 
+        The fitted model is replaced at the end. A fit that is refused, diverges or is
+        interrupted leaves the estimator as it was before: fitted or not. To keep a model
+        when you interrupt a long fit, set a callback that keeps the model of each epoch;
+        see :ref:`keep_an_interrupted_fit`.
+
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
-            Interactions: a user id and an item id a row. Columns without a role are
-            ignored. A path is that of a Parquet file, or of a directory of them; it, a
-            ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks, and need
-            not fit into memory. With more than 2**24 rows, of any kind, what is kept of
-            them is mapped from temporary files while the model lives, and an epoch is
+            Interactions: a user id and an item id in each row. Columns without a role are
+            ignored. A path leads to a Parquet file, or to a directory of Parquet files.
+            Files, a ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks,
+            so they may be larger than memory. With more than 2**24 rows of any kind, the
+            columns that the model keeps are mapped from temporary files, and an epoch is
             shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
-            A row is a positive when its y is above 0; None: all are. The others are
+            A row is a positive if its y is above 0; None: all rows are. The other rows are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
-            labels; for the other losses one of the user's, drawn by weight, is a further
-            negative of each of the user's positives. The name of a column where X is a path
-            or a Dataset.
+            labels. For the other losses each positive has one of its user's explicit
+            negatives, drawn by weight, as a further negative. If X is a path or a Dataset,
+            y is the name of a column.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Weights of the rows in the loss, also of explicit negatives; rows of weight 0
-            are as if they were not there. The name of a column where X is a path or a
-            Dataset.
+            are dropped. If X is a path or a Dataset, the name of a column.
         X_val, y_val : like X and y, default=None
-            Interactions to validate each epoch on, in place of a held-out share of X.
-            For a direct call: scikit-learn's searches cut fit parameters to the fold.
+            Interactions to validate each epoch on, instead of a held-out share of X. Use
+            them in a direct call only: scikit-learn's searches would cut them to the fold.
 
         Returns
         -------
@@ -543,8 +546,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            For input that cannot be used (the message says what, where and how often),
-            or when the loss becomes NaN.
+            For invalid input (the message says what is wrong, in which rows and how many),
+            or if the loss becomes NaN.
         FileNotFoundError
             If there is nothing at a path.
         ImportError
@@ -589,30 +592,29 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         sample_weight: ArrayLike | None = None,
         n_epochs: int = 1,
     ) -> TwoTowerRecommender:
-        """Go on learning from further interactions; the first call begins.
+        """Continue training with further interactions; the first call is a ``fit``.
 
-        New users and items get rows of their own, which start from the unknown one, and so
-        do new categories of a :class:`~sktwotower.preprocessing.FeatureEncoder`; other
-        encoders stay as they are. The tables are read again, so that they may have been
-        replaced by longer ones (``set_params``). The optimiser goes on with what it knows,
-        and the correction of in-batch candidates with how often each item has been in a
-        batch so far. Each call goes through ``lr_schedule`` once.
+        New users and items get rows in the tables of ids, which start from the unknown id.
+        New categories of a :class:`~sktwotower.preprocessing.FeatureEncoder` get columns;
+        other encoders stay as they are. The tables are read again, so they may have more
+        rows than before (``set_params``). The optimizer continues with its memory, and the
+        correction of in-batch candidates with how often each item has been in a batch.
+        Each call goes through ``lr_schedule`` once.
 
-        The rows from before are trained again among those of X (they count as 1 each,
-        whatever their weights were), so that what is new fits in with what is known: all
-        of them, or if they are more than nine times as many as those of X, so many drawn at
-        random. With ``weight_decay=0`` the vectors of ids that X does not have stay bit by
-        bit as they are all the same, for users and items alike; that is worth less. The
-        embeddings of these users and items may move even so, since the layers are shared.
+        Rows from before are replayed among the rows of X, with weight 1, so that the model
+        does not forget: all of them, or a random sample of nine times the rows of X if
+        there are more. With ``weight_decay=0`` the id vectors of users and items without a
+        row in X do not change at all; quality is then lower. Their embeddings may change
+        nevertheless, because the layers are shared.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns), path, or Dataset
-            Interactions that were not there before, laid out like those.
+            New interactions, with the columns of the X of ``fit``.
         y, sample_weight : array-like of shape (n_samples,) or str, default=None
             As in ``fit``.
         n_epochs : int, default=1
-            How often to go through X, and what is drawn from before.
+            Number of epochs over X and the replayed rows.
 
         Returns
         -------
@@ -622,8 +624,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            As ``fit`` does; the model is then what it was before. ``early_stopping`` plays
-            no role, and callbacks are not called.
+            As ``fit`` does; the model is then what it was before. ``early_stopping`` has
+            no effect, and callbacks are not called.
         """
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
@@ -631,6 +633,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         configuration = self._configuration()
         before = self._state if self._is_fitted() else None
+        if before is not None:
+            configuration.refuse_other_columns(before.roles)
         roles, interactions = read_training_rows(
             X,
             y,
@@ -657,17 +661,17 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
     @property
     def user_encoder_(self) -> Any:
-        """What encodes the features of users; None without any."""
+        """Encodes the features of users; None without features."""
         return self._fitted().user.entities.encoder
 
     @property
     def item_encoder_(self) -> Any:
-        """What encodes the features of items; None without any."""
+        """Encodes the features of items; None without features."""
         return self._fitted().item.entities.encoder
 
     @property
     def n_iter_(self) -> int:
-        """Epochs that were run."""
+        """Number of epochs."""
         return len(self._fitted().log.loss_curve)
 
     @property
@@ -730,23 +734,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         return state
 
     def add_items(self, frame: Any) -> TwoTowerRecommender:
-        """Put items into the catalogue through their features, without a refit.
+        """Add items to the catalogue by their features, without training.
 
         Parameters
         ----------
         frame : DataFrame
-            Rows of items: a column with their ids and any of the feature columns. An item
-            that is known already is given these features, with a warning.
+            One row for each item: its id, and any of the feature columns. The features of
+            an item that is known are updated, with a warning.
 
         Returns
         -------
         self : TwoTowerRecommender
-            With the items.
+            With the new items.
 
         Raises
         ------
         ValueError
-            If ids are missing or repeated, or there is no feature to place items by.
+            If ids are missing or repeated, or if there is no feature to place items by.
         """
         state = self._fitted()
         if not is_frame(frame):
@@ -784,11 +788,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:
         """Write the fitted model to a directory, without pickle.
 
-        :func:`sktwotower.load` reads it, also in another process and on another machine.
-        The parameters, the tables, what was learnt and what was seen are all in it: ids,
-        features and interactions of users, too. A model that is there already is replaced
-        at once: whoever loads gets the old one or the new one, even if the save is
-        killed half-way. Callbacks, metadata requests and indexes of ``build_index`` are
+        Read it with :func:`sktwotower.load`, also in another process or on another machine.
+        It holds the parameters, the tables, the weights and the training interactions,
+        that is, ids, features and interactions of users, too. An existing model at the
+        path is replaced in one step: a reader gets the old model or the new one, even if
+        the save is killed. Callbacks, metadata requests and indexes of ``build_index`` are
         not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
@@ -796,11 +800,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new one, an empty one, or an artefact.
+            A directory: a new one, an empty one, or one with a saved model.
         optimizer : bool, default=True
-            Whether to keep what the optimiser knows, for ``partial_fit``; with
-            ``"adamw"`` it is twice the size of the weights. Without it a later
-            ``partial_fit`` starts the optimiser anew.
+            Whether to store the optimizer's memory for ``partial_fit``; with ``"adamw"`` it
+            is twice the size of the weights. Without it a later ``partial_fit`` starts with
+            a new optimizer.
 
         Raises
         ------
@@ -812,7 +816,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             If an id, a feature, a parameter or an encoder cannot be stored; what is at
             the path stays as it is.
         ImportError
-            If the packages of the extra are not there.
+            If a package of the extra is not installed.
 
         Examples
         --------
@@ -831,17 +835,16 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         save_model(self, path, optimizer=optimizer)
 
     def export_onnx(self, path: str | os.PathLike, *, k: int = 100) -> None:
-        """Write graphs that serve the model without torch and scikit-learn.
+        """Write ONNX graphs that serve the model without torch and scikit-learn.
 
-        The directory has a graph for the user tower, one for the item tower, and one that
-        finds the ``k`` best items of the catalogue, with the items' vectors inside; beside
-        them ids, vectors, histories and encoded features of everybody who is known, and a
-        ``README.md`` that says what goes in and what comes out. Encoders are not in it:
-        the columns that a tower takes are listed in ``contract.json``.
+        The directory has a graph for each tower, and one that finds the ``k`` best items of
+        the catalogue and holds the items' vectors. It also has ids, vectors, histories and
+        encoded features of all known users and items, and a ``README.md`` that describes
+        inputs and outputs. Encoders are not included: ``contract.json`` lists the encoded
+        columns that a tower takes.
 
-        Scores are those of ``recommend`` but for rounding, so that the order is the same
-        for scores that differ by more than 1e-6; equal ones are in the order of the
-        catalogue.
+        Scores equal those of ``recommend`` up to rounding, so the order is the same for
+        scores that differ by more than 1e-6. Equal scores keep the catalogue's order.
 
         Needs ``pip install 'sktwotower[onnx]'``. See :doc:`/user_guide/serving`.
 
@@ -850,7 +853,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         path : str or path-like
             A directory: a new or an empty one.
         k : int, default=100
-            Items a query; no more than the catalogue has.
+            Number of items in an answer, at most the size of the catalogue.
 
         Raises
         ------
@@ -859,9 +862,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         ValueError
             If there is something at the path, or ``k`` is not a number of items.
         TypeError
-            If JSON cannot hold an id.
+            If an id cannot be written as JSON.
         ImportError
-            If onnx is not there.
+            If onnx is not installed.
 
         Examples
         --------

@@ -1,9 +1,9 @@
-"""A Pipeline that recommends: scikit-learn's, with the queries of its last step."""
+"""scikit-learn's Pipeline with the queries of a recommender in its last step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from numbers import Integral
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from sktwotower.utils._sklearn import column_indices
 __all__ = ["Pipeline", "make_pipeline"]
 
 
-def _last_step_has(name: str) -> Callable[[Any], bool]:
-    def check(pipeline: Any) -> bool:
+def _last_step_has(name: str) -> Callable[[sklearn_pipeline.Pipeline], bool]:
+    def check(pipeline: sklearn_pipeline.Pipeline) -> bool:
         getattr(pipeline.steps[-1][1], name)  # its AttributeError says what is missing
         return True
 
@@ -32,10 +32,9 @@ def _last_step_has(name: str) -> Callable[[Any], bool]:
 class Pipeline(sklearn_pipeline.Pipeline):
     """scikit-learn's Pipeline that also forwards the queries of a recommender.
 
-    Everything is as in :class:`sklearn.pipeline.Pipeline`. In addition `recommend`,
-    `similar_items`, `similar_users`, `recommend_users`, `add_items` and `partial_fit` are
-    there if the last step has them, so that ``search.best_estimator_.recommend(...)``
-    works.
+    It is a :class:`sklearn.pipeline.Pipeline` with the methods `recommend`,
+    `similar_items`, `similar_users`, `recommend_users`, `add_items` and `partial_fit`, if
+    the last step has them. So ``search.best_estimator_.recommend(...)`` works.
 
     Parameters
     ----------
@@ -53,32 +52,32 @@ class Pipeline(sklearn_pipeline.Pipeline):
     named_steps : Bunch
         The steps by name.
     classes_ : ndarray
-        Of a classifier in the last step; a recommender has none.
+        Classes of a classifier in the last step; a recommender has none.
     n_features_in_ : int
-        Columns of X, as the first step has seen them.
+        Number of columns of X in the first step.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names, if X has any.
+        Names of the columns of X in the first step, if X has names.
 
     See Also
     --------
-    make_pipeline : The same with names made from the types.
+    make_pipeline : Names the steps after their types.
 
     Notes
     -----
-    What a query is given goes through the steps before the last like this:
+    The steps before the last one treat the arguments of a query as follows:
 
-    - Ids, in one dimension, are handed over as they are.
-    - Rows, a frame or a 2-D array, are transformed, whichever argument they are given to:
-      users, `history`, `exclude_interactions`. A 2-D array is laid out like the X of
-      ``fit``. `candidates` are rows only as a frame, else lists of ids.
-    - A frame may lack columns, as a frame of users has none of the items. Of a
-      `ColumnTransformer` those transformers are applied that find all their columns, and
-      columns that are passed through are passed through one by one; what is left out is
-      for the recommender as if the frame had never had it. This needs names, hence
-      ``set_output(transform="pandas")``. Any other step demands what it always demands.
-    - No rows are handed over as they are.
+    - Ids, in one dimension, are passed on unchanged.
+    - Rows, which are a frame or a 2-D array, are transformed, in each argument: users,
+      `history`, `exclude_interactions`. A 2-D array is laid out like the X of ``fit``.
+      `candidates` are rows if they are a frame, and lists of ids otherwise.
+    - A frame may lack columns: a frame of users has no columns of items. A
+      `ColumnTransformer` then applies the transformers that find all their columns, and
+      passes through the columns that are there. The recommender treats the rest as missing
+      from the frame. This needs names, so call ``set_output(transform="pandas")``. All
+      other steps need all their columns.
+    - A frame or array without rows is passed on unchanged.
 
-    Nothing else of the recommender is forwarded; ask the last step, ``pipeline[-1]``.
+    Use the last step, ``pipeline[-1]``, for all other methods and attributes.
 
     Examples
     --------
@@ -99,17 +98,17 @@ class Pipeline(sklearn_pipeline.Pipeline):
         Parameters
         ----------
         X : array-like of shape (n_queries,), or frame or 2-D array of user rows
-            Ids are handed over, rows are transformed.
+            Ids are passed on, rows are transformed.
         **options : dict
-            To the last step. Frames and 2-D arrays, such as `history` and `candidates`,
-            are transformed.
+            Arguments of the last step. Frames and 2-D arrays, such as `history`, are
+            transformed.
 
         Returns
         -------
         object
-            What the last step returns, such as item ids and scores.
+            The answer of the last step: item ids and scores, or a frame.
         """
-        return self._ask("recommend", X, options)
+        return self._forward("recommend", X, options)
 
     @available_if(_last_step_has("similar_items"))
     def similar_items(self, item_ids: Any, **options: Any) -> Any:
@@ -117,17 +116,17 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
         Parameters
         ----------
-        item_ids : array-like of shape (n_queries,)
-            Handed over as they are; rows are transformed.
+        item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
+            Ids are passed on, rows are transformed.
         **options : dict
-            To the last step. Frames and 2-D arrays are transformed.
+            Arguments of the last step. Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
-            What the last step returns, such as item ids and scores.
+            The answer of the last step: item ids and scores, or a frame.
         """
-        return self._ask("similar_items", item_ids, options)
+        return self._forward("similar_items", item_ids, options)
 
     @available_if(_last_step_has("similar_users"))
     def similar_users(self, user_ids: Any, **options: Any) -> Any:
@@ -135,17 +134,17 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
         Parameters
         ----------
-        user_ids : array-like of shape (n_queries,)
-            Handed over as they are; rows are transformed.
+        user_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
+            Ids are passed on, rows are transformed.
         **options : dict
-            To the last step. Frames and 2-D arrays are transformed.
+            Arguments of the last step. Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
-            What the last step returns, such as user ids and scores.
+            The answer of the last step: user ids and scores, or a frame.
         """
-        return self._ask("similar_users", user_ids, options)
+        return self._forward("similar_users", user_ids, options)
 
     @available_if(_last_step_has("recommend_users"))
     def recommend_users(self, item_ids: Any, **options: Any) -> Any:
@@ -153,79 +152,78 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
         Parameters
         ----------
-        item_ids : array-like of shape (n_queries,)
-            Handed over as they are; rows are transformed.
+        item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
+            Ids are passed on, rows are transformed.
         **options : dict
-            To the last step. Frames and 2-D arrays are transformed.
+            Arguments of the last step. Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
-            What the last step returns, such as user ids and scores.
+            The answer of the last step: user ids and scores, or a frame.
         """
-        return self._ask("recommend_users", item_ids, options)
+        return self._forward("recommend_users", item_ids, options)
 
     @available_if(_last_step_has("add_items"))
     def add_items(self, frame: Any) -> Pipeline:
-        """New items in the catalogue: ``add_items`` of the last step, without training.
+        """Add items to the catalogue without training: ``add_items`` of the last step.
 
         Parameters
         ----------
         frame : DataFrame
-            Rows of items as they are in the X of ``fit``; transformed.
+            Rows of items with the columns that they have in the X of ``fit``.
 
         Returns
         -------
         self : Pipeline
-            With more items.
+            The same pipeline, with more items.
         """
-        self._ask("add_items", frame, {})
+        self._forward("add_items", frame, {})
         return self
 
     @available_if(_last_step_has("partial_fit"))
     def partial_fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Pipeline:
-        """Go on with new rows: ``partial_fit`` of the last step.
+        """Train on new rows: ``partial_fit`` of the last step.
 
-        The steps before it stay as ``fit`` has left them: what they give for a row must
-        mean the same as before. So a scaler keeps its mean, and a ``OneHotEncoder`` does
-        not learn a new category. New user and item ids, which are passed through, are
-        learnt.
+        The steps before it are not fitted again, so that their output keeps its meaning. A
+        scaler keeps its mean, and a ``OneHotEncoder`` does not learn a new category. New
+        user and item ids, which are passed through, are learnt.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
             New interactions, with all columns of the X of ``fit``.
         y : array-like of shape (n_samples,), default=None
-            To the last step.
+            Targets for the last step.
         **params : dict
-            To the last step, without its name in front: ``sample_weight``.
+            Arguments of the last step, without its name as a prefix: ``sample_weight``.
 
         Returns
         -------
         self : Pipeline
-            Trained further.
+            The same pipeline, trained further.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            Before ``fit``; there is nothing to go on from.
+            Before ``fit``.
         """
         check_is_fitted(self)
         self.steps[-1][1].partial_fit(self._transform(X), y, **params)
         return self
 
-    def _ask(self, method: str, query: Any, options: dict[str, Any]) -> Any:
+    def _forward(self, method: str, query: Any, options: dict[str, Any]) -> Any:
         check_is_fitted(self)
         options = {
             name: value
             if name == "candidates" and not is_frame(value)
-            else self._given(value)
+            else self._transform_rows(value)
             for name, value in options.items()
         }
-        return getattr(self.steps[-1][1], method)(self._given(query), **options)
+        return getattr(self.steps[-1][1], method)(self._transform_rows(query), **options)
 
-    def _given(self, value: Any) -> Any:
-        """What the last step gets for what a query was given."""
+    def _transform_rows(self, value: Any) -> Any:
+        """An argument of a query for the last step: rows transformed, others unchanged."""
         if isinstance(value, list) and value and isinstance(value[0], list | np.ndarray):
             value = as_objects(value)
         is_rows = is_frame(value) or (
@@ -236,71 +234,80 @@ class Pipeline(sklearn_pipeline.Pipeline):
         return self._transform(value, may_lack=True)
 
     def _transform(self, X: Any, *, may_lack: bool = False) -> Any:
+        """X after the steps before the last; X may lack columns in a query."""
         for name, step in self.steps[:-1]:
             if step is None or isinstance(step, str):  # "passthrough"
                 continue
             lacking = _lacking(step, X) if may_lack and is_frame(X) else []
-            if not lacking:
-                X = step.transform(X)
-                continue
-            X = as_pandas(X)
-            blocks = list(_blocks(step, X))
-            by_name = hasattr(self.steps[-1][1], "feature_names_in_")
-            if not by_name or not all(is_frame(block) for block in blocks):
-                raise ValueError(
-                    f"The frame lacks {lacking}, and step {name!r} gives an array, which "
-                    "must have all columns. Give them, or call "
-                    "set_output(transform='pandas') before fit."
-                )
-            if not blocks:
+            X = self._transform_some(name, X, lacking) if lacking else step.transform(X)
+        return X
+
+    def _transform_some(self, name: str, X: Any, lacking: list[str]) -> pd.DataFrame:
+        """X after a ColumnTransformer that does not find all its columns."""
+        X = as_pandas(X)
+        step, missing_out = _some_transformers(self.named_steps[name], X)
+        if hasattr(self.steps[-1][1], "feature_names_in_"):
+            if not step.transformers_:
                 raise ValueError(
                     f"The frame has nothing that step {name!r} needs; it lacks {lacking}, "
                     f"its columns are {list(X.columns)}."
                 )
-            X = pd.concat([block.set_axis(X.index) for block in blocks], axis=1)
-        return X
+            output = as_pandas(step.transform(X.reindex(columns=step.feature_names_in_)))
+            if is_frame(output):
+                return output.drop(columns=missing_out).set_axis(X.index)
+        raise ValueError(
+            f"The frame lacks {lacking}, and step {name!r} gives an array, which must have "
+            "all columns. Give them, or call set_output(transform='pandas') before fit."
+        )
 
 
-def _used(step: ColumnTransformer) -> Iterator[tuple[str, Any, list, bool]]:
-    """Transformers that are applied, the names of their columns, whether one is given."""
-    known = pd.DataFrame(columns=step.feature_names_in_)
-    for key, transformer, wanted in step.transformers_:
-        positions = np.atleast_1d(column_indices(known, wanted)).astype(int)
-        if len(positions) and not (isinstance(transformer, str) and transformer == "drop"):
-            names = step.feature_names_in_[positions].tolist()
-            yield key, transformer, names, isinstance(wanted, str | Integral)
+def _columns_of_transformers(step: ColumnTransformer) -> dict[str, list[str]]:
+    """Names of the input columns of each transformer that has an output."""
+    names = step.feature_names_in_
+    frame = pd.DataFrame(columns=names)
+    columns = {
+        key: names[np.atleast_1d(column_indices(frame, columns)).astype(int)].tolist()
+        for key, transformer, columns in step.transformers_
+        if not (isinstance(transformer, str) and transformer == "drop")
+    }
+    return {key: names for key, names in columns.items() if names}
 
 
-def _lacking(step: Any, X: Any) -> list:
+def _lacking(step: Any, X: Any) -> list[str]:
     """Columns that a ColumnTransformer needs and a frame does not have."""
     if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
         return []
-    needed = {name for _, _, names, _ in _used(step) for name in names}
-    there = set(as_pandas(X).columns)
-    return [name for name in step.feature_names_in_ if name in needed - there]
+    needed = {name for names in _columns_of_transformers(step).values() for name in names}
+    lacking = needed - set(as_pandas(X).columns)
+    return [name for name in step.feature_names_in_ if name in lacking]
 
 
-def _blocks(step: ColumnTransformer, X: pd.DataFrame) -> Iterator[Any]:
-    """Outputs of those transformers whose columns are all there."""
-    names_out = step.get_feature_names_out()
-    for key, transformer, columns, is_single in _used(step):
-        names = names_out[step.output_indices_[key]]
-        there = np.array([column in X for column in columns])
-        # What scikit-learn makes of "passthrough" is a transformer without a function.
-        if isinstance(transformer, FunctionTransformer) and transformer.func is None:
-            if there.any():
-                yield X[np.array(columns)[there]].set_axis(names[there], axis=1)
-        elif there.all():
-            block = as_pandas(
-                transformer.transform(X[columns[0] if is_single else columns])
-            )
-            yield block.set_axis(names, axis=1) if is_frame(block) else block
+def _some_transformers(
+    step: ColumnTransformer, X: pd.DataFrame
+) -> tuple[ColumnTransformer, list[str]]:
+    """The transformers of a ColumnTransformer that a frame has the columns for.
+
+    A transformer that passes columns through is one of them if any column is there. The
+    second result is the list of output columns that it then has for missing columns.
+    """
+    part = copy(step)
+    part.transformers_, missing_out = [], []
+    columns, names_out = _columns_of_transformers(step), step.get_feature_names_out()
+    for key, transformer, selection in step.transformers_:
+        is_there = np.array([name in X for name in columns.get(key, ())], dtype=bool)
+        # scikit-learn replaces "passthrough" by a transformer without a function.
+        passes = isinstance(transformer, FunctionTransformer) and transformer.func is None
+        if is_there.any() and (passes or is_there.all()):
+            part.transformers_.append((key, transformer, selection))
+        if is_there.any() and passes:
+            missing_out += names_out[step.output_indices_[key]][~is_there].tolist()
+    return part, missing_out
 
 
 def make_pipeline(
     *steps: Any, memory: Any = None, transform_input: Any = None, verbose: bool = False
 ) -> Pipeline:
-    """A :class:`Pipeline` whose steps are named after their types.
+    """Make a :class:`Pipeline` whose steps are named after their types.
 
     Parameters
     ----------
@@ -316,11 +323,11 @@ def make_pipeline(
     Returns
     -------
     pipeline : Pipeline
-        Not fitted.
+        The pipeline, not fitted.
 
     See Also
     --------
-    Pipeline : Where you name the steps.
+    Pipeline : Takes steps with names of your choice.
 
     Examples
     --------

@@ -1,7 +1,9 @@
-"""Settings of the whole test suite."""
+"""Settings and fixtures of the whole test suite."""
 
 import os
 
+# Before NumPy and torch are imported: several processes test at once, a core each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before SciPy is imported: scikit-learn skips its array API checks without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from sktwotower.datasets import make_interactions
+
+pytest.register_assert_rewrite("tests.helpers")
 
 # On two threads the small batches of the tests take four times as long.
 torch.set_num_threads(1)

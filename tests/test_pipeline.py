@@ -1,4 +1,4 @@
-"""Pipelines that recommend, and a ColumnTransformer in front as the encoder."""
+"""Pipelines with a recommender as the last step, and a ColumnTransformer before it."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ X = pd.DataFrame({"user": rng.integers(0, 20, N), "item": rng.integers(0, 12, N)
 X["time"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(N), unit="h")
 X["age"] = 20.0 + 2 * X["user"]
 X["genre"] = np.where(X["item"] % 2, "Comedy", "Drama")
-X["note"] = "nobody reads this"
+X["note"] = "not used"
 
 
 def columns():
@@ -91,7 +91,7 @@ def test_names_and_values_survive(by_name):
 
 
 def test_by_position_is_the_same_model(by_name):
-    """Ids, features and the timestamp in the default array output."""
+    """The default output is an array with ids, features and the timestamp."""
     other = by_position().fit(X)
     assert isinstance(other[:-1].transform(X), np.ndarray)
     assert other[-1].user_ids_.tolist() == by_name[-1].user_ids_.tolist()
@@ -103,7 +103,7 @@ def test_by_position_is_the_same_model(by_name):
 
 
 def test_predict_and_score_are_those_of_the_last_step(by_name):
-    """With frames between the steps and with arrays, here and in a plain Pipeline."""
+    """With frames and with arrays between the steps, also in scikit-learn's Pipeline."""
     other = by_position().fit(X)
     plain = PlainPipeline(by_position().steps).fit(X)
     weights = np.arange(N)
@@ -134,7 +134,7 @@ def test_unknown_ids_are_answered_through_a_pipeline(by_name):
         assert 0 <= pipeline.score(strangers) <= 1
 
 
-def test_ids_are_handed_over(by_name):
+def test_ids_are_passed_on(by_name):
     for ids in ([3, "new"], np.array([3, 4]), pd.Series([3, 4]), (3, 4)):
         assert_same(by_name.recommend(ids), by_name[-1].recommend(ids))
     assert_same(
@@ -151,7 +151,7 @@ def test_frames_of_users(by_name):
     found = by_name.recommend(whole)
     assert found[0].tolist() == by_name[-1].recommend(expected)[0].tolist()
     np.testing.assert_allclose(found[1], by_name[-1].recommend(expected)[1], rtol=1e-5)
-    # Only ids, only features (which are called by the index), all columns.
+    # Only ids; only features, with the index as ids; all columns.
     assert_same(by_name.recommend(whole[["user"]]), by_name.recommend(["new", 3]))
     ages = whole[["age"]].set_axis(["a", "b"])
     frame = by_name.recommend(ages, as_frame=True)
@@ -162,7 +162,7 @@ def test_frames_of_users(by_name):
 
 
 def test_history_and_candidates(by_name):
-    # The timestamp, too, may be missing.
+    # The timestamp may be missing as well.
     history = pd.DataFrame({"user": ["new"] * 2, "item": [4, 5]})
     renamed = history.set_axis(["ids__user", "ids__item"], axis=1)
     assert_same(
@@ -243,7 +243,7 @@ def test_a_transformer_with_half_its_columns_is_left_out():
 )
 @pytest.mark.parametrize("output", ["pandas", "polars"])
 def test_ways_to_name_columns(encoder, user, item, output):
-    """Partial frames equal whole ones, of which the model reads the same columns."""
+    """A frame that lacks columns gets the answer of a frame with all columns."""
     if output == "polars":
         pytest.importorskip("polars")
     model = TwoTowerRecommender(
@@ -309,7 +309,7 @@ def test_two_dimensional_arrays_and_lists():
     assert pipeline.recommend(rows[:0])[0].shape == (0, 10)
 
 
-def test_only_what_the_last_step_has():
+def test_methods_are_those_of_the_last_step():
     pipeline = make_pipeline(PopularRecommender())
     assert hasattr(pipeline, "recommend")
     for name in ("similar_items", "add_items", "partial_fit"):
@@ -340,7 +340,7 @@ class Halve(BaseEstimator):
         return X[["user", "item"]]
 
 
-def test_other_steps_demand_what_they_demand():
+def test_other_steps_need_all_their_columns():
     pipeline = make_pipeline(Halve(), PopularRecommender()).fit(X)
     assert_same(pipeline.recommend(X[:3]), pipeline.recommend(X["user"][:3]))
     with pytest.raises(KeyError, match="item"):
@@ -354,10 +354,10 @@ def test_a_frame_that_lacks_columns_without_names():
             ValueError, match="lacks .*'genre'.*step 'columntransformer'.*set_output"
         ):
             pipeline.recommend(X[columns])
-    # What it does not use, it does not need.
+    # Columns that are not used may be missing.
     assert_same(pipeline.recommend(X.drop(columns="note")), pipeline.recommend(X))
 
 
-def test_a_frame_with_nothing(by_name):
+def test_a_frame_without_any_column_that_is_needed(by_name):
     with pytest.raises(ValueError, match=r"nothing that step.*columns are \['note'\]"):
         by_name.recommend(X[["note"]])

@@ -174,10 +174,10 @@ def test_an_approximate_index_counts_popularity():
     X = make_interactions(300, 2000, 20_000, random_state=0).interactions
     model = TwoTowerRecommender(**WHOLE | {"max_iter": 4}).fit(X)
     exact = model.recommend(model.user_ids_)
-    model.build_index("hnsw", m=16, ef_construction=60, ef_search=40)
+    model.build_index("HNSW16", efConstruction=60, efSearch=40)
     assert share_of_the_best(model, exact) > 0.98  # .62 where it counts as it stands
     # With little effort it finds less, so that it is the index that has answered.
-    model.build_index("hnsw", m=2, ef_construction=1, ef_search=1)
+    model.build_index("HNSW2", efConstruction=1, efSearch=1)
     assert share_of_the_best(model, exact) < 0.95
 
 

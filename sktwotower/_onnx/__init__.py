@@ -1,1 +1,1 @@
-"""A fitted model as graphs that need neither torch nor scikit-learn."""
+"""Export of a fitted model as graphs that need neither torch nor scikit-learn."""

@@ -1,8 +1,9 @@
-"""The directory of a serving graph: towers, search, ids, and what the caller has to do."""
+"""The exported directory: graphs of towers and search, ids, features and a contract."""
 
 from __future__ import annotations
 
 import json
+import os
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -20,73 +21,72 @@ from sktwotower._version import __version__
 from sktwotower.utils._extra import extra
 
 FORMAT_VERSION = 1
-# Beyond it weights go to a file of their own: protobuf holds no more than 2 GiB.
+# Larger weights go to a separate file: protobuf holds at most 2 GiB.
 _EMBEDDED_BYTES = 2**30
 
 
-def export(state: ModelState, path: Any, *, k: int = 100) -> None:
-    """Write the graphs of a fitted model; see ``TwoTowerRecommender.export_onnx``."""
+def export(state: ModelState, path: str | os.PathLike[str], *, k: int = 100) -> None:
+    """Write a fitted model as graphs; see ``TwoTowerRecommender.export_onnx``."""
     if not isinstance(k, Integral) or k is True or k < 1:
         raise ValueError(f"k must be an integer of at least 1; got {k!r}.")
     extra("onnx", name="onnx", caller="export_onnx needs")
-    path = Path(path)
+    k = min(int(k), len(state.catalogue))
+    directory = _new_directory(Path(path))
+    for name, graph in _graphs(state, k).items():
+        _write_graph(graph, directory / f"{name}.onnx")
+    np.savez(directory / "users.npz", **_user_arrays(state))
+    np.savez(directory / "items.npz", **_feature_arrays(state.item.entities))
+    ids = {"users": _ids(state.user.entities), "items": _ids(state.item.entities)}
+    _write_json(directory / "ids.json", ids)
+    _write_json(directory / "contract.json", _contract(state, k))
+    (directory / "README.md").write_text(README, encoding="utf-8")
+
+
+def _new_directory(path: Path) -> Path:
+    """Make a directory; raise ValueError if the path is taken."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "a directory with things in it" if path.is_dir() else "a file"
         raise ValueError(
             f"{path} is {what}; export_onnx writes a new directory. Give another path."
         )
-    users, items, towers = state.user.entities, state.item.entities, state.towers
-    past, catalogue = state.past, state.catalogue
-    k = min(int(k), len(catalogue))
     path.mkdir(parents=True, exist_ok=True)
-    history_codes = None if past is None else past.id_codes
-    graphs = {
+    return path
+
+
+def _graphs(state: ModelState, k: int) -> dict[str, Any]:
+    """The ONNX models by the names of their files."""
+    users, items, towers = state.user.entities, state.item.entities, state.towers
+    catalogue = state.catalogue
+    history_codes = None if state.past is None else state.past.id_codes
+    vectors = state.item.embeddings[catalogue - 1]
+    return {
         "user_tower": tower_graph("user", users, towers.user_tower, history_codes),
         "item_tower": tower_graph("item", items, towers.item_tower, None),
-        "top_k": top_k_graph(
-            state.item.embeddings[catalogue - 1], catalogue, len(items), k
-        ),
+        "top_k": top_k_graph(vectors, catalogue, len(items), k),
     }
-    for name, graph in graphs.items():
-        _write_graph(graph, path / f"{name}.onnx")
-    vectors = np.vstack([state.user.unknown, state.user.embeddings])
-    seen = state.seen
-    of_users = {
-        "vectors": vectors,
-        "seen_ends": seen.indptr.astype(np.int64),  # there is no row of code 0
-        "seen_items": seen.indices.astype(np.int64) + 1,
-        **_features(users),
+
+
+def _user_arrays(state: ModelState) -> dict[str, np.ndarray]:
+    """Vectors, seen items, features and histories of the known users."""
+    arrays = {
+        "vectors": np.vstack([state.user.unknown, state.user.embeddings]),
+        "seen_ends": state.seen.indptr.astype(np.int64),  # without a row for code 0
+        "seen_items": state.seen.indices.astype(np.int64) + 1,
+        **_feature_arrays(state.user.entities),
     }
+    past = state.past
     if past is not None:
         starts, ends = past.histories.now(past.size)
         lengths = ends - starts
-        places = np.repeat(ends - lengths.cumsum(), lengths) + np.arange(lengths.sum())
-        of_users["history_ends"] = lengths.cumsum()
-        of_users["history_items"] = past.histories.items[places].astype(np.int64)
-    np.savez(path / "users.npz", **of_users)
-    np.savez(path / "items.npz", **_features(items))
-    _write_json(path / "ids.json", {"users": _ids(users), "items": _ids(items)})
-    contract = {
-        "format": "sktwotower-onnx",
-        "format_version": FORMAT_VERSION,
-        "sktwotower": __version__,
-        "opset": OPSET,
-        "k": k,
-        "embedding_dim": vectors.shape[1],
-        "history_size": 0 if past is None else past.size,
-        "user": _contract(users),
-        "item": _contract(items),
-    }
-    _write_json(path / "contract.json", contract)
-    (path / "README.md").write_text(README, encoding="utf-8")
+        first = np.repeat(ends - lengths.cumsum(), lengths)
+        positions = first + np.arange(lengths.sum())
+        arrays["history_ends"] = lengths.cumsum()
+        arrays["history_items"] = past.histories.items[positions].astype(np.int64)
+    return arrays
 
 
-def _ids(entities: Entities) -> list:
-    return [encode(value) for value in pd.Index(entities.vocabulary.ids).tolist()]
-
-
-def _features(entities: Entities) -> dict[str, np.ndarray]:
-    """Encoded features of the codes: where their rows end, columns and values."""
+def _feature_arrays(entities: Entities) -> dict[str, np.ndarray]:
+    """Encoded features by code: the ends of the rows, columns and values."""
     features: sp.csr_matrix = entities.now().features
     return {
         "feature_ends": features.indptr[1:].astype(np.int64),
@@ -95,15 +95,34 @@ def _features(entities: Entities) -> dict[str, np.ndarray]:
     }
 
 
-def _contract(entities: Entities) -> dict[str, Any]:
-    """What the encoder of a side takes, and what its columns are."""
-    names = None
+def _ids(entities: Entities) -> list:
+    return [encode(value) for value in pd.Index(entities.vocabulary.ids).tolist()]
+
+
+def _contract(state: ModelState, k: int) -> dict[str, Any]:
+    """What a server must know about the graphs and their inputs."""
+    return {
+        "format": "sktwotower-onnx",
+        "format_version": FORMAT_VERSION,
+        "sktwotower": __version__,
+        "opset": OPSET,
+        "k": k,
+        "embedding_dim": state.user.embeddings.shape[1],
+        "history_size": 0 if state.past is None else state.past.size,
+        "user": _side_contract(state.user.entities),
+        "item": _side_contract(state.item.entities),
+    }
+
+
+def _side_contract(entities: Entities) -> dict[str, Any]:
+    """The input columns of the encoder and its output columns."""
     encoder: Any = entities.encoder
+    names = None
     if hasattr(encoder, "get_feature_names_out"):
         names = [str(name) for name in encoder.get_feature_names_out()]
     return {
         "n_ids": len(entities),
-        "encoder": None if entities.encoder is None else repr(entities.encoder),
+        "encoder": None if encoder is None else repr(encoder),
         "takes": [encode(name) for name in entities.columns],
         "n_columns": entities.features.shape[1],
         "fields": {

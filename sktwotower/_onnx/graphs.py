@@ -1,4 +1,4 @@
-"""Towers and top-k search as ONNX graphs, put together node by node."""
+"""Towers and top-k search as ONNX graphs, built node by node."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from sktwotower._nn.towers import Tower
 from sktwotower.utils._extra import extra
 
 OPSET = 18
-_IR_VERSION = 9  # that runtimes of the time of the opset read
-_LEAST_NORM = 1e-12  # as in torch's normalize
+_IR_VERSION = 9  # the version that goes with the opset
+_MIN_NORM = 1e-12  # as in torch.nn.functional.normalize
+
+# Inputs or outputs of a graph: dtype and shape by name.
+Declarations = dict[str, tuple[type[np.generic], list[str | int]]]
 
 
 class Graph:
-    """Nodes and constants on their way to a model."""
+    """Collects the nodes and constants of an ONNX model."""
 
     def __init__(self) -> None:
         self._onnx: Any = extra("onnx", name="onnx", caller="export_onnx needs")
@@ -26,32 +29,35 @@ class Graph:
         self._constants: list[Any] = []
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """The name of a constant."""
+        """Add a constant; return its name."""
         name = f"constant_{len(self._constants)}"
         array = np.require(np.asarray(value, dtype=dtype), requirements="C")
         self._constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
-    def add(self, operator: str, *inputs: str, output: str | None = None, **to: Any) -> str:
-        """The name of what an operator returns."""
+    def add(
+        self, operator: str, *inputs: str, output: str | None = None, **attributes: Any
+    ) -> str:
+        """Add an operator; return the name of its output."""
         output = output or f"{operator}_{len(self._nodes)}"
-        self._nodes.append(self._onnx.helper.make_node(operator, inputs, [output], **to))
+        node = self._onnx.helper.make_node(operator, inputs, [output], **attributes)
+        self._nodes.append(node)
         return output
 
     def add_top_k(self, scores: str, k: int) -> tuple[str, str]:
-        """Names of the k largest of each row, and of their places, left to right."""
-        outputs = "top_scores", "top_places"
+        """Add a search for the k largest of each row; return names of both outputs."""
+        outputs = "top_scores", "top_columns"
         node = self._onnx.helper.make_node(
             "TopK", [scores, self.constant([k])], outputs, axis=1, largest=1, sorted=1
         )
         self._nodes.append(node)
         return outputs
 
-    def model(self, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
-        """The model; inputs and outputs are dtypes and shapes."""
+    def model(self, name: str, inputs: Declarations, outputs: Declarations) -> Any:
+        """Build the model of the nodes so far."""
         helper = self._onnx.helper
 
-        def declare(values: dict[str, Any]) -> list[Any]:
+        def declare(values: Declarations) -> list[Any]:
             return [
                 helper.make_tensor_value_info(
                     value, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
@@ -74,21 +80,21 @@ class Graph:
 def tower_graph(
     side: str, entities: Entities, tower: Tower, history_codes: np.ndarray | None
 ) -> Any:
-    """A tower: a code, non-zeros of encoded features, and a history, to a vector.
+    """The graph of a tower: codes, encoded features and histories to vectors.
 
     Parameters
     ----------
     side : {"user", "item"}
-        Which.
+        The side of the tower, for the name of the graph.
     entities : Entities
-        For the codes and the fields.
+        Rows of the id table by code, and the fields.
     tower : Tower
-        Its weights.
+        The weights.
     history_codes : ndarray of shape (n_items + 1,) or None
-        Row of the history table of each item code; None without history.
+        Row of the history table for each item code; None without history.
     """
     graph = Graph()
-    inputs: dict[str, Any] = {"code": (np.int64, ["n"])}
+    inputs: Declarations = {"code": (np.int64, ["n"])}
     size = graph.add("Shape", "code")  # (1,)
     width = tower.dim
     parts = []
@@ -113,35 +119,35 @@ def tower_graph(
         hidden = _layers(graph, tower.mlp, graph.add("Flatten", fields, axis=1))
     if tower.normalize:
         norm = graph.add("ReduceL2", hidden, graph.constant([1]), keepdims=1)
-        norm = graph.add("Max", norm, graph.constant(_LEAST_NORM, np.float32))
+        norm = graph.add("Max", norm, graph.constant(_MIN_NORM, np.float32))
         hidden = graph.add("Div", hidden, norm)
     if entities.popularity is not None:
         last = graph.add("Gather", graph.constant(entities.popularity), "code")
         last = graph.add("Unsqueeze", last, graph.constant([1]))
         hidden, width = graph.add("Concat", hidden, last, axis=1), width + 1
     graph.add("Identity", hidden, output="vector")
-    outputs = {"vector": (np.float32, ["n", width])}
+    outputs: Declarations = {"vector": (np.float32, ["n", width])}
     return graph.model(f"{side}_tower", inputs, outputs)
 
 
 def top_k_graph(vectors: np.ndarray, codes: np.ndarray, n_items: int, k: int) -> Any:
-    """User vectors, and pairs to leave out, to item codes and scores, best first.
+    """The graph of the search: user vectors and excluded pairs to item codes and scores.
 
     Parameters
     ----------
     vectors : ndarray of shape (n_catalogue, width)
-        Of the items that can be recommended.
+        Vectors of the catalogue.
     codes : ndarray of shape (n_catalogue,)
-        Theirs.
+        Item codes of the catalogue.
     n_items : int
-        Known items; codes go up to it.
+        Number of known items, which is the largest code.
     k : int
-        At most ``n_catalogue``.
+        Length of the answers, at most ``n_catalogue``.
     """
     graph = Graph()
     n, width = vectors.shape
     scores = graph.add("MatMul", "vector", graph.constant(vectors.T))  # (n_queries, n)
-    # One more column takes the pairs whose item cannot be recommended anyway.
+    # Pairs whose item is not in the catalogue go to an additional column.
     size = graph.add("Shape", "vector", start=0, end=1)
     shape = graph.add("Concat", size, graph.constant([1]), axis=0)
     worst = graph.add("Expand", graph.constant(-np.inf, np.float32), shape)
@@ -152,21 +158,21 @@ def top_k_graph(vectors: np.ndarray, codes: np.ndarray, n_items: int, k: int) ->
     rows = graph.add("Unsqueeze", "exclude_row", graph.constant([1]))
     columns = graph.add("Unsqueeze", columns, graph.constant([1]))
     pairs = graph.add("Concat", rows, columns, axis=1)
-    nothing = graph.add(
+    minus_infinity = graph.add(
         "Expand", graph.constant(-np.inf, np.float32), graph.add("Shape", "exclude_row")
     )
-    scores = graph.add("ScatterND", scores, pairs, nothing)
-    best, places = graph.add_top_k(scores, k)
-    found = graph.add("Gather", graph.constant([*codes.tolist(), 0]), places)
-    is_none = graph.add("IsInf", best)
-    graph.add("Where", is_none, graph.constant(0, np.int64), found, output="item")
+    scores = graph.add("ScatterND", scores, pairs, minus_infinity)
+    best, columns = graph.add_top_k(scores, k)
+    items = graph.add("Gather", graph.constant([*codes.tolist(), 0]), columns)
+    is_excluded = graph.add("IsInf", best)
+    graph.add("Where", is_excluded, graph.constant(0, np.int64), items, output="item")
     graph.add("Identity", best, output="score")
-    inputs = {
+    inputs: Declarations = {
         "vector": (np.float32, ["n", width]),
         "exclude_row": (np.int64, ["n_exclude"]),
         "exclude_item": (np.int64, ["n_exclude"]),
     }
-    outputs = {"item": (np.int64, ["n", k]), "score": (np.float32, ["n", k])}
+    outputs: Declarations = {"item": (np.int64, ["n", k]), "score": (np.float32, ["n", k])}
     return graph.model("top_k", inputs, outputs)
 
 
@@ -175,11 +181,14 @@ def _weights(graph: Graph, tensor: torch.Tensor) -> str:
 
 
 def _columns(entities: Entities, tower: Tower) -> tuple[np.ndarray, np.ndarray, int]:
-    """The tables by column of the encoder's output, and the field of each column."""
+    """Vectors and slots of the encoder's output columns, and the number of slots.
+
+    A slot is the position of a field among the fields of features.
+    """
     sparse, dense = entities.field_order()
     width = tower.dim
     table = np.zeros((entities.features.shape[1], width), dtype=np.float32)
-    slots = np.zeros(len(table), dtype=np.int64)  # without a field: zeros, wherever
+    slots = np.zeros(len(table), dtype=np.int64)  # columns without a field add zeros
     start = 0
     for slot, name in enumerate([*sparse, *dense]):
         columns = entities.fields[name]
@@ -196,7 +205,7 @@ def _columns(entities: Entities, tower: Tower) -> tuple[np.ndarray, np.ndarray, 
 def _bags(
     graph: Graph, table: np.ndarray, slots: np.ndarray, n_slots: int, size: str, width: int
 ) -> str:
-    """The vectors of the fields of features, (n, n_slots, width)."""
+    """Vectors of the fields of features, (n, n_slots, width)."""
     vectors = graph.add("Gather", graph.constant(table), "feature_column")
     values = graph.add("Unsqueeze", "feature_value", graph.constant([1]))
     vectors = graph.add("Mul", vectors, values)
@@ -211,7 +220,7 @@ def _bags(
 def _pooled_history(
     graph: Graph, tower: Tower, history_codes: np.ndarray, size: str, width: int
 ) -> str:
-    """The vector of the field of history, (n, 1, width)."""
+    """Vectors of the history field, (n, 1, width)."""
     assert tower.history_table is not None
     rows = graph.add("Gather", graph.constant(history_codes, np.int64), "history_item")
     known = graph.add("Greater", rows, graph.constant(0, np.int64))
@@ -221,8 +230,8 @@ def _pooled_history(
         "ScatterElements", zeros, "history_row", known, axis=0, reduction="add"
     )
     counts = graph.add("Max", counts, graph.constant(1.0, np.float32))
-    shares = graph.add("Reciprocal", graph.add("Sqrt", counts))
-    weights = graph.add("Mul", graph.add("Gather", shares, "history_row"), known)
+    scale = graph.add("Reciprocal", graph.add("Sqrt", counts))
+    weights = graph.add("Mul", graph.add("Gather", scale, "history_row"), known)
     weights = graph.add("Unsqueeze", weights, graph.constant([1]))
     vectors = graph.add("Gather", _weights(graph, tower.history_table), rows)
     vectors = graph.add("Mul", vectors, weights)
@@ -234,8 +243,8 @@ def _summed(graph: Graph, vectors: str, bag: str, n_bags: str, width: int) -> st
     """Sums of vectors by bag, (n_bags, width)."""
     shape = graph.add("Concat", n_bags, graph.constant([width]), axis=0)
     zeros = graph.add("Expand", graph.constant(0.0, np.float32), shape)
-    places = graph.add("Unsqueeze", bag, graph.constant([1]))
-    return graph.add("ScatterND", zeros, places, vectors, reduction="add")
+    rows = graph.add("Unsqueeze", bag, graph.constant([1]))
+    return graph.add("ScatterND", zeros, rows, vectors, reduction="add")
 
 
 def _layers(graph: Graph, layers: nn.Sequential, hidden: str) -> str:
@@ -270,4 +279,4 @@ def _layers(graph: Graph, layers: nn.Sequential, hidden: str) -> str:
             shifted = graph.add("Add", erf, graph.constant(1.0, np.float32))
             half = graph.add("Mul", hidden, graph.constant(0.5, np.float32))
             hidden = graph.add("Mul", half, shifted)
-    return hidden  # dropout has no part in it
+    return hidden  # without dropout, which is for training

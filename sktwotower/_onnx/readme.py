@@ -1,49 +1,50 @@
-"""The contract of an exported directory, which goes into it."""
+"""The README.md of an exported directory, which describes how to serve it."""
 
 README = """\
 # A two-tower recommender as ONNX graphs
 
 Written by `TwoTowerRecommender.export_onnx` of sktwotower. onnxruntime and NumPy are
-enough to serve it: see `examples/serve_onnx.py` of the package.
+enough to serve it; `examples/serve_onnx.py` of the package shows how.
 
-**Codes.** A user or an item is a number: code `c` is the entry `c - 1` of `users` or
-`items` in `ids.json`; 0 is whoever is not there. Ids that JSON lacks are written
-`{kind: content}`.
+**Codes.** Users and items are numbered. Code `c` stands for entry `c - 1` of `users` or
+`items` in `ids.json`, and code 0 for all unknown ids. Ids of a type that JSON lacks are
+written as `{kind: content}`.
 
-**`user_tower.onnx`, `item_tower.onnx`**: rows to vectors. All inputs are one-dimensional;
-a graph has those that the model has a use for.
+**`user_tower.onnx`, `item_tower.onnx`** turn users and items into vectors. All inputs have
+one dimension; a graph has only the inputs that the model uses.
 
-| input | dtype | |
+| input | dtype | content |
 |---|---|---|
-| `code` | int64 | one a row; its length is the number of rows `n` |
-| `feature_row`, `feature_column` | int64 | where the encoded features are not zero |
-| `feature_value` | float32 | what they are there |
-| `history_row` | int64 | (user tower) rows, |
-| `history_item` | int64 | and the item codes that their users had |
+| `code` | int64 | one code for each of the `n` rows |
+| `feature_row`, `feature_column` | int64 | positions of the non-zero encoded features |
+| `feature_value` | float32 | their values |
+| `history_row` | int64 | user tower: the row of each history entry |
+| `history_item` | int64 | user tower: the item code of each history entry |
 
-The output `vector` is `(n, embedding_dim)`, float32. Inputs without entries stand for no
-features or no history. A history is the last `history_size` items (`contract.json`) that
-the user had, repeated ones included; their order does not matter, and items of code 0 do
-not count.
+The output `vector` is `(n, embedding_dim)`, float32. Empty inputs mean no features and no
+history. The history of a user is the last `history_size` items (see `contract.json`),
+including repeated ones. The order of its entries does not matter, and items of code 0 are
+ignored.
 
-**The encoder's side.** Features go in encoded, as the fitted `user_encoder_` or
-`item_encoder_` returns them: `matrix = scipy.sparse.coo_matrix(encoder.transform(frame))`
-has `matrix.row`, `matrix.col` and `matrix.data` for the three inputs. `contract.json` says
-which columns of a frame the encoder takes (`takes`), how wide its output is (`n_columns`),
-what each column of it is (`column_names`, if the encoder has names), and which columns are
-one field (`fields`). Whoever encodes in another language writes down what these columns
-say: 1 for a category, the standardised number for a number.
+**Features** must be encoded as by the fitted `user_encoder_` or `item_encoder_`:
+`matrix = scipy.sparse.coo_matrix(encoder.transform(frame))` has `matrix.row`, `matrix.col`
+and `matrix.data` for the three inputs. `contract.json` describes the columns of the frame
+that the encoder takes (`takes`), the number of columns of its output (`n_columns`), their
+names if there are any (`column_names`), and the columns of each field (`fields`). To encode
+in another language, follow the names of the columns: a category is 1 in its column, and a
+number is the standardised number.
 
-**`top_k.onnx`**: `vector` `(n, embedding_dim)` of users to `item` (codes, int64) and
-`score` (float32), each `(n, k)`, best first. `exclude_row` and `exclude_item` (int64) are
-pairs of a row and an item code that must not come back: what a user has seen. Where fewer
-than `k` items are left, `item` is 0 and `score` is `-inf`. Items that are not in the
-catalogue are never returned.
+**`top_k.onnx`** finds the best items. Its input `vector` `(n, embedding_dim)` holds user
+vectors; its outputs are `item` (codes, int64) and `score` (float32), each `(n, k)`, best
+first. `exclude_row` and `exclude_item` (int64) are pairs of a row and an item code to
+exclude, such as the items that a user has seen. If fewer than `k` items are left, `item` is
+0 and `score` is `-inf`. Only items of the catalogue are returned.
 
-**`users.npz`, `items.npz`**: what is known. `vectors[c]` is the vector of user code `c`;
-`vectors[0]` is that of strangers. Lists are end to end: those of code `c` are
-`seen_items[start:end]` with `end = seen_ends[c]` and `start = seen_ends[c - 1]`, or 0 for
-`c = 0`; likewise `history_items` (the latest `history_size`, in the order of time), and
-`feature_columns` and `feature_values`. `users.npz` says who had what: treat it like the
-data that the model was trained on.
+**`users.npz`, `items.npz`** hold the data of known users and items. `vectors[c]` is the
+vector of user code `c`; `vectors[0]` is the vector of unknown users. The lists of all codes
+are concatenated: the seen items of code `c` are `seen_items[start:end]`, where `end` is
+`seen_ends[c]` and `start` is `seen_ends[c - 1]`, or 0 for `c = 0`. The same holds for
+`history_items` (the latest `history_size`, in order of time), `feature_columns` and
+`feature_values`. `users.npz` contains interactions of users: protect it like the training
+data.
 """

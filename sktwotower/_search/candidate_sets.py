@@ -1,31 +1,38 @@
-"""What queries choose from: a catalogue, candidates of all, or of each query."""
+"""Candidates of queries: the catalogue, a list for all queries, or one for each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import as_pandas, id_array
+
+
+class KnownIds(Protocol):
+    """Ids with codes."""
+
+    def codes(self, ids: np.ndarray) -> np.ndarray:
+        """Codes of ids, (n,); 0 for unknown ids."""
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateSet:
-    """What queries choose from, one column each.
+    """The candidates that queries rank, one column for each.
 
     Attributes
     ----------
     codes : ndarray of shape (n,)
-        Ascending; of rows of a frame in their order, and 0 for who is not known.
+        Codes of the candidates, ascending. If the candidates are rows of a frame: their
+        codes in the order of the rows, 0 for unknown ids.
     ids : ndarray of shape (n,) or None
-        Of rows of a frame; None: those of the codes.
+        Ids of the candidates, if they are rows of a frame; each id occurs once.
     allowed : csr_matrix of shape (n_queries, n) or None
-        Which of them each query may choose; None: all.
+        Which candidates each query may rank; None: all.
     """
 
     codes: np.ndarray
@@ -39,26 +46,26 @@ class CandidateSet:
         return codes is self.codes or np.array_equal(codes, self.codes)
 
     def columns(self, codes: np.ndarray) -> np.ndarray:
-        """Columns of codes; -1 for what is not offered, and for code 0."""
+        """Columns of codes, (n,); -1 for code 0 and for codes of no candidate."""
+        if len(self.codes) == 0:
+            return np.full(len(codes), -1, dtype=np.int64)
         order = None if self.ids is None else np.argsort(self.codes, kind="stable")
         ascending = self.codes if order is None else self.codes[order]
-        places = np.searchsorted(ascending, codes)
-        places[places == len(ascending)] = 0
-        if len(ascending) == 0:
-            return np.full(len(codes), -1, dtype=np.int64)
-        there = (ascending[places] == codes) & (codes > 0)
-        return np.where(there, places if order is None else order[places], -1)
+        positions = np.searchsorted(ascending, codes)
+        positions[positions == len(ascending)] = 0
+        is_candidate = (ascending[positions] == codes) & (codes > 0)
+        return np.where(is_candidate, positions if order is None else order[positions], -1)
 
-    def columns_of_ids(self, ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-        """Columns of ids, also of those that only the frame has."""
+    def columns_of_ids(self, ids: np.ndarray, known: KnownIds) -> np.ndarray:
+        """Columns of ids, (n,), including ids that only the frame has; -1 for others."""
         if self.ids is None:
-            return self.columns(vocabulary.codes(ids))
-        return Vocabulary(self.ids).codes(ids).astype(np.int64) - 1
+            return self.columns(known.codes(ids))
+        return pd.Index(self.ids).get_indexer(pd.Index(ids))
 
     def pairs(
         self, queries: np.ndarray, columns: np.ndarray, n_queries: int
     ) -> sp.csr_matrix:
-        """Pairs of a query and a column as (n_queries, n); columns of -1 are left out."""
+        """Matrix (n_queries, n) of pairs of query and column, without columns of -1."""
         inside = columns >= 0
         ones = np.ones(int(inside.sum()), dtype=np.float32)
         return sp.csr_matrix(
@@ -66,9 +73,9 @@ class CandidateSet:
         )
 
     def ids_of(self, columns: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Ids of ranked columns; None, in an object array, where there is none.
+        """Ids of ranked columns; an object array with None where the column is -1.
 
-        ``known`` are the ids of the codes 1, 2, ...
+        ``known`` holds the ids of the codes 1, 2, ...
         """
         filled = columns >= 0
         chosen = columns[filled]
@@ -76,23 +83,23 @@ class CandidateSet:
         if filled.all():
             return ids.reshape(columns.shape)
         out = np.full(columns.shape, None, dtype=object)
-        # Through a Series, which makes objects of datetimes without losing their kind.
+        # A Series converts datetimes to objects without losing their type.
         out[filled] = pd.Series(ids).astype(object).to_numpy()
         return out
 
 
 def ids_of_each_query(candidates: Any, n_queries: int) -> list | np.ndarray | None:
-    """Candidates as one list of ids a query; None if they are ids for all queries.
+    """Candidates as one list of ids per query; None if they are ids for all queries.
 
-    Lists and arrays are no ids, since they cannot be hashed; tuples may be. So a list of
-    lists, or of arrays, and a 2-D array have one row a query.
+    A list of lists, a list of arrays and a 2-D array have one row per query. A tuple is an
+    id, since it can be hashed.
     """
     candidates = as_pandas(candidates)
     n_dimensions = 1 if isinstance(candidates, list | tuple) else np.ndim(candidates)
     if n_dimensions == 2:
         rows: list | np.ndarray = np.asarray(candidates)
     else:
-        # The first one tells what they are; if it is a list, all must be.
+        # If the first element is a list, all elements must be lists.
         first = next(iter(candidates), None) if n_dimensions else None
         if not _is_list(first):
             return None
@@ -115,14 +122,17 @@ def _is_list(value: Any) -> bool:
 
 
 def flat_pairs(rows: list | np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and ids of lists of ids, without missing ones, which pad a 2-D array."""
+    """Pairs of lists of ids: the position of the query, and the id.
+
+    Missing ids, which pad the rows of an array, are left out. Messages call an id ``what``.
+    """
     if isinstance(rows, np.ndarray):
         flat = pd.Series(rows.ravel())
     else:
         flat = pd.Series(list(chain.from_iterable(rows)), dtype=object)
     queries = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    there = flat.notna().to_numpy()
-    return queries[there], id_array(flat[there], what=what)
+    is_id = flat.notna().to_numpy()
+    return queries[is_id], id_array(flat[is_id], what=what)
 
 
 def seen_pairs(

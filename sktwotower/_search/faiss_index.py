@@ -1,4 +1,4 @@
-"""Approximate search with faiss: kinds of index, exclusions, what they weigh."""
+"""Approximate search with faiss, with exclusions inside the search."""
 
 from __future__ import annotations
 
@@ -6,58 +6,22 @@ import time
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from numbers import Integral
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from sktwotower._search.top_k import DotScores, top_k
 from sktwotower.utils._extra import extra
 
-# Options of each kind and their defaults.
-KINDS: dict[str, dict[str, int | str]] = {
-    "flat": {},
-    "hnsw": {"m": 32, "ef_construction": 200, "ef_search": 128},
-    "ivf": {"nlist": "auto", "nprobe": "auto"},
-}
-
-# From this many vectors on a graph is kept in an order in which neighbours are near each
-# other in memory, too: at a million it answers 1.4 times as many queries a second.
-_MANY = 50_000
+SHORTHANDS = ("hnsw", "ivf", "flat")
 
 
-def check_kind(kind: Any, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for a kind, TypeError for an option that is not known."""
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(
-            f"kind={kind!r} must be one of {list(KINDS)}, or None for no index."
-            + _did_you_mean(kind, KINDS)
-        )
-    known = KINDS[kind]
-    for name, value in options.items():
-        if name not in known:
-            there = f"its options are {list(known)}" if known else "it has none"
-            raise TypeError(
-                f"build_index({kind!r}) has no option {name!r}; {there}."
-                + _did_you_mean(name, known)
-            )
-        smallest = 2 if name == "m" else 1
-        is_auto = value == "auto" and known[name] == "auto"
-        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-        if not is_auto and not (is_integer and value >= smallest):
-            auto = " or 'auto'" if known[name] == "auto" else ""
-            raise ValueError(
-                f"{name} must be an integer of at least {smallest}{auto}; got {value!r}."
-            )
-
-
-def _did_you_mean(name: Any, known: Mapping[str, Any]) -> str:
-    close = get_close_matches(str(name).lower(), known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def import_faiss(caller: str) -> Any:
-    """The module; ImportError says what to install."""
-    return extra("faiss", name="faiss", caller=f"{caller} needs")
+def import_faiss(caller: str) -> ModuleType:
+    """Return the faiss module, or raise an ImportError that says what to install."""
+    module: ModuleType = extra("faiss", name="faiss", caller=f"{caller} needs")
+    return module
 
 
 class FaissIndex:
@@ -65,80 +29,71 @@ class FaissIndex:
 
     Parameters
     ----------
-    kind : {"flat", "hnsw", "ivf"}
-        What is built.
+    index : str
+        ``"hnsw"``, ``"ivf"``, ``"flat"``, or a factory string of faiss.
     vectors : ndarray of shape (n, dim)
-        Of the candidates; the index keeps a copy.
-    options : dict
-        As `check_kind` has let them through.
+        The candidates' vectors. The index keeps a copy.
+    parameters : mapping of str to int, optional
+        Parameters of the index by faiss' names, in place of the defaults.
     scale : ndarray of shape (dim,), optional
-        Times the vectors, and over the queries: inner products of the two are the same,
-        those of vectors with each other are not.
+        Vectors are multiplied by it and queries divided. The inner products of queries
+        and vectors stay the same, but a graph then joins other vectors.
 
     Attributes
     ----------
+    factory : str
+        The factory string.
+    parameters : dict
+        The parameters with their defaults.
     build_seconds : float
-        How long it took.
-    options : dict
-        With defaults and without ``"auto"``.
+        Time to build the index.
+
+    Raises
+    ------
+    ValueError
+        If faiss does not know the factory string, cannot build the index over these
+        vectors, or cannot exclude items in it; and for parameters that are not positive
+        integers.
+    TypeError
+        For a parameter that the index does not have.
     """
 
     def __init__(
         self,
-        kind: str,
+        index: str,
         vectors: np.ndarray,
-        options: Mapping[str, int | str],
+        parameters: Mapping[str, int] | None = None,
         *,
         scale: np.ndarray | None = None,
     ) -> None:
         self._faiss = import_faiss("build_index")
-        self.kind = kind
-        self.options: dict[str, Any] = {**KINDS[kind], **options}
+        n, dim = vectors.shape
+        self.factory = _factory_string(index, n)
+        self._index = self._empty_index(index, dim)
+        # What follows a transformation of the vectors, such as a PCA.
+        self._core = self._index
+        if isinstance(self._index, self._faiss.IndexPreTransform):
+            self._core = self._faiss.downcast_index(self._index.index)
+        defaults = self._default_parameters(index)
+        check_parameters(index, parameters or {}, defaults)
+        self.parameters = {**defaults, **(parameters or {})}
+        self._scale = np.ones(dim, np.float32) if scale is None else scale
         started = time.perf_counter()
-        self._scale = np.ones(vectors.shape[1], np.float32) if scale is None else scale
-        vectors = np.ascontiguousarray(vectors * self._scale, dtype=np.float32)
-        self._index = self._built(vectors)
-        self._order: np.ndarray | None = None  # columns of the entries; None: the same
-        if kind == "hnsw" and len(vectors) >= _MANY:
-            self._order = self._near_together(vectors)
-            self._place = np.argsort(self._order)  # entries of the columns
-            self._index.permute_entries(self._order)
+        self._add(np.ascontiguousarray(vectors * self._scale, dtype=np.float32))
         self.build_seconds = time.perf_counter() - started
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def _built(self, vectors: np.ndarray) -> Any:
-        faiss, (n, dim) = self._faiss, vectors.shape
-        if self.kind == "flat":
-            index = faiss.IndexFlatIP(dim)
-        elif self.kind == "hnsw":
-            index = faiss.IndexHNSWFlat(dim, self.options["m"], faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction = self.options["ef_construction"]
-        else:
-            if self.options["nlist"] == "auto":
-                self.options["nlist"] = round(4 * n**0.5)
-            # k-means wants some 39 vectors a list.
-            nlist = self.options["nlist"] = max(1, min(self.options["nlist"], n // 39))
-            if self.options["nprobe"] == "auto":
-                self.options["nprobe"] = max(8, nlist // 16)
-            self.options["nprobe"] = min(self.options["nprobe"], nlist)
-            index = faiss.IndexIVFFlat(
-                faiss.IndexFlatIP(dim), dim, nlist, faiss.METRIC_INNER_PRODUCT
-            )
-            index.cp.min_points_per_centroid = 1  # or it warns of few
-            index.train(vectors)
-        index.add(vectors)
-        return index
-
-    def _near_together(self, vectors: np.ndarray) -> np.ndarray:
-        """Rows by the nearest of a thousand centres."""
-        centres = self._faiss.Kmeans(vectors.shape[1], 1000, niter=5, spherical=True)
-        centres.train(vectors[:: len(vectors) // _MANY][:_MANY])
-        return np.argsort(centres.assign(vectors)[1], kind="stable")
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the index holds compressed or transformed vectors."""
+        faiss = self._faiss
+        whole = (faiss.IndexFlat, faiss.IndexHNSWFlat, faiss.IndexIVFFlat)
+        return not isinstance(self._index, whole)
 
     def n_bytes(self) -> int:
-        """Size of what is in the index, the vectors among it, as faiss writes it."""
+        """Size of the index as faiss writes it, vectors included."""
         sizes: list[int] = []
         writer = self._faiss.PyCallbackIOWriter(lambda part: sizes.append(len(part)))
         self._faiss.write_index(self._index, writer)
@@ -147,10 +102,10 @@ class FaissIndex:
     def search(
         self, queries: np.ndarray, k: int, exclude: sp.csr_matrix | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Columns and scores (n_queries, k) as `top_k` has them, but approximately.
+        """Columns and scores (n_queries, k) in the form of `top_k`, but approximate.
 
-        What a query must not get is hidden by a selector inside the search. A query may
-        get fewer than k although there are more.
+        A selector excludes candidates inside the search. A query may get fewer than k
+        candidates although there are more.
         """
         n_queries = len(queries)
         queries = np.ascontiguousarray(queries / self._scale, dtype=np.float32)
@@ -158,36 +113,151 @@ class FaissIndex:
         scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
         width = min(k, len(self))
         for rows, hidden in _batches(n_queries, exclude):
-            parameters = self._parameters(width, hidden)
+            parameters = self._search_parameters(width, hidden)
             values, found = self._index.search(queries[rows], width, params=parameters)
             values[found < 0] = -np.inf
-            if self._order is not None:
-                found = np.where(found < 0, -1, self._order[found])
-            order = np.lexsort((found, -values))  # along the rows
-            columns[rows, :width] = np.take_along_axis(found, order, axis=1)
-            scores[rows, :width] = np.take_along_axis(values, order, axis=1)
+            columns[rows, :width], scores[rows, :width] = _sorted(found, values)
         return columns, scores
 
-    def _parameters(self, k: int, hidden: np.ndarray) -> Any:
+    def _empty_index(self, index: str, dim: int) -> Any:
+        faiss = self._faiss
+        try:
+            return faiss.index_factory(dim, self.factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{_unknown_index(index)} faiss says: {_reason(error)}"
+            ) from error
+
+    def _default_parameters(self, index: str) -> dict[str, int]:
+        faiss, core = self._faiss, self._core
+        if isinstance(core, faiss.IndexHNSW):
+            return {"efConstruction": 200, "efSearch": 128}
+        if isinstance(core, faiss.IndexIVF):
+            return {"nprobe": min(core.nlist, max(8, core.nlist // 16))}
+        if isinstance(core, faiss.IndexFlat | faiss.IndexScalarQuantizer):
+            return {}
+        raise ValueError(
+            f"index={index!r} cannot be used: faiss cannot exclude items while it searches "
+            f"an {type(core).__name__}. Use a graph (HNSW), lists (IVF), Flat or a scalar "
+            "quantizer (SQ8)."
+        )
+
+    def _add(self, vectors: np.ndarray) -> None:
+        if isinstance(self._core, self._faiss.IndexHNSW):
+            self._core.hnsw.efConstruction = self.parameters["efConstruction"]
+        if isinstance(self._core, self._faiss.IndexIVF):
+            self._core.cp.min_points_per_centroid = 1  # no warning on stderr
+        try:
+            self._index.train(vectors)
+            self._index.add(vectors)
+        except RuntimeError as error:
+            raise ValueError(
+                f"faiss cannot build index={self.factory!r} over {len(vectors)} vectors: "
+                f"{_reason(error)}"
+            ) from error
+
+    def _search_parameters(self, k: int, hidden: np.ndarray) -> Any:
         faiss = self._faiss
         selector = None
         if len(hidden):
-            if self._order is not None:
-                hidden = self._place[hidden]
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(hidden))
-        if self.kind == "flat":
-            return None if selector is None else faiss.SearchParameters(sel=selector)
-        if self.kind == "hnsw":
-            # Hidden ones, which are mostly near the query, have places in the queue, too.
-            width = max(self.options["ef_search"], k) + len(hidden)
+        if isinstance(self._core, faiss.IndexHNSW):
+            # Excluded items are mostly near the query and fill the queue, too.
+            width = max(self.parameters["efSearch"], k) + len(hidden)
             return faiss.SearchParametersHNSW(sel=selector, efSearch=width)
-        return faiss.SearchParametersIVF(sel=selector, nprobe=self.options["nprobe"])
+        if isinstance(self._core, faiss.IndexIVF):
+            return faiss.SearchParametersIVF(sel=selector, nprobe=self.parameters["nprobe"])
+        return None if selector is None else faiss.SearchParameters(sel=selector)
+
+
+def approximate_top_k(
+    index: FaissIndex, scores: DotScores, k: int, exclude: sp.csr_matrix | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` by an index; queries that get too few candidates are answered exactly.
+
+    The scores are exact, also for an index of compressed vectors.
+    """
+    columns, values = index.search(scores.queries, k, exclude)
+    if index.is_lossy:
+        rows, positions = np.nonzero(columns >= 0)
+        values[rows, positions] = scores.pairs(rows, columns[rows, positions])
+        columns, values = _sorted(columns, values)
+    n_hidden = 0 if exclude is None else np.diff(exclude.indptr)
+    n_expected = np.minimum(k, len(index) - n_hidden)
+    short = np.flatnonzero((columns >= 0).sum(axis=1) < n_expected)
+    if len(short):
+        hidden = None if exclude is None else exclude[short]
+        columns[short], values[short] = top_k(scores.take(short), k, exclude=hidden)
+    return columns, values
+
+
+def recall_of(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the columns of an exact answer that another one has; NaN without any."""
+    n_expected = int((exact >= 0).sum())
+    n_found = sum(
+        len(np.intersect1d(one[one >= 0], other[other >= 0]))
+        for one, other in zip(found, exact, strict=True)
+    )
+    return n_found / n_expected if n_expected else float("nan")
+
+
+def check_parameters(
+    index: str, parameters: Mapping[str, int], known: Mapping[str, int]
+) -> None:
+    """Raise TypeError for an unknown parameter, ValueError for a bad value."""
+    for name, value in parameters.items():
+        if name not in known:
+            available = f"its parameters are {list(known)}" if known else "it has none"
+            raise TypeError(
+                f"build_index({index!r}) has no parameter {name!r}; {available}."
+                + _did_you_mean(name, known)
+            )
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+
+
+def _factory_string(index: str, n: int) -> str:
+    """The factory string of a shorthand for n vectors; a factory string as it is."""
+    if not isinstance(index, str):
+        raise ValueError(_unknown_index(index))
+    if index == "hnsw":
+        return "HNSW32"
+    if index == "ivf":
+        # k-means should have 39 vectors for each list.
+        return f"IVF{max(1, min(round(4 * n**0.5), n // 39))},Flat"
+    return "Flat" if index == "flat" else index
+
+
+def _unknown_index(index: object) -> str:
+    return (
+        f"index={index!r} must be one of {list(SHORTHANDS)}, a factory string of faiss "
+        "such as 'HNSW16' or 'IVF1000,SQ8', or None for no index."
+        + _did_you_mean(str(index), SHORTHANDS)
+    )
+
+
+def _did_you_mean(name: str, known: Mapping[str, int] | tuple[str, ...]) -> str:
+    by_lower = {one.lower(): one for one in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def _reason(error: RuntimeError) -> str:
+    """What faiss says, without the place in its source."""
+    return str(error).rpartition(".cpp:")[2].partition(": ")[2] or str(error)
+
+
+def _sorted(columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows by descending score, equal scores by ascending column."""
+    order = np.lexsort((columns, -scores))  # along the rows
+    sorted_columns = np.take_along_axis(columns, order, axis=1)
+    return sorted_columns, np.take_along_axis(scores, order, axis=1)
 
 
 def _batches(
     n_queries: int, exclude: sp.csr_matrix | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows that are searched together, and what is hidden from them."""
+    """Rows that are searched together, and the columns that are excluded for them."""
     nothing = np.empty(0, dtype=np.int64)
     if exclude is None:
         exclude = sp.csr_matrix((n_queries, 0))
@@ -195,6 +265,6 @@ def _batches(
     free = np.flatnonzero(n_hidden == 0)
     if len(free):
         yield free, nothing
-    for row in np.flatnonzero(n_hidden):  # each has a selector of its own
+    for row in np.flatnonzero(n_hidden):  # each has its own selector
         hidden = exclude.indices[exclude.indptr[row] : exclude.indptr[row + 1]]
         yield np.array([row]), hidden.astype(np.int64)

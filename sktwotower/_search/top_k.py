@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
-# Bytes of the block of scores that is held at a time. With what is made of it (a mask,
-# partitions, positions) a search needs up to eight times as much beside its answer, 64 MB,
-# whatever the number of queries and candidates; more only where one row of the answer
-# takes more than a tenth of it, or where a row of scores has to be made whole.
+# Bytes of one block of scores. With its mask, partitions and positions a search needs up to
+# eight times as much in addition to its answer, 64 MB, for any number of queries and
+# candidates. It needs more only if one row of the answer takes more than a tenth of a
+# block, or if a row of scores must be computed whole.
 _BLOCK_BYTES = 8 * 2**20
-_TILE = 8192  # candidates of a block; up to _WIDE_TILE for few queries
+_TILE = 8192  # candidates in a block; up to _WIDE_TILE for few queries
 _WIDE_TILE = 65536
-_ROOM = 8  # a row of a block has so many times k columns, or takes their place
+_MIN_WIDTH = 8  # a row of a block has memory for at least this many times k columns
 
 
 class Scores(Protocol):
-    """Scores of queries, the rows, for candidates, the columns."""
+    """A matrix of scores that is computed in parts: queries by candidates."""
 
     @property
     def whole_rows(self) -> bool:
-        """Whether some columns cost as much as all."""
+        """Whether a few columns cost as much as all columns."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of queries and candidates."""
+        """Number of queries and number of candidates."""
 
     def block(self, rows: slice, columns: slice) -> np.ndarray:
-        """Scores of these rows and columns, an array that may be written to."""
+        """Scores of these rows and columns, in a new array."""
 
     def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Scores of single pairs, (n_pairs,)."""
@@ -40,42 +40,52 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DotScores:
-    """Dot products of queries (n_queries, dim) and some rows of vectors (n, dim)."""
+    """Dot products of queries and candidates.
+
+    Attributes
+    ----------
+    queries : ndarray of shape (n_queries, dim)
+        Vectors of the queries.
+    vectors : ndarray of shape (n, dim)
+        Vectors, some of which belong to candidates.
+    chosen : ndarray of shape (n_candidates,) or None
+        Rows of ``vectors`` that belong to candidates; None: all.
+    """
 
     queries: np.ndarray
     vectors: np.ndarray
-    chosen: np.ndarray | None = None  # rows of vectors that are candidates; None: all
+    chosen: np.ndarray | None = None
     whole_rows = False
 
     @property
     def shape(self) -> tuple[int, int]:
-        of = self.vectors if self.chosen is None else self.chosen
-        return len(self.queries), len(of)
+        candidates = self.vectors if self.chosen is None else self.chosen
+        return len(self.queries), len(candidates)
 
     def block(self, rows: slice, columns: slice) -> np.ndarray:
-        of = columns if self.chosen is None else self.chosen[columns]
-        scores: np.ndarray = self.queries[rows] @ self.vectors[of].T
+        candidates = columns if self.chosen is None else self.chosen[columns]
+        scores: np.ndarray = self.queries[rows] @ self.vectors[candidates].T
         return scores
 
     def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        of = columns if self.chosen is None else self.chosen[columns]
+        candidates = columns if self.chosen is None else self.chosen[columns]
         scores = np.empty(len(rows), dtype=np.float32)
         step = max(1, _BLOCK_BYTES // (8 * self.queries.shape[1]))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             scores[part] = np.einsum(
-                "nd,nd->n", self.queries[rows[part]], self.vectors[of[part]]
+                "nd,nd->n", self.queries[rows[part]], self.vectors[candidates[part]]
             )
         return scores
 
     def take(self, rows: np.ndarray) -> DotScores:
-        """Of some of the queries."""
+        """Scores of some of the queries."""
         return replace(self, queries=self.queries[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class RowScores:
-    """Scores of a function that makes whole rows, and of one for single pairs."""
+    """Scores from two functions: one computes whole rows, the other single pairs."""
 
     shape: tuple[int, int]
     of_rows: Callable[[slice], np.ndarray]
@@ -96,14 +106,14 @@ class RowScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Perturbed:
-    """Scores over a temperature plus Gumbel noise: their top k is a draw of k.
+class GumbelScores:
+    """Scores divided by a temperature plus Gumbel noise: their top k is a draw of k.
 
-    Without replacement, each in proportion to ``exp(score / temperature)`` among those
-    that are left.
+    The draw is without replacement. Each next candidate is drawn from the rest with
+    probabilities proportional to ``exp(score / temperature)``.
     """
 
-    scores: Any
+    scores: Scores
     temperature: float
     generator: np.random.Generator
 
@@ -122,14 +132,19 @@ class Perturbed:
         return self._noisy(self.scores.pairs(rows, columns))
 
     def _noisy(self, scores: np.ndarray) -> np.ndarray:
-        # Double precision: the largest of a million come from the smallest exponentials.
+        # In double precision, since the largest values come from the smallest exponentials.
         noise = -np.log(self.generator.standard_exponential(scores.shape))
         noise += scores / self.temperature
         return noise
 
 
-def generator_of(random_state: Any) -> np.random.Generator:
-    """A generator for scikit-learn's ``random_state``; None leaves NumPy's own alone."""
+def generator_of(
+    random_state: int | np.random.RandomState | None,
+) -> np.random.Generator:
+    """A generator seeded by scikit-learn's ``random_state``.
+
+    None makes a fresh one and does not use the global random state of NumPy.
+    """
     if random_state is None:
         return np.random.default_rng()
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
@@ -143,27 +158,27 @@ def top_k(
     exclude: sp.csr_matrix | None = None,
     allowed: sp.csr_matrix | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best candidates of each query: a stable sort of its row, only cheaper.
+    """The k best candidates of each query, as from a stable sort of each row.
 
-    Columns are gone through in tiles. From the second on only those scores are looked at
-    that are above the k-th so far: an equal one comes later in the order and loses.
+    Columns are searched in tiles. After the first tile only scores above the current k-th
+    best are considered: an equal score comes later in the order and loses.
 
     Parameters
     ----------
     scores : Scores
-        Of ``n_queries`` and ``n_candidates``.
+        Scores of shape (n_queries, n_candidates).
     k : int
-        At least 1.
+        Length of the answers, at least 1.
     exclude : csr_matrix of shape (n_queries, n_candidates), optional
         Pairs that must not be returned.
     allowed : csr_matrix of shape (n_queries, n_candidates), optional
-        The only pairs that may be returned, and the only ones that are scored.
+        The only pairs that may be returned. No other pairs are scored.
 
     Returns
     -------
     columns : ndarray of shape (n_queries, k), int64
-        Candidates, best first, equal scores in their own order; -1 where a query has
-        fewer than k eligible ones.
+        Candidates, best first, equal scores in the order of the columns; -1 where a query
+        has fewer than k eligible candidates.
     scores : ndarray of shape (n_queries, k), float32
         ``-inf`` where the column is -1.
     """
@@ -174,12 +189,12 @@ def top_k(
     if width == 0 or n_queries == 0:
         return columns, values
     tile = n_candidates
-    if allowed is not None:  # as many pairs as a block has cells, on the average
+    if allowed is not None:  # on average as many pairs as a block has cells
         tile = max(16 * k, 4 * allowed.nnz // n_queries)
     elif not scores.whole_rows:
         wide = min(_BLOCK_BYTES // (4 * n_queries), _WIDE_TILE)
-        tile = min(n_candidates, max(_TILE, _ROOM * k, wide))
-    n_rows = max(1, _BLOCK_BYTES // (4 * max(tile, _ROOM * width)))
+        tile = min(n_candidates, max(_TILE, _MIN_WIDTH * k, wide))
+    n_rows = max(1, _BLOCK_BYTES // (4 * max(tile, _MIN_WIDTH * width)))
     for start in range(0, n_queries, n_rows):
         rows = slice(start, min(start + n_rows, n_queries))
         hidden = None if exclude is None else exclude[rows]
@@ -202,15 +217,15 @@ def draw_k(
     exclude: sp.csr_matrix | None = None,
     allowed: sp.csr_matrix | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Like `top_k`, but k drawn without replacement, in the order in which they are drawn.
+    """Like `top_k`, but the k candidates are drawn without replacement, in order.
 
-    Each next one is drawn from the softmax of ``score / temperature`` over those that are
-    left; the scores that are returned are those without noise.
+    Each next candidate is drawn from the softmax of ``score / temperature`` over the rest.
+    The returned scores are without noise.
     """
-    noisy = Perturbed(scores, temperature, generator)
+    noisy = GumbelScores(scores, temperature, generator)
     columns, values = top_k(noisy, k, exclude=exclude, allowed=allowed)
-    rows, places = np.nonzero(columns >= 0)
-    values[rows, places] = scores.pairs(rows, columns[rows, places])
+    rows, positions = np.nonzero(columns >= 0)
+    values[rows, positions] = scores.pairs(rows, columns[rows, positions])
     return columns, values
 
 
@@ -222,22 +237,23 @@ def _best_of_tiles(
     limit = n_rows * k
     pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     n_pooled = 0
-    for columns, cells in _tiles(n_columns, tile, hidden):
+    for columns, excluded in _tiles(n_columns, tile, hidden):
         block = scores.block(rows, columns)
-        block[cells] = -np.inf
+        block[excluded] = -np.inf
         if columns.start == 0:
             best = _best_columns(block, k)
             values = np.take_along_axis(block, best, axis=1)
             continue
         above = block > values[:, -1:]
-        if np.count_nonzero(above) > limit:  # in a worst case nearly all are
-            few = np.zeros_like(above)
-            np.put_along_axis(few, _best_columns(block, min(k, block.shape[1])), True, 1)
-            above &= few
-        at = np.flatnonzero(above)
-        row, column = np.divmod(at, block.shape[1])
-        pooled.append((row, column + columns.start, block.ravel()[at]))
-        n_pooled += len(at)
+        if np.count_nonzero(above) > limit:  # in the worst case nearly all are above
+            is_best = np.zeros_like(above)
+            best_here = _best_columns(block, min(k, block.shape[1]))
+            np.put_along_axis(is_best, best_here, True, axis=1)
+            above &= is_best
+        cells = np.flatnonzero(above)
+        row, column = np.divmod(cells, block.shape[1])
+        pooled.append((row, column + columns.start, block.ravel()[cells]))
+        n_pooled += len(cells)
         if n_pooled > limit:
             best, values = _merged(best, values, pooled)
             pooled, n_pooled = [], 0
@@ -249,7 +265,7 @@ def _best_of_tiles(
 def _tiles(
     n_columns: int, tile: int, hidden: sp.csr_matrix | None
 ) -> Iterator[tuple[slice, tuple[np.ndarray, np.ndarray]]]:
-    """Slices of the columns, and the cells of each that are hidden."""
+    """Slices of the columns, and the excluded cells of each slice."""
     nothing = np.empty(0, dtype=np.int64)
     hidden_rows, hidden_columns = nothing, nothing
     if hidden is not None:
@@ -265,18 +281,18 @@ def _tiles(
 
 
 def _best_columns(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k largest of each row, best first, equal ones left to right."""
+    """Positions of the k largest in each row, best first, equal scores left to right."""
     n = scores.shape[1]
     if k == n:
         return np.argsort(-scores, axis=1, kind="stable")
     last = np.partition(scores, n - k, axis=1)[:, n - k, None]
     chosen = scores >= last
-    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
-    if len(crowded):  # of the scores that equal the k-th the first ones are taken
-        equal = scores[crowded] == last[crowded]
-        n_above = np.count_nonzero(chosen[crowded] & ~equal, axis=1)
-        place = np.cumsum(equal, axis=1, dtype=np.int32)
-        chosen[crowded] &= ~equal | (place <= (k - n_above)[:, None])
+    tied = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+    if len(tied):  # among the scores equal to the k-th the first ones are taken
+        equal = scores[tied] == last[tied]
+        n_above = np.count_nonzero(chosen[tied] & ~equal, axis=1)
+        rank = np.cumsum(equal, axis=1, dtype=np.int32)
+        chosen[tied] &= ~equal | (rank <= (k - n_above)[:, None])
     columns = np.flatnonzero(chosen).reshape(-1, k) % n
     values = np.take_along_axis(scores, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -288,7 +304,7 @@ def _merged(
     values: np.ndarray,
     pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of each row, of those so far and of pairs of later columns."""
+    """The k best of each row: from the best so far and from pairs of later columns."""
     n_rows, k = best.shape
     so_far = np.repeat(np.arange(n_rows), k), best.ravel(), values.ravel()
     rows, columns, scores = map(np.concatenate, zip(so_far, *pooled, strict=True))
@@ -298,7 +314,7 @@ def _merged(
 def _best_of_pairs(
     scores: Scores, rows: slice, k: int, pairs: sp.csr_matrix, hidden: sp.csr_matrix | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and scores of the k best of each row's pairs; -1 and -inf where few."""
+    """Columns and scores of the k best pairs of each row; padded with -1 and -inf."""
     n_rows, n_columns = pairs.shape
     cells = _cells(pairs)
     if hidden is not None:
@@ -324,7 +340,7 @@ def _cells(pairs: sp.csr_matrix) -> np.ndarray:
 def _ranked(
     rows: np.ndarray, columns: np.ndarray, scores: np.ndarray, n_rows: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best pairs of each row, which has k at least; equal ones in their order."""
+    """The k best pairs of each row, which has at least k; equal scores keep their order."""
     order = np.lexsort((-scores, rows))  # stable; the last key is the first
     counts = np.bincount(rows, minlength=n_rows)
     first = np.cumsum(counts) - counts

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.queries import OTHER
-from sktwotower._search.approximate import approximate_top_k
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
-from sktwotower._search.faiss_index import FaissIndex, check_kind
+from sktwotower._search.faiss_index import FaissIndex, approximate_top_k, recall_of
 from sktwotower._search.top_k import generator_of, top_k
 from sktwotower._serving.answers import check_count
 from sktwotower._serving.embedders import EntityEmbedder
@@ -22,30 +21,34 @@ from sktwotower._training.state import ModelState
 
 
 def with_index(
-    state: ModelState, kind: str | None, side: str, options: Mapping[str, Any]
+    state: ModelState, index: str | None, side: str, parameters: Mapping[str, int]
 ) -> ModelState:
     """The state with an index over one side; see ``TwoTowerRecommender.build_index``."""
     if side not in OTHER:
         raise ValueError(f"side={side!r} must be 'item' or 'user'.")
-    index = None
-    if kind is not None:
-        check_kind(kind, options)
+    built = None
+    if index is not None:
         embeddings = state.side(side).embeddings
         scale = None
         if side == "item" and state.user.entities.popularity is not None:
-            # A graph joins near items: near in the way a user weighs popularity.
+            # A graph joins items that are near each other. They must be near in the sense
+            # of the users, who weigh popularity by one number.
             scale = np.ones(embeddings.shape[1], dtype=np.float32)
             scale[-1] = state.user.embeddings[0, -1] or 1.0
         vectors = embeddings[choices(state, side) - 1]
-        index = FaissIndex(kind, vectors, options, scale=scale)
-    changed = replace(state.side(side), index=index)
+        built = FaissIndex(index, vectors, parameters, scale=scale)
+    changed = replace(state.side(side), index=built)
     if side == "user":
         return replace(state, user=changed)
     return replace(state, item=changed)
 
 
 def index_report(
-    state: ModelState, *, k: int, n_queries: int, random_state: Any
+    state: ModelState,
+    *,
+    k: int,
+    n_queries: int,
+    random_state: int | np.random.RandomState | None,
 ) -> pd.DataFrame:
     """Recall, speed and size of the indexes; see ``TwoTowerRecommender.index_report``."""
     check_count(k, "k")
@@ -86,19 +89,14 @@ def _report(
     between = time.perf_counter()
     exact, _ = top_k(scores, k, exclude=exclude)
     ended = time.perf_counter()
-    n_wanted = int((exact >= 0).sum())
-    n_found = sum(
-        len(np.intersect1d(one[one >= 0], other[other >= 0]))
-        for one, other in zip(found, exact, strict=True)
-    )
     return {
         "side": side,
-        "kind": index.kind,
+        "factory": index.factory,
         "n_vectors": len(index),
-        "recall": n_found / n_wanted if n_wanted else np.nan,
+        "recall": recall_of(found, exact),
         "queries_per_second": size / (between - started),
         "exact_queries_per_second": size / (ended - between),
         "build_seconds": index.build_seconds,
         "bytes": index.n_bytes(),
-        "options": index.options,
+        "parameters": index.parameters,
     }

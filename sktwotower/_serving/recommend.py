@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sktwotower._data.queries import OTHER, Query, read_history
-from sktwotower._search.approximate import approximate_top_k
 from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower._search.faiss_index import approximate_top_k
 from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
 from sktwotower._serving.answers import Answer, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder

@@ -185,6 +185,20 @@ class Configuration:
             item_features=self.item.features,
         )
 
+    def refuse_other_columns(self, roles: ColumnRoles) -> None:
+        """Raise ValueError if a training is continued with other columns of X."""
+        for role, column in (
+            ("user_column", self.user.column),
+            ("item_column", self.item.column),
+            ("timestamp_column", self.timestamp_column),
+        ):
+            before = getattr(roles, role)
+            if column != before:
+                raise ValueError(
+                    f"{role} cannot change between fit and partial_fit; it was {before!r} "
+                    f"and is {column!r}."
+                )
+
     @property
     def is_self_supervised(self) -> bool:
         """Whether the item tower has a loss of its own."""

@@ -1,4 +1,4 @@
-"""What a fitted recommender has learnt, and from what."""
+"""Plots and tables of what a fitted recommender has learned."""
 
 from sktwotower.inspection._embedding import EmbeddingDisplay
 from sktwotower.inspection._feature_importance import feature_importance

@@ -1,9 +1,9 @@
-"""Item vectors in the plane."""
+"""Item vectors in two dimensions."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,52 +19,60 @@ from sktwotower.inspection._plotting import (
     check_recommender,
     refuse,
 )
-from sktwotower.metrics._sources import EvaluationSource, Model, source_of
+from sktwotower.metrics._sources import EvaluationSource, Model, Recommender, source_of
 from sktwotower.utils._columns import as_pandas
 
-# What has more values than this is drawn as the most frequent ones and "other".
+# Of more distinct values, the most frequent have colours and the others are "other".
 _MOST_COLOURS = 9
 _COLOURS = [f"C{n}" for n in (0, 1, 2, 3, 4, 5, 6, 8, 9)]  # C7 is grey
 _GREYS = {"other": "0.55", "missing": "0.8"}
 
 
+@runtime_checkable
+class ItemEmbedder(Recommender, Protocol):
+    """A fitted recommender with a vector for each item."""
+
+    item_ids_: np.ndarray
+    item_embeddings_: np.ndarray
+
+
 class EmbeddingDisplay:
     """The item vectors in two dimensions, coloured by a feature.
 
-    Use it to see whether items that are alike lie together. Make one with
-    :meth:`from_estimator`. The plane is that of the first two principal components; the
-    axes say how much of the variance they have, which is little when there is much that
-    the picture cannot show.
+    Use it to see whether the model places similar items together. Make one with
+    :meth:`from_estimator`. The axes are the first two principal components; their labels
+    give the share of the variance, and a small share means that the picture hides most of
+    the structure.
 
     Parameters
     ----------
     points : array-like of shape (n_points, 2)
-        Where the items lie.
+        Coordinates of the items.
     item_ids : array-like of shape (n_points,)
-        Which items they are.
+        Ids of the items.
     colors : array-like of shape (n_points,), default=None
-        Numbers, which make a colour bar, or anything else, which makes a legend. None: all
-        are of one colour.
+        A value for each item: numbers get a colour bar, other values a legend. None: one
+        colour for all items.
     color_name : str, default=None
-        What the colours are, for the legend or the bar.
+        Name of the values, for the legend or the colour bar.
     explained_variance_ratio : array-like of shape (2,), default=None
-        For the labels of the axes.
+        Share of the variance of each axis, for the labels.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the points.
+        The axes with the points.
     figure_ : matplotlib Figure
-        What it is in.
+        The figure of these axes.
     scatters_ : dict of object to PathCollection
-        The points of each value in the legend; a single entry, ``None``, of numbers or
-        without colours.
+        The points of each value in the legend. Numbers, and items without colours, have the
+        key ``None``.
     colorbar_ : matplotlib Colorbar or None
-        Of numbers.
+        The colour bar of numbers.
 
     See Also
     --------
-    feature_importance : What the model makes of a feature, as a number.
+    feature_importance : The effect of a feature on the ranking, as a number.
 
     Examples
     --------
@@ -105,55 +113,57 @@ class EmbeddingDisplay:
         ax: Any = None,
         **scatter_kwargs: Any,
     ) -> EmbeddingDisplay:
-        """Project the item vectors of a fitted model, and draw them.
+        """Project the item vectors of a fitted model and draw them.
 
         Parameters
         ----------
         model : TwoTowerRecommender
-            Fitted; or a Pipeline that ends in one, or a fitted search over either. Any
-            estimator with ``item_ids_`` and ``item_embeddings_`` will do.
+            A fitted model, a Pipeline that ends in one, or a fitted search over either.
+            Other estimators need ``item_ids_`` and ``item_embeddings_``.
         color_by : str or array-like of shape (n_items,), default=None
-            A feature of the items (of X or of ``item_table``, where any column will do),
-            or values in the order of ``item_ids_``; a Series is looked up by its index of
-            item ids. Of several values, joined by "|" or in a list, the first counts. Of
-            more than 9 different ones, the 8 most frequent have colours of their own.
+            Name of a feature of the items or of any column of ``item_table``; or a value
+            for each item, in the order of ``item_ids_``, or as a Series indexed by item
+            id. Of several values in one cell, joined by "|" or in a list, the first
+            counts. If there are more than 9 distinct values, the 8 most frequent have
+            colours of their own.
         max_items : int, default=2000
-            How many items are drawn, at most. All of them make the plane.
+            Largest number of items to draw. The principal components are computed from
+            all items.
         random_state : int, RandomState instance or None, default=0
-            Draws the items, where there are more.
+            Draws the items if there are more than ``max_items``.
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         **scatter_kwargs
-            Given to Matplotlib's ``scatter``.
+            As in :meth:`plot`.
 
         Returns
         -------
         display : EmbeddingDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the model has no item vectors.
         NotFittedError
-            If it is not fitted.
+            If the model is not fitted.
         ValueError
-            If there is no such feature, the values do not fit the items, there are fewer
-            than two items or dimensions, or ``max_items`` is below 1.
+            If there is no such feature, the number of values is not the number of items,
+            there are fewer than two items or dimensions, or ``max_items`` is below 1.
         ImportError
-            Without Matplotlib.
+            If Matplotlib is not installed.
         """
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         recommender = check_recommender(model, caller)
-        if not hasattr(recommender, "item_embeddings_"):
+        if not isinstance(recommender, ItemEmbedder):
             raise refuse(recommender, caller, "a fitted recommender with item_embeddings_")
         if not isinstance(max_items, Integral) or max_items is True or max_items < 1:
             raise ValueError(
                 f"max_items must be an integer of at least 1; got {max_items!r}."
             )
         colors, name = _colors_of(recommender, color_by)
-        # Items that cannot be recommended may have vectors that nothing has trained.
+        # The vectors of items outside the catalogue may not have been trained.
         rows = np.arange(len(recommender.item_ids_))
         source = source_of(recommender)
         if isinstance(source, EvaluationSource):
@@ -185,14 +195,14 @@ class EmbeddingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         **scatter_kwargs
-            Given to Matplotlib's ``scatter``; ``cmap`` is for numbers.
+            Arguments of Matplotlib's ``scatter``; ``cmap`` is used for numbers.
 
         Returns
         -------
         display : EmbeddingDisplay
-            Itself.
+            The display itself.
         """
         points = np.asarray(self.points)
         style: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
@@ -239,7 +249,7 @@ class EmbeddingDisplay:
         order = [g for g in counts.index if g not in _GREYS]
         rest = [g for g in ("missing", "other") if g in counts.index]
         colors = _GREYS | dict(zip(order, _COLOURS, strict=False))
-        for group in [*rest, *order]:  # the grey ones below
+        for group in [*rest, *order]:  # grey points lie below
             here = (groups == group).to_numpy()
             look = {"color": colors[group], "label": str(group), **style}
             self.scatters_[group] = ax.scatter(*points[here].T, **look)
@@ -261,8 +271,10 @@ def _generator_of(random_state: Any) -> Any:
     return random_state
 
 
-def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str | None]:
-    """A value for each of ``item_ids_``, and what it is called."""
+def _colors_of(
+    recommender: ItemEmbedder, color_by: Any
+) -> tuple[pd.Series | None, str | None]:
+    """A value for each of ``item_ids_``, and the name of the values."""
     if color_by is None:
         return None, None
     ids = recommender.item_ids_
@@ -292,8 +304,8 @@ def _colors_of(recommender: Any, color_by: Any) -> tuple[pd.Series | None, str |
     return values, None
 
 
-def _feature(recommender: Any, name: str) -> pd.Series:
-    """A feature that the model has, or another column of its table."""
+def _feature(recommender: ItemEmbedder, name: str) -> pd.Series:
+    """A feature of the model, or another column of its item table."""
     known: list[Any] = []
     if isinstance(recommender, TwoTowerRecommender):
         entities = recommender._state.item.entities
@@ -325,7 +337,7 @@ def _is_number(colors: Any) -> bool:
 
 
 def _grouped(values: pd.Series) -> pd.Series:
-    """One value an item, and few of them."""
+    """One value an item; rare values become "other"."""
 
     def first(value: Any) -> Any:
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Permutation importance of the fields of both towers, on a ranking of the catalogue."""
+"""Permutation importance of the fields of both towers, by a ranking metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.metrics._sources import Model, last_estimator, unwrap
 
-# What is shuffled: the ids, the histories, or these columns of the features.
+# What is shuffled: the ids, the histories, or a slice of the encoded features.
 _Part = str | slice
 _ID, _HISTORY = "id", "history"
 
@@ -41,87 +41,84 @@ def feature_importance(
 ) -> pd.DataFrame:
     r"""How much worse the ranking becomes when one field of a tower is shuffled.
 
-    Use it to see which columns, of users and of items, a fitted model makes use of. The
-    importance of field :math:`f` is the permutation importance [1]_ [2]_
+    Use it to see which fields of users and items a fitted model relies on. The importance
+    of field :math:`f` is the permutation importance [1]_ [2]_
 
     .. math:: I_f = m - \frac{1}{R} \sum_{r=1}^{R} m_{f, r}
 
-    of the metric :math:`m` over the whole catalogue and the metric :math:`m_{f, r}` after
-    the :math:`r`-th of :math:`R` shuffles has given each entity the field's values of
-    another one, with all its other fields as they were. Nothing is trained again, and the
-    model stays as it is.
+    with :math:`m` the metric over the whole catalogue and :math:`m_{f, r}` the metric after
+    the :math:`r`-th of :math:`R` shuffles. A shuffle gives each entity the value of this
+    field of another entity and keeps its other fields. Nothing is trained again, and the
+    model does not change. Start with the defaults, on rows that were held out.
 
     Parameters
     ----------
     model : TwoTowerRecommender
-        Fitted; or a Pipeline that ends in one, or a fitted search over either.
+        A fitted model, a Pipeline that ends in one, or a fitted search over either.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Interactions, laid out like the X of ``fit``; best those that the model was not
-        trained on. They say who is asked for and what is relevant. Feature columns of X
-        are not read: every user and every item has the features of training.
-    y : array-like of shape (n_samples,), default=None
-        A row is relevant when its y is above 0; None: all are.
+        Interactions with the columns of the X of ``fit``; use rows that the model was not
+        trained on. Their users are ranked for, and their items are relevant. Feature
+        columns of X are not read: users and items have the features of training.
+    y, sample_weight : array-like of shape (n_samples,), default=None
+        As a scorer of :func:`~sktwotower.metrics.make_ranking_scorer` takes them.
     metric : str, default="ndcg@10"
-        As :func:`~sktwotower.metrics.make_ranking_scorer` takes it.
+        A name as in :func:`~sktwotower.metrics.make_ranking_scorer`.
     n_repeats : int, default=5
-        Shuffles of each field. Each ranks the catalogue once for all users of X. One is
-        enough for a first look; ``importance_std`` is 0 then.
+        Number of shuffles of each field. Each shuffle ranks the catalogue once for all
+        users of X. One is enough for a first look; ``importance_std`` is then 0.
     random_state : int, RandomState instance or None, default=None
-        Draws the shuffles, which all fields of a side share. The global generator of
-        NumPy stays as it was, even with None.
-    sample_weight : array-like of shape (n_samples,), default=None
-        A user counts with the mean weight of their rows; rows of weight 0 do not count.
+        Draws the shuffles, which all fields of a side share. None uses a new generator,
+        not NumPy's global one.
 
     Returns
     -------
     DataFrame of shape (n_fields, 4)
-        One row a field, the most important first, with the columns
+        One row a field, the most important field first, with the columns
 
         - ``side``: ``"user"`` or ``"item"``;
-        - ``field``: ``"id"``, where the side has an id embedding; ``"history"``, of users
-          where ``history_size > 0``; else the name that the encoder gives, which is the
-          column's for a :class:`~sktwotower.preprocessing.FeatureEncoder`, the
-          transformer's for a ``ColumnTransformer``, and ``"features"`` for any other;
-        - ``importance_mean``: the mean fall of the metric, in its units. Below 0 the
-          shuffled field did better, which is chance or overfitting;
-        - ``importance_std``: the standard deviation over the shuffles. It does not say how
-          the importance would vary over users or over fits.
+        - ``field``: ``"id"`` for the id embedding of the side; ``"history"`` for the
+          history of users; else the name of the column for a
+          :class:`~sktwotower.preprocessing.FeatureEncoder`, the name of the transformer
+          for a ``ColumnTransformer``, and ``"features"`` for any other encoder;
+        - ``importance_mean``: the mean decrease of the metric. Values below 0 mean that
+          the metric rose, by chance or because the model overfits the field;
+        - ``importance_std``: the standard deviation over the shuffles. It does not cover
+          the variation over users or over fits.
 
-        ``frame.attrs["baseline"]`` is the metric before.
+        ``frame.attrs["baseline"]`` is the metric without a shuffle.
 
     Raises
     ------
     TypeError
-        If ``model`` is, or ends in, no TwoTowerRecommender.
+        If ``model`` neither is nor ends in a TwoTowerRecommender.
     NotFittedError
-        If it is not fitted.
+        If the model is not fitted.
     ValueError
         If no row is relevant, the metric is unknown, or ``n_repeats`` is below 1.
 
     See Also
     --------
     sktwotower.metrics.make_ranking_scorer : The metric alone.
-    sklearn.inspection.permutation_importance : Shuffles columns of X, and so knows neither
-        of side tables nor of ids and histories.
+    sklearn.inspection.permutation_importance : Shuffles columns of X, not the columns of
+        tables, and not histories.
 
     Notes
     -----
-    Items are shuffled among the catalogue, users among those that have a relevant row in
-    X and are known to the model. Unknown users are ranked for all the same, always by the
-    vector of the unknown user. Who has seen what, and what is left out of the ranking for
-    it, is never shuffled.
+    Items are shuffled within the catalogue, and users within the known users that have a
+    relevant row in X. Unknown users are ranked with the vector of the unknown user, in all
+    rankings. Seen pairs are not shuffled, and are left out of the rankings as always.
 
-    It tells what this model uses, not what the data could say:
+    The importance describes this model, not the data:
 
-    - Fields that say the same share their importance: with one shuffled, the others stand
-      in for it, and each may look unimportant though all of them together are not.
-    - The id is such a field. It can carry whatever the features say of an entity with
-      enough rows, so that features that decide for cold items may show little here. Ask a
-      model without the id embedding, or an X of cold items.
-    - A shuffle makes combinations of values that do not exist, on which nothing was
-      trained.
-    - On rows of training a history holds the very items that are relevant, and ids know
-      them by heart: the importance of both is overstated.
+    - Redundant fields share their importance. When one is shuffled, the others replace it,
+      so each can look unimportant although all of them together are important.
+    - The id is redundant with the features of every entity with many rows. Features that
+      matter for cold items may therefore show little importance. Use a model without the
+      id embedding, or rows of cold items, to measure it.
+    - A shuffle makes combinations of values that do not occur in the data, on which the
+      model was not trained.
+    - The importance of ids and histories is too large on rows of training, since ids have
+      learned these items and histories contain them.
 
     References
     ----------
@@ -205,7 +202,7 @@ def _recommender_of(model: Model, X: Any) -> tuple[TwoTowerRecommender, Any]:
 
 
 def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
-    """The fields of a side, and what of it each is."""
+    """The fields of a side by name, and the part of its input that each one is."""
     parts: list[tuple[str, _Part]] = []
     if side.tower.id_table is not None:
         parts.append(("id", _ID))

@@ -44,6 +44,13 @@ def whole_ticks(axis: Any) -> None:
     axis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
+def mark_best(ax: Any, x: Any, y: Any, **style: Any) -> Any:
+    """Draw a ring around the best point."""
+    style = {"linestyle": "none", "marker": "o", "markerfacecolor": "none"} | style
+    (ring,) = ax.plot(x, y, **style)
+    return ring
+
+
 def percent_ticks(axis: Any) -> None:
     """Ticks of shares as percentages."""
     ticker = import_module("matplotlib.ticker")
@@ -75,7 +82,7 @@ def check_recommender(model: Model, caller: str) -> Recommender:
 def named_models(
     models: Mapping[str, Model] | Iterable[Model], caller: str
 ) -> dict[str, Model]:
-    """Models by name; the models of a list have the names of their classes."""
+    """Models by name, checked; the models of a list have the names of their classes."""
     if isinstance(models, Mapping):
         named = {str(name): model for name, model in models.items()}
     elif isinstance(models, Iterable) and not isinstance(models, (str, Pipeline)):
@@ -93,4 +100,12 @@ def named_models(
         )
     if not named:
         raise ValueError(f"{caller}: models is empty.")
+    for model in named.values():
+        check_recommender(model, caller)
     return named
+
+
+def named_model(model: Model, name: str | None, caller: str) -> dict[str, Model]:
+    """A single model by its name, or by the name of its class."""
+    recommender = check_recommender(model, caller)
+    return {type(recommender).__name__ if name is None else name: model}

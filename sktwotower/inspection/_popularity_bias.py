@@ -1,8 +1,8 @@
-"""What is recommended against what is popular."""
+"""The popularity of recommendations against the popularity of what users consume."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -14,58 +14,57 @@ from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
-    check_recommender,
+    named_model,
     named_models,
     percent_ticks,
 )
 from sktwotower.inspection._reading import read_positives
 from sktwotower.metrics._rankers import RelevantPairs, make_ranker
-from sktwotower.metrics._sources import Model, Source, last_estimator
+from sktwotower.metrics._sources import Model, Source
 
 KINDS = ("curve", "bar")
 
 
 class PopularityBiasDisplay:
-    r"""How much of what is recommended, and of what was consumed, is popular.
+    r"""Share of popular items among recommendations and among consumed items.
 
-    Use it to see whether a model recommends the popular items yet more than people take
-    them, or reaches further. Make one with :meth:`from_estimator` or
-    :meth:`from_estimators`.
+    Use it to see whether a model recommends popular items more often than users consume
+    them, as in [1]_. Make one with :meth:`from_estimator` or :meth:`from_estimators`.
 
-    The items are sorted by how many rows they have, the most popular first. The curve of
-    consumption shows which share of the rows the first :math:`x` of the items have, that
-    of a model which share of its recommendations they are. A curve above that of
-    consumption favours popular items; the diagonal takes all items alike. Items with
-    equally many rows share what they have together, so that their order is of no effect.
+    Items are sorted by their number of rows, the most popular first. The dashed curve
+    shows the share of the rows that belong to the first :math:`x` of the items, and the
+    curve of a model the share of its recommendations. A curve above the dashed one favours
+    popular items; the diagonal treats all items alike. Items with equal numbers of rows
+    share their rows and recommendations evenly, so their order has no effect.
 
     Parameters
     ----------
     consumed : array-like of shape (n_items,)
-        Share of the rows of each item, the most popular first.
+        Share of the rows that each item has, the most popular item first.
     recommended : dict of str to array-like of shape (n_items,)
-        Share of the recommendations of each item, in the same order, by the name of the
-        model.
+        By the name of each model, the share of its recommendations that each item has, in
+        the same order.
     n_recommendations : int, default=None
         Length of the lists, for the legend.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the curves or bars.
+        The axes with the curves or bars.
     figure_ : matplotlib Figure
-        What it is in.
+        The figure of these axes.
     artists_ : dict of str to Line2D or BarContainer
-        What was drawn of each model, and of ``"consumed"``.
+        The curve or bars of each model, and of ``"consumed"``.
 
     See Also
     --------
-    RankingCurveDisplay : How well is recommended.
-    sktwotower.metrics.catalogue_coverage : How many items are recommended at all.
+    RankingCurveDisplay : The quality of the recommendations.
+    sktwotower.metrics.catalogue_coverage : The share of items that are recommended.
 
     References
     ----------
-    H. Abdollahpouri, R. Burke, B. Mobasher (2019). The unfairness of popularity bias in
-    recommendation. RMSE workshop at RecSys 2019.
+    .. [1] H. Abdollahpouri, R. Burke, B. Mobasher (2019). The unfairness of popularity
+       bias in recommendation. RMSE workshop at RecSys 2019.
 
     Examples
     --------
@@ -101,32 +100,27 @@ class PopularityBiasDisplay:
         ax: Any = None,
         **options: Any,
     ) -> PopularityBiasDisplay:
-        """Draw one model.
+        """Draw the shares of one model.
 
         Parameters
         ----------
-        model : estimator with ``recommend``
-            Fitted; or a Pipeline that ends in one, or a fitted search over either.
-        X, y : DataFrame or array-like of shape (n_samples, n_columns), and (n_samples,)
-            As in :meth:`from_estimators`.
+        model : estimator
+            A fitted estimator with ``recommend``, a Pipeline that ends in one, or a fitted
+            search over either.
         name : str, default=None
-            In the legend; None: the name of the class.
-        ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
-        **options
-            ``n_recommendations``, ``exclude_seen``, ``kind`` and ``n_groups`` of
-            :meth:`from_estimators`.
+            Name in the legend; None: the name of the class.
+        X, y, ax, **options
+            As in :meth:`from_estimators`.
 
         Returns
         -------
         display : PopularityBiasDisplay
-            Drawn.
+            The display, drawn.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        check_recommender(model, f"{cls.__name__}.from_estimator")
-        if name is None:
-            name = type(last_estimator(model)).__name__
-        return cls.from_estimators({name: model}, X, y, ax=ax, **options)
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        named = named_model(model, name, caller)
+        return cls.from_estimators(named, X, y, ax=ax, **options)
 
     @classmethod
     def from_estimators(
@@ -141,51 +135,48 @@ class PopularityBiasDisplay:
         n_groups: int = 10,
         ax: Any = None,
     ) -> PopularityBiasDisplay:
-        """Draw several models.
+        """Draw the shares of several models.
 
         Parameters
         ----------
         models : dict of str to estimator, or list of estimators
-            Fitted recommenders by name; those of a list are called after their classes.
+            Models as in :meth:`from_estimator`, by name. The models of a list have the
+            names of their classes.
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            Interactions, best those of training: they say what is popular, and each of
-            their users is recommended to.
+            Interactions; use the training data. Their items give the popularity, and each
+            of their users gets recommendations.
         y : array-like of shape (n_samples,), default=None
-            Rows with y > 0 count; None: all.
+            Rows with y > 0 count; None: all rows count.
         n_recommendations : int, default=10
-            Items for each user.
+            Number of items for each user.
         exclude_seen : bool, default=True
-            Do not recommend what a user had in training. It takes away popular items
-            first, since these are what users had.
-        kind, n_groups
+            Do not recommend items that a user has in the training data. This removes
+            popular items most of all, since most users have them.
+        kind, n_groups, ax
             As in :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
 
         Returns
         -------
         display : PopularityBiasDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If a model does not recommend.
+            If a model has no ``recommend``.
         NotFittedError
-            If one is not fitted.
+            If a model is not fitted.
         ValueError
-            If no row counts, nothing is recommended, ``n_recommendations`` is below 1, or
-            the kind is unknown.
+            If no row counts, nothing is recommended, ``n_recommendations`` or
+            ``n_groups`` is below 1, or ``kind`` is unknown.
         ImportError
-            Without Matplotlib.
+            If Matplotlib is not installed.
         """
         caller = f"{cls.__name__}.from_estimators"
         check_matplotlib(caller)
         _check_count("n_recommendations", n_recommendations)
         _check_kind(kind, n_groups)
         named = named_models(models, caller)
-        for model in named.values():  # before the first one takes its time
-            check_recommender(model, caller)
         lists, known = {}, []
         for name, model in named.items():
             source, positives = read_positives(model, X, y, caller=caller)
@@ -195,17 +186,7 @@ class PopularityBiasDisplay:
             if not len(lists[name]):
                 raise ValueError(f"{name} recommends nothing to the users of X.")
             known += [positives.items, candidates]
-        index = pd.Index(pd.unique(np.concatenate([_objects(ids) for ids in known])))
-        counts = np.bincount(index.get_indexer(_objects(positives.items)), None, len(index))
-        values, group = np.unique(-counts, return_inverse=True)
-        sizes = np.bincount(group)
-        recommended = {}
-        for name, ids in lists.items():
-            of_group = np.bincount(
-                group[index.get_indexer(_objects(ids))], None, len(sizes)
-            )
-            recommended[name] = np.repeat(of_group / sizes / len(ids), sizes)
-        consumed = np.repeat(-values / counts.sum(), sizes)
+        consumed, recommended = _shares(positives.items, lists, known)
         display = cls(consumed, recommended, n_recommendations=int(n_recommendations))
         return display.plot(ax, kind=kind, n_groups=n_groups)
 
@@ -217,61 +198,65 @@ class PopularityBiasDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         kind : {"curve", "bar"}, default="curve"
-            The share of the most popular items, added up; or the share of each group of
-            equally many items.
+            "curve": the cumulated share of the most popular items. "bar": the share of
+            each of `n_groups` groups with equal numbers of items.
         n_groups : int, default=10
-            How many groups the bars are of. 10: tenths of the items.
+            Number of groups of "bar"; 10 groups are tenths of the items.
 
         Returns
         -------
         display : PopularityBiasDisplay
-            Itself.
+            The display itself.
         """
         _check_kind(kind, n_groups)
-        length = "" if self.n_recommendations is None else f", top {self.n_recommendations}"
-        shares = {"consumed": self.consumed, **self.recommended}
-        labels = {name: f"{name}{length}" for name in self.recommended}
-        labels["consumed"] = "consumed"
-        self.artists_ = {}
+        self.artists_: dict[str, Any] = {}
         with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
-            colors = {"consumed": "0.4"}
-            colors |= {name: f"C{n}" for n, name in enumerate(self.recommended)}
-            for n, (name, share) in enumerate(shares.items()):
-                cumulated = np.concatenate([[0.0], np.cumsum(np.asarray(share))])
-                look = {"color": colors[name], "label": labels[name]}
-                items = np.linspace(0, 1, len(cumulated))
-                if kind == "curve":
-                    dashed = "--" if name == "consumed" else "-"
-                    (line,) = ax.plot(items, cumulated, linestyle=dashed, **look)
-                    self.artists_[name] = line
-                else:
-                    edges = np.interp(np.linspace(0, 1, n_groups + 1), items, cumulated)
-                    width = 0.8 / len(shares)
-                    places = (
-                        np.arange(1, n_groups + 1) + (n - (len(shares) - 1) / 2) * width
-                    )
-                    self.artists_[name] = ax.bar(places, np.diff(edges), width, **look)
             if kind == "curve":
-                ax.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
-                ax.set(xlim=(0, 1), ylim=(0, 1.02))
-                ax.set(
-                    xlabel="share of the items, the most popular first",
-                    ylabel="share of rows or recommendations",
-                )
-                percent_ticks(ax.xaxis)
-                ax.legend(loc="lower right")
+                self._plot_curves(ax)
             else:
-                ax.set_xticks(np.arange(1, n_groups + 1))
-                groups = f"{n_groups} equal groups of items (1: most popular)"
-                ax.set(xlabel=groups, ylabel="share of rows or recommendations")
-                ax.legend(loc="upper right")
+                self._plot_bars(ax, n_groups)
             percent_ticks(ax.yaxis)
-            ax.grid(alpha=0.3, axis="both" if kind == "curve" else "y")
+            ax.set(ylabel="share of rows or recommendations")
             ax.set_axisbelow(True)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _cumulated(self) -> Iterator[tuple[str, np.ndarray, dict[str, str]]]:
+        """Name, cumulated share from 0 to 1, and style of each curve."""
+        length = "" if self.n_recommendations is None else f", top {self.n_recommendations}"
+        styles = {"consumed": {"color": "0.4", "label": "consumed"}}
+        for n, name in enumerate(self.recommended):
+            styles[name] = {"color": f"C{n}", "label": f"{name}{length}"}
+        for name, shares in {"consumed": self.consumed, **self.recommended}.items():
+            yield name, np.append(0.0, np.cumsum(np.asarray(shares))), styles[name]
+
+    def _plot_curves(self, ax: Any) -> None:
+        for name, cumulated, style in self._cumulated():
+            items = np.linspace(0, 1, len(cumulated))
+            dashes = "--" if name == "consumed" else "-"
+            (self.artists_[name],) = ax.plot(items, cumulated, linestyle=dashes, **style)
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02))
+        ax.set(xlabel="share of the items, the most popular first")
+        percent_ticks(ax.xaxis)
+        ax.legend(loc="lower right")
+        ax.grid(alpha=0.3)
+
+    def _plot_bars(self, ax: Any, n_groups: int) -> None:
+        groups = np.arange(1, n_groups + 1)
+        n_series = 1 + len(self.recommended)
+        width = 0.8 / n_series
+        for n, (name, cumulated, style) in enumerate(self._cumulated()):
+            items = np.linspace(0, 1, len(cumulated))
+            edges = np.interp(np.linspace(0, 1, n_groups + 1), items, cumulated)
+            centers = groups + (n - (n_series - 1) / 2) * width
+            self.artists_[name] = ax.bar(centers, np.diff(edges), width, **style)
+        ax.set_xticks(groups)
+        ax.set(xlabel=f"{n_groups} equal groups of items (1: most popular)")
+        ax.legend(loc="upper right")
+        ax.grid(alpha=0.3, axis="y")
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -286,8 +271,35 @@ def _check_kind(kind: str, n_groups: int) -> None:
 
 
 def _objects(ids: Any) -> np.ndarray:
-    """Ids as they are, so that those of several models can stand side by side."""
+    """Ids as objects, so that ids of several models can be concatenated."""
     return pd.Series(ids).to_numpy(dtype=object)
+
+
+def _shares(
+    consumed: np.ndarray, recommended: dict[str, np.ndarray], known: list[np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Each item's share of the rows and of each model's recommendations.
+
+    Parameters
+    ----------
+    consumed : ndarray of shape (n_rows,)
+        Item ids of the rows.
+    recommended : dict of str to ndarray
+        Ids of all recommendations of each model.
+    known : list of ndarray
+        Together they hold the ids of all items.
+    """
+    index = pd.Index(pd.unique(np.concatenate([_objects(ids) for ids in known])))
+    counts = np.bincount(index.get_indexer(_objects(consumed)), None, len(index))
+    # Items with equal counts are a group, whose members have equal shares.
+    values, group = np.unique(-counts, return_inverse=True)
+    sizes = np.bincount(group)
+    shares = {}
+    for name, ids in recommended.items():
+        groups = group[index.get_indexer(_objects(ids))]
+        per_item = np.bincount(groups, None, len(sizes)) / sizes / len(ids)
+        shares[name] = np.repeat(per_item, sizes)
+    return np.repeat(-values / counts.sum(), sizes), shares
 
 
 def _recommended(

@@ -1,4 +1,4 @@
-"""A ranking metric over the length of the list."""
+"""Curves of a ranking metric over the length of the list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
-    check_recommender,
+    named_model,
     named_models,
     whole_ticks,
 )
@@ -28,21 +28,21 @@ from sktwotower.metrics._registry import (
     parse_metric,
     read_metrics,
 )
-from sktwotower.metrics._sources import Model, Source, last_estimator, name_of
+from sktwotower.metrics._sources import Model, Source, name_of
 
 
 @dataclass(frozen=True)
 class RankingCurve:
-    """A metric of one model.
+    """The metric of one model at each length of the list.
 
     Attributes
     ----------
     mean : ndarray of shape (n_k,)
-        Mean over users, at each length of the list.
+        Mean over users.
     lower, upper : ndarray of shape (n_k,)
-        Ends of the confidence interval; NaN where the metric has no value a user.
+        Ends of the confidence interval; NaN for metrics without a value for each user.
     n_users : int
-        Users that the mean is over.
+        Number of users in the mean.
     """
 
     mean: np.ndarray
@@ -54,44 +54,43 @@ class RankingCurve:
 class RankingCurveDisplay:
     r"""A ranking metric over the length k of the list, for one or several models.
 
-    Use it to see whether one model is better at the top of the list, further down, or at
-    all. Make one with :meth:`from_estimator` or :meth:`from_estimators`; each model ranks
-    the catalogue once, whatever the number of k.
+    Use it to see whether a model is better at the top of the list or further down. Make
+    one with :meth:`from_estimator` or :meth:`from_estimators`; each model ranks the
+    catalogue once for all k.
 
     The band is the confidence interval of the mean :math:`m` over the :math:`n` users,
     :math:`m \pm z \, s / \sqrt{n}`, with :math:`s` the standard deviation over users. It
-    tells how the mean would vary with other users like these, at each k by itself. Models
-    are measured on the same users, so that two of them may differ for certain though their
-    bands overlap.
+    shows how the mean varies with the choice of users, for each k separately. Two models
+    can differ with certainty although their bands overlap, because they are measured on
+    the same users; test that with :func:`~sktwotower.metrics.compare`.
 
     Parameters
     ----------
     k : array-like of shape (n_k,)
-        Lengths of the list, rising.
+        Lengths of the list, ascending.
     curves : dict of str to RankingCurve
-        What is drawn, by the name of the model.
+        Curves by the name of the model.
     metric : str
         Name of the metric.
     confidence_level : float, default=0.95
-        Of the bands.
+        Confidence of the bands.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the curves.
+        The axes with the curves.
     figure_ : matplotlib Figure
-        What it is in.
+        The figure of these axes.
     lines_ : dict of str to Line2D
         The means.
     bands_ : dict of str to PolyCollection
-        The bands, of the models that have one.
+        The bands; empty for metrics without a value for each user.
 
     See Also
     --------
-    sktwotower.metrics.make_ranking_scorer : The same numbers, for searches.
-    sktwotower.metrics.compare : Whether one model is better than another for the same
-        users.
-    PopularityBiasDisplay : What is recommended, rather than how well.
+    sktwotower.metrics.make_ranking_scorer : The means, for searches.
+    sktwotower.metrics.compare : Test whether one model is better than another.
+    PopularityBiasDisplay : The popularity of the recommendations.
 
     Examples
     --------
@@ -135,28 +134,22 @@ class RankingCurveDisplay:
 
         Parameters
         ----------
-        model : estimator with ``recommend``
-            Fitted; or a Pipeline that ends in one, or a fitted search over either.
-        X, y : DataFrame or array-like of shape (n_samples, n_columns), and (n_samples,)
-            As in :meth:`from_estimators`.
+        model : estimator
+            As a scorer of :func:`~sktwotower.metrics.make_ranking_scorer` takes it.
         name : str, default=None
-            In the legend; None: the name of the class.
-        ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
-        **options
-            ``metric``, ``k``, ``confidence_level``, ``exclude_seen``, ``sample_weight``
-            and ``line_kwargs`` of :meth:`from_estimators`.
+            Name in the legend; None: the name of the class.
+        X, y, ax, **options
+            As in :meth:`from_estimators`.
 
         Returns
         -------
         display : RankingCurveDisplay
-            Drawn.
+            The display, drawn.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        check_recommender(model, f"{cls.__name__}.from_estimator")
-        if name is None:
-            name = type(last_estimator(model)).__name__
-        return cls.from_estimators({name: model}, X, y, ax=ax, **options)
+        caller = f"{cls.__name__}.from_estimator"
+        check_matplotlib(caller)
+        named = named_model(model, name, caller)
+        return cls.from_estimators(named, X, y, ax=ax, **options)
 
     @classmethod
     def from_estimators(
@@ -178,72 +171,58 @@ class RankingCurveDisplay:
         Parameters
         ----------
         models : dict of str to estimator, or list of estimators
-            Fitted recommenders by name; those of a list are called after their classes.
+            Models as in :meth:`from_estimator`, by name. The models of a list have the
+            names of their classes.
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            Interactions to find, best those that no model was trained on.
-        y : array-like of shape (n_samples,), default=None
-            A row is relevant when its y is above 0; None: all are.
+            Interactions to find; use rows that no model was trained on.
+        y, sample_weight : array-like of shape (n_samples,), default=None
+            As a scorer of :func:`~sktwotower.metrics.make_ranking_scorer` takes them.
         metric : str, default="ndcg"
-            A name that takes a cut-off in :func:`~sktwotower.metrics.make_ranking_scorer`,
-            without one. ``coverage`` and ``gini`` have no value a user, and no band.
+            A metric of :func:`~sktwotower.metrics.make_ranking_scorer` that takes a
+            cut-off, named without it. ``coverage`` and ``gini`` have no value for each
+            user and so no band.
         k : int or array-like of int, default=50
-            Lengths of the list; a number: from 1 to it.
+            Lengths of the list. A number means all lengths from 1 to it.
         confidence_level : float, default=0.95
-            Of the bands, in (0, 1).
+            Confidence of the bands, in (0, 1).
         exclude_seen : bool, default=True
-            Leave training pairs out of the rankings, except those of X.
-        sample_weight : array-like of shape (n_samples,), default=None
-            A user counts with the mean weight of their rows; rows of weight 0 do not count.
-        ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
-        line_kwargs : dict, default=None
-            Given to Matplotlib's ``plot`` for every curve.
+            As in :func:`~sktwotower.metrics.make_ranking_scorer`.
+        ax, line_kwargs
+            As in :meth:`plot`.
 
         Returns
         -------
         display : RankingCurveDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If a model does not recommend, or k is no integer.
+            If a model has no ``recommend``, or ``k`` is not an integer.
         NotFittedError
-            If one is not fitted.
+            If a model is not fitted.
         ValueError
-            If the metric is unknown, a k is below 1, no row is relevant, or no relevant
-            item is in a model's catalogue.
+            If the metric is unknown, a ``k`` is below 1, no row is relevant, or no
+            relevant item is in the catalogue of a model.
         ImportError
-            Without Matplotlib.
+            If Matplotlib is not installed.
         """
         caller = f"{cls.__name__}.from_estimators"
         check_matplotlib(caller)
-        if isinstance(metric, str) and "@" in metric:
-            raise ValueError(
-                f"metric={metric!r} has a cut-off, which k gives here: write "
-                f"{metric.partition('@')[0]!r}."
-            )
-        name, _ = parse_metric(metric)
-        if name in WITHOUT_CUT_OFF:
-            raise ValueError(
-                f"metric={metric!r} has no k, and so no curve; there is one of "
-                f"{', '.join(each for each in METRICS if each not in WITHOUT_CUT_OFF)}."
-            )
-        cuts = _checked_k(k)
+        name = _checked_metric(metric)
+        cut_offs = _checked_k(k)
         if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
             raise ValueError(
                 f"confidence_level must be between 0 and 1; got {confidence_level!r}."
             )
         named = named_models(models, caller)
-        for model in named.values():  # before the first one takes its time
-            check_recommender(model, caller)
         curves = {}
         for label, model in named.items():
             source, positives = read_positives(model, X, y, sample_weight, caller=caller)
             curves[label] = _curve(
-                source, positives, name, cuts, float(confidence_level), exclude_seen
+                source, positives, name, cut_offs, float(confidence_level), exclude_seen
             )
-        display = cls(cuts, curves, name, confidence_level=float(confidence_level))
+        display = cls(cut_offs, curves, name, confidence_level=float(confidence_level))
         return display.plot(ax, line_kwargs=line_kwargs)
 
     def plot(
@@ -254,22 +233,22 @@ class RankingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         line_kwargs : dict, default=None
-            Given to Matplotlib's ``plot`` for every curve.
+            Arguments of Matplotlib's ``plot``, for all curves.
 
         Returns
         -------
         display : RankingCurveDisplay
-            Itself.
+            The display itself.
         """
         k = np.asarray(self.k)
         self.lines_, self.bands_ = {}, {}
         style: dict[str, Any] = {"marker": "."} if len(k) <= 25 else {}
         with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
             for name, curve in self.curves.items():
-                given = {"label": name} | style | (line_kwargs or {})
-                (line,) = ax.plot(k, curve.mean, **given)
+                look = {"label": name} | style | (line_kwargs or {})
+                (line,) = ax.plot(k, curve.mean, **look)
                 self.lines_[name] = line
                 if np.isfinite(curve.lower).any():
                     self.bands_[name] = ax.fill_between(
@@ -289,27 +268,43 @@ class RankingCurveDisplay:
         return self
 
 
-def _checked_k(k: Any) -> np.ndarray:
-    """The cut-offs, rising, each once."""
+def _checked_metric(metric: str) -> str:
+    """A name that takes a cut-off, without it."""
+    if isinstance(metric, str) and "@" in metric:
+        raise ValueError(
+            f"metric={metric!r} has a cut-off, which k gives here: write "
+            f"{metric.partition('@')[0]!r}."
+        )
+    name, _ = parse_metric(metric)
+    if name in WITHOUT_CUT_OFF:
+        raise ValueError(
+            f"metric={metric!r} has no k, and so no curve; there is one of "
+            f"{', '.join(each for each in METRICS if each not in WITHOUT_CUT_OFF)}."
+        )
+    return name
+
+
+def _checked_k(k: int | ArrayLike) -> np.ndarray:
+    """The distinct cut-offs, ascending."""
     single = isinstance(k, Integral) and not isinstance(k, (bool, np.bool_))
-    cuts = np.asarray([k] if single else k)
-    if cuts.ndim != 1 or (cuts.size and cuts.dtype.kind not in "iu"):
+    cut_offs = np.asarray([k] if single else k)
+    if cut_offs.ndim != 1 or (cut_offs.size and cut_offs.dtype.kind not in "iu"):
         raise TypeError(f"k must be an integer or a list of integers; got {k!r}.")
-    if cuts.min(initial=1 if cuts.size else 0) < 1:
+    if cut_offs.min(initial=1 if cut_offs.size else 0) < 1:
         raise ValueError(f"k must be at least 1; got {k!r}.")
-    return np.arange(1, int(k) + 1) if single else np.unique(cuts)
+    return np.arange(1, int(cut_offs[0]) + 1) if single else np.unique(cut_offs)
 
 
 def _curve(
     source: Source,
     positives: Interactions,
     metric: str,
-    cuts: np.ndarray,
+    cut_offs: np.ndarray,
     confidence_level: float,
     exclude_seen: bool,
 ) -> RankingCurve:
-    """Rank once, and measure at every cut-off."""
-    specs = read_metrics([f"{metric}@{cut}" for cut in cuts])
+    """Rank once and measure at every cut-off."""
+    specs = read_metrics([f"{metric}@{k}" for k in cut_offs])
     users = measure(source, positives, specs, exclude_seen=exclude_seen)
     n_users = int(users.measured.sum())
     if not n_users:
@@ -319,7 +314,7 @@ def _curve(
         )
     if metric in AGGREGATE:
         mean = np.array([users.aggregate(spec) for spec in specs.values()])
-        unknown = np.full(len(cuts), np.nan)
+        unknown = np.full(len(cut_offs), np.nan)
         return RankingCurve(mean, unknown, unknown, n_users)
     weights = np.ones(len(users.user_ids)) if users.weights is None else users.weights
     mean, error = np.array(
@@ -330,7 +325,7 @@ def _curve(
 
 
 def _mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Weighted mean over users, and its standard error: s / sqrt(n) if all weigh 1."""
+    """Weighted mean over users and its standard error, s / sqrt(n) for equal weights."""
     defined = ~np.isnan(values)
     values, weights, n = values[defined], weights[defined], int(defined.sum())
     if not n:

@@ -1,4 +1,4 @@
-"""The scores of a search over its parameters."""
+"""The scores of a search over the values of its parameters."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower.inspection._plotting import axes_to_draw_on, check_matplotlib, refuse
+from sktwotower.inspection._plotting import (
+    axes_to_draw_on,
+    check_matplotlib,
+    mark_best,
+    refuse,
+)
 
-# Positive numbers that span more than this are spaced by their ratios.
+# Ratio of the largest to the smallest number from which an axis is logarithmic.
 _LOG_FROM = 20.0
-# Grids with fewer of their cells tried are drawn as points.
+# Share of the cells that were tried, from which points are drawn as a map.
 _FILLED = 0.6
-_MOST_WRITTEN = 100  # cells with their numbers in them
+# Number of cells up to which the numbers are written in them.
+_MOST_WRITTEN = 100
 
 
 class SearchResultsDisplay:
     """The mean score of a fitted search over one or two of its parameters.
 
-    Use it to see what a parameter does, and whether the best value lies at the edge of
-    what was tried. One parameter makes a line with error bars, which are the standard
-    deviation over the splits; two a heat map, or points where their values make no grid,
-    as in a random search. Make one with :meth:`from_estimator`.
+    Use it to see the effect of a parameter, and whether the best value lies at the edge of
+    the values that were tried. One parameter gives a line, with the standard deviation over
+    the splits as error bars. Two parameters give a heat map, or points if their values are
+    not a grid, as in a random search. Make one with :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -44,26 +51,26 @@ class SearchResultsDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the line, the map or the points.
+        The axes with the line, the map or the points.
     figure_ : matplotlib Figure
-        What it is in.
+        The figure of these axes.
     errorbar_ : matplotlib ErrorbarContainer or None
-        Of one parameter.
+        The line of one parameter.
     image_ : matplotlib AxesImage or None
-        The heat map.
+        The heat map of two parameters.
     scatter_ : matplotlib PathCollection or None
-        Points that make no grid.
+        The points of two parameters that are not a grid.
     texts_ : list of matplotlib Text
-        The numbers in the heat map, row by row; none where there are more than 100 cells.
+        The numbers in the heat map, row by row; empty for more than 100 cells.
     best_ : matplotlib Line2D
         The mark at the best score.
     colorbar_ : matplotlib Colorbar or None
-        Of two parameters.
+        The colour bar of the map or the points.
 
     See Also
     --------
-    sklearn.model_selection.ValidationCurveDisplay : Fits models of its own for one
-        parameter, and shows training scores, too.
+    sklearn.model_selection.ValidationCurveDisplay : Fits new models for one parameter,
+        and also shows training scores.
 
     Examples
     --------
@@ -96,7 +103,7 @@ class SearchResultsDisplay:
     @classmethod
     def from_estimator(
         cls,
-        search: Any,
+        search: BaseEstimator,
         *,
         params: str | Sequence[str] | None = None,
         metric: str | None = None,
@@ -108,42 +115,43 @@ class SearchResultsDisplay:
         Parameters
         ----------
         search : GridSearchCV, RandomizedSearchCV or the like
-            Fitted: with ``cv_results_``. Of a halving search the last iteration counts
-            that a candidate was in.
+            A fitted search with ``cv_results_``. The score of a candidate of a halving
+            search is the score of its last iteration.
         params : str or list of 1 or 2 str, default=None
-            Parameters to draw over; None: those that had more than one value, if these
-            are not more than two. Where further ones were searched, each point has the
-            best mean score over their values.
+            Parameters to draw. None: the parameters with more than one value, of which
+            there must be one or two. If further parameters were searched, each point has
+            the best mean score over their values.
         metric : str, default=None
-            Of a search with several metrics; None: the one of ``refit``, or the first.
+            Metric of a search with several metrics; None: the metric of ``refit``, or the
+            first one.
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         **kwargs
-            Given to Matplotlib, as in :meth:`plot`.
+            As in :meth:`plot`.
 
         Returns
         -------
         display : SearchResultsDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If it is no search.
+            If ``search`` is not a search.
         NotFittedError
-            If it is not fitted.
+            If the search is not fitted.
         ValueError
-            If parameters or metric are not those of the search, parameters have to be
-            chosen, or no candidate has a score.
+            If the search does not have these parameters or this metric, varied more than
+            two parameters and ``params`` is None, or has no candidate with a score.
         ImportError
-            Without Matplotlib.
+            If Matplotlib is not installed.
         """
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         if isinstance(search, type) or not hasattr(search, "fit"):
             raise refuse(search, caller, "a fitted search, such as a GridSearchCV")
         if not hasattr(search, "cv_results_"):
-            if hasattr(search, "cv"):  # a search, then
+            if hasattr(search, "cv"):  # it is a search
                 check_is_fitted(search, "cv_results_")
             raise refuse(search, caller, "a fitted search, such as a GridSearchCV")
         results = search.cv_results_
@@ -165,15 +173,15 @@ class SearchResultsDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         **kwargs
-            Given to Matplotlib's ``errorbar`` for one parameter, to ``imshow`` or
+            Arguments of Matplotlib's ``errorbar`` for one parameter, and of ``imshow`` or
             ``scatter`` for two.
 
         Returns
         -------
         display : SearchResultsDisplay
-            Itself.
+            The display itself.
         """
         if len(self.params) not in (1, 2) or len(self.values) != len(self.params):
             raise ValueError("One or two parameters can be drawn, with values for each.")
@@ -201,26 +209,20 @@ class SearchResultsDisplay:
     def _plot_line(
         self, ax: Any, axis: _Axis, mean: np.ndarray, kwargs: dict[str, Any]
     ) -> None:
-        order = np.argsort(axis.places, kind="stable")
-        places, mean = axis.places[order], mean[order]
+        order = np.argsort(axis.positions, kind="stable")
+        positions, mean = axis.positions[order], mean[order]
         std = np.asarray(self.std_scores, dtype=np.float64)[order]
         look = {"marker": "o", "markersize": 4, "capsize": 3} | kwargs
         if not axis.is_number and not {"linestyle", "ls"} & set(kwargs):
-            look["linestyle"] = "none"  # nothing lies between two names
-        self.errorbar_ = ax.errorbar(places, mean, yerr=std, **look)
+            look["linestyle"] = "none"  # there are no values between two names
+        self.errorbar_ = ax.errorbar(positions, mean, yerr=std, **look)
         axis.scale(ax.set_xscale, ax.set_xticks)
         if not axis.is_number:
             ax.set_xlim(-0.5, len(axis.labels) - 0.5)
         best = int(np.argmax(mean))
-        (self.best_,) = ax.plot(
-            places[best],
-            mean[best],
-            linestyle="none",
-            marker="o",
-            markersize=11,
-            markerfacecolor="none",
-            color="C3",
-            label=f"best: {mean[best]:.4g}",
+        label = f"best: {mean[best]:.4g}"
+        self.best_ = mark_best(
+            ax, positions[best], mean[best], markersize=11, color="C3", label=label
         )
         ax.legend(handles=[self.best_])
         ax.set_ylabel(f"mean {self.metric}")
@@ -239,19 +241,7 @@ class SearchResultsDisplay:
         if sum(map(len, axes[0].labels)) > 60:
             ax.tick_params(axis="x", labelrotation=45)
         if grid.size <= _MOST_WRITTEN:
-            low, high = self.image_.get_clim()
-            for row, column in np.argwhere(np.isfinite(grid)):
-                value = grid[row, column]
-                dark = high > low and (value - low) / (high - low) < 0.6
-                text = ax.text(
-                    column,
-                    row,
-                    f"{value:.3g}",
-                    ha="center",
-                    va="center",
-                    color="white" if dark else "black",
-                )
-                self.texts_.append(text)
+            self._write_numbers(ax, grid)
         best = int(np.argmax(mean))
         x = columns[best] + np.array([-0.5, 0.5, 0.5, -0.5, -0.5])
         y = rows[best] + np.array([-0.5, -0.5, 0.5, 0.5, -0.5])
@@ -260,25 +250,31 @@ class SearchResultsDisplay:
         ax.set(**limits)
         self._bar(ax, self.image_)
 
+    def _write_numbers(self, ax: Any, grid: np.ndarray) -> None:
+        """Write each number into its cell, white on dark cells."""
+        low, high = self.image_.get_clim()
+        for row, column in np.argwhere(np.isfinite(grid)):
+            value = grid[row, column]
+            dark = high > low and (value - low) / (high - low) < 0.6
+            color = "white" if dark else "black"
+            text = ax.text(
+                column, row, f"{value:.3g}", ha="center", va="center", color=color
+            )
+            self.texts_.append(text)
+
     def _plot_points(
         self, ax: Any, axes: list[_Axis], mean: np.ndarray, kwargs: dict[str, Any]
     ) -> None:
-        order = np.argsort(mean, kind="stable")  # the best lie on top
-        x, y = axes[0].places[order], axes[1].places[order]
+        order = np.argsort(mean, kind="stable")  # the best points lie on top
+        x, y = axes[0].positions[order], axes[1].positions[order]
         look = {"cmap": "viridis", "s": 45} | kwargs
         self.scatter_ = ax.scatter(x, y, c=mean[order], **look)
         axes[0].scale(ax.set_xscale, ax.set_xticks)
         axes[1].scale(ax.set_yscale, ax.set_yticks)
         best = int(np.argmax(mean))
-        (self.best_,) = ax.plot(
-            axes[0].places[best],
-            axes[1].places[best],
-            linestyle="none",
-            marker="o",
-            markersize=12,
-            markerfacecolor="none",
-            markeredgewidth=2,
-            color="C3",
+        x_best, y_best = (axis.positions[best] for axis in axes)
+        self.best_ = mark_best(
+            ax, x_best, y_best, markersize=12, markeredgewidth=2, color="C3"
         )
         self._bar(ax, self.scatter_)
         ax.grid(alpha=0.3)
@@ -289,18 +285,18 @@ class SearchResultsDisplay:
 
 
 class _Axis:
-    """The values of a parameter as places: numbers where they are, names side by side.
+    """The values of a parameter on an axis: numbers to scale, others side by side.
 
     Attributes
     ----------
     is_number : bool
         Whether all values are numbers.
-    places : ndarray of shape (n_points,)
-        Where the points lie.
+    positions : ndarray of shape (n_points,)
+        Coordinates of the points.
     ranks : ndarray of shape (n_points,)
-        Which of the different values each point has.
+        Positions of the points' values in ``labels``.
     labels : list of str
-        The different values: numbers by size, others in the order of their appearance.
+        The distinct values: numbers in ascending order, others in order of appearance.
     """
 
     def __init__(self, values: ArrayLike) -> None:
@@ -311,19 +307,19 @@ class _Axis:
         )
         if self.is_number:
             numbers = np.asarray(listed, dtype=np.float64)
-            different, self.ranks = np.unique(numbers, return_inverse=True)
-            self.places = numbers
-            self.labels = [f"{value:.4g}" for value in different]
-            self._is_log = different[0] > 0 and different[-1] >= _LOG_FROM * different[0]
+            distinct, self.ranks = np.unique(numbers, return_inverse=True)
+            self.positions = numbers
+            self.labels = [f"{value:.4g}" for value in distinct]
+            self._is_log = distinct[0] > 0 and distinct[-1] >= _LOG_FROM * distinct[0]
         else:
             names = [_named(value) for value in listed]
-            self.ranks, different = pd.factorize(np.asarray(names, dtype=object))
-            self.places = self.ranks.astype(np.float64)
-            self.labels = list(different)
+            self.ranks, distinct = pd.factorize(np.asarray(names, dtype=object))
+            self.positions = self.ranks.astype(np.float64)
+            self.labels = list(distinct)
             self._is_log = False
 
     def scale(self, set_scale: Any, set_ticks: Any) -> None:
-        """Space an axis of Matplotlib accordingly."""
+        """Set the scale and the ticks of an axis of Matplotlib."""
         if self._is_log:
             set_scale("log")
         if not self.is_number:
@@ -331,7 +327,7 @@ class _Axis:
 
 
 def _named(value: Any) -> str:
-    """A value that is no number, short."""
+    """A short name for a value that is not a number."""
     text = str(value) if not hasattr(value, "get_params") else type(value).__name__
     return text if len(text) <= 24 else text[:21] + "..."
 
@@ -347,12 +343,12 @@ def _chosen_metric(results: dict[str, Any], metric: str | None, refit: Any) -> s
     return metric
 
 
-def _scoring_name(search: Any) -> str:
-    """What a single score is called."""
+def _scoring_name(search: BaseEstimator) -> str:
+    """The name of a single score."""
     scoring = getattr(search, "scoring", None)
     if isinstance(scoring, str):
         return scoring
-    metrics = getattr(scoring, "metrics", None)  # of a scorer of make_ranking_scorer
+    metrics = getattr(scoring, "metrics", None)  # a scorer of make_ranking_scorer
     return metrics if isinstance(metrics, str) else "score"
 
 
@@ -383,22 +379,22 @@ def _chosen_params(
 
 
 def _column(results: dict[str, Any], name: str) -> list[Any]:
-    """Values of a parameter; "not set" where a candidate did not have it."""
+    """Values of a parameter; "not set" for candidates without it."""
     column = results[f"param_{name}"]
     missing = np.ma.getmaskarray(column)
-    values = np.ma.getdata(column)
-    return ["not set" if gone else v for v, gone in zip(values, missing, strict=True)]
+    pairs = zip(np.ma.getdata(column), missing, strict=True)
+    return ["not set" if is_missing else value for value, is_missing in pairs]
 
 
 def _key(value: Any) -> Any:
-    """What two equal values have in common, also those that cannot be hashed."""
+    """A hashable key, the same for equal values."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return repr(value)
     return float(value)
 
 
 def _points(results: dict[str, Any], metric: str, names: list[str]) -> pd.DataFrame:
-    """One row a point: values of the parameters, and the best mean there."""
+    """One row a point: values of the parameters, and the best mean score for them."""
     frame = pd.DataFrame(
         {name: pd.Series(_column(results, name), dtype=object) for name in names}
     )
@@ -409,7 +405,6 @@ def _points(results: dict[str, Any], metric: str, names: list[str]) -> pd.DataFr
     if frame.empty:
         raise ValueError("There is nothing to draw: no candidate has a score.")
     if "iter" in results:  # a halving search
-        # The resource is a parameter of its own in "params" only if it is searched.
         frame["iter"] = np.asarray(results["iter"])[frame.index]
         frame = frame.sort_values("iter", kind="stable")
         frame = frame.drop_duplicates("candidate", keep="last").sort_index()

@@ -1,4 +1,4 @@
-"""Loss and validation metric over the epochs."""
+"""Training loss and validation metric over the epochs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
+    mark_best,
     refuse,
     whole_ticks,
 )
@@ -18,28 +19,28 @@ from sktwotower.metrics._sources import Model, last_estimator
 
 
 class TrainingCurveDisplay:
-    """Training loss and, on an axis of its own, the validation metric over the epochs.
+    """Training loss and, on a second axis, the validation metric over the epochs.
 
-    Use it to see whether training has settled, and where validation turned. Make one with
-    :meth:`from_estimator`.
+    Use it to see whether the loss has converged, and from which epoch on the model
+    overfits. Make one with :meth:`from_estimator`.
 
     Parameters
     ----------
     loss : array-like of shape (n_epochs,)
         Mean training loss of each epoch.
     validation_scores : array-like of shape (n_epochs,), default=None
-        Metric after each epoch; None: there was no validation, and the loss is drawn alone.
+        Validation metric after each epoch; None: draw the loss alone.
     metric : str, default=None
-        What the validation scores are, for the label.
+        Name of the validation metric, for the label.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the loss.
+        The axes with the loss.
     validation_ax_ : matplotlib Axes or None
-        With the metric, over the same epochs; None without validation.
+        The axes with the metric, over the same epochs; None without validation.
     figure_ : matplotlib Figure
-        What both are in.
+        The figure of these axes.
     loss_line_, validation_line_ : matplotlib Line2D or None
         The curves.
     best_ : matplotlib Line2D or None
@@ -47,7 +48,7 @@ class TrainingCurveDisplay:
 
     See Also
     --------
-    RankingCurveDisplay : How good the fitted model is, on other rows.
+    RankingCurveDisplay : The quality of the fitted model on other rows.
 
     Examples
     --------
@@ -81,30 +82,28 @@ class TrainingCurveDisplay:
         loss_kwargs: dict[str, Any] | None = None,
         validation_kwargs: dict[str, Any] | None = None,
     ) -> TrainingCurveDisplay:
-        """Draw what a fitted model remembers of its training.
+        """Draw the curves of a fitted model.
 
         Parameters
         ----------
         model : TwoTowerRecommender
-            Fitted; or a Pipeline that ends in one, or a fitted search over either.
-        ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
-        loss_kwargs, validation_kwargs : dict, default=None
+            A fitted model, a Pipeline that ends in one, or a fitted search over either.
+        ax, loss_kwargs, validation_kwargs
             As in :meth:`plot`.
 
         Returns
         -------
         display : TrainingCurveDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If the model keeps no ``loss_curve_``.
+            If the model has no ``loss_curve_``.
         NotFittedError
-            If it is not fitted.
+            If the model is not fitted.
         ImportError
-            Without Matplotlib.
+            If Matplotlib is not installed.
         """
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
@@ -135,14 +134,14 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None: in a new figure.
+            Axes to draw on; None: axes of a new figure.
         loss_kwargs, validation_kwargs : dict, default=None
-            Given to Matplotlib's ``plot`` for the one curve and the other.
+            Arguments of Matplotlib's ``plot`` for each of the curves.
 
         Returns
         -------
         display : TrainingCurveDisplay
-            Itself.
+            The display itself.
         """
         loss = np.asarray(self.loss, dtype=np.float64)
         scores = self.validation_scores
@@ -166,25 +165,23 @@ class TrainingCurveDisplay:
         return self
 
     def _plot_validation(
-        self, ax: Any, epochs: np.ndarray, values: np.ndarray, given: dict[str, Any]
+        self, ax: Any, epochs: np.ndarray, values: np.ndarray, kwargs: dict[str, Any]
     ) -> None:
         label = f"validation {self.metric or 'score'}"
         style = {"color": "C1", "marker": ".", "label": label}
         twin = ax.twinx()
-        (line,) = twin.plot(epochs, values, **(style | given))
+        (line,) = twin.plot(epochs, values, **(style | kwargs))
         best = int(np.argmax(values))
-        (self.best_,) = twin.plot(
+        self.best_ = mark_best(
+            twin,
             epochs[best],
             values[best],
-            linestyle="none",
-            marker="o",
             markersize=9,
-            markerfacecolor="none",
             color=line.get_color(),
             label=f"best: {values[best]:.3f} after epoch {epochs[best]}",
         )
         twin.set_ylabel(label)
-        # Each axis in the colour of its curve: which is which without looking it up.
+        # The label of each axis has the colour of its curve.
         for axis, curve in ((ax.yaxis, self.loss_line_), (twin.yaxis, line)):
             axis.label.set_color(curve.get_color())
         lines = [self.loss_line_, line, self.best_]

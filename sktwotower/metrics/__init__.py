@@ -1,4 +1,4 @@
-"""Ranking metrics on arrays; scorers for scikit-learn and reports made of them."""
+"""Ranking metrics on arrays, scorers for scikit-learn, reports and comparisons."""
 
 from sktwotower.metrics._beyond import (
     average_popularity,

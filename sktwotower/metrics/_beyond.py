@@ -1,7 +1,7 @@
-"""Beyond accuracy: how varied, how popular and how surprising the recommendations are.
+"""Metrics beyond accuracy: how varied, popular and surprising recommendations are.
 
-What these metrics say is no quality by itself: random lists are diverse and novel. Read
-them next to a metric of accuracy.
+They do not measure quality by themselves: random lists are diverse and novel. Read them
+next to a metric of accuracy.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from sktwotower.metrics._matched import (
 
 
 def catalogue_coverage(ranked: npt.ArrayLike, n_items: int, *, k: int = DEFAULT_K) -> float:
-    """Share of the catalogue that is among the first `k` items of any user.
+    """Share of the catalogue that is among the first `k` items of at least one user.
 
-    ``Coverage@k = number of distinct items in ranked[:, :k] / n_items``. One number for
-    all users; it grows with the number of users, so compare it on the same ones.
+    ``Coverage@k = number of distinct items in ranked[:, :k] / n_items``. Use it to see how
+    much of the catalogue users get to see. It is one number for all users and grows with
+    their number, so compare it on the same users.
 
     Parameters
     ----------
@@ -65,21 +66,21 @@ def gini(ranked: npt.ArrayLike, n_items: int, *, k: int = DEFAULT_K) -> float:
     """How unequally the recommendations fall on the items of the catalogue.
 
     The Gini coefficient of how often each item is among the first `k` of a user. With
-    ``c_(1) <= ... <= c_(n)`` these counts over all n items of the catalogue, in order::
+    ``c_(1) <= ... <= c_(n)`` the sorted counts of all n items of the catalogue::
 
         Gini@k = sum_{i=1..n} (2 i - n - 1) c_(i)  /  (n * sum_{i=1..n} c_(i))
 
-    0: every item is recommended equally often; ``(n - 1) / n``: always the same one. One
-    number for all users.
+    It is one number for all users: 0 if all items are recommended equally often, and
+    ``(n - 1) / n`` if only one item is recommended.
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, padded at the end with -1.
+        As in :func:`catalogue_coverage`.
     n_items : int
         Size of the catalogue.
     k : int, default=10
-        Length of the list; may exceed `n_ranked`.
+        Length of the list.
 
     Returns
     -------
@@ -115,17 +116,17 @@ def average_popularity(
     """Mean popularity of each user's first `k` items; its mean over users is ARP@k.
 
     ``ARP@k = mean of popularity over the items among the first k``, in the unit of
-    `popularity`. Empty places do not count.
+    `popularity`. Empty ranks do not count. Use it to see whether a model recommends little
+    but popular items.
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, padded at the end with -1.
+        As in :func:`catalogue_coverage`.
     popularity : array-like of shape (n_items,)
-        Popularity of each item, such as the number of users who have it in the training
-        data.
+        Popularity of each item, such as its number of users in the training data.
     k : int, default=10
-        Length of the list; may exceed `n_ranked`.
+        Length of the list.
 
     Returns
     -------
@@ -156,19 +157,17 @@ def novelty(
 
         Novelty@k = mean of -log2(p_i) over the items among the first k
 
-    Rare items are novel: one that is half as popular counts one bit more. An item without
-    any popularity counts as the least popular item that has some. Empty places do not
-    count.
+    Rare items are novel: half the popularity is one bit more. Items of popularity 0 count
+    as much as the least popular item above 0. Empty ranks do not count.
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, padded at the end with -1.
+        As in :func:`catalogue_coverage`.
     popularity : array-like of shape (n_items,)
-        Popularity of each item, such as the number of users who have it in the training
-        data. Its scale does not matter.
+        As in :func:`average_popularity`. Its scale does not matter.
     k : int, default=10
-        Length of the list; may exceed `n_ranked`.
+        Length of the list.
 
     Returns
     -------
@@ -197,22 +196,23 @@ def novelty(
 def intra_list_diversity(
     ranked: npt.ArrayLike, embeddings: npt.ArrayLike, *, k: int = DEFAULT_K
 ) -> FloatArray:
-    """How unlike each other each user's first `k` items are.
+    """How different each user's first `k` items are from each other.
 
-    With ``e_i`` the vector of item i and n the number of items among the first k::
+    One minus the mean cosine of two items. With ``e_i`` the vector of item i and n the
+    number of items among the first k::
 
         ILD@k = 1 - sum_{i != j} cos(e_i, e_j) / (n (n - 1))
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, padded at the end with -1.
+        As in :func:`catalogue_coverage`.
     embeddings : array-like of shape (n_items, n_dimensions)
-        A vector of each item: of a model, or of its features. Compare models on the same
-        vectors; each one's own vectors have their own scale. The cosine with a vector of
-        zeros is 0.
+        A vector for each item: an embedding, or encoded features. Use the same vectors to
+        compare models, since the cosines of two models have different scales. The cosine
+        with a vector of zeros is 0.
     k : int, default=10
-        Length of the list; may exceed `n_ranked`.
+        Length of the list.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def intra_list_diversity(
     lists = sparse.csr_array(
         (np.ones(indptr[-1]), top[filled], indptr), shape=(len(top), len(vectors))
     )
-    # |sum of e_i|^2 has the cosines of all pairs and the squared norms of the items.
+    # |sum of e_i|^2 is the sum of all cosines and of the squared norms of the items.
     total = np.square(lists @ vectors).sum(axis=1) - lists @ (norms > 0)
     values = np.full(len(top), np.nan)
     np.divide(total, n * (n - 1), out=values, where=n > 1)
@@ -256,7 +256,7 @@ def intra_list_diversity(
 def serendipity(
     ranked: npt.ArrayLike, relevant: Any, popularity: npt.ArrayLike, *, k: int = DEFAULT_K
 ) -> FloatArray:
-    """Share of the first `k` places with a relevant item that popularity would not show.
+    """Share of relevant items among the first `k` that are not among the most popular.
 
     With ``P_k`` the k most popular items of the catalogue, the same for every user::
 
@@ -264,19 +264,17 @@ def serendipity(
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, no item twice, padded at the end with -1.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items)
-        An entry > 0 is a relevant item.
+    ranked, relevant : array-like and sparse matrix
+        As in :func:`ndcg`.
     popularity : array-like of shape (n_items,)
-        Popularity of each item; of equally popular ones the first come first.
+        As in :func:`average_popularity`. Ties are broken by the order of the items.
     k : int, default=10
-        Length of both lists; may exceed `n_ranked` and `n_items`.
+        Length of both lists.
 
     Returns
     -------
     values : ndarray of shape (n_queries,), dtype=float64
-        In [0, 1], and never above precision; NaN for a user without a relevant item.
+        In [0, 1], at most the precision; NaN for a user without a relevant item.
 
     References
     ----------
@@ -294,7 +292,7 @@ def serendipity(
     popularity = _check_popularity(popularity)
     matched = match_relevance(ranked, relevant, k=k)
     top = _check_top(ranked, len(popularity), k)
-    expected = np.zeros(len(popularity) + 1, dtype=bool)  # the last one is for padding
+    expected = np.zeros(len(popularity) + 1, dtype=bool)  # padding takes the last
     expected[np.argsort(-popularity, kind="stable")[:k]] = True
     surprising = np.count_nonzero(matched.hits & ~expected[top], axis=1)
     return np.where(matched.n_relevant > 0, surprising / k, np.nan)
@@ -315,11 +313,11 @@ def _check_popularity(popularity: npt.ArrayLike) -> FloatArray:
     return values
 
 
-def _mean_over_list(top: IntArray, of_item: FloatArray) -> FloatArray:
-    """Mean of a number of each item over each row; NaN for an empty one."""
+def _mean_over_list(top: IntArray, item_values: FloatArray) -> FloatArray:
+    """Mean of the items' values over each row, (n_queries,); NaN for an empty row."""
     filled = top >= 0
     n = np.count_nonzero(filled, axis=1)
-    total = np.sum(np.append(of_item, 0.0)[top], axis=1)  # -1 is padding: the zero
+    total = np.sum(np.append(item_values, 0.0)[top], axis=1)  # padding takes the last, 0
     values = np.full(len(top), np.nan)
     np.divide(total, n, out=values, where=n > 0)
     return values

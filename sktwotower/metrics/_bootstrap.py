@@ -1,10 +1,9 @@
-"""Bootstrap over users, on arrays of one value a user."""
+"""The bootstrap over users, on arrays with one value a user."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -29,18 +28,19 @@ def bootstrap_means(
     Parameters
     ----------
     values : ndarray of shape (n_users, n_metrics)
-        NaN where a metric is not defined for a user: the mean is over the others.
+        NaN where a metric is not defined for a user; means are over the other users.
     n_bootstrap : int
-        Number of resamples, of n_users with replacement; the same for all metrics.
+        Number of resamples. Each draws n_users users with replacement, the same users for
+        all metrics.
     random_state : RandomState
-        Generator; it is advanced.
+        Draws the users.
     weights : ndarray of shape (n_users,), default=None
-        What a user counts each time they are drawn; None: 1.
+        Weight of each user in the means; None: 1.
 
     Returns
     -------
     means : ndarray of shape (n_bootstrap, n_metrics)
-        NaN where no user of the resample has the metric.
+        NaN where the metric is not defined for any user of the resample.
     """
     n_users = len(values)
     means = np.full((n_bootstrap, values.shape[1]), np.nan)
@@ -53,40 +53,40 @@ def bootstrap_means(
         n = min(size, n_bootstrap - start)
         drawn = random_state.randint(n_users, size=(n, n_users))
         keys = (drawn + np.arange(n)[:, np.newaxis] * n_users).ravel()
-        times = np.bincount(keys, minlength=n * n_users).reshape(n, n_users)
-        # (n, n_users): how often each user was drawn, times what they count
-        shares = times * (np.ones(n_users) if weights is None else weights)
-        total = shares @ defined
+        n_drawn = np.bincount(keys, minlength=n * n_users).reshape(n, n_users)
+        drawn_weights = n_drawn * (np.ones(n_users) if weights is None else weights)
+        total = drawn_weights @ defined
         block = means[start : start + n]
-        np.divide(shares @ filled, total, out=block, where=total > 0)
+        np.divide(drawn_weights @ filled, total, out=block, where=total > 0)
     return means
 
 
 def interval(means: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """Percentile interval of each column; NaN where nothing was drawn."""
+    """Percentile interval of each column; NaN for a column of NaN."""
     tail = (1 - confidence) / 2
     low_high = np.full((2, means.shape[1]), np.nan)
-    for column, drawn in enumerate(means.T):
-        drawn = drawn[~np.isnan(drawn)]
-        if len(drawn):
-            low_high[:, column] = np.quantile(drawn, [tail, 1 - tail])
+    for column, values in enumerate(means.T):
+        values = values[~np.isnan(values)]
+        if len(values):
+            low_high[:, column] = np.quantile(values, [tail, 1 - tail])
     return low_high[0], low_high[1]
 
 
 @dataclass(frozen=True, eq=False)
 class PairedDifference:
-    """How the resampled means of a difference lie around 0.
+    """A bootstrap test of whether a mean difference is 0.
 
     Attributes
     ----------
     mean, low, high : float
         Mean over users and percentile interval.
     below, above : float
-        Shares of the resamples whose mean is below and above 0.
+        Shares of the resamples with a mean below and above 0.
     p_value : float
-        Two-sided: twice the share on the rarer side, where 0 counts for both sides.
+        Two-sided: twice the share of the resamples on the rarer side of 0. Means of 0
+        count on both sides.
     n_users : int
-        Users for whom both values are defined.
+        Users for which both values are defined.
     """
 
     mean: float
@@ -115,16 +115,16 @@ def paired_bootstrap(
     Parameters
     ----------
     differences : ndarray of shape (n_users, n_columns)
-        Value of one model less that of another, user by user; NaN where either is not
-        defined.
+        The value of one model minus the value of another, user by user; NaN where either
+        is not defined.
     n_bootstrap : int
         Number of resamples.
     random_state : RandomState
-        Generator; it is advanced.
+        Draws the users.
     confidence : float, default=0.95
-        Of the interval.
+        Confidence of the interval.
     weights : ndarray of shape (n_users,), default=None
-        What a user counts; None: 1.
+        Weight of each user; None: 1.
 
     References
     ----------
@@ -133,11 +133,10 @@ def paired_bootstrap(
     drawn = bootstrap_means(differences, n_bootstrap, random_state, weights)
     lows, highs = interval(drawn, confidence)
     tests = []
-    for column, of_users in enumerate(differences.T):
-        defined = ~np.isnan(of_users)
-        of_users = of_users[defined]
-        own = None if weights is None else weights[defined]
-        if not len(of_users):
+    for column, values in enumerate(differences.T):
+        defined = ~np.isnan(values)
+        values = values[defined]
+        if not len(values):
             tests.append(PairedDifference(*_UNDEFINED, n_users=0))
             continue
         means = drawn[:, column]
@@ -146,33 +145,57 @@ def paired_bootstrap(
         rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
         tests.append(
             PairedDifference(
-                mean=float(np.average(of_users, weights=own)),
+                mean=mean_of(values, None if weights is None else weights[defined]),
                 low=float(lows[column]),
                 high=float(highs[column]),
                 below=below,
                 above=above,
                 p_value=min(1.0, 2 * (rarer + 1) / (len(means) + 1)),
-                n_users=len(of_users),
+                n_users=len(values),
             )
         )
     return tests
 
 
-def check_bootstrap(n_bootstrap: Any, confidence: Any) -> None:
-    """Refuse what cannot be a number of resamples or a confidence."""
-    if not isinstance(n_bootstrap, Integral) or n_bootstrap is True or n_bootstrap < 1:
-        raise ValueError(
-            f"n_bootstrap must be an integer of at least 1; got {n_bootstrap!r}."
-        )
-    if not isinstance(confidence, Real) or not 0 < float(confidence) < 1:
-        raise ValueError(
-            f"confidence must be above 0 and below 1, such as 0.95; got {confidence!r}."
-        )
+def mean_of(values: FloatArray, weights: FloatArray | None) -> float:
+    """Mean, weighted if there are weights; NaN for no values."""
+    return float(np.average(values, weights=weights)) if len(values) else _NAN
 
 
-def generator(random_state: Any) -> np.random.RandomState:
-    """A generator of its own for None: the global one stays as it was."""
-    if random_state is None:
-        return np.random.RandomState()
-    rng: np.random.RandomState = check_random_state(random_state)
-    return rng
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """The checked parameters of a bootstrap.
+
+    Attributes
+    ----------
+    n_bootstrap : int
+        Number of resamples.
+    confidence : float
+        Confidence of the intervals.
+    random_state : RandomState
+        Draws the users.
+    """
+
+    n_bootstrap: int
+    confidence: float
+    random_state: np.random.RandomState
+
+    @classmethod
+    def checked(
+        cls,
+        n_bootstrap: int,
+        confidence: float,
+        random_state: int | np.random.RandomState | None,
+    ) -> Resampling:
+        """With a new generator for None, in place of NumPy's global one."""
+        if not isinstance(n_bootstrap, Integral) or n_bootstrap is True or n_bootstrap < 1:
+            raise ValueError(
+                f"n_bootstrap must be an integer of at least 1; got {n_bootstrap!r}."
+            )
+        if not isinstance(confidence, Real) or not 0 < float(confidence) < 1:
+            raise ValueError(
+                f"confidence must be above 0 and below 1, such as 0.95; got {confidence!r}."
+            )
+        if random_state is None:
+            return cls(n_bootstrap, confidence, np.random.RandomState())
+        return cls(n_bootstrap, confidence, check_random_state(random_state))

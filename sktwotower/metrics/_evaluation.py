@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 
 from sktwotower._data.interactions import Interactions
+from sktwotower.metrics._bootstrap import mean_of
 from sktwotower.metrics._matched import DEFAULT_K, RankedRelevance, match_relevance
 from sktwotower.metrics._rankers import Ranker, Ranking, RelevantPairs, make_ranker
 from sktwotower.metrics._registry import (
@@ -26,6 +26,7 @@ from sktwotower.metrics._registry import (
     read_metrics,
 )
 from sktwotower.metrics._sources import EvaluationSource, Source, name_of, source_of
+from sktwotower.utils._warnings import warn
 
 # Ranked items that are held at a time: complete rankings are as large as all scores.
 _BLOCK_SIZE = 2**23
@@ -131,11 +132,10 @@ class Evaluation:
     def warn_if_undefined(self) -> None:
         """Warn if there was no user to measure."""
         if self.n_users == 0:
-            warnings.warn(
+            warn(
                 "No user has a relevant item that could be recommended (none of the items "
                 "of X is in the catalogue); the metrics are NaN.",
                 UndefinedMetricWarning,
-                stacklevel=3,
             )
 
 
@@ -251,11 +251,6 @@ def measure(
         ranked=_spread(head, queried_users, n_users, fill=-1),
         n_items=ranker.n_items,
     )
-
-
-def mean_of(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Mean, weighted if there are weights; NaN for no values."""
-    return float(np.average(values, weights=weights)) if len(values) else float("nan")
 
 
 def _cut_off(spec: MetricSpec, relevant_users: np.ndarray) -> int | None:

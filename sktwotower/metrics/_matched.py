@@ -1,9 +1,9 @@
-"""Rankings and relevance, checked and looked up once: what every metric reads.
+"""Rankings and relevant items, checked and matched once for all metrics.
 
-- ``ranked``, an integer array of shape (n_queries, n_ranked): columns of items, best
-  first, no item twice in a row, a short row padded at its end with -1;
-- ``relevant``, a sparse matrix of shape (n_queries, n_items): an entry > 0 is a
-  relevant item and its value is the item's gain.
+- ``ranked`` is an integer array of shape (n_queries, n_ranked): columns of items, best
+  first, no item twice in a row, short rows padded at the end with -1.
+- ``relevant`` is a sparse matrix of shape (n_queries, n_items): an entry > 0 is a relevant
+  item, and its value is the gain.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ DEFAULT_K = 10
 
 @dataclass(frozen=True)
 class RankedRelevance:
-    """Rankings with the gain of each ranked item, and the gains that could be had.
+    """Rankings with the gain of each ranked item and of each relevant item.
 
-    Made by :func:`match_relevance`; every per-user metric accepts it in place of
-    `ranked` and `relevant`.
+    :func:`match_relevance` makes it. Every metric with a value a user accepts it in place
+    of `ranked` and `relevant`.
 
     Attributes
     ----------
     gains : ndarray of shape (n_queries, n_ranked), dtype=float64
-        The gain of the item at each rank; 0 for an item that is not relevant and for
+        The gain of the item at each rank; 0 for items that are not relevant and for
         padding.
     relevant_gains : ndarray of shape (n_pairs,), dtype=float64
-        The gains of the relevant items, ranked or not, query after query.
+        The gains of all relevant items, ranked or not, query after query.
     indptr : ndarray of shape (n_queries + 1,), dtype=int64
-        The relevant items of query q are ``relevant_gains[indptr[q]:indptr[q + 1]]``.
+        The gains of query q are ``relevant_gains[indptr[q]:indptr[q + 1]]``.
     n_ranked : ndarray of shape (n_queries,), dtype=int64
-        The number of items in each ranking, without padding.
+        Number of items in each ranking, without padding.
     """
 
     gains: FloatArray
@@ -54,11 +54,11 @@ class RankedRelevance:
 
     @property
     def n_relevant(self) -> IntArray:
-        """The number of relevant items of each query, (n_queries,)."""
+        """Number of relevant items of each query, (n_queries,)."""
         return np.diff(self.indptr)
 
     def top(self, k: int) -> RankedRelevance:
-        """Cut the rankings at `k`; the relevant items stay whole."""
+        """Cut the rankings at `k`; all relevant items stay."""
         return replace(self, gains=self.gains[:, :k], n_ranked=np.minimum(self.n_ranked, k))
 
 
@@ -67,31 +67,31 @@ def match_relevance(
 ) -> RankedRelevance:
     """Look up the gain of each ranked item, once for several metrics.
 
-    Nothing is densified: time and memory grow with the size of `ranked` plus the number
-    of relevant pairs.
+    Use it to compute several metrics of the same rankings. Nothing is made dense: time and
+    memory grow with the size of `ranked` plus the number of relevant pairs.
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked)
-        Item columns, best first, padded at the end with -1.
+        Item columns, best first, no item twice in a row, padded at the end with -1.
     relevant : scipy.sparse matrix or array of shape (n_queries, n_items)
-        Entries > 0 are relevant, the value is the gain; other entries are ignored,
-        duplicate entries are summed. CSR is taken as it is.
+        An entry > 0 is a relevant item, and its value is the gain. Other entries are
+        ignored, duplicate entries are summed. CSR is the fastest format.
     k : int, default=None
-        Look only at the first `k` ranks, the largest k that a metric will be asked for:
-        what is beyond is cut off for good. None: at all.
+        Keep only the first `k` ranks; metrics then need a cut-off of at most `k`. None:
+        keep all ranks.
 
     Returns
     -------
     matched : RankedRelevance
-        Takes the place of `ranked` and `relevant` in every per-user metric.
+        Accepted by every metric with a value a user, in place of `ranked` and `relevant`.
 
     Raises
     ------
     TypeError
         If `ranked` does not hold integers or `relevant` is not sparse.
     ValueError
-        If the shapes do not fit, an item code is out of range, padding is followed by
+        If the shapes do not match, an item code is out of range, padding is followed by
         an item, a gain is not finite, or a relevant item is ranked twice in a row.
 
     Examples
@@ -125,7 +125,7 @@ def _look_up(item_codes: IntArray, relevant: Any) -> RankedRelevance:
     """Find each (query, item) pair of the rankings among the relevant pairs."""
     n_queries, n_items = relevant.shape
     query_of_pair = np.repeat(np.arange(n_queries), np.diff(relevant.indptr))
-    # Sorted, because the CSR is canonical: one binary search answers a ranked item.
+    # Sorted, because the CSR is canonical: a binary search finds a ranked item.
     pair_keys = query_of_pair * n_items + relevant.indices  # (n_pairs,)
     pair_gains = relevant.data.astype(np.float64)
     indptr = relevant.indptr.astype(np.int64)
@@ -133,7 +133,7 @@ def _look_up(item_codes: IntArray, relevant: Any) -> RankedRelevance:
     if len(pair_keys):
         keys = np.arange(n_queries)[:, np.newaxis] * n_items + item_codes
         pairs = np.minimum(np.searchsorted(pair_keys, keys), len(pair_keys) - 1)
-        # Padding has the key of another query's item.
+        # The key of padding is the key of another query's item.
         found = (pair_keys[pairs] == keys) & (item_codes >= 0)
         _check_no_repeats(pairs, found, query_of_pair, relevant.indices)
         gains[found] = pair_gains[pairs[found]]
@@ -149,7 +149,7 @@ def check_positive_int(name: str, value: Any) -> None:
 
 
 def check_ranked(ranked: npt.ArrayLike, n_items: int) -> IntArray:
-    """Return `ranked` as int64 after checking type, shape, range and padding."""
+    """`ranked` as int64, after checks of type, shape, range and padding."""
     item_codes = np.asarray(ranked)
     if item_codes.dtype.kind not in "iu":
         raise TypeError(
@@ -160,7 +160,7 @@ def check_ranked(ranked: npt.ArrayLike, n_items: int) -> IntArray:
         raise ValueError(
             f"ranked has shape {item_codes.shape}; it must be (n_queries, n_ranked)."
         )
-    # Before the cast, which would wrap a large unsigned code.
+    # Before the cast, which would wrap large unsigned codes.
     lowest, highest = _range(item_codes)
     if lowest < -1 or highest >= n_items:
         raise ValueError(
@@ -188,7 +188,7 @@ def _check_padding(item_codes: IntArray) -> None:
 
 
 def _check_relevant(relevant: Any) -> Any:
-    """Return a canonical CSR of the positive entries; never change the caller's."""
+    """A canonical CSR of the positive entries; the caller's matrix stays as it is."""
     if not sparse.issparse(relevant) or relevant.ndim != 2:
         raise TypeError(
             f"relevant is a {type(relevant).__name__}; it must be a scipy.sparse "
@@ -210,10 +210,10 @@ def _check_relevant(relevant: Any) -> Any:
 def _check_no_repeats(
     pairs: IntArray, found: npt.NDArray[np.bool_], query_of_pair: IntArray, items: Any
 ) -> None:
-    """Refuse a relevant item that is ranked twice: it would count twice."""
-    times = np.bincount(pairs[found])
-    if times.max(initial=0) > 1:
-        pair = int(np.argmax(times > 1))
+    """Raise ValueError if a relevant item is ranked twice, since it would count twice."""
+    n_times = np.bincount(pairs[found])
+    if n_times.max(initial=0) > 1:
+        pair = int(np.argmax(n_times > 1))
         raise ValueError(
             f"ranked has item {items[pair]} more than once in row "
             f"{query_of_pair[pair]}; an item may stand in a row once."

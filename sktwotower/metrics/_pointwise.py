@@ -1,8 +1,8 @@
-"""Metrics of single rows, by scikit-learn, on what ``predict`` says of them.
+"""scikit-learn's metrics of classification, on labels and the scores of rows.
 
-Each takes labels (bool), scores, the temperature that divides the scores before a sigmoid,
-and weights. Larger is better, as scorers have it. ``sklearn.metrics`` is imported late: it
-is slow to import, and most programs need none of these.
+Each takes labels (bool), the scores of ``predict``, the temperature that divides scores
+before a sigmoid, and weights. Larger is better. ``sklearn.metrics`` is imported late, since
+its import is slow and few programs need it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How many relevant items are ranked how high: one number a user, on arrays.
+"""Ranking metrics on arrays, with one value a user: how high relevant items are ranked.
 
-Every metric takes ``ranked`` and ``relevant``, or in place of the two what
-:func:`~sktwotower.metrics.match_relevance` made of them.
+Every metric takes ``ranked`` and ``relevant``, or in place of both what
+:func:`~sktwotower.metrics.match_relevance` returns for them.
 """
 
 from __future__ import annotations
@@ -30,26 +30,28 @@ def ndcg(
 ) -> FloatArray:
     """Normalised discounted cumulative gain of each user's first `k` items.
 
-    With ``g_r`` the gain at rank r (from 1) and ``g*_r`` the same when all relevant
-    items are ranked by falling gain::
+    The metric to try first: it counts how many relevant items are in the list and how
+    high they are. With ``g_r`` the gain at rank r (from 1) and ``g*_r`` the gain at rank
+    r when all relevant items are ranked by falling gain::
 
         NDCG@k = sum_{r=1..k} g_r / log2(r + 1)  /  sum_{r=1..k} g*_r / log2(r + 1)
 
-    The ideal list is cut at `k`, not at the length of the ranking: a ranking that is
-    too short loses.
+    It is 1 when the list is filled with relevant items as far as there are any. The ideal
+    list is cut at `k`, not at the length of the ranking, so a short ranking loses.
 
     Parameters
     ----------
     ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
+        Item columns, best first, no item twice, padded at the end with -1. For several
+        metrics of the same rankings, pass what :func:`match_relevance` returns for both
+        arguments, and leave out `relevant`.
     relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+        An entry > 0 is a relevant item, and its value is the gain.
     k : int, default=10
         Length of the list; may exceed `n_ranked` and `n_items`.
     gains : {"binary", "graded"}, default="binary"
-        "binary": each relevant item has gain 1. "graded": its value in `relevant`
-        (linear, not ``2**value - 1``); scorers call that ``graded_ndcg``.
+        The gain of a relevant item: 1 for "binary"; its value in `relevant` for "graded"
+        (linear, not ``2**value - 1``). Scorers call the latter ``graded_ndcg``.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def ndcg(
 
     See Also
     --------
-    sklearn.metrics.ndcg_score : The same on dense scores, averaged over ties.
+    sklearn.metrics.ndcg_score : NDCG of dense scores, averaged over ties.
 
     References
     ----------
@@ -88,18 +90,16 @@ def recall(
 ) -> FloatArray:
     """Share of each user's relevant items that are among the first `k`.
 
-    ``Recall@k = hits among the first k / number of relevant items``. It cannot reach 1
-    for a user with more than `k` relevant items.
+    ``Recall@k = hits among the first k / number of relevant items``. Use it for lists
+    from which a second model chooses. It cannot reach 1 for a user with more than `k`
+    relevant items.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
     k : int, default=10
-        Length of the list; may exceed `n_ranked` and `n_items`.
+        Length of the list.
 
     Returns
     -------
@@ -125,20 +125,17 @@ def recall(
 def precision(
     ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None, *, k: int = DEFAULT_K
 ) -> FloatArray:
-    """Share of the first `k` places that a relevant item takes.
+    """Share of relevant items among each user's first `k`.
 
-    ``Precision@k = hits among the first k / k``. Places that a short list leaves empty
-    count as misses.
+    ``Precision@k = hits among the first k / k``. Empty ranks of a short list count as
+    misses. It cannot reach 1 for a user with fewer than `k` relevant items.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
     k : int, default=10
-        Length of the list; may exceed `n_ranked` and `n_items`.
+        Length of the list.
 
     Returns
     -------
@@ -170,18 +167,15 @@ def average_precision(
 
         AP@k = sum_{r=1..k} rel_r * Precision@r / min(k, number of relevant items)
 
-    The divisor is the number of hits that a perfect list of length k has, so that 1 can
-    be reached. Other libraries divide by the number of relevant items or by the hits.
+    The divisor is the number of hits of a perfect list of length k, so the maximum is 1.
+    Other libraries divide by the number of relevant items or by the number of hits.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
     k : int, default=10
-        Length of the list; may exceed `n_ranked` and `n_items`.
+        Length of the list.
 
     Returns
     -------
@@ -212,17 +206,15 @@ def reciprocal_rank(
 ) -> FloatArray:
     """One over the rank of the first relevant item; its mean over users is MRR@k.
 
-    ``RR@k = 1 / rank of the first hit``, and 0 without a hit among the first k.
+    ``RR@k = 1 / rank of the first hit``, and 0 without a hit among the first k. Use it
+    where users look for a single item.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
     k : int, default=10
-        Length of the list; may exceed `n_ranked` and `n_items`.
+        Length of the list.
 
     Returns
     -------
@@ -241,7 +233,7 @@ def reciprocal_rank(
     array([0.5])
     """
     top = _top(ranked, relevant, k)
-    # 1 / rank falls, so the largest one among the hits is the first hit's.
+    # The largest 1 / rank among the hits belongs to the first hit.
     first = np.max(top.hits / _ranks(top.gains.shape[1]), axis=1, initial=0.0)
     return _ratio(first, 1, top)
 
@@ -251,18 +243,15 @@ def hit_rate(
 ) -> FloatArray:
     """Whether any relevant item is among each user's first `k`.
 
-    ``HitRate@k = 1 if there is a hit among the first k, else 0``. With one relevant
-    item a user (leave-one-out) it equals recall.
+    ``HitRate@k = 1 if there is a hit among the first k, else 0``. With one relevant item
+    a user (leave-one-out) it equals recall.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
     k : int, default=10
-        Length of the list; may exceed `n_ranked` and `n_items`.
+        Length of the list.
 
     Returns
     -------
@@ -288,24 +277,21 @@ def hit_rate(
 def r_precision(
     ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None
 ) -> FloatArray:
-    """Precision of each user's first R items, with R the number of their relevant items.
+    """Precision of each user's first R items, with R the user's number of relevant items.
 
-    ``R-precision = hits among the first R / R``. The cut-off adapts to the user, so that
-    everybody can reach 1; precision and recall at R are the same number.
+    ``R-precision = hits among the first R / R``. The cut-off adapts to the user, so the
+    maximum is 1 for every user. Precision and recall at R are the same number.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
 
     Returns
     -------
     values : ndarray of shape (n_queries,), dtype=float64
-        In [0, 1]; NaN for a user without a relevant item. Places beyond the end of a
-        ranking count as misses: it must be as long as the largest R to be exact.
+        In [0, 1]; NaN for a user without a relevant item. Ranks beyond the end of a
+        ranking count as misses: rankings as long as the largest R are exact.
 
     References
     ----------
@@ -328,23 +314,20 @@ def r_precision(
 def auc(ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None) -> FloatArray:
     """Area under the ROC curve of each user; its mean over users is GAUC.
 
-    The share of pairs of a relevant and another candidate that are in the right order.
-    The candidates of a user are the items of their ranking, which therefore has to be
-    complete: rank the whole catalogue, without what must not be recommended. With ``r_j``
-    the rank of the j-th of H relevant items that are ranked, N other ranked items, and R
-    relevant items::
+    The share of pairs of a relevant and another candidate that are ranked in the right
+    order. The candidates of a user are the items of the ranking, so it has to be complete:
+    rank the whole catalogue, except items that must not be recommended. With ``r_j`` the
+    rank of the j-th of H ranked relevant items, N other ranked items and R relevant
+    items::
 
         AUC = sum_{j=1..H} (N - (r_j - j)) / (R * N)
 
-    A relevant item that is not ranked counts as ranked below everything.
+    A relevant item that is not ranked counts as the last one.
 
     Parameters
     ----------
-    ranked : array-like of int, shape (n_queries, n_ranked), or RankedRelevance
-        Item columns, best first, no item twice, padded at the end with -1; or what
-        :func:`match_relevance` made of both arguments.
-    relevant : scipy.sparse matrix or array of shape (n_queries, n_items), default=None
-        An entry > 0 is a relevant item. Left out with a RankedRelevance.
+    ranked, relevant : array-like and sparse matrix, or RankedRelevance
+        As in :func:`ndcg`.
 
     Returns
     -------
@@ -353,13 +336,13 @@ def auc(ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None) -> FloatA
 
     See Also
     --------
-    sklearn.metrics.roc_auc_score : The same from scores, where a tie counts one half; in
-        a ranking there are no ties.
+    sklearn.metrics.roc_auc_score : The area from scores. A tie counts one half; rankings
+        have no ties.
 
     Notes
     -----
-    It weighs all ranks alike: an item that falls from rank 1 to rank 11 costs as little as
-    one that falls from 1001 to 1011. It says little about the head of the list.
+    All ranks weigh the same: an item that falls from rank 1 to rank 11 costs as much as an
+    item that falls from 1001 to 1011. For the head of the list use :func:`ndcg`.
 
     References
     ----------
@@ -384,13 +367,13 @@ def auc(ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None) -> FloatA
 
 
 def _top(ranked: Any, relevant: Any, k: int) -> RankedRelevance:
-    """Return the first `k` ranks with their gains, from either form of input."""
+    """The gains of the first `k` ranks, from either form of input."""
     check_positive_int("k", k)
     return _matched(ranked, relevant, k).top(k)
 
 
 def _matched(ranked: Any, relevant: Any, k: int | None = None) -> RankedRelevance:
-    """Return all ranks with their gains, from either form of input."""
+    """The gains of all ranks, from either form of input."""
     if isinstance(ranked, RankedRelevance):
         if relevant is not None:
             raise TypeError("relevant must be left out: the RankedRelevance has it.")
@@ -420,19 +403,19 @@ def _discounts(n: int) -> FloatArray:
 
 
 def _ideal_binary(n_relevant: IntArray, k: int) -> FloatArray:
-    """Return the DCG of each query's ideal list when every gain is 1, (n_queries,)."""
+    """DCG of each query's ideal list when every gain is 1, (n_queries,)."""
     n_ideal = np.minimum(n_relevant, k)
     dcg_of_length = np.cumsum(_discounts(n_ideal.max(initial=0)))
     return np.concatenate([[0.0], dcg_of_length])[n_ideal]
 
 
 def _ideal_graded(top: RankedRelevance, k: int) -> FloatArray:
-    """Return the DCG of each query's relevant items by falling gain, (n_queries,)."""
+    """DCG of each query's relevant items by falling gain, (n_queries,)."""
     n_relevant = top.n_relevant
     query_of_pair = np.repeat(np.arange(len(n_relevant)), n_relevant)
-    order = np.lexsort((-top.relevant_gains, query_of_pair))  # each query stays in place
-    place = np.arange(len(order)) - np.repeat(top.indptr[:-1], n_relevant)  # from 0
-    discounts = np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0)
+    order = np.lexsort((-top.relevant_gains, query_of_pair))  # queries stay in order
+    rank = np.arange(len(order)) - np.repeat(top.indptr[:-1], n_relevant)  # from 0
+    discounts = np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
     terms = top.relevant_gains[order] * discounts
     ideal = np.bincount(query_of_pair, weights=terms, minlength=len(n_relevant))
     return ideal.astype(np.float64, copy=False)

@@ -171,21 +171,23 @@ def _name_of(metric: Any) -> Any:
 
 
 def parse_metric(metric: str) -> tuple[str, int | None]:
-    """Split a metric such as ``"ndcg@10"`` into its name and its k.
+    """Split a metric such as ``"ndcg@10"`` into its name and its cut-off k.
+
+    Use it to check a name, or to find the function of a name in ``METRICS``.
 
     Parameters
     ----------
     metric : str
-        A name of ``METRICS``, alone or followed by "@" and a positive integer. The name
-        alone means k = 10. Those that have no cut-off stand alone: ``r_precision``,
-        ``auc``, ``roc_auc``, ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
+        A name of ``METRICS``, alone or followed by "@" and a positive integer. A name
+        alone means k = 10. Names without a cut-off: ``r_precision``, ``auc``, ``roc_auc``,
+        ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
 
     Returns
     -------
     name : str
         A key of ``METRICS``.
     k : int or None
-        Length of the list; None for a metric without a cut-off.
+        The cut-off; None for a metric without one.
 
     Raises
     ------
@@ -222,7 +224,7 @@ def parse_metric(metric: str) -> tuple[str, int | None]:
 
 
 def _unknown_metric(metric: str, name: str, at_k: str) -> str:
-    """Word the error for an unknown name, with the nearest known one."""
+    """The message for an unknown name, with the nearest known name."""
     spellings = {_name_of(function): short for short, function in METRICS.items()}
     spellings |= _OTHER_SPELLINGS | {short: short for short in METRICS}
     near = difflib.get_close_matches(name.strip().lower(), spellings, n=1, cutoff=0.5)

@@ -1,8 +1,8 @@
-"""How good, how sure, for whom: tables of metrics with bootstrap intervals over users."""
+"""Tables of metrics with bootstrap intervals over users, and comparisons of models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,22 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.metrics._bootstrap import (
+    Resampling,
     bootstrap_means,
-    check_bootstrap,
-    generator,
     interval,
+    mean_of,
     paired_bootstrap,
 )
-from sktwotower.metrics._evaluation import UserMetrics, mean_of, measure
-from sktwotower.metrics._registry import AGGREGATE, Metrics, MetricSpec, metrics_of_users
+from sktwotower.metrics._evaluation import MetricSpecs, UserMetrics, measure
+from sktwotower.metrics._registry import AGGREGATE, Metrics, metrics_of_users
 from sktwotower.metrics._scorer import kept_rows, read_rows
 from sktwotower.metrics._slices import ALL, By, slices_of
+from sktwotower.metrics._sources import Model
 from sktwotower.utils._columns import Column
 
 
 def ranking_report(
-    model: Any,
+    model: Model,
     X: Any,
     y: ArrayLike | None = None,
     *,
@@ -39,74 +40,68 @@ def ranking_report(
     candidates: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
-    """Means of ranking metrics with confidence intervals, for all and for groups of users.
+    """Means of ranking metrics with confidence intervals, for all users and for slices.
 
-    Every user is ranked once, as by :func:`make_ranking_scorer`. The intervals are those
-    of the percentile bootstrap: users are drawn with replacement `n_bootstrap` times. They
-    say how far the mean would be off with other users of the same kind; they say nothing
-    of what another training run would give.
+    Use it to report how good a model is, how certain the number is, and for which users
+    it holds. Each user is ranked once, as :func:`make_ranking_scorer` does it. The
+    intervals are percentiles of a bootstrap [1]_: users are drawn with replacement
+    `n_bootstrap` times, and each time the mean is taken. They cover the variation over
+    users of the same kind, not the variation over training runs.
 
     Parameters
     ----------
     model : estimator
-        What :func:`make_ranking_scorer` takes: fitted, with ``recommend``, maybe in a
-        Pipeline or a search.
+        As a scorer of :func:`make_ranking_scorer` takes it.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Interactions that were held out.
-    y : array-like of shape (n_samples,), default=None
-        A row is relevant when its y is above 0; None: all are. ``graded_ndcg`` takes it
-        for the gain.
-    sample_weight : array-like of shape (n_samples,), default=None
-        A user counts with the mean weight of their relevant rows, in the means and in
-        the resamples; rows of weight 0 do not count.
+        Interactions that were held out from training.
+    y, sample_weight : array-like of shape (n_samples,), default=None
+        As a scorer of :func:`make_ranking_scorer` takes them. The resampled means are
+        weighted, too.
     metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
-        As :func:`make_ranking_scorer` takes them, but for those of rows such as
-        ``roc_auc``. ``coverage`` and ``gini`` are no means over users and have no interval.
-    by : {"activity", "cold"}, mapping, array-like, or callable, default=None
-        Slices of users.
+        As in :func:`make_ranking_scorer`, except the metrics of rows such as ``roc_auc``.
+        ``coverage`` and ``gini`` are not means over users and have no interval.
+    by : {"activity", "cold"}, Series, dict, array-like or callable, default=None
+        Slices of users, each with rows of its own in the report.
 
-        - ``"activity"``: terciles of the number of items that a user has in the training
-          data, ``"low"``, ``"medium"`` and ``"high"``. Users with equal numbers are never
-          separated, so that terciles can differ in size.
-        - ``"cold"``: ``"new"`` users who are not in the training data, ``"known"`` others.
-        - a Series indexed by user id, or a dict: label of each user. Users who are not in
-          it are in no slice.
-        - an array of n_samples labels: a user has that of their first row.
-        - a callable, which gets an array of user ids and returns their labels.
+        - ``"activity"``: terciles of the number of items of a user in the training data,
+          called ``"low"``, ``"medium"`` and ``"high"``. Users with equal numbers stay
+          together, so terciles can differ in size.
+        - ``"cold"``: ``"new"`` users without training data and ``"known"`` users.
+        - a Series indexed by user id, or a dict: the label of each user. Other users are
+          in no slice.
+        - an array of n_samples labels: the label of a user is the label of its first row.
+        - a callable: takes an array of user ids and returns their labels.
     n_bootstrap : int, default=1000
-        Number of resamples.
+        Number of resamples. 1000 is enough for intervals of 95 %.
     confidence : float, default=0.95
-        Share of the bootstrap means that the interval holds.
-    user_column, item_column : str or int, default=None
-        Columns of X; None: those of the estimator.
-    exclude_seen : bool, default=True
-        Leave the training pairs out of the ranking, except those that are being scored.
-    candidates : array-like of shape (n_candidates,), default=None
-        Ids of the items that are ranked; None: the catalogue.
-    random_state : int or RandomState, default=None
-        Draws the users.
+        Share of the resampled means inside the interval.
+    user_column, item_column, exclude_seen, candidates
+        As in :func:`make_ranking_scorer`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the users. An int gives the same intervals at every call.
 
     Returns
     -------
     report : DataFrame
-        A row a slice and metric, ``"all"`` first, with the columns ``slice``, ``metric``,
-        ``mean``, ``low``, ``high`` and ``n_users``, the users that the mean is over.
-        ``report.attrs`` has for each slice ``"n_left_out"``, users without a relevant
-        item among the candidates, and ``"n_dropped"``, relevant items that are not among
-        them.
+        One row for each slice and metric, the slice ``"all"`` first. The columns are
+        ``slice``, ``metric``, ``mean``, ``low``, ``high`` and ``n_users``, the number of
+        users in the mean. ``report.attrs["n_left_out"]`` has, by slice, the number of
+        users without a relevant candidate, and ``report.attrs["n_dropped"]`` the number
+        of relevant items that are not candidates.
 
     Raises
     ------
     ValueError
-        If no row is relevant, or for an unknown metric or slice.
+        If no row is relevant, or a metric or slice is unknown.
 
     See Also
     --------
-    compare : Whether one model is better than another.
+    compare : Test whether one model is better than another.
+    make_ranking_scorer : The means alone, for cross-validation and searches.
 
     References
     ----------
-    B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapter 13.
+    .. [1] B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapter 13.
 
     Examples
     --------
@@ -122,7 +117,7 @@ def ranking_report(
     >>> all(report["low"] <= report["mean"]) and all(report["mean"] <= report["high"])
     True
     """
-    check_bootstrap(n_bootstrap, confidence)
+    resampling = Resampling.checked(n_bootstrap, confidence, random_state)
     specs = metrics_of_users(metrics, "ranking_report")
     source, rows_of_X, interactions = read_rows(
         model,
@@ -136,24 +131,13 @@ def ranking_report(
     users = measure(
         source, interactions, specs, exclude_seen=exclude_seen, candidates=candidates
     )
-    rng = generator(random_state)
-    kept = kept_rows(sample_weight, len(rows_of_X))
     slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
-    groups = slices_of(by, source, users, kept)
-    slices |= {name: chosen for name, chosen in groups.items() if chosen.any()}
-    means = [key for key, spec in specs.items() if spec.name not in AGGREGATE]
+    kept = kept_rows(sample_weight, len(rows_of_X))
+    labelled = slices_of(by, source, users, kept)
+    slices |= {name: chosen for name, chosen in labelled.items() if chosen.any()}
     rows: list[tuple[Any, ...]] = []
     for name, chosen in slices.items():
-        rows += _rows_of_slice(
-            name,
-            chosen & users.measured,
-            users,
-            specs,
-            means,
-            n_bootstrap,
-            confidence,
-            rng,
-        )
+        rows += _rows_of_slice(name, chosen & users.measured, users, specs, resampling)
     columns = ["slice", "metric", "mean", "low", "high", "n_users"]
     report = pd.DataFrame(rows, columns=columns)
     counts = {name: users.counts(chosen) for name, chosen in slices.items()}
@@ -163,7 +147,7 @@ def ranking_report(
 
 
 def compare(
-    models: Mapping[str, Any],
+    models: Mapping[str, Model],
     X: Any,
     y: ArrayLike | None = None,
     *,
@@ -177,66 +161,65 @@ def compare(
     candidates: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
-    """Whether models are better than the first one, by a paired bootstrap over users.
+    """Test whether models are better than the first one, by a paired bootstrap over users.
 
-    All models rank for the same users. What is resampled is the difference of two models
-    for the same user, so that what makes a user hard for both cancels out.
+    Use it before you prefer a model for a small difference of means. All models rank for
+    the same users, and the differences of two models user by user are resampled [1]_. What
+    makes a user hard for both models cancels out, so the test finds smaller differences
+    than two separate intervals do.
 
     Parameters
     ----------
     models : dict of str to estimator
-        At least two, fitted, as :func:`make_ranking_scorer` takes them; the first one is
-        what the others are compared with.
+        At least two models, each as a scorer of :func:`make_ranking_scorer` takes it. The
+        others are compared with the first one.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Interactions that were held out for all models.
-    y : array-like of shape (n_samples,), default=None
-        A row is relevant when its y is above 0; None: all are. ``graded_ndcg`` takes it
-        for the gain.
-    sample_weight : array-like of shape (n_samples,), default=None
+        Interactions that were held out from the training of all models.
+    y, sample_weight : array-like of shape (n_samples,), default=None
         As in :func:`ranking_report`.
     metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
-        As :func:`make_ranking_scorer` takes them, but only those with a value a user.
+        As in :func:`make_ranking_scorer`, but only metrics with a value for each user.
     n_bootstrap : int, default=1000
         Number of resamples. The p-value is at least ``2 / (n_bootstrap + 1)``.
     confidence : float, default=0.95
-        Share of the bootstrap means that the interval holds.
-    user_column, item_column : str or int, default=None
-        Columns of X; None: those of each estimator.
-    exclude_seen : bool, default=True
-        Leave the training pairs out of the ranking, except those that are being scored.
+        Share of the resampled differences inside the interval.
+    user_column, item_column, exclude_seen
+        As in :func:`make_ranking_scorer`.
     candidates : array-like of shape (n_candidates,), default=None
-        Ids of the items that are ranked. None: each model's catalogue; where catalogues
-        differ, so does the task.
-    random_state : int or RandomState, default=None
-        Draws the users.
+        Ids of the items to rank. None: the catalogue of each model. If the catalogues
+        differ, so do the tasks: give candidates to compare models fairly.
+    random_state : int, RandomState instance or None, default=None
+        Draws the users. An int gives the same table at every call.
 
     Returns
     -------
     comparison : DataFrame
-        A row a model (but the first) and metric, with the columns ``model``, ``metric``,
-        ``mean``, ``baseline`` (the mean of the first model), ``difference`` with ``low``
-        and ``high``, ``below`` and ``above`` (shares of the resamples in which the
-        difference is below and above 0), ``p_value`` (two-sided) and ``n_users``. Means
-        are over the users for whom both models have the metric.
+        One row for each metric and each model but the first. The columns are ``model``,
+        ``metric``, ``mean``, ``baseline`` (the mean of the first model), ``difference``
+        with the interval from ``low`` to ``high``, ``below`` and ``above`` (shares of the
+        resampled differences below and above 0), ``p_value`` (two-sided) and ``n_users``.
+        Means are over the users for which the metric is defined for both models.
 
     Raises
     ------
     ValueError
-        For fewer than two models, no relevant row, or a metric without a value a user.
-
-    Notes
-    -----
-    The test is about users, with these fitted models: another training run of the same
-    model differs, too. Fit on several seeds before you believe a small difference. With
-    many models and metrics some p-values are small by chance.
+        If there are fewer than two models, no row is relevant, or a metric has no value
+        for each user.
 
     See Also
     --------
-    ranking_report : Means with intervals of one model, for groups of users.
+    ranking_report : Means with intervals of one model, also for slices of users.
+
+    Notes
+    -----
+    The test is about users, for the given fitted models. Another training run of the same
+    model differs, too: fit on several seeds before you believe a small difference. With
+    many models and metrics some p-values are small by chance.
 
     References
     ----------
-    B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13, 15.
+    .. [1] B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13
+       and 15.
 
     Examples
     --------
@@ -253,7 +236,7 @@ def compare(
     >>> table["model"].item(), table["p_value"].item() < 0.01
     ('ease', True)
     """
-    check_bootstrap(n_bootstrap, confidence)
+    resampling = Resampling.checked(n_bootstrap, confidence, random_state)
     if not isinstance(models, Mapping) or len(models) < 2:
         raise ValueError(
             "models must be a dict of at least two fitted models by name; got "
@@ -278,40 +261,13 @@ def compare(
             owner="compare",
         )
         measured[name] = measure(
-            source,
-            interactions,
-            specs,
-            exclude_seen=exclude_seen,
-            candidates=candidates,
+            source, interactions, specs, exclude_seen=exclude_seen, candidates=candidates
         )
     (first, baseline), *others = measured.items()
-    rng = generator(random_state)
     rows = []
     for name, users in others:
-        values = _values(_aligned(users, baseline, name, first), specs)
-        base = _values(baseline, specs)
-        differences = values - base
-        tests = paired_bootstrap(
-            differences, n_bootstrap, rng, confidence=confidence, weights=baseline.weights
-        )
-        for column, (metric, test) in enumerate(zip(specs, tests, strict=True)):
-            both = ~np.isnan(differences[:, column])
-            weights = None if baseline.weights is None else baseline.weights[both]
-            rows.append(
-                (
-                    name,
-                    metric,
-                    mean_of(values[both, column], weights),
-                    mean_of(base[both, column], weights),
-                    test.mean,
-                    test.low,
-                    test.high,
-                    test.below,
-                    test.above,
-                    test.p_value,
-                    test.n_users,
-                )
-            )
+        _refuse_other_users(users, baseline, name, first)
+        rows += _rows_of_model(name, users, baseline, specs, resampling)
     columns = ["model", "metric", "mean", "baseline", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "below", "above", "p_value", "n_users"])
 
@@ -320,44 +276,69 @@ def _rows_of_slice(
     name: Any,
     chosen: np.ndarray,
     users: UserMetrics,
-    specs: dict[str, MetricSpec],
-    means: list[str],
-    n_bootstrap: int,
-    confidence: float,
-    rng: np.random.RandomState,
+    specs: MetricSpecs,
+    resampling: Resampling,
 ) -> list[tuple[Any, ...]]:
-    """The report's rows of some users (a mask)."""
-    values = _values(users, means)[chosen]
+    """The rows of a report for a mask of users."""
+    with_means = [key for key, spec in specs.items() if spec.name not in AGGREGATE]
+    values = _values(users, with_means)[chosen]
     weights = None if users.weights is None else users.weights[chosen]
-    drawn = bootstrap_means(values, n_bootstrap, rng, weights)
-    lows, highs = interval(drawn, confidence)
+    means = bootstrap_means(
+        values, resampling.n_bootstrap, resampling.random_state, weights
+    )
+    lows, highs = interval(means, resampling.confidence)
     rows: list[tuple[Any, ...]] = []
     for key, spec in specs.items():
         value = users.value(key, spec, chosen)
         if spec.name in AGGREGATE:
             rows.append((name, key, value, np.nan, np.nan, int(chosen.sum())))
             continue
-        column = means.index(key)
-        n = int(np.count_nonzero(~np.isnan(values[:, column])))
-        rows.append((name, key, value, lows[column], highs[column], n))
+        column = with_means.index(key)
+        n_users = int(np.count_nonzero(~np.isnan(values[:, column])))
+        rows.append((name, key, value, lows[column], highs[column], n_users))
     return rows
 
 
-def _values(users: UserMetrics, metrics: Any) -> np.ndarray:
-    """(n_users, n_metrics), NaN where not defined."""
-    out = np.empty((len(users.user_ids), len(metrics)))
-    for column, metric in enumerate(metrics):
-        out[:, column] = users.per_user[metric]
-    return out
+def _rows_of_model(
+    name: str,
+    users: UserMetrics,
+    baseline: UserMetrics,
+    specs: MetricSpecs,
+    resampling: Resampling,
+) -> list[tuple[Any, ...]]:
+    """The rows of a comparison of one model with the baseline."""
+    values, base = _values(users, specs), _values(baseline, specs)
+    differences = values - base
+    tests = paired_bootstrap(
+        differences,
+        resampling.n_bootstrap,
+        resampling.random_state,
+        confidence=resampling.confidence,
+        weights=baseline.weights,
+    )
+    rows = []
+    for column, (metric, test) in enumerate(zip(specs, tests, strict=True)):
+        both = ~np.isnan(differences[:, column])
+        weights = None if baseline.weights is None else baseline.weights[both]
+        means = [mean_of(of_model[both, column], weights) for of_model in (values, base)]
+        interval_of_mean = (test.mean, test.low, test.high)
+        sides = (test.below, test.above, test.p_value, test.n_users)
+        rows.append((name, metric, *means, *interval_of_mean, *sides))
+    return rows
 
 
-def _aligned(
+def _values(users: UserMetrics, metrics: Iterable[str]) -> np.ndarray:
+    """Values of these metrics, (n_users, n_metrics); NaN where not defined."""
+    columns = [users.per_user[metric] for metric in metrics]
+    return np.column_stack([np.empty((len(users.user_ids), 0)), *columns])
+
+
+def _refuse_other_users(
     users: UserMetrics, baseline: UserMetrics, name: str, first: str
-) -> UserMetrics:
-    """Refuse users of another order or kind: rows are compared one by one."""
+) -> None:
+    """Raise ValueError unless both have the same users in the same order."""
     if list(users.user_ids) != list(baseline.user_ids):
         raise ValueError(
             f"Models {first!r} and {name!r} read different users from X; do they name the "
             "same user_column, and do their pipelines leave the ids alone?"
         )
-    return users

@@ -24,7 +24,7 @@ from sktwotower.utils._columns import Column
 
 
 class _RankingScorer:
-    """What :func:`make_ranking_scorer` returns; a class so that it can be pickled."""
+    """The scorer of :func:`make_ranking_scorer`; a class, so that it can be pickled."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _RankingScorer:
         return f"make_ranking_scorer({self.metrics!r})"
 
     def set_score_request(self, *, sample_weight: bool | str | None) -> _RankingScorer:
-        """Whether weights are passed on, as scikit-learn's metadata routing has it."""
+        """Request weights in scikit-learn's metadata routing, or refuse them."""
         if not get_config()["enable_metadata_routing"]:
             raise RuntimeError(
                 "set_score_request needs metadata routing; enable it with "
@@ -61,7 +61,7 @@ class _RankingScorer:
         return self
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """What routing asks: an error for weights that nobody has spoken of."""
+        """The request for metadata routing; weights that are not requested are an error."""
         request = MetadataRequest(owner=self)
         request.score.add_request(param="sample_weight", alias=self.weight_request)
         return request
@@ -143,79 +143,82 @@ def make_ranking_scorer(
     with_counts: bool = False,
     n_ranked: int = DEFAULT_K,
 ) -> _RankingScorer:
-    """A scorer of ranking metrics for everything in scikit-learn that takes one.
+    """Make a scorer of ranking metrics for cross-validation, searches and curves.
 
-    Each user of X is given a ranking of the whole catalogue; their relevant items are
-    those of their rows with ``y > 0`` (all rows when y is None). Users without a relevant
-    item among the candidates are left out of the mean, and relevant items that are no
-    candidates are dropped; `with_counts` says how many. With weights a user counts with
-    the mean weight of their relevant rows.
+    Use it wherever scikit-learn takes ``scoring``. The scorer ranks the whole catalogue
+    for each user of X. The relevant items of a user are the items of its rows with
+    ``y > 0``, or of all its rows without y. Relevant items that are not candidates are
+    dropped, and users without a relevant candidate are left out of the mean; `with_counts`
+    returns how many. Start with ``"ndcg@10"``.
 
     Parameters
     ----------
     metrics : str, callable, or list or dict of them
-        A single one makes a scorer that returns a number; a list, of any length, or a
-        dict of names and metrics, one that returns a dict, all from one ranking.
+        A single metric makes a scorer that returns a number. A list, or a dict of names
+        and metrics, makes a scorer that returns a dict; all metrics share one ranking.
 
-        - Names with a cut-off, such as ``"ndcg@10"``, of ``ndcg``, ``graded_ndcg``,
+        - Names with a cut-off, such as ``"ndcg@10"``: ``ndcg``, ``graded_ndcg``,
           ``recall``, ``precision``, ``map``, ``mrr``, ``hit_rate``, ``serendipity``,
           ``popularity``, ``novelty``, ``diversity``, ``coverage`` and ``gini``. The
-          cut-off may exceed the catalogue. ``graded_ndcg`` takes y for the gain of an
-          item, the largest one where a pair is repeated; the others only ask whether y
-          is above 0.
-        - Names without one: ``r_precision``, ``auc`` (of each user), and those of all
-          rows, ``roc_auc``, ``pr_auc``, ``neg_log_loss`` and ``balanced_accuracy``, which
-          look at ``predict`` and need a y with both classes. The last two look at
-          ``sigmoid(predict(X) / temperature_)``.
+          cut-off may exceed the size of the catalogue. ``graded_ndcg`` takes y as the gain
+          of an item, and the largest y of a repeated pair; the other metrics only ask
+          whether y is above 0.
+        - Names without a cut-off: ``r_precision``, ``auc`` (of each user), and metrics of
+          all rows together: ``roc_auc``, ``pr_auc``, ``neg_log_loss`` and
+          ``balanced_accuracy``. The latter read ``predict`` instead of rankings and need a
+          y with both classes; the last two read ``sigmoid(predict(X) / temperature_)``.
         - Callables ``metric(ranked, relevant)`` that return one value a user, an
           array-like of shape (n_users,). `ranked` has shape (n_users, n_ranked) and holds
-          columns of items, best first, padded with -1; `relevant` is a CSR array of
-          shape (n_users, n_items) with the y of each relevant item, or 1 without y. The
-          mean is over the users with a relevant item whose value is not NaN. Its name is
-          ``__name__``; name a lambda in a dict.
+          columns of items, best first, padded with -1. `relevant` is a CSR array of shape
+          (n_users, n_items) with the y of each relevant item, or 1 without y. The mean is
+          over users with a relevant item whose value is not NaN. The name of the metric is
+          the name of the function.
     user_column, item_column : str or int, default=None
-        Columns of X; None: those of the estimator, or the first two for an estimator that
-        names none.
+        Columns of X with the ids. None: the columns of the estimator, or the first two
+        columns if it has no such parameters.
     exclude_seen : bool, default=True
-        Leave the training pairs out of the ranking, except those that are being scored.
+        Leave pairs of the training data out of the rankings, except pairs that are being
+        scored. Set it to False if users often return to the same items.
     candidates : array-like of shape (n_candidates,), default=None
-        Ids of the items that are ranked, for everybody; None: the catalogue. Ids that the
-        estimator does not know are left out: folds differ in what they know.
+        Ids of the items to rank, for all users; None: the catalogue. Unknown ids are left
+        out, since folds know different items.
     by : {"activity", "cold"}, Series or dict, default=None
-        Also measure slices of users, as :func:`ranking_report` does: the scorer returns a
-        dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``. A slice without users is NaN.
-        Labels are by user id; those of rows would not fit another fold.
+        Also measure slices of users, as in :func:`ranking_report`. The scorer then returns
+        a dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``; the value of a slice without
+        users is NaN. Labels must be by user id: labels of rows would not fit other folds.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
-        ``"n_left_out"``, users without a relevant candidate, and ``"n_dropped"``, relevant
-        items that are no candidates.
+        ``"n_left_out"``, the users without a relevant candidate, and ``"n_dropped"``, the
+        relevant items that are not candidates.
     n_ranked : int, default=10
-        Length of the rankings that callables see, at most the number of candidates.
+        Length of the rankings that callables get; at most the number of candidates.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y=None, sample_weight=None)``. It takes a recommender of
-        this package, a Pipeline that ends in one, a fitted search over either, or any
-        fitted estimator with ``recommend(X, n_recommendations=..., exclude_seen=...)``
-        (and ``candidates`` if they are given). With metadata routing enabled, ask for
-        weights with ``scorer.set_score_request(sample_weight=True)``.
+        ``scorer(estimator, X, y=None, sample_weight=None)``. The estimator is a fitted
+        recommender of this package, a Pipeline that ends in one, a fitted search over
+        either, or any fitted estimator with ``recommend(X, n_recommendations=...,
+        exclude_seen=...)``, which also needs ``candidates`` if they are given. With
+        weights, a user counts with the mean weight of its relevant rows, and rows of
+        weight 0 do not count. With metadata routing, request weights by
+        ``scorer.set_score_request(sample_weight=True)``.
 
     Raises
     ------
     ValueError
-        For an unknown metric; the message proposes the nearest known one. For `by` with
-        a metric of rows, such as ``roc_auc``.
+        If a metric is unknown (the message proposes the nearest one), or `by` is given
+        with a metric of rows such as ``roc_auc``.
 
     See Also
     --------
-    ranking_report : The same with confidence intervals, also for groups of users.
-    compare : Whether one model is better than another.
+    ranking_report : A table with confidence intervals, also for labels of rows.
+    compare : Test whether one model is better than another.
 
     Notes
     -----
-    A search takes the largest value for the best, of whatever metric. Small values of
-    ``popularity`` and ``gini`` are what one usually wants, so do not let these decide.
+    A search takes the largest value as the best. Small values of ``popularity`` and
+    ``gini`` are usually preferred, so do not choose models by them.
 
     Examples
     --------
@@ -228,14 +231,14 @@ def make_ranking_scorer(
     >>> sorted(cross_validate(PopularRecommender(), X, scoring=scoring, cv=3))
     ['fit_time', 'score_time', 'test_ndcg@10', 'test_recall@20']
 
-    For users of training and for new ones, and how many they are:
+    For known and for new users, with the number of both:
 
     >>> scorer = make_ranking_scorer("recall@20", by="cold", with_counts=True)
     >>> scores = scorer(PopularRecommender().fit(X[::2]), X[1::2])
     >>> scores["n_users[known]"] + scores["n_users[new]"] == scores["n_users"]
     True
 
-    A metric of your own: is a relevant item at rank 1 or 2?
+    A metric of your own, whether a relevant item is at rank 1 or 2:
 
     >>> from sktwotower.metrics import reciprocal_rank
     >>> def found_early(ranked, relevant):

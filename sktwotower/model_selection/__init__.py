@@ -1,4 +1,4 @@
-"""Splitters that respect users and time."""
+"""Splitters of interactions that respect users and time."""
 
 from sktwotower.model_selection._folds import ColdItemSplit, InteractionKFold, UserKFold
 from sktwotower.model_selection._split import LastInteractionsSplit

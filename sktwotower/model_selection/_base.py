@@ -1,8 +1,7 @@
-"""What the splitters share: columns of X, the counts of users, the face of scikit-learn."""
+"""The base class of the splitters, checks of their parameters, and columns of X."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -21,12 +20,13 @@ from sktwotower.utils._columns import (
     is_frame,
     time_numbers,
 )
+from sktwotower.utils._warnings import warn
 
 IntArray = npt.NDArray[np.intp]
 
 
 class InteractionSplitter(BaseCrossValidator):
-    """A cross-validator that reads columns of X; a subclass defines ``_parts``."""
+    """Base of cross-validators that read columns of X; subclasses define ``_parts``."""
 
     def split(
         self, X: Any, y: Any = None, groups: Any = None
@@ -40,7 +40,7 @@ class InteractionSplitter(BaseCrossValidator):
         y : array-like of shape (n_samples,), default=None
             Not used, but its length is checked.
         groups : object, default=None
-            Ignored, with a warning; exists for API compatibility.
+            Ignored with a warning; exists for API compatibility.
 
         Yields
         ------
@@ -52,15 +52,11 @@ class InteractionSplitter(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If a column is not there, an id or a timestamp is missing, timestamps are
-            neither numbers nor times, or a part would be empty.
+            If X lacks a column, an id or a timestamp is missing, timestamps are neither
+            numbers nor times, or a part would be empty.
         """
         if groups is not None:
-            warnings.warn(
-                f"The groups parameter is ignored by {type(self).__name__}",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"The groups parameter is ignored by {type(self).__name__}")
         indexable(X, y)
         return self._parts(X)
 
@@ -75,7 +71,7 @@ class InteractionSplitter(BaseCrossValidator):
         Returns
         -------
         n_splits : int
-            Train and test parts that ``split`` yields.
+            Number of pairs that ``split`` yields.
         """
         return int(getattr(self, "n_splits", 1))
 
@@ -84,7 +80,7 @@ class InteractionSplitter(BaseCrossValidator):
 
 
 def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
-    """Refuse what is not an integer of at least so much."""
+    """Raise an error unless the value is an integer of at least ``at_least``."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not an integer.")
     if value < at_least:
@@ -92,7 +88,7 @@ def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
 
 
 def check_fraction(name: str, value: Any) -> None:
-    """Refuse what is not a number between 0 and 1."""
+    """Raise an error unless the value is a number between 0 and 1."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not a number.")
     if not 0 < float(value) < 1:
@@ -100,7 +96,7 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def check_size(count_name: str, count: Any, share_name: str, share: Any) -> None:
-    """Check a number of rows and a share of rows, of which one may be given."""
+    """Check a number of rows and a share of rows, of which at most one is given."""
     if count is not None and share is not None:
         raise ValueError(
             f"{count_name}={count!r} and {share_name}={share!r} exclude each other; give "
@@ -113,7 +109,7 @@ def check_size(count_name: str, count: Any, share_name: str, share: Any) -> None
 
 
 def n_of_each(n_rows: IntArray, count: int, share: float | None) -> IntArray:
-    """How many of each user's rows are taken; one is always left, (n_users,)."""
+    """How many of each user's ``n_rows`` to take; at least one is left, (n_users,)."""
     if share is None:
         return np.minimum(count, n_rows - 1)
     # The product can round up to n_rows for a share just below 1.
@@ -126,7 +122,7 @@ def column_of(X: Any, column: Column, role: str) -> pd.Series:
     X = as_pandas(X) if is_frame(X) else X
     names = list(X.columns) if hasattr(X, "columns") else None
     if names is None:
-        # object: numpy would turn a list with one string into strings only.
+        # As objects, since NumPy would turn all values into strings if one is a string.
         X = X if hasattr(X, "dtype") else np.asarray(X, dtype=object)
         X = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)
     if names is not None and names.count(column) > 1:
@@ -139,7 +135,7 @@ def column_of(X: Any, column: Column, role: str) -> pd.Series:
 
 
 def codes_of(X: Any, column: Column, entity: str) -> tuple[IntArray, int]:
-    """A code for each row's user or item, in the order of appearance; their number."""
+    """Codes of the rows' users or items by order of appearance, and how many there are."""
     ids = column_of(X, column, f"{entity}_column")
     where = f"Column {column!r} of X"
     codes, distinct = pd.factorize(id_array(ids, what=f"{entity} id", where=where))
@@ -147,6 +143,6 @@ def codes_of(X: Any, column: Column, entity: str) -> tuple[IntArray, int]:
 
 
 def times_of(X: Any, column: Column) -> tuple[npt.NDArray[Any], pd.Series]:
-    """Timestamps as numbers that order alike, and as they were."""
+    """Timestamps as numbers in the same order, and the column itself."""
     times = column_of(X, column, "timestamp_column")
     return time_numbers(times, name=column), times

@@ -21,31 +21,30 @@ from sktwotower.utils._columns import Column, places_from_end
 
 
 class InteractionKFold(InteractionSplitter):
-    """Folds in which every user has their share of rows, at random.
+    """Folds of rows, with the rows of each user spread evenly at random.
 
-    For data without time, where the model will serve the users that it was trained on.
-    Each user's rows are spread over the folds as evenly as they can be, so any two folds
-    differ by one row of a user at most, and by one row altogether.
+    Use it for data without timestamps, if the model will serve the users of training. Any
+    two folds differ by at most one row of each user, and by at most one row altogether.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds.
     random_state : int, RandomState instance or None, default=None
-        Which row is in which fold. An int gives the same folds at every call.
+        Draws the rows of each fold. An int gives the same folds at every call.
     user_column : str or int, default=0
         Column of X with the user ids.
 
     Notes
     -----
-    A user with a single row is unknown in the fold that tests it. Train has rows that are
-    later than those of test: what a user did next is told by
-    :class:`LastInteractionsSplit`.
+    A user with a single row is unknown in the fold that tests it. Rows of train can be
+    later than rows of test; use :class:`LastInteractionsSplit` to test the next rows of
+    each user.
 
     See Also
     --------
-    LastInteractionsSplit : Respects time.
-    sklearn.model_selection.KFold : Does not look at users.
+    LastInteractionsSplit : Holds out the last rows of each user.
+    sklearn.model_selection.KFold : Spreads rows whatever their users are.
 
     Examples
     --------
@@ -73,9 +72,9 @@ class InteractionKFold(InteractionSplitter):
         users, n_users = codes_of(X, self.user_column, "user")
         _check_enough(self.n_splits, len(users), "rows")
         rng = check_random_state(self.random_state)
-        # Deal them like cards, user by user; a user's first card falls anywhere.
-        turns = rng.permutation(n_users)[users]
-        order = np.lexsort((rng.random_sample(len(users)), turns))
+        # Users in random order, and each user's rows in random order, go round the folds.
+        user_ranks = rng.permutation(n_users)[users]
+        order = np.lexsort((rng.random_sample(len(users)), user_ranks))
         fold = np.empty(len(users), dtype=np.intp)
         fold[order] = np.arange(len(users)) % self.n_splits
         for k in range(self.n_splits):
@@ -83,37 +82,37 @@ class InteractionKFold(InteractionSplitter):
 
 
 class UserKFold(InteractionSplitter):
-    """Folds of users: those of the test part are not in train.
+    """Folds of users: the users of test are not in train.
 
-    How good is a model for users that it has not been trained on? By default all rows of
-    a user are tested. With `n_history` or `history_fraction` the first ones are held
-    back: they are neither in train nor in test, but what ``recommend(..., history=...)``
-    is given; see :meth:`split_with_history`.
+    Use it to measure how good a model is for users that it was not trained on. By default
+    all rows of a user are tested. With `n_history` or `history_fraction` the first rows
+    are held back as the user's history: they are in neither train nor test, and are meant
+    for ``recommend(..., history=...)``; see :meth:`split_with_history`.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds. They differ by one user at most.
+        Number of folds. Their numbers of users differ by at most one.
     n_history : int, default=None
-        Number of first rows of each user in test that are their history; one row is
-        always tested.
+        Number of first rows of each test user that are the history; at least one row is
+        tested.
     history_fraction : float, default=None
-        In (0, 1). Each user's ``floor(history_fraction * n_rows)`` first rows are their
-        history. Not together with `n_history`.
+        In (0, 1). The first ``floor(history_fraction * n_rows)`` rows of each test user are
+        the history. Give this or `n_history`, not both.
     history_in_train : bool, default=False
-        Put the history into train, for a model that only knows the users it was trained
-        on. Then the users of test *are* known, by these rows.
+        Put the history into train, for models that can only rank for users of training.
+        The users of test are then known by these rows.
     timestamp_column : str or int, default=None
-        Column of X that says which rows are first. None: the order of the rows.
+        Column of X that gives the order of the rows; None: rows are in order.
     random_state : int, RandomState instance or None, default=None
-        Which user is in which fold. An int gives the same folds at every call.
+        Draws the users of each fold. An int gives the same folds at every call.
     user_column : str or int, default=0
         Column of X with the user ids.
 
     See Also
     --------
-    ColdItemSplit : The same for items.
-    sklearn.model_selection.GroupKFold : The same, with users as `groups`.
+    ColdItemSplit : Folds of items.
+    sklearn.model_selection.GroupKFold : Takes the users as `groups`; has no history.
 
     Examples
     --------
@@ -153,7 +152,7 @@ class UserKFold(InteractionSplitter):
         self.user_column = user_column
 
     def split_with_history(self, X: Any) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-        """Generate the row positions of each split, and those of the history.
+        """Generate the row positions of each split, with the history apart.
 
         Parameters
         ----------
@@ -163,12 +162,13 @@ class UserKFold(InteractionSplitter):
         Yields
         ------
         train : ndarray of shape (n_train,)
-            Rows of the other users. The history is never in it, whatever
-            `history_in_train` is.
+            Rows of the other users, without the history even if `history_in_train` is
+            True.
         history : ndarray of shape (n_history,)
             First rows of the users of test.
         test : ndarray of shape (n_test,)
-            Their other rows. The three are disjoint and together all rows.
+            Other rows of the users of test. The three parts are disjoint and together are
+            all rows.
         """
         users, n_users = codes_of(X, self.user_column, "user")
         times = None
@@ -193,30 +193,30 @@ class UserKFold(InteractionSplitter):
 
 
 class ColdItemSplit(InteractionSplitter):
-    """Folds of items: those of the test part are not in train.
+    """Folds of items: the items of test are not in train.
 
-    How good is a model for items that nobody has had yet? It can only be good with
-    features of items, from an `item_table` that has them all, and with an ``id_dropout``
-    or without item ids; else they are not in the catalogue, and there is nothing to
-    measure.
+    Use it to measure how good a model is for new items. The model needs an `item_table`
+    with all items, and ``id_dropout > 0`` or ``item_id_embedding=False``. Otherwise the
+    items of test are not in its catalogue, and there is nothing to measure.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds. They differ by one item at most.
+        Number of folds. Their numbers of items differ by at most one.
     random_state : int, RandomState instance or None, default=None
-        Which item is in which fold. An int gives the same folds at every call.
+        Draws the items of each fold. An int gives the same folds at every call.
     item_column : str or int, default=1
         Column of X with the item ids.
 
     Notes
     -----
-    A user all of whose rows are about items of the test part is not in train either.
-    The warm items are candidates, too, when the test part is scored.
+    A user whose items are all in test is not in train either. When test is scored, the
+    items of train are candidates, too; pass `candidates` to the scorer to rank the items
+    of test alone.
 
     See Also
     --------
-    UserKFold : The same for users.
+    UserKFold : Folds of users.
 
     Examples
     --------
@@ -249,7 +249,7 @@ class ColdItemSplit(InteractionSplitter):
 
 
 def _folds(n: int, n_splits: int, what: str, random_state: Any) -> IntArray:
-    """A random fold for each of n, (n,)."""
+    """A random fold for each of n entities, (n,)."""
     _check_enough(n_splits, n, what)
     return check_random_state(random_state).permutation(n) % n_splits
 

@@ -1,4 +1,4 @@
-"""Hold out the end of what each user did."""
+"""Hold out the last interactions of each user."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from sktwotower.utils._columns import Column, places_from_end
 class LastInteractionsSplit(InteractionSplitter):
     """Hold out the last interactions of each user.
 
-    One split: train on a user's past, test on what the same user did next. Use it where
-    a model will serve the users that it was trained on. It is not a split in time
-    across users: a user's training rows may be later than another user's test rows.
+    One split: train on the past of each user, test on the user's next rows. Use it if the
+    model will serve the users of training. It does not split in time across users:
+    training rows of one user can be later than test rows of another user.
 
     Parameters
     ----------
     n_last : int, default=None
-        Number of rows held out per user; a user with no more rows than that keeps one
-        in train. None means 1 unless `fraction` is given.
+        Number of rows to hold out for each user; a user with no more rows than that keeps
+        one in train. None: 1, unless `fraction` is given.
     fraction : float, default=None
-        In (0, 1). Each user's ``floor(fraction * n_rows)`` last rows are held out, so
-        a user with few rows may have none. Not together with `n_last`.
+        In (0, 1). The last ``floor(fraction * n_rows)`` rows of each user are held out,
+        which is none for users with few rows. Give this or `n_last`, not both.
     timestamp_column : str or int, default=None
-        Column of X that gives the order: numbers or datetimes. Of two equal timestamps
-        the later row is later. None: the order of the rows.
+        Column of X that gives the order of the rows, with numbers or datetimes. Rows with
+        equal timestamps keep the order of X. None: rows are in order.
     user_column : str or int, default=0
         Column of X with the user ids.
 
     Notes
     -----
-    A column is a name of a frame, or a position in a frame or an array; an int is
-    always a position.
+    A column is the name of a column of a frame, or a position in a frame or an array. An
+    int is always a position.
 
-    A user never loses all rows: a user with a single row is in train only. Hence not
-    every user of train is in test, but every user of test is in train.
+    A user with a single row is in train only. So every user of test is in train, but not
+    every user of train is in test.
 
     See Also
     --------
     GlobalTimeSplit : One cut-off in time for all users.
-    InteractionKFold : Several folds, without time.
-    train_test_split_interactions : The same in one line.
+    InteractionKFold : Several folds, for data without timestamps.
+    train_test_split_interactions : Returns the two parts of X and y.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class LastInteractionsSplit(InteractionSplitter):
         timestamp_column: Column | None = None,
         user_column: Column = 0,
     ) -> None:
-        # At construction, as scikit-learn's splitters do: they have no fit to do it in.
+        # Checked here, as in scikit-learn's splitters, since there is no fit.
         check_size("n_last", n_last, "fraction", fraction)
         self.n_last = n_last
         self.fraction = fraction
@@ -99,7 +99,7 @@ class LastInteractionsSplit(InteractionSplitter):
         yield np.flatnonzero(~test), np.flatnonzero(test)
 
     def _n_held_out(self, n_rows: IntArray) -> IntArray:
-        """Return how many of a user's `n_rows` rows are held out, (n_users,)."""
+        """How many of the `n_rows` rows of each user are held out, (n_users,)."""
         return n_of_each(n_rows, 1 if self.n_last is None else self.n_last, self.fraction)
 
     def _empty_message(self, n_rows: IntArray) -> str:

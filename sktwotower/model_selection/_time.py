@@ -25,41 +25,41 @@ _DURATIONS = dt.timedelta | np.timedelta64  # a pandas.Timedelta is the first
 
 
 class GlobalTimeSplit(InteractionSplitter):
-    """Train on everything before a moment, test on what came next; with rolling moments.
+    """Train on all rows before a cut-off in time, test on the rows after it.
 
-    The one splitter that does what use will do: at no split is a row of train later than
-    a row of test, whoever it belongs to. Users and items that are new after the moment are
-    in test and not in train.
+    Use it to estimate the quality in production: no row of train is later than a row of
+    test, whatever their users are. Users and items that first appear after the cut-off are
+    in test and not in train. With several cut-offs each part of test is the time between
+    two of them.
 
     Parameters
     ----------
     n_splits : int, default=3
-        Number of moments, the *cut-offs*. Not looked at with `cutoffs`.
+        Number of cut-offs; ignored with `cutoffs`.
     test_size : int, float or timedelta, default=None
-        Size of each test part, counted from the end: rows; a share of the rows, in
-        (0, 1); or a duration (``datetime.timedelta``, ``pandas.Timedelta``,
-        ``numpy.timedelta64``), for which the timestamps must be datetimes or durations.
+        Size of each test part, counted from the end: a number of rows; a share of the
+        rows, in (0, 1); or a duration (``datetime.timedelta``, ``pandas.Timedelta``,
+        ``numpy.timedelta64``), which needs timestamps that are datetimes or durations.
         None: ``n_samples // (n_splits + 1)`` rows.
     cutoffs : list of timestamps, default=None
-        The moments themselves, in any order, as numbers or whatever pandas understands
-        as a datetime; without a time zone they are UTC where the timestamps have one.
-        Not together with `test_size`.
+        The cut-offs, in any order: numbers, or datetimes in any form that pandas reads.
+        They are taken as UTC if only the timestamps of X have a time zone. Give these or
+        `test_size`, not both.
     timestamp_column : str or int, default="timestamp"
         Column of X with numbers or datetimes.
 
     Notes
     -----
-    Train is every row before the cut-off, so it grows from split to split; test is from
-    the cut-off on up to the next one, or to the end of X. Rows of one timestamp are
-    always in the same part: a test part that is counted in rows is larger by the rows
-    that tie with its first one, and the one before it smaller. A duration is counted back
-    from the latest row of X, so that with one of 7 days the last cut-off is 7 days
-    before it.
+    Train holds all rows before the cut-off, so it grows from split to split. Test holds
+    the rows from the cut-off up to the next cut-off or the end of X. Rows with the same
+    timestamp are always in the same part, so test parts counted in rows can have a few
+    rows more or fewer. Durations are counted back from the latest row of X: with 7 days,
+    the last cut-off is 7 days before it.
 
     See Also
     --------
-    LastInteractionsSplit : The end of each user, whenever that was.
-    sklearn.model_selection.TimeSeriesSplit : Goes by the order of the rows.
+    LastInteractionsSplit : Holds out the last rows of each user, whatever their time is.
+    sklearn.model_selection.TimeSeriesSplit : Splits by the order of the rows.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class GlobalTimeSplit(InteractionSplitter):
         Returns
         -------
         n_splits : int
-            As many as `cutoffs`, if they are given, else `n_splits`.
+            The number of `cutoffs` if they are given, else `n_splits`.
         """
         return int(self.n_splits) if self.cutoffs is None else len(set(self.cutoffs))
 
@@ -128,7 +128,7 @@ class GlobalTimeSplit(InteractionSplitter):
         times, column = times_of(X, self.timestamp_column)
         if not len(times):
             raise ValueError("X has no rows to split.")
-        cutoffs = self._given_cutoffs(column)
+        cutoffs = self._parsed_cutoffs(column)
         if cutoffs is None:
             cutoffs = self._counted_cutoffs(times, column)
         past = np.searchsorted(np.sort(times), cutoffs)  # rows before each cut-off
@@ -141,30 +141,30 @@ class GlobalTimeSplit(InteractionSplitter):
                 test &= times < until
             yield np.flatnonzero(times < since), np.flatnonzero(test)
 
-    def _given_cutoffs(self, column: pd.Series) -> npt.NDArray[Any] | None:
+    def _parsed_cutoffs(self, column: pd.Series) -> npt.NDArray[Any] | None:
         if self.cutoffs is None:
             return None
-        given = pd.Series(list(self.cutoffs))
+        cutoffs = pd.Series(list(self.cutoffs))
         kind, reason = time_kind(column), f"of dtype {column.dtype}"
-        fits = pd.api.types.is_numeric_dtype(given) == (kind == "number")
+        fits = pd.api.types.is_numeric_dtype(cutoffs) == (kind == "number")
         try:
             if fits and kind == "datetime":
-                given = pd.to_datetime(given, utc=True)
+                cutoffs = pd.to_datetime(cutoffs, utc=True)
             elif fits and kind == "duration":
-                given = pd.to_timedelta(given)
+                cutoffs = pd.to_timedelta(cutoffs)
         except (TypeError, ValueError) as error:
             fits, reason = False, str(error)
-        if not fits or given.isna().any():
+        if not fits or cutoffs.isna().any():
             raise ValueError(
                 f"cutoffs={self.cutoffs!r} cannot be compared with the timestamps in "
                 f"column {self.timestamp_column!r} ({reason})."
             )
-        return np.unique(time_numbers(given, name="cutoffs"))
+        return np.unique(time_numbers(cutoffs, name="cutoffs"))
 
     def _counted_cutoffs(
         self, times: npt.NDArray[Any], column: pd.Series
     ) -> npt.NDArray[Any]:
-        back = np.arange(self.n_splits, 0, -1)  # test parts from the end
+        n_parts = np.arange(self.n_splits, 0, -1)  # test parts after each cut-off
         n = len(times)
         if isinstance(self.test_size, _DURATIONS):
             if time_kind(column) == "number":
@@ -174,7 +174,7 @@ class GlobalTimeSplit(InteractionSplitter):
                     "a share, or cutoffs."
                 )
             microseconds = time_numbers(pd.Series([self.test_size]), name="test_size")
-            return times.max() - back * microseconds[0]
+            return times.max() - n_parts * microseconds[0]
         if self.test_size is None:
             size = n // (self.n_splits + 1)
         elif isinstance(self.test_size, Integral):
@@ -187,7 +187,7 @@ class GlobalTimeSplit(InteractionSplitter):
                 f"n_splits={self.n_splits}{what} is too much for the {n} rows of X: there "
                 "must be a row in each test part and one in train."
             )
-        return np.sort(times)[n - back * size]
+        return np.sort(times)[n - n_parts * size]
 
     def _empty_message(self, sizes: npt.NDArray[Any], n_times: int) -> str:
         if self.cutoffs is not None:
@@ -209,7 +209,7 @@ class GlobalTimeSplit(InteractionSplitter):
 
 
 def time_kind(times: pd.Series) -> str:
-    """What timestamps are: "datetime", "duration" or "number"."""
+    """The kind of timestamps: "datetime", "duration" or "number"."""
     kind: str = times.dtype.kind
     if kind == "O":
         kind = pd.api.types.infer_dtype(times, skipna=True)

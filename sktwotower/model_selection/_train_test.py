@@ -1,4 +1,4 @@
-"""The one-line case."""
+"""One split of interactions into train and test."""
 
 from __future__ import annotations
 
@@ -37,52 +37,55 @@ def train_test_split_interactions(
     drop_unknown: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> list:
-    """Split interactions in two.
+    """Split interactions into train and test.
+
+    Use it for a single split; try the default first, which tests the last rows of each
+    user. For cross-validation and searches use the splitters.
 
     Parameters
     ----------
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Interactions, a row each.
     y : array-like of shape (n_samples,), default=None
-        Split along if it is given.
+        Split in the same way if it is given.
     method : {"last", "per_user", "random", "time"} or cross-validator, default="last"
-        What is tested:
+        The rows of test:
 
         - ``"last"``: the last rows of each user, as in :class:`LastInteractionsSplit`.
-        - ``"per_user"``: as many rows of each user, but random ones.
+        - ``"per_user"``: random rows of each user.
         - ``"random"``: random rows.
         - ``"time"``: the latest rows, as in :class:`GlobalTimeSplit`.
-        - a cross-validator: its first split. `test_size`, `timestamp_column` and
-          `random_state` are its own then, and not looked at here.
+        - a cross-validator: its first split; `test_size`, `timestamp_column` and
+          `random_state` are then ignored.
     test_size : float, int or timedelta, default=0.2
-        A share, in (0, 1), or a number of rows: of each user with ``"last"`` and
-        ``"per_user"``, of all with ``"random"`` and ``"time"``. A duration is for
-        ``"time"``.
+        A share, in (0, 1), or a number of rows: of each user for ``"last"`` and
+        ``"per_user"``, of all rows for ``"random"`` and ``"time"``. ``"time"`` also takes
+        a duration.
     user_column, item_column : str or int, default=0, 1
-        Columns of X. The items are looked at with `drop_unknown` only.
+        Columns of X with the ids. Items are only read for `drop_unknown`.
     timestamp_column : str or int, default=None
-        Column of X that gives the order. ``"time"`` needs it; for ``"last"`` None means
-        the order of the rows.
+        Column of X that gives the order of the rows. ``"time"`` needs it; for ``"last"``
+        None means that rows are in order.
     drop_unknown : bool, default=False
         Leave out rows of test whose user or item is not in train.
     random_state : int, RandomState instance or None, default=None
-        For ``"per_user"`` and ``"random"``.
+        Draws the rows for ``"per_user"`` and ``"random"``.
 
     Returns
     -------
     parts : list
-        ``[X_train, X_test]``, with `y` ``[X_train, X_test, y_train, y_test]``. Rows stay
-        in the order of X.
+        ``[X_train, X_test]``, or ``[X_train, X_test, y_train, y_test]`` with `y`. Rows keep
+        the order of X.
 
     Raises
     ------
     ValueError
-        For an unknown method, and as the splitters do.
+        If the method is unknown, or the splitter refuses X or a parameter.
 
     See Also
     --------
-    LastInteractionsSplit : For ``cv=`` in a search or a cross-validation.
-    sklearn.model_selection.train_test_split : Random rows of several arrays.
+    LastInteractionsSplit : A splitter for the ``cv`` of searches and cross-validation.
+    sklearn.model_selection.train_test_split : Splits random rows of several arrays.
 
     Examples
     --------
@@ -142,8 +145,8 @@ def _per_user(
     users, n_users = codes_of(X, user_column, "user")
     n_rows = np.bincount(users, minlength=n_users)
     n_tested = n_of_each(n_rows, test_size, None if is_count else test_size)
-    moments = check_random_state(random_state).permutation(len(users))
-    test = places_from_end(users, moments) < n_tested[users]
+    random_order = check_random_state(random_state).permutation(len(users))
+    test = places_from_end(users, random_order) < n_tested[users]
     if not test.any():
         raise ValueError(
             f"The test part would be empty: test_size={test_size!r} of no user's rows is a "
@@ -153,13 +156,11 @@ def _per_user(
 
 
 def _take(array: Any, rows: IntArray) -> Any:
-    """Rows of whatever holds them, as what it was."""
+    """Some rows of a frame, array or list, in a container of the same kind."""
     if hasattr(array, "iloc"):
         return array.iloc[rows]
     if isinstance(array, list | tuple):
         return [array[row] for row in rows]
-    return (
-        array.take(rows)
-        if hasattr(array, "schema") and hasattr(array, "take")
-        else (array[rows])
-    )
+    if hasattr(array, "schema") and hasattr(array, "take"):  # a table of pyarrow
+        return array.take(rows)
+    return array[rows]

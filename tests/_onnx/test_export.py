@@ -1,4 +1,4 @@
-"""export_onnx: graphs that say what the model says."""
+"""export_onnx: the graphs give the answers of the model."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ from sktwotower.datasets import load_movielens_small
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "serve_onnx.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "serve_onnx.py"
 NOTHING = np.empty(0, dtype=np.int64)
 
 
@@ -79,7 +79,7 @@ def features_of(matrix):
     }
 
 
-def test_the_graphs_recommend_what_the_model_does(films, films_directory, example):
+def test_graphs_recommend_as_the_model_does(films, films_directory, example):
     """Ids and order, for every user of the bundled data."""
     server = example.Server(films_directory)
     users = films.user_ids_
@@ -89,12 +89,12 @@ def test_the_graphs_recommend_what_the_model_does(films, films_directory, exampl
     np.testing.assert_allclose(found_scores, scores, atol=1e-6)
     found_ids = np.array([[item for item, _ in row] for row in found])
     differ = found_ids != ids
-    # The order of what is equal but for rounding is not defined.
+    # Items whose scores differ only by rounding may be in any order.
     np.testing.assert_allclose(found_scores[differ], scores[differ], atol=1e-6)
     assert differ.mean() < 1e-3
 
 
-def test_a_history_since_then_counts(films, films_directory, example):
+def test_a_later_history_is_used(films, films_directory, example):
     server = example.Server(films_directory)
     users = [*films.user_ids_[:4].tolist(), -1]  # the last one is a stranger
     later = [films.item_ids_[:3].tolist(), [], [films.item_ids_[7].item(), -5], [], [1, 1]]
@@ -185,7 +185,7 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
             frame = table.set_index(f"{side}_id").loc[ids, contract[side]["takes"]]
             encoded = encoder.transform(frame)
             assert encoded.shape[1] == contract[side]["n_columns"]
-            # The unknown one has no features: an empty first row.
+            # Code 0 has no features: an empty first row.
             empty = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
             feed |= features_of(sp.vstack([empty, encoded]))
         if side == "user" and model.history_size:
@@ -201,8 +201,8 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
         np.testing.assert_allclose(found[0], unknown, atol=1e-5)
 
 
-def test_the_encoders_side_of_the_contract(data, tmp_path):
-    """A user with other features than those of training, encoded from outside."""
+def test_features_are_encoded_as_the_contract_says(data, tmp_path):
+    """For a user with other features than in training."""
     model = make_model(user_table=data.user_table).fit(data.interactions)
     model.export_onnx(tmp_path)
     contract = json.loads((tmp_path / "contract.json").read_text())["user"]
@@ -241,7 +241,7 @@ def test_known_features_and_seen_pairs_are_in_the_directory(data, tmp_path):
     assert set(seen) == set(expected)
 
 
-def test_top_k_leaves_out_pairs_and_pads(data, tmp_path):
+def test_top_k_excludes_pairs_and_pads(data, tmp_path):
     model = make_model(embedding_dim=2).fit(data.interactions)
     n = len(model.item_ids_)
     model.export_onnx(tmp_path, k=1000)  # more than there are
@@ -251,7 +251,7 @@ def test_top_k_leaves_out_pairs_and_pads(data, tmp_path):
     assert everything["item"].shape == (2, n)
     assert sorted(everything["item"][0]) == list(range(1, n + 1))
     assert json.loads((tmp_path / "contract.json").read_text())["k"] == n
-    # All but two for the second row, one of them twice; item 0 is nobody.
+    # All but two items for the second row, one of them twice; code 0 is unknown.
     out = np.array([0, *range(3, n + 1), 3])
     feed |= {"exclude_row": np.ones_like(out), "exclude_item": out}
     found = run(tmp_path, "top_k", **feed)
@@ -293,9 +293,7 @@ def test_items_outside_the_catalogue_are_not_returned(data, tmp_path):
     assert set(model.item_ids_[found["item"].ravel() - 1]) == set(inside)
 
 
-def test_weights_beyond_what_protobuf_holds_are_beside_the_graph(
-    data, tmp_path, monkeypatch
-):
+def test_large_weights_are_in_a_separate_file(data, tmp_path, monkeypatch):
     model = make_model(embedding_dim=64).fit(data.interactions)
     model.export_onnx(tmp_path / "one")
     monkeypatch.setattr("sktwotower._onnx.export._EMBEDDED_BYTES", 1000)
@@ -335,7 +333,7 @@ def test_a_bad_k_is_refused(data, tmp_path, k):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_path_with_something_is_refused(data, tmp_path):
+def test_a_path_that_is_taken_is_refused(data, tmp_path):
     model = make_model().fit(data.interactions)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="file is a file; export_onnx writes a new"):
@@ -349,7 +347,7 @@ def test_an_unfitted_model_is_refused(tmp_path):
         TwoTowerRecommender().export_onnx(tmp_path)
 
 
-def test_a_lacking_package_names_the_extra(data, tmp_path, monkeypatch):
+def test_a_missing_package_names_the_extra(data, tmp_path, monkeypatch):
     model = make_model().fit(data.interactions)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"export_onnx needs onnx; .*sktwotower\[onnx\]"):

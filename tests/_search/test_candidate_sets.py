@@ -1,4 +1,4 @@
-"""Candidates for all queries and of each query, and pairs that are left out."""
+"""Candidates for all queries and for each query, and excluded pairs."""
 
 import datetime as dt
 
@@ -44,25 +44,25 @@ LISTS = [["i4", "i1", "i4"], [], ["i8", "i0", "i2", "i5"], ["i7"]]
 
 
 def one_by_one(model, users, lists, **options):
-    """What each user gets with a list of candidates for all."""
+    """Answers for one user at a time, with the list of this user as candidates."""
     answers = [
-        model.recommend([user], candidates=own, n_recommendations=5, **options)
-        for user, own in zip(users, lists, strict=True)
+        model.recommend([user], candidates=ids, n_recommendations=5, **options)
+        for user, ids in zip(users, lists, strict=True)
     ]
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
 FORMS = {
     "lists": LISTS,
-    "arrays": [np.array(own, dtype=object) for own in LISTS],
-    "series": [pd.Series(own, dtype=object) for own in LISTS],
+    "arrays": [np.array(ids, dtype=object) for ids in LISTS],
+    "series": [pd.Series(ids, dtype=object) for ids in LISTS],
     "mixed": [LISTS[0], np.array([]), pd.Index(LISTS[2]), LISTS[3]],
     "tuple of lists": tuple(LISTS),
     "series of lists": pd.Series(LISTS, index=[5, 6, 7, 8]),
     "object array of lists": pd.Series(LISTS).to_numpy(),
-    "padded": [own + [None] * (4 - len(own)) for own in LISTS],
-    "padded array": np.array([own + [None] * (4 - len(own)) for own in LISTS]),
-    "padded with NaN": [own + [np.nan] * 2 for own in LISTS],
+    "padded": [ids + [None] * (4 - len(ids)) for ids in LISTS],
+    "padded array": np.array([ids + [None] * (4 - len(ids)) for ids in LISTS]),
+    "padded with NaN": [ids + [np.nan] * 2 for ids in LISTS],
 }
 
 
@@ -75,8 +75,8 @@ def test_a_list_for_each_query(model, form, exclude_seen):
     )
     assert found[0].tolist() == expected[0].tolist()
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
-    for row, own in zip(found[0], LISTS, strict=True):
-        assert set(row) - {None} <= set(own)
+    for row, ids in zip(found[0], LISTS, strict=True):
+        assert set(row) - {None} <= set(ids)
 
 
 def test_polars_lists(model):
@@ -88,7 +88,7 @@ def test_polars_lists(model):
 
 
 def test_an_answer_is_a_list_of_candidates(model):
-    """A second stage ranks what a first one found, short rows and all."""
+    """A second stage ranks the answer of a first one, including short rows."""
     first, _ = model.recommend(USERS, n_recommendations=N_ITEMS)
     assert None in first[0].tolist()
     again, _ = model.recommend(USERS, candidates=first, n_recommendations=N_ITEMS)
@@ -116,8 +116,8 @@ def test_tuples_are_ids():
         {(("i1", 0), ("i2", 0))},
         {(("i2", 0), ("i1", 0))},
     )
-    own = [[("i1", 0)], [("i2", 0)]]
-    ids, _ = model.recommend(["x", "y"], candidates=own, n_recommendations=1)
+    lists = [[("i1", 0)], [("i2", 0)]]
+    ids, _ = model.recommend(["x", "y"], candidates=lists, n_recommendations=1)
     assert ids.tolist() == [[("i1", 0)], [("i2", 0)]]
 
 
@@ -135,9 +135,9 @@ def test_tuples_are_ids():
 def test_ids_of_other_kinds(ids):
     data = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": ids})
     model = PopularRecommender().fit(data)
-    own = [[ids[4]], [ids[0], ids[1]], list(ids)]
-    found, _ = model.recommend([9, 8, 7], candidates=own, n_recommendations=5)
-    expected, _ = one_by_one(model, [9, 8, 7], own)
+    lists = [[ids[4]], [ids[0], ids[1]], list(ids)]
+    found, _ = model.recommend([9, 8, 7], candidates=lists, n_recommendations=5)
+    expected, _ = one_by_one(model, [9, 8, 7], lists)
     assert found.tolist() == expected.tolist()
     if isinstance(ids, np.ndarray):
         block = np.array([ids[:2], ids[2:4]])
@@ -190,7 +190,7 @@ def test_frames_are_for_features(name):
 
 @pytest.mark.parametrize("form", ["lists", "padded", "padded array"])
 def test_lists_through_a_pipeline(form):
-    """They are no rows of X, though they may look like it."""
+    """Lists of candidates are not taken for rows of X."""
     ids = make_column_transformer(
         ("passthrough", ["user", "item"]), verbose_feature_names_out=False
     )
@@ -204,7 +204,7 @@ def test_lists_through_a_pipeline(form):
     assert "i1" not in found[0].tolist()
 
 
-# --- further pairs that are left out --------------------------------------------------
+# --- further pairs to exclude ---------------------------------------------------------
 
 
 def pairs(*rows):
@@ -247,7 +247,7 @@ def test_further_exclusions(model):
 
 
 def test_exclusions_are_found_behind_many(model):
-    """k eligible items are returned whenever they exist."""
+    """An eligible item is found behind many excluded ones."""
     further = pairs(*[("u3", f"i{i}") for i in range(N_ITEMS) if i != 5])
     ids, _ = model.recommend(
         ["u3"], n_recommendations=1, exclude_interactions=further, exclude_seen=False

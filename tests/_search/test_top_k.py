@@ -1,4 +1,4 @@
-"""Exact top-k is a full stable argsort, only cheaper; draws follow the softmax."""
+"""Exact top-k equals a full stable argsort; draws follow the softmax."""
 
 import itertools
 import tracemalloc
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sktwotower._search import top_k as _index
+from sktwotower._search import top_k as top_k_module
 from sktwotower._search.top_k import (
     DotScores,
     RowScores,
@@ -21,7 +21,7 @@ from sktwotower._search.top_k import (
 
 
 class Matrix:
-    """Scores that are written down, in tiles."""
+    """Scores of a given matrix, which are read in tiles."""
 
     whole_rows = False
 
@@ -61,12 +61,12 @@ def brute_force(scores, k, excluded):
 @st.composite
 def problems(draw):
     n, m = draw(st.integers(1, 6)), draw(st.integers(1, 24))
-    # few distinct values: ties everywhere, at the cut too
+    # few distinct values, so that there are ties, also at the k-th place
     elements = draw(
         st.sampled_from([st.sampled_from([-1.0, 0.0, 0.5]), st.floats(-9, 9, width=32)])
     )
     scores = draw(hnp.arrays(np.float32, (n, m), elements=elements))
-    if draw(st.booleans()):  # the worst order: what is later is better
+    if draw(st.booleans()):  # the worst case: later columns are better
         scores.sort(axis=1)
     excluded = draw(hnp.arrays(np.int8, (n, m), elements=st.integers(0, 2)))  # counts
     allowed = draw(hnp.arrays(np.bool_, (n, m)))
@@ -76,10 +76,10 @@ def problems(draw):
 @pytest.fixture
 def sizes(monkeypatch):
     def set_sizes(block_bytes, tile):
-        monkeypatch.setattr(_index, "_BLOCK_BYTES", block_bytes)
-        monkeypatch.setattr(_index, "_TILE", tile)
-        monkeypatch.setattr(_index, "_WIDE_TILE", tile)
-        monkeypatch.setattr(_index, "_ROOM", 1)
+        monkeypatch.setattr(top_k_module, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(top_k_module, "_TILE", tile)
+        monkeypatch.setattr(top_k_module, "_WIDE_TILE", tile)
+        monkeypatch.setattr(top_k_module, "_MIN_WIDTH", 1)
 
     return set_sizes
 
@@ -91,10 +91,10 @@ def sizes(monkeypatch):
 def test_against_a_full_sort(block_bytes, tile, problem):
     scores, k, excluded, allowed = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_index, "_BLOCK_BYTES", block_bytes)
-        patch.setattr(_index, "_TILE", tile)
-        patch.setattr(_index, "_WIDE_TILE", tile)
-        patch.setattr(_index, "_ROOM", 1)  # tiles as narrow as k
+        patch.setattr(top_k_module, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(top_k_module, "_TILE", tile)
+        patch.setattr(top_k_module, "_WIDE_TILE", tile)
+        patch.setattr(top_k_module, "_MIN_WIDTH", 1)  # tiles as narrow as k
         for form in (Matrix, in_rows):
             columns, values = top_k(form(scores), k, exclude=sp.csr_matrix(excluded))
             free, _ = top_k(form(scores), k)
@@ -136,10 +136,10 @@ def test_against_numpy_on_a_larger_problem(sizes, order, k):
     assert (values == np.take_along_axis(scores, expected, axis=1)).all()
 
 
-def test_sizes_of_the_package_themselves():
-    """Several tiles and several blocks of queries, without changing a constant."""
+def test_default_sizes():
+    """Several tiles and several blocks of queries, with the constants as they are."""
     rng = np.random.default_rng(0)
-    n_queries, n = 300, 3 * _index._TILE + 17
+    n_queries, n = 300, 3 * top_k_module._TILE + 17
     vectors = rng.integers(-3, 4, (n, 4)).astype(np.float32)  # ties
     queries = rng.integers(-3, 4, (n_queries, 4)).astype(np.float32)
     hidden = sp.random(n_queries, n, 0.01, format="csr", random_state=0)
@@ -172,16 +172,16 @@ def test_more_than_there_are():
     assert scores.tolist() == [[3, 2, 1, -np.inf, -np.inf]]
 
 
-def test_no_candidates_and_no_queries():
+def test_without_candidates_or_queries():
     nothing = Matrix(np.empty((2, 0), np.float32))
     columns, scores = top_k(nothing, 3)
     assert columns.tolist() == [[-1] * 3] * 2
     assert (scores == -np.inf).all()
-    nobody = Matrix(np.empty((0, 5), np.float32))
+    no_queries = Matrix(np.empty((0, 5), np.float32))
     for pairs in (None, sp.csr_matrix((0, 5))):
-        columns, scores = top_k(nobody, 3, exclude=pairs, allowed=pairs)
+        columns, scores = top_k(no_queries, 3, exclude=pairs, allowed=pairs)
         assert columns.shape == scores.shape == (0, 3)
-    assert not nothing.asked and not nobody.asked
+    assert not nothing.asked and not no_queries.asked
     columns, scores = top_k(
         Matrix(np.ones((2, 4), np.float32)), 2, allowed=sp.csr_matrix((2, 4))
     )
@@ -227,7 +227,7 @@ def test_scores_of_double_precision_decide_in_double_precision():
 
 
 class Formula:
-    """Scores that are made as they are asked for: they take no memory of their own."""
+    """Scores that are computed on demand and take no memory."""
 
     whole_rows = False
 
@@ -260,14 +260,16 @@ def test_the_memory_bound(order, n_queries, n, k):
         values[:] = 1
     elif order != "random":
         values = np.sort(values)[:: 1 if order == "rising" else -1].copy()
-    n_queries = min(n_queries, 6 * _index._BLOCK_BYTES // (4 * min(n, _index._TILE)))
+    n_queries = min(
+        n_queries, 6 * top_k_module._BLOCK_BYTES // (4 * min(n, top_k_module._TILE))
+    )
     tracemalloc.start()
     try:
         answer = top_k(Formula((n_queries, n), values), k)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak - sum(part.nbytes for part in answer) < 8 * _index._BLOCK_BYTES
+    assert peak - sum(part.nbytes for part in answer) < 8 * top_k_module._BLOCK_BYTES
 
 
 # --- drawing -------------------------------------------------------------------------
@@ -318,12 +320,12 @@ def test_what_is_excluded_is_not_drawn():
             eligible &= ~hidden.toarray()
         if "allowed" in options:
             eligible &= allowed.toarray()
-        for row, row_values, own, free in zip(
+        for row, row_values, row_scores, free in zip(
             columns, values, scores, eligible, strict=True
         ):
             drawn = row[row >= 0]
             assert sorted(drawn) == np.flatnonzero(free).tolist()
-            assert row_values[: len(drawn)].tolist() == own[drawn].tolist()
+            assert row_values[: len(drawn)].tolist() == row_scores[drawn].tolist()
             assert (row_values[len(drawn) :] == -np.inf).all()
 
 
@@ -336,7 +338,7 @@ def test_a_cold_draw_is_the_ranking():
 def test_generators():
     state = np.random.RandomState(3)
     one, other = generator_of(state).random(), generator_of(state).random()
-    assert one != other  # an instance goes on
+    assert one != other  # an instance keeps its state
     assert generator_of(3).random() == generator_of(3).random() == one
     assert generator_of(None).random() != generator_of(None).random()
     with pytest.raises(ValueError, match="cannot be used to seed"):

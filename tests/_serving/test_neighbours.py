@@ -1,4 +1,4 @@
-"""Queries by vectors: similar items and users, audiences, draws, by brute force."""
+"""Similar items and users, audiences of items and draws, against brute force."""
 
 import warnings
 
@@ -25,7 +25,7 @@ def interactions():
 
 
 X = interactions()
-# User "grump" and item "never" have no positive; "z" and "w" are only in the tables.
+# User "grump" and item "never" have no positives; "z" and "w" are only in the tables.
 X_FIT = pd.concat(
     [X, pd.DataFrame({"user": ["u0", "grump"], "item": ["never", "i0"]})], ignore_index=True
 )
@@ -50,7 +50,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def described():
-    """With features, and a path without ids that is trained."""
+    """With features and a trained cold path."""
     return TwoTowerRecommender(
         **PARAMETERS, user_table=USERS, item_table=ITEMS, id_dropout=0.3
     ).fit(X)
@@ -94,7 +94,7 @@ def test_recommend_users_by_brute_force(model, exclude_seen):
     assert "grump" not in found[0]
 
 
-def test_it_is_recommend_turned_round(model):
+def test_recommend_users_is_the_transpose_of_recommend(model):
     by_users = model.recommend(AUDIENCE, n_recommendations=N_ITEMS, as_frame=True)
     by_items = model.recommend_users(CATALOGUE, n_recommendations=N_USERS, as_frame=True)
     assert by_items.columns.tolist() == ["item", "user", "score", "rank"]
@@ -121,7 +121,7 @@ def test_audience_of_an_item_by_its_features(described):
     assert frame["item"].tolist() == ["one", "one", "two", "two"]
 
 
-def test_users_of_the_table_are_told_when_their_path_is_trained(described):
+def test_users_of_the_table_are_found_when_the_cold_path_is_trained(described):
     untrained = TwoTowerRecommender(**PARAMETERS, user_table=USERS).fit(X)
     for model, is_there in ((described, True), (untrained, False)):
         ids, _ = model.recommend_users(["i0"], n_recommendations=99)
@@ -131,10 +131,10 @@ def test_users_of_the_table_are_told_when_their_path_is_trained(described):
 
 
 def test_candidates_of_an_audience(model, described):
-    own = [["u1", "u2"], ["u3", "u1", "u4"]]
+    lists = [["u1", "u2"], ["u3", "u1", "u4"]]
     options = {"n_recommendations": 3, "exclude_seen": False}
-    ids, _ = model.recommend_users(["i0", "i1"], candidates=own, **options)
-    assert [set(row) - {None} for row in ids] == [set(row) for row in own]
+    ids, _ = model.recommend_users(["i0", "i1"], candidates=lists, **options)
+    assert [set(row) - {None} for row in ids] == [set(row) for row in lists]
     shared, _ = model.recommend_users(["i0", "i1"], candidates=["u3", "u1"], **options)
     assert all(set(row) == {"u1", "u3", None} for row in shared)
     with pytest.warns(UserWarning, match="1 of 2 candidates are not known users") as caught:
@@ -172,11 +172,11 @@ def test_exclusions_of_an_audience(model, described):
 
 
 def test_exclusions_of_items_that_only_candidates_have(described):
-    offered = pd.DataFrame({"item": ["n1", "i2", "n2"], "kind": ["x", "x", "y"]})
+    candidates = pd.DataFrame({"item": ["n1", "i2", "n2"], "kind": ["x", "x", "y"]})
     pairs = pd.DataFrame({"user": ["u1", "u1"], "item": ["n2", "i2"]})
     ids, _ = described.recommend(
         ["u1", "u2"],
-        candidates=offered,
+        candidates=candidates,
         exclude_interactions=pairs,
         exclude_seen=False,
         n_recommendations=3,
@@ -185,7 +185,7 @@ def test_exclusions_of_items_that_only_candidates_have(described):
     assert set(ids[1]) == {"n1", "i2", "n2"}
 
 
-# --- who is alike --------------------------------------------------------------------
+# --- similar users and items ---------------------------------------------------------
 
 
 def test_similar_users_by_brute_force(model):
@@ -229,13 +229,13 @@ def test_rows_of_features(described):
             nearest(queries[1], vectors, [i for i in known if i != table[name][0]], 5),
         ]
         assert_answers(similar(rows, n_recommendations=5), expected)
-        # An index that looks like ids is none.
+        # The index of a frame without ids does not exclude users or items.
         nameless = rows[[feature]].set_axis([known[0], known[1]])
         ids, _ = similar(nameless, n_recommendations=99)
         assert set(ids[0]) - {None} == set(known)
 
 
-def test_candidates_of_the_alike(model, described):
+def test_candidates_of_similar_items(model, described):
     ids, _ = model.similar_items(
         ["i0", "i1"], candidates=["i0", "i1", "i2"], n_recommendations=3
     )
@@ -244,7 +244,7 @@ def test_candidates_of_the_alike(model, described):
         ["i0", "i1"], candidates=[["i0", "i3"], ["i1"]], n_recommendations=1
     )
     assert ids.tolist() == [["i3"], [None]]
-    # rows of new items, the query among them
+    # rows of new items, the query included
     rows = pd.DataFrame({"item": ["n1", "n2"], "kind": ["x", "y"]})
     ids, _ = described.similar_items(rows, candidates=rows, n_recommendations=2)
     assert ids.tolist() == [["n2", None], ["n1", None]]
@@ -291,10 +291,10 @@ def test_bad_queries(model, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_answers_have_the_shape_that_is_asked_for(model, method):
+def test_shapes_of_answers(model, method):
     ids = METHODS[method][1]
     ask = getattr(model, method)
-    found, scores = ask(ids, n_recommendations=50)  # beyond what there is
+    found, scores = ask(ids, n_recommendations=50)  # more than there are
     assert found.shape == scores.shape == (2, 50)
     assert (scores[:, -1] == -np.inf).all() and found[0, -1] is None
     found, scores = ask([], n_recommendations=2)
@@ -305,7 +305,7 @@ def test_answers_have_the_shape_that_is_asked_for(model, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_pipelines_forward_them(method):
+def test_pipelines_forward_queries(method):
     pipeline = make_pipeline(TwoTowerRecommender(**PARAMETERS)).fit(X)
     ids = METHODS[method][1]
     found, _ = getattr(pipeline, method)(ids, n_recommendations=3)
@@ -340,13 +340,13 @@ def test_draws_are_seeded(model):
     assert draw(0) != draw(1)
     assert draw(np.random.RandomState(0)) == draw(np.random.RandomState(0))
     state = np.random.RandomState(0)
-    assert draw(state) != draw(state)  # an instance goes on
+    assert draw(state) != draw(state)  # an instance keeps its state
     before = check_random_state(None).get_state()[1].copy()
     assert draw(None) != draw(None)
     assert (check_random_state(None).get_state()[1] == before).all()
 
 
-def test_draws_are_without_replacement_and_without_what_is_seen(model):
+def test_draws_are_without_replacement_and_without_seen_items(model):
     found, scores = model.recommend(
         AUDIENCE, n_recommendations=N_ITEMS, sample=True, random_state=0
     )
@@ -354,11 +354,13 @@ def test_draws_are_without_replacement_and_without_what_is_seen(model):
     assert [sorted(set(row) - {None}) for row in found] == [
         sorted(set(row) - {None}) for row in exact
     ]
-    for user, row, own in zip(AUDIENCE, found, scores, strict=True):
-        there = [item for item in row if item is not None]
-        assert len(there) == len(set(there))
-        pairs = pd.DataFrame({"user": user, "item": there})
-        np.testing.assert_allclose(own[: len(there)], model.predict(pairs), atol=1e-6)
+    for user, row, row_scores in zip(AUDIENCE, found, scores, strict=True):
+        drawn = [item for item in row if item is not None]
+        assert len(drawn) == len(set(drawn))
+        pairs = pd.DataFrame({"user": user, "item": drawn})
+        np.testing.assert_allclose(
+            row_scores[: len(drawn)], model.predict(pairs), atol=1e-6
+        )
     listed, _ = model.recommend(
         ["u0", "u1"],
         candidates=[["i1", "i2"], ["i3"]],
@@ -370,7 +372,7 @@ def test_draws_are_without_replacement_and_without_what_is_seen(model):
     assert [set(row) for row in listed] == [{"i1", "i2"}, {"i3", None}]
 
 
-def test_draws_of_the_popular(model):
+def test_draws_of_popular_items(model):
     n = 6000
     counts = X["item"].value_counts()
     ids, scores = model.recommend(
@@ -385,15 +387,15 @@ def test_draws_of_the_popular(model):
         error = (probability * (1 - probability) / n) ** 0.5
         assert abs((ids[:n, 0] == item).mean() - probability) < 4.5 * error
     assert (scores[:n] == counts[ids[:n].ravel()].to_numpy().reshape(n, 2)).all()
-    assert (np.abs(scores[n]) <= 1 + 1e-6).all()  # who is known has cosines
+    assert (np.abs(scores[n]) <= 1 + 1e-6).all()  # a known user has cosines
 
 
 def test_popular_with_lists_and_exclusions(model):
     pairs = pd.DataFrame({"user": ["new"], "item": ["i1"]})
-    own = [["i1", "i2", "i3"], ["i4", "i5"]]
+    lists = [["i1", "i2", "i3"], ["i4", "i5"]]
     ids, scores = model.recommend(
         ["new", "u0"],
-        candidates=own,
+        candidates=lists,
         cold_start="popular",
         n_recommendations=3,
         exclude_interactions=pairs,
@@ -403,12 +405,12 @@ def test_popular_with_lists_and_exclusions(model):
     assert set(ids[0]) == {"i2", "i3", None}
     assert scores[0, :2].tolist() == sorted(counts[["i2", "i3"]], reverse=True)
     exact, _ = model.recommend(
-        ["u0"], candidates=own[1], n_recommendations=3, exclude_seen=False
+        ["u0"], candidates=lists[1], n_recommendations=3, exclude_seen=False
     )
     assert ids[1].tolist() == exact[0].tolist()
 
 
-def test_nothing_warns_and_nothing_is_changed(model):
+def test_arguments_are_left_unchanged_without_warnings(model):
     queries = pd.DataFrame({"item": ["i0", "i1"]})
     lists = [["u1", None], ["u2", "u3"]]
     before = queries.copy()
