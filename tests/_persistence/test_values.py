@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sktwotower._persistence.frames import read_frame, write_frame
 from sktwotower._persistence.values import decode, encode
 
 VALUES = [
@@ -84,13 +85,6 @@ def test_what_is_missing_comes_back():
     assert np.isnan(there_and_back(float("nan")))
 
 
-def test_a_random_state_goes_on():
-    one = np.random.RandomState(3)
-    one.standard_normal(3)  # one more is kept for the next call
-    twin = there_and_back(one)
-    np.testing.assert_array_equal(twin.standard_normal(700), one.standard_normal(700))
-
-
 @pytest.mark.parametrize(
     "value, what",
     [
@@ -98,7 +92,7 @@ def test_a_random_state_goes_on():
         (len, "a value of type builtins.builtin_function_or_method"),
         ([1j], "a value of type builtins.complex"),
         (np.zeros(1, dtype=[("a", int)]), "an array of dtype"),
-        (np.random.RandomState(np.random.PCG64()), "with the generator PCG64"),
+        (np.random.RandomState(3), "a value of type numpy.random"),
         (
             pd.Timestamp(
                 "2020",
@@ -165,16 +159,19 @@ FRAME = {
 }
 
 
-def parquet_and_back(frame):
+@pytest.fixture
+def parquet_and_back(tmp_path):
     pytest.importorskip("pyarrow")
-    from sktwotower._persistence.frames import from_parquet, to_parquet
 
-    content, description = to_parquet(frame)
-    return from_parquet(content, json.loads(json.dumps(description)))
+    def parquet_and_back(frame):
+        write_frame(tmp_path / "frame.parquet", frame)
+        return read_frame(tmp_path / "frame.parquet")
+
+    return parquet_and_back
 
 
 @pytest.mark.parametrize("n_rows", [3, 0])
-def test_frames_come_back(n_rows):
+def test_frames_come_back(n_rows, parquet_and_back):
     frame = pd.DataFrame(FRAME).head(n_rows)
     twin = parquet_and_back(frame)
     pd.testing.assert_frame_equal(twin, frame)
@@ -184,29 +181,41 @@ def test_frames_come_back(n_rows):
             assert list(map(type, twin[name])) == list(map(type, frame[name])), name
 
 
-def test_a_series_comes_back():
+def test_a_series_comes_back(parquet_and_back):
     series = pd.Series([["a"], ["b", "c"]], name="tags")
     pd.testing.assert_series_equal(parquet_and_back(series), series)
 
 
-def test_a_frame_without_columns_keeps_its_rows():
+def test_a_frame_without_columns_keeps_its_rows(parquet_and_back):
     assert parquet_and_back(pd.DataFrame(index=range(3))).shape == (3, 0)
 
 
-def test_a_column_that_cannot_be_stored_is_named():
-    pytest.importorskip("pyarrow")
+def test_a_column_that_cannot_be_stored_is_named(parquet_and_back):
     with pytest.raises(TypeError, match="Column 'x' holds a value of type builtins.object"):
         parquet_and_back(pd.DataFrame({"x": [object()]}))
 
 
-def test_a_file_with_another_shape_is_refused():
-    pytest.importorskip("pyarrow")
-    from sktwotower._persistence.frames import from_parquet, to_parquet
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (pd.DataFrame({"a": [1, 2]}), "2 columns instead of 1"),
+        (pd.DataFrame({"a": [1], "b": [1]}), "2 rows instead of 1"),
+    ],
+)
+def test_a_file_with_another_shape_is_refused(tmp_path, other, message):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, other_file = tmp_path / "frame.parquet", tmp_path / "other.parquet"
+    write_frame(file, pd.DataFrame({"a": [1, 2], "b": [1, 2]}))
+    write_frame(other_file, other)
+    metadata = parquet.read_schema(other_file).metadata
+    table = parquet.read_table(file).replace_schema_metadata(metadata)
+    parquet.write_table(table, file)
+    with pytest.raises(ValueError, match=f"frame.parquet of .* cannot be read.*{message}"):
+        read_frame(file)
 
-    content, _ = to_parquet(pd.DataFrame({"a": [1, 2], "b": [1, 2]}))
-    _, narrow = to_parquet(pd.DataFrame({"a": [1, 2]}))
-    with pytest.raises(ValueError, match="2 columns instead of 1"):
-        from_parquet(content, narrow)
-    _, short = to_parquet(pd.DataFrame({"a": [1], "b": [1]}))
-    with pytest.raises(ValueError, match="2 rows instead of 1"):
-        from_parquet(content, short)
+
+def test_a_file_of_another_writer_is_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "frame.parquet")
+    with pytest.raises(ValueError, match="frame.parquet of the artefact cannot be read"):
+        read_frame(tmp_path / "frame.parquet")
