@@ -231,7 +231,7 @@ def main() -> None:
             if options.recommend:  # the time does not depend on the training
                 model.set_params(max_iter=1)
             model.fit(split.train)
-            vectors = model.item_embeddings_[model._catalogue - 1]
+            vectors = model.item_embeddings_[model._state.catalogue - 1]
             shapes.append(shape(split.name, vectors, model.user_embeddings_))
             model.build_index(None)
             of_all = memory(model, options.threads)

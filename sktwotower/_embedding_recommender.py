@@ -13,7 +13,7 @@ from sktwotower._serving import indexes
 from sktwotower._serving import recommend as answers
 from sktwotower._serving.answers import Answer
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.evaluation import StateEvaluation
+from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._serving.tower_transformer import TowerTransformer
 from sktwotower._training.state import ModelState
 from sktwotower.base import RecommenderMixin
@@ -348,9 +348,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ``candidates`` or ``sample``, users who get the most popular items, and ``score``
         are always answered exactly.
 
-        Pickles, deep copies and saved models do not contain the index. ``fit``, ``partial_fit``
-        and ``add_items`` change the embeddings and drop it; queries are exact until you
-        build it again.
+        Pickles, deep copies and saved models do not contain the index. ``fit``,
+        ``partial_fit`` and ``add_items`` change the embeddings and drop it; queries are
+        exact until you build it again.
 
         Parameters
         ----------

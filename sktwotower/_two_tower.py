@@ -20,7 +20,7 @@ from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS
 from sktwotower._serving.diagram import visual_block
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.evaluation import StateEvaluation
+from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import (
     encode,

@@ -18,6 +18,13 @@ pytest.register_assert_rewrite("tests.helpers")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.suffix == ".rst":  # pages of the user guide fit models
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def data():
     """A few users and items, with tables whose features count."""

@@ -3,6 +3,8 @@
 import importlib.util
 import mmap
 import os
+import runpy
+import sys
 from itertools import combinations, product
 from pathlib import Path
 
@@ -88,6 +90,12 @@ def example(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_example(monkeypatch, name, *arguments):
+    """Run a script of ``examples`` as a shell would, but in this process."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
 # --- parameters ----------------------------------------------------------------------

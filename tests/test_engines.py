@@ -1,12 +1,10 @@
 """Recommendations and searches on Dask and Spark are those without them."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from copy import copy
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -15,21 +13,15 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower import EntityTable
 from sktwotower.metrics import make_ranking_scorer
+from tests.helpers import EXAMPLES, NAMES, example, make_model, run_example
 
+pytestmark = pytest.mark.slow
 for package in ("pyarrow", "safetensors", "skops"):
     pytest.importorskip(package)
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 ID = {"int": int, "str": "user {}".format}
-
-
-def imported(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def ordered(frame):
@@ -48,13 +40,10 @@ def fitted(request, data):
     users = data.user_table.assign(user_id=data.user_table["user_id"].map(change))
     X = data.interactions
     X = X.assign(user_id=X["user_id"].map(change), item_id=X["item_id"].map(change))
-    model = TwoTowerRecommender(
-        user_column="user_id",
-        item_column="item_id",
+    model = make_model(
+        **NAMES,
         user_table=EntityTable(users, "user_id"),
-        embedding_dim=4,
         max_iter=1,
-        random_state=0,
     )
     return model.fit(X), users
 
@@ -64,8 +53,9 @@ def fitted(request, data):
 
 @pytest.fixture(scope="module")
 def client():
+    """A worker in another process, which is what models and frames are sent to."""
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, cluster.get_client() as client:
         yield client
 
@@ -73,7 +63,7 @@ def client():
 def test_partitions_are_answered(client, fitted):
     dd = pytest.importorskip("dask.dataframe")
     model, users = fitted
-    frame = imported("recommend_dask").recommend_frame(
+    frame = example("recommend_dask").recommend_frame(
         client, model, dd.from_pandas(users, npartitions=3), n=5
     )
     expected = model.recommend(users, n_recommendations=5, as_frame=True)
@@ -87,7 +77,7 @@ def test_partitions_without_users_keep_the_dtypes(client, fitted):
     model, users = fitted
     few = dd.from_pandas(users, npartitions=3)
     few = few[few["user_id"] == users["user_id"].iloc[-1]]
-    found = imported("recommend_dask").recommend_frame(client, model, few).compute()
+    found = example("recommend_dask").recommend_frame(client, model, few).compute()
     expected = model.recommend(users.tail(1), as_frame=True)
     assert_same(found, expected)
     pd.testing.assert_series_equal(found.dtypes, expected.dtypes)
@@ -96,11 +86,9 @@ def test_partitions_without_users_keep_the_dtypes(client, fitted):
 def test_partitions_with_nothing_left_to_recommend(client, tmp_path):
     dd = pytest.importorskip("dask.dataframe")
     X = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": ["a", "b", "a", "b", "a"]})
-    model = TwoTowerRecommender(
-        user_column="user", item_column="item", embedding_dim=2, random_state=0
-    ).fit(X)
+    model = make_model().fit(X)
     users = dd.from_pandas(pd.DataFrame({"user": [1, 2, 3]}), npartitions=3)
-    frame = imported("recommend_dask").recommend_frame(client, model, users)
+    frame = example("recommend_dask").recommend_frame(client, model, users)
     frame.to_parquet(tmp_path / "out", write_index=False)
     expected = model.recommend([3], as_frame=True)
     for found in (frame.compute(), pd.read_parquet(tmp_path / "out")):
@@ -113,7 +101,7 @@ def test_the_model_is_not_in_the_tasks(client, fitted):
     model, users = fitted
     large = copy(model)
     large.ballast = np.zeros(1_000_000)
-    frame = imported("recommend_dask").recommend_frame(
+    frame = example("recommend_dask").recommend_frame(
         client, large, dd.from_pandas(users, npartitions=12)
     )
     assert len(cloudpickle.dumps(frame.optimize().dask)) < large.ballast.nbytes
@@ -122,14 +110,13 @@ def test_the_model_is_not_in_the_tasks(client, fitted):
 
 
 @pytest.mark.parametrize("fitted", ["str"], indirect=True)
-def test_the_dask_script_runs_from_a_shell(client, fitted, tmp_path):
+def test_the_dask_script_runs(client, fitted, tmp_path, monkeypatch):
     model, users = fitted
     model.save(tmp_path / "model")
     users.to_parquet(tmp_path / "users.parquet")
     paths = [tmp_path / name for name in ("model", "users.parquet", "out")]
-    command = [sys.executable, "-W", "error", EXAMPLES / "recommend_dask.py", *paths]
     options = ["-n", "3", "--partitions", "4", "--scheduler", client.scheduler.address]
-    subprocess.run([*command, *options], check=True, timeout=300)
+    run_example(monkeypatch, "recommend_dask", *paths, *options)
     expected = model.recommend(users, n_recommendations=3, as_frame=True)
     assert_same(pd.read_parquet(tmp_path / "out"), expected)
     assert len(list((tmp_path / "out").glob("*.parquet"))) == 4
@@ -142,14 +129,12 @@ def test_a_search_on_dask_finds_the_same(client, data):
     def score(model, X, y=None):
         return {**ranking(model, X), "pid": os.getpid()}
 
-    model = TwoTowerRecommender(
-        user_column="user_id",
-        item_column="item_id",
+    model = make_model(
+        **NAMES,
         user_table=EntityTable(data.user_table, "user_id"),
         max_iter=1,
-        random_state=0,
     )
-    grid = {"embedding_dim": [4, 8], "temperature": [0.1, 0.2]}
+    grid = {"embedding_dim": [4, 8]}
     search = GridSearchCV(model, grid, scoring=score, cv=2, refit="ndcg@10")
     alone = clone(search).fit(data.interactions)
     with joblib.parallel_config(backend="dask"):
@@ -175,7 +160,7 @@ def test_frames_of_a_partition_are_answered_one_by_one(fitted):
     pytest.importorskip("pyspark")
     model, users = fitted
     batches = [users.iloc[:20], users.iloc[20:50], users.iloc[50:]]
-    found = imported("recommend_spark").recommend_batches(iter(batches), model, 5)
+    found = example("recommend_spark").recommend_batches(iter(batches), model, 5)
     expected = model.recommend(users, n_recommendations=5, as_frame=True)
     assert_same(pd.concat(found), expected)
 

@@ -1,24 +1,19 @@
 """The notebooks in examples/ are their scripts, executed."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.helpers import EXAMPLES, example
+
 pytest.importorskip("sphinx_gallery")
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
 def convert():
-    path = EXAMPLES / "make_notebooks.py"
-    spec = importlib.util.spec_from_file_location("make_notebooks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.convert
+    return example("make_notebooks").convert
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

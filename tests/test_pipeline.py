@@ -14,6 +14,7 @@ from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.pipeline import Pipeline, make_pipeline
+from tests.helpers import assert_same_answer
 
 rng = np.random.default_rng(0)
 N = 300
@@ -67,11 +68,6 @@ def by_position():
         **PARAMETERS,
     )
     return make_pipeline(columns(), model)
-
-
-def assert_same(one, other):
-    assert one[0].tolist() == other[0].tolist()
-    np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_names_and_values_survive(by_name):
@@ -136,12 +132,12 @@ def test_unknown_ids_are_answered_through_a_pipeline(by_name):
 
 def test_ids_are_passed_on(by_name):
     for ids in ([3, "new"], np.array([3, 4]), pd.Series([3, 4]), (3, 4)):
-        assert_same(by_name.recommend(ids), by_name[-1].recommend(ids))
-    assert_same(
+        assert_same_answer(by_name.recommend(ids), by_name[-1].recommend(ids))
+    assert_same_answer(
         by_name.recommend([3], candidates=[1, 2], n_recommendations=2),
         by_name[-1].recommend([3], candidates=[1, 2], n_recommendations=2),
     )
-    assert_same(by_name.similar_items([1]), by_name[-1].similar_items([1]))
+    assert_same_answer(by_name.similar_items([1]), by_name[-1].similar_items([1]))
 
 
 def test_frames_of_users(by_name):
@@ -152,11 +148,11 @@ def test_frames_of_users(by_name):
     assert found[0].tolist() == by_name[-1].recommend(expected)[0].tolist()
     np.testing.assert_allclose(found[1], by_name[-1].recommend(expected)[1], rtol=1e-5)
     # Only ids; only features, with the index as ids; all columns.
-    assert_same(by_name.recommend(whole[["user"]]), by_name.recommend(["new", 3]))
+    assert_same_answer(by_name.recommend(whole[["user"]]), by_name.recommend(["new", 3]))
     ages = whole[["age"]].set_axis(["a", "b"])
     frame = by_name.recommend(ages, as_frame=True)
     assert frame["user"].unique().tolist() == ["a", "b"]
-    assert_same(
+    assert_same_answer(
         by_name.recommend(X[:7]), by_name[-1].recommend(by_name[:-1].transform(X[:7]))
     )
 
@@ -165,17 +161,19 @@ def test_history_and_candidates(by_name):
     # The timestamp may be missing as well.
     history = pd.DataFrame({"user": ["new"] * 2, "item": [4, 5]})
     renamed = history.set_axis(["ids__user", "ids__item"], axis=1)
-    assert_same(
+    assert_same_answer(
         by_name.recommend(["new"], history=history),
         by_name[-1].recommend(["new"], history=renamed),
     )
     assert not {4, 5} & set(by_name.recommend(["new"], history=history)[0][0])
     whole = X.assign(user="new")[:2]
-    assert_same(
+    assert_same_answer(
         by_name.recommend(["new"], history=whole),
         by_name[-1].recommend(["new"], history=by_name[:-1].transform(whole)),
     )
-    assert_same(by_name.recommend(["new"], history=history[:0]), by_name.recommend(["new"]))
+    assert_same_answer(
+        by_name.recommend(["new"], history=history[:0]), by_name.recommend(["new"])
+    )
     candidates = pd.DataFrame({"item": [77, 78], "genre": ["Drama", "Comedy"]})
     encoded = pd.DataFrame(
         {
@@ -184,7 +182,7 @@ def test_history_and_candidates(by_name):
             "item__genre_Drama": [1.0, 0.0],
         }
     )
-    assert_same(
+    assert_same_answer(
         by_name.recommend([1], candidates=candidates, n_recommendations=2),
         by_name[-1].recommend([1], candidates=encoded, n_recommendations=2),
     )
@@ -206,7 +204,7 @@ def test_a_transformer_with_half_its_columns_is_left_out():
     pipeline = make_pipeline("passthrough", encoder, model)
     pipeline = pipeline.set_output(transform="pandas").fit(frame)
     half = frame.loc[:3, ["user", "age"]].assign(age=99.0)
-    assert_same(pipeline.recommend(half), pipeline.recommend(half["user"]))
+    assert_same_answer(pipeline.recommend(half), pipeline.recommend(half["user"]))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +258,7 @@ def test_ways_to_name_columns(encoder, user, item, output):
     users = X[["age", "user"]].assign(user="new")[5:9]
     items = X[["genre", "item"]].assign(item=[*range(200, 200 + N)])[3:7]
     whole = X.assign(user="new")[5:9], X.assign(item=[*range(200, 200 + N)])[3:7]
-    assert_same(
+    assert_same_answer(
         pipeline.recommend(users, candidates=items, n_recommendations=3),
         pipeline.recommend(whole[0], candidates=whole[1], n_recommendations=3),
     )
@@ -304,8 +302,8 @@ def test_two_dimensional_arrays_and_lists():
     encoder = ColumnTransformer([("ids", "passthrough", [1, 2])])
     pipeline = make_pipeline(encoder, PopularRecommender()).fit(rows)
     expected = pipeline.recommend(X["user"][:4])
-    assert_same(pipeline.recommend(rows[:4]), expected)
-    assert_same(pipeline.recommend(rows[:4].tolist()), expected)
+    assert_same_answer(pipeline.recommend(rows[:4]), expected)
+    assert_same_answer(pipeline.recommend(rows[:4].tolist()), expected)
     assert pipeline.recommend(rows[:0])[0].shape == (0, 10)
 
 
@@ -342,7 +340,7 @@ class Halve(BaseEstimator):
 
 def test_other_steps_need_all_their_columns():
     pipeline = make_pipeline(Halve(), PopularRecommender()).fit(X)
-    assert_same(pipeline.recommend(X[:3]), pipeline.recommend(X["user"][:3]))
+    assert_same_answer(pipeline.recommend(X[:3]), pipeline.recommend(X["user"][:3]))
     with pytest.raises(KeyError, match="item"):
         pipeline.recommend(X[["user"]])
 
@@ -355,7 +353,7 @@ def test_a_frame_that_lacks_columns_without_names():
         ):
             pipeline.recommend(X[columns])
     # Columns that are not used may be missing.
-    assert_same(pipeline.recommend(X.drop(columns="note")), pipeline.recommend(X))
+    assert_same_answer(pipeline.recommend(X.drop(columns="note")), pipeline.recommend(X))
 
 
 def test_a_frame_without_any_column_that_is_needed(by_name):

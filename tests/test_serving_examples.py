@@ -1,48 +1,22 @@
 """The examples that serve a saved model do what they say."""
 
-import importlib.util
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sktwotower import TwoTowerRecommender
-from sktwotower.datasets import make_interactions
+from tests.helpers import NAMES, example, make_model, run_example
 
 for package in ("pyarrow", "safetensors", "skops"):
     pytest.importorskip(package)
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def imported(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_interactions(n_users=60, n_items=40, n_interactions=900, random_state=0)
-
 
 @pytest.fixture(scope="module")
 def model(data):
-    return TwoTowerRecommender(
-        user_column="user_id",
-        item_column="item_id",
-        user_table=data.user_table,
-        embedding_dim=4,
-        max_iter=2,
-        random_state=0,
-    ).fit(data.interactions)
+    return make_model(**NAMES, user_table=data.user_table).fit(data.interactions)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +30,7 @@ def artefact(model, tmp_path_factory):
 
 
 def test_a_file_of_users_is_answered_batch_by_batch(data, model, tmp_path, monkeypatch):
-    example = imported("recommend_batch")
+    script = example("recommend_batch")
     users = data.user_table.rename(columns={"user_num_1": "other"})
     users.to_parquet(tmp_path / "users.parquet", row_group_size=25)
     sizes, recommend = [], type(model).recommend
@@ -66,7 +40,7 @@ def test_a_file_of_users_is_answered_batch_by_batch(data, model, tmp_path, monke
         return recommend(self, X, **options)
 
     monkeypatch.setattr(type(model), "recommend", watched)
-    example.recommend_batches(
+    script.recommend_batches(
         model, tmp_path / "users.parquet", tmp_path / "out.parquet", n=5, batch_size=7
     )
     assert sum(sizes) == len(users)
@@ -79,30 +53,27 @@ def test_a_file_of_users_is_answered_batch_by_batch(data, model, tmp_path, monke
     np.testing.assert_allclose(found["score"], expected["score"], atol=1e-6)
 
 
-def test_the_batch_script_runs_from_a_shell(data, model, artefact, tmp_path):
+def test_the_batch_script_runs(data, model, artefact, tmp_path, monkeypatch):
     users = data.user_table[["user_id"]]
     users.to_parquet(tmp_path / "users.parquet")
     out = tmp_path / "out.parquet"
-    script = EXAMPLES / "recommend_batch.py"
-    command = [sys.executable, "-W", "error", script, artefact, tmp_path / "users.parquet"]
-    subprocess.run([*command, out, "-n", "3", "--batch-size", "32"], check=True)
+    paths = [artefact, tmp_path / "users.parquet", out]
+    run_example(monkeypatch, "recommend_batch", *paths, "-n", "3", "--batch-size", "32")
     expected = model.recommend(users, n_recommendations=3, as_frame=True)
     pd.testing.assert_frame_equal(pd.read_parquet(out), expected)
 
 
 def test_users_who_have_everything_are_left_out(tmp_path):
-    example = imported("recommend_batch")
+    script = example("recommend_batch")
     X = pd.DataFrame(
         [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a")], columns=["user", "item"]
     )
-    model = TwoTowerRecommender(
-        user_column="user", item_column="item", embedding_dim=2, random_state=0
-    ).fit(X)
+    model = make_model().fit(X)
     users = tmp_path / "users.parquet"
     for batch_size in (1, 2, 3):
         pd.DataFrame({"user": [1, 2, 3]}).to_parquet(users)
         out = tmp_path / "out.parquet"
-        example.recommend_batches(model, users, out, batch_size=batch_size)
+        script.recommend_batches(model, users, out, batch_size=batch_size)
         assert pd.read_parquet(out)[["user", "item"]].to_numpy().tolist() == [[3, "b"]]
 
 
@@ -117,7 +88,7 @@ def url(artefact):
     pytest.importorskip("httpx")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODEL", str(artefact))
-        app = imported("app").app
+        app = example("app").app
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -220,18 +220,6 @@ def test_grid_search_over_tables_and_losses_of_tables():
     assert sum(found is table for found in tables) == 2
 
 
-@pytest.mark.slow
-def test_grid_search_in_two_processes():
-    searches = [
-        GridSearchCV(
-            with_features(), {"max_iter": [1, 3]}, cv=2, n_jobs=n_jobs, error_score="raise"
-        ).fit(X)
-        for n_jobs in (None, 2)
-    ]
-    one, two = (search.cv_results_["mean_test_score"] for search in searches)
-    np.testing.assert_allclose(one, two, rtol=1e-6)
-
-
 def test_configurations_of_scikit_learn():
     expected = with_features().fit(X)
     with config_context(transform_output="pandas"):
@@ -366,7 +354,7 @@ def test_fit_under_the_callers_default_dtype():
 def test_fits_in_threads():
     """As joblib's threading backend, dask or a server would run them."""
     seeds = [0, 1, 0, 1]
-    options = dict(hidden_layer_sizes=(8,), dropout=0.3, max_iter=20, batch_size=8)
+    options = dict(hidden_layer_sizes=(8,), dropout=0.3, max_iter=6, batch_size=8)
     alone = {seed: make_model(random_state=seed, **options).fit(X) for seed in (0, 1)}
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -1336,44 +1324,33 @@ def test_a_refit_forgets():
     assert model.recommend([0, "a"], n_recommendations=1)[0].tolist()[1] == [None]
 
 
-def test_a_refit_that_fails_leaves_no_mixture():
-    """New ids with old embeddings would be wrong without a word."""
+def test_a_refit_that_fails_leaves_the_model_as_it_was():
     model = make_model().fit(X)
+    expected = model.predict(X)
     model.set_params(learning_rate=1e30, weight_decay=0.0, normalize=False, max_iter=50)
     with pytest.raises(ValueError, match="loss became"):
         model.fit(X[::-1])
-    for call in (model.predict, model.recommend, model.score):
-        with pytest.raises(NotFittedError):
-            call(X)
-    with pytest.raises(NotFittedError):
-        model.item_tower_  # noqa: B018
+    np.testing.assert_array_equal(model.predict(X), expected)
     model.set_params(**make_model().get_params()).fit(X)
     assert same_embeddings(model, make_model().fit(X))
 
 
 class Interrupts(Recorder):
-    """Someone presses Ctrl-C."""
+    """Raises what Ctrl-C does, after the first epoch."""
 
     def on_fit_task_end(self, estimator, context, **kwargs):
         if context.task_name == "epoch":
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_refit_leaves_no_mixture():
+def test_an_interrupted_refit_leaves_the_model_as_it_was():
     before = torch.get_rng_state()
     model = make_model().fit(X)
     expected = model.predict(X)
     with pytest.raises(KeyboardInterrupt):
         model.set_callbacks(Interrupts()).fit(X[::-1])
     assert torch.equal(torch.get_rng_state(), before)
-    try:
-        found = model.predict(X)
-    except NotFittedError:
-        return
-    # an answer, if there is one, is that of one epoch or the former fit's
-    after_an_epoch = Recorder(stop_after=1)
-    stopped = make_model().set_callbacks(after_an_epoch).fit(X[::-1])
-    assert np.array_equal(found, expected) or np.array_equal(found, stopped.predict(X))
+    np.testing.assert_array_equal(model.predict(X), expected)
 
 
 # --- real data -----------------------------------------------------------------------

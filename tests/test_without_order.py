@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.base import clone
 
 import sktwotower
@@ -13,10 +12,10 @@ from sktwotower._nn.history_rows import HistoryRows
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.model_selection import LastInteractionsSplit
+from tests.helpers import NAMES, assert_same_answer
 
 WHOLE = {
-    "user_column": "user_id",
-    "item_column": "item_id",
+    **NAMES,
     "user_id_embedding": False,
     "history_size": 1000,
     "history_dropout": 0.5,
@@ -144,6 +143,7 @@ def test_a_target_is_never_in_its_history(data, monkeypatch):
     assert n_given + len(set(pairs)) == len(rows)
 
 
+@pytest.mark.slow
 def test_it_beats_popularity_on_films():
     films = load_movielens_small().interactions
     rows = films.sample(frac=1, random_state=0)
@@ -168,6 +168,7 @@ def test_a_new_user_is_its_history(model, data):
     np.testing.assert_allclose(scores, new_scores, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_approximate_index_counts_popularity():
     pytest.importorskip("faiss")
     """Popularity is of another size than the cosine, and no hindrance in the graph."""
@@ -215,6 +216,7 @@ def test_items_that_are_added_have_the_mean_popularity(data):
     )
 
 
+@pytest.mark.slow
 def test_partial_fit_counts_on(model, data):
     X = data.interactions
     grown = clone(model).fit(X[:2000]).partial_fit(X[2000:])
@@ -224,6 +226,7 @@ def test_partial_fit_counts_on(model, data):
     assert np.isfinite(from_nothing.user_embeddings_).all()
 
 
+@pytest.mark.slow
 def test_early_stopping_leaves_what_it_holds_out_alone(data):
     model = TwoTowerRecommender(**WHOLE, early_stopping=True, refit=True)
     model.fit(data.interactions)
@@ -243,18 +246,16 @@ def test_save_and_load(model, data, tmp_path):
     X = data.interactions
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
     history = X[:5].assign(user_id=-1)
-    for one, other in zip(
+    assert_same_answer(
         loaded.recommend([-1, 1], history=history),
         model.recommend([-1, 1], history=history),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
+    )
     assert loaded.get_params()["hidden_layer_sizes"] is None
     grown, loaded = (m.partial_fit(X[:100]) for m in (clone(model).fit(X), loaded))
     np.testing.assert_allclose(loaded.item_embeddings_, grown.item_embeddings_, atol=1e-5)
 
 
-def test_onnx(model, tmp_path):
+def test_onnx(model, data, tmp_path):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     model.export_onnx(tmp_path / "onnx")
@@ -263,34 +264,33 @@ def test_onnx(model, tmp_path):
     (vectors,) = session.run(None, {"code": codes})
     np.testing.assert_allclose(vectors, model.item_embeddings_, atol=1e-5)
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "user_tower.onnx"))
-    past = model._past
-    starts, ends = past.histories.now(past.size)
-    places = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
-    rows = np.repeat(np.arange(len(starts)), ends - starts)
+    pairs = data.interactions.drop_duplicates(["user_id", "item_id"])
+    places = [pd.Index(ids) for ids in (model.user_ids_, model.item_ids_)]
     (vectors,) = session.run(
         None,
         {
-            "code": np.arange(len(starts)),
-            "history_row": rows,
-            "history_item": past.histories.items[places].astype(np.int64),
+            "code": np.arange(1, len(model.user_ids_) + 1),
+            "history_row": places[0].get_indexer(pairs["user_id"]),
+            "history_item": places[1].get_indexer(pairs["item_id"]) + 1,
         },
     )
-    np.testing.assert_allclose(vectors[1:], model.user_embeddings_, atol=1e-5)
+    np.testing.assert_allclose(vectors, model.user_embeddings_, atol=1e-5)
 
 
 def test_a_tied_table_is_one(data):
     """It has the gradients of both towers, is decayed once, and grows as one."""
     model = TwoTowerRecommender(**WHOLE | {"max_iter": 2}).fit(data.interactions)
-    towers = model._towers
+    towers = model._state.towers  # that two tables are one shows nowhere else
     assert towers.user_tower.history_table is towers.item_tower.id_table
     assert len(list(towers.embedding_tables())) == 1
     X = data.interactions[:300]
     model.partial_fit(X.assign(item_id=X["item_id"] + 40))
-    towers = model._towers
+    towers = model._state.towers
     assert towers.user_tower.history_table is towers.item_tower.id_table
     assert len(towers.item_tower.id_table) == len(model.item_ids_) + 1
     apart = clone(model).set_params(tie_history=False).fit(data.interactions)
-    assert apart._towers.user_tower.history_table is not apart._towers.item_tower.id_table
+    towers = apart._state.towers
+    assert towers.user_tower.history_table is not towers.item_tower.id_table
 
 
 def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
@@ -303,10 +303,25 @@ def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
         temperature=1.0,
         max_iter=1,
     ).fit(data.interactions)
-    tower, rows = model._towers.item_tower, model._items.rows(with_id=True)
-    fields = tower.fields(rows.take(torch.arange(len(rows)))).sum(1).detach().numpy()
-    np.testing.assert_allclose(model.item_embeddings_, fields[1:], rtol=1e-5)
-    assert not list(tower.mlp.parameters())
+    # Changes of two features, each alone, add up: nothing but a sum is in between.
+    items = data.item_table[:1].assign(item_id=-1)
+    number, category = (
+        next(name for name in items if name.startswith(f"item_{kind}"))
+        for kind in ("num", "cat")
+    )
+    other = data.item_table[category]
+    other = other[other != items[category].iloc[0]].iloc[0]
+    plain, one, two, both = (
+        model.item_tower_.transform(items.assign(**changes))
+        for changes in (
+            {},
+            {number: items[number] + 1},
+            {category: other},
+            {number: items[number] + 1, category: other},
+        )
+    )
+    assert not np.allclose(one, plain, atol=1e-4) and not np.allclose(two, plain, atol=1e-4)
+    np.testing.assert_allclose(both - plain, (one - plain) + (two - plain), atol=1e-6)
 
 
 @pytest.mark.parametrize(

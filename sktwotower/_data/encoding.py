@@ -77,8 +77,9 @@ def encoder_input(encoder: Encoder, frame: Frame) -> Frame:
         first = steps[0]
     tags = get_tags(first)
     if tags.input_tags.two_d_array:
-        one_column = isinstance(frame, pd.Series) and not tags.no_validation
-        return frame.to_frame() if one_column else frame
+        if isinstance(frame, pd.Series) and not tags.no_validation:
+            return frame.to_frame()
+        return frame
     if isinstance(frame, pd.Series):
         return frame
     if frame.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""Side tables."""
+"""Side tables of users and items."""
 
 from __future__ import annotations
 
@@ -21,32 +21,35 @@ from sktwotower.utils._columns import (
 
 
 class EntityTable:
-    """A side table of users or items, held by reference.
+    """A side table of users or items that is shared by clones.
 
-    A plain frame among an estimator's parameters is copied by every ``clone``, which a
-    search does for each candidate and fold. This holder is not: clones share it. It is
-    checked once, when it is made.
+    Use it in a grid search with a large table, to choose some columns as features, or if
+    the id column has another name than in X; otherwise a plain frame will do. A plain
+    frame is a parameter that every ``clone`` copies, once for each candidate and fold of
+    a search. An ``EntityTable`` is not copied, and is checked only once.
 
     Parameters
     ----------
     frame : DataFrame
-        One row an entity. It is not copied; do not change it afterwards.
+        One row per entity. It is not copied; do not change it afterwards.
     id_column : str
-        Name of the column with the entities' ids, unique and never missing.
+        Name of the id column. Ids must be unique and not missing.
     features : str or list of str, default=None
-        Columns that are features; None: every column but the id. A single name is given
-        to the encoder as a 1-D column, as text vectorizers want it.
+        Names of the feature columns; None: all columns except the id column. The column
+        of a single name, not in a list, is passed to the encoder as a Series, which text
+        vectorizers need.
 
     Raises
     ------
     TypeError
-        If ``frame`` is no data frame.
+        If ``frame`` is not a data frame.
     ValueError
-        If a column is not there, or ids are missing or repeated.
+        If a column does not exist, or ids are missing or repeated.
 
     See Also
     --------
     TwoTowerRecommender : Takes tables as ``user_table`` and ``item_table``.
+    sktwotower.preprocessing.FeatureEncoder : Default encoder of their features.
 
     Examples
     --------
@@ -116,7 +119,21 @@ class EntityTable:
 def as_table(
     table: Any, *, parameter: str, id_column: Column, names: Sequence[str] | None
 ) -> EntityTable | None:
-    """The table of a parameter; a plain frame has its id named like X's, or first."""
+    """The table of a parameter.
+
+    The id column of a plain frame is the one of the same name as in X, else the first.
+
+    Parameters
+    ----------
+    table : DataFrame, EntityTable or None
+        Value of the parameter.
+    parameter : str
+        Its name, for messages.
+    id_column : str or int
+        Name, or position, of the id column of X.
+    names : list of str or None
+        Column names of X; None if it has none.
+    """
     if table is None or isinstance(table, EntityTable):
         return table
     if not is_frame(table):
@@ -128,9 +145,7 @@ def as_table(
     if not columns:
         raise ValueError(f"{parameter} has no column, and so no ids.")
     wanted: Column | None = id_column
-    if isinstance(
-        id_column, Integral
-    ):  # a position in X names a column only if X has names
+    if isinstance(id_column, Integral):
         wanted = names[int(id_column)] if names else None
     chosen: Column = columns[0]
     if wanted is not None and wanted in columns:

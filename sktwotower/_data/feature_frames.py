@@ -20,7 +20,8 @@ def rows_at(column: pd.Series, positions: np.ndarray) -> pd.Series:
 
 def joined_rows(first: Frame, second: Frame) -> Any:
     """The rows of two frames, or series; an empty one does not change the dtypes."""
-    return pd.concat([part for part in (first, second) if len(part)], ignore_index=True)
+    parts: list[Any] = [part for part in (first, second) if len(part)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def value_codes(column: pd.Series) -> np.ndarray:

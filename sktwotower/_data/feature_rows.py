@@ -14,7 +14,7 @@ from sktwotower._data.feature_frames import joined_rows, rows_at, value_codes
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower.utils._columns import places_from_end
+from sktwotower.utils._columns import rank_from_end
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class FeatureSource:
         """The feature columns of X; rows of an entity that are equal are one."""
         if not isinstance(features, DedupedFeatures):
             features = DedupedFeatures(features, np.arange(len(codes)))
-        is_last = places_from_end(codes, self.times) == 0
+        is_last = rank_from_end(codes, self.times) == 0
         latest = np.full(n_entities + 1, -1)
         of_interactions = None
         if self.every_row:

@@ -1,4 +1,4 @@
-"""What users had, in the order of time: windows for training and for serving."""
+"""The users' histories: windows of items for training and for queries."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 from sktwotower.utils import _column_store as column_store
 
-# What windows are cut from, and where they start and end.
+# Item codes, and where each window starts and ends in them.
 Windows = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
 class InteractionCodes(column_store.Columns):
-    """Rows of interactions as codes, in the order in which they were given.
+    """Interactions as codes, in the order of the rows of X.
 
     Attributes
     ----------
     users, items : ndarray of shape (n,), int32
         Codes.
     positive : ndarray of shape (n,), bool
-        False for an explicit negative, which is no history.
+        False for explicit negatives, which are not part of a history.
     times : ndarray of shape (n,) or None
-        Numbers that order like the timestamps; None: the rows are in order.
+        Timestamps as numbers that order like them; None: the rows are in order.
     """
 
     users: np.ndarray
@@ -37,14 +37,21 @@ class InteractionCodes(column_store.Columns):
 
 
 class Histories:
-    """Every user's positives in the order of time.
+    """The positive items of each user, in the order of time.
 
     Parameters
     ----------
-    events : InteractionCodes
-        All of them. Of equal times, the earlier row is the earlier event.
+    events : InteractionCodes of n_events rows
+        All interactions. Rows of the same time are in the order of the rows.
     n_users : int
-        Known users; codes go up to it.
+        Number of known users.
+
+    Attributes
+    ----------
+    items : ndarray of shape (n_positives,)
+        Item codes of the positives, ordered by user and then by time.
+    starts, ends : ndarray of shape (n_users + 1,)
+        Where in ``items`` the history of each user code starts and ends.
     """
 
     def __init__(self, events: InteractionCodes, n_users: int) -> None:
@@ -53,7 +60,7 @@ class Histories:
         ordered = events.take(order)
         self._order = column_store.take(order, ordered.positive)
         self._is_causal = events.times is not None
-        # The positives before each event, those of other users included.
+        # Number of positives before each event in the order by user and time.
         self._before = column_store.empty(len(order), np.int64)
         n_before = 0
         for block in column_store.blocks(len(order)):
@@ -65,47 +72,47 @@ class Histories:
         counts = np.zeros(n_users + 1, dtype=np.int64)
         for part in ordered.blocks():
             counts += np.bincount(part.users[part.positive], minlength=n_users + 1)
-        self.ends = np.cumsum(counts)  # (n_users + 1,), by code; code 0 has none
+        self.ends = np.cumsum(counts)  # (n_users + 1,); empty for code 0
         self.starts = self.ends - counts
 
     def ordered(self, values: np.ndarray) -> np.ndarray:
-        """Of a value an event, those of ``items``."""
+        """Values of the events (n_events,) in the order of ``items``, (n_positives,)."""
         return column_store.take(values, self._order)
 
     def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where in ``items`` the last ``size`` of each code start and end."""
+        """Where in ``items`` the last ``size`` items of each user start and end."""
         return np.maximum(self.starts, self.ends - size), self.ends
 
     def at_events(self, events: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same at the time of some events: what came before, or beside it.
+        """Where in ``items`` the window of some events starts and ends.
 
-        With times it is the last ``size`` positives before the event; without, the last
-        ``size`` of the user but for the event itself.
+        With times, a window is the last ``size`` positives of the user before the event.
+        Without, it is the last ``size`` positives of the user other than the event.
         """
         users, before = self._users[events], self._before[events]
         if self._is_causal:
             return np.maximum(self.starts[users], before - size), before
         starts, ends = self.now(size)
         starts, ends = starts[users], ends[users]
-        # One more where the event is among them, since it is left out.
+        # One more if the event is in the window, since it is left out.
         among = self._positive[events] & (before >= starts)
         return np.maximum(self.starts[users], starts - among), ends
 
 
 @dataclass(frozen=True, eq=False)
 class PastItems:
-    """What the history field of the user tower is made from.
+    """Histories as the user tower reads them.
 
     Attributes
     ----------
     histories : Histories
-        Of the training data.
+        Histories of the training data.
     size : int
-        Items of a window.
+        Largest number of items in a window.
     id_codes : ndarray of shape (n_items + 1,)
         Row of the history table of each item code.
-    times : ndarray or None
-        Of the positives, in the order of ``histories.items``.
+    times : ndarray of shape (n_positives,) or None
+        Times of ``histories.items``.
     """
 
     histories: Histories
@@ -117,7 +124,7 @@ class PastItems:
     def of(
         cls, interactions: InteractionCodes, n_users: int, size: int, id_codes: np.ndarray
     ) -> Self:
-        """The histories of all users, from these interactions."""
+        """Histories of all users from their interactions."""
         histories = Histories(interactions, n_users)
         times = interactions.times
         if times is not None:
@@ -130,7 +137,7 @@ class PastItems:
         user_codes: np.ndarray,
         own: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> HistoryRows:
-        """Rows with the users' windows as they are now, or with some of their own."""
+        """Rows with the current windows of their users, or with the windows ``own``."""
         if own is None:
             starts, ends = self.histories.now(self.size)
             own = self.histories.items, (starts[user_codes], ends[user_codes])
@@ -140,23 +147,24 @@ class PastItems:
     def with_more(
         self, user_codes: np.ndarray, more: InteractionCodes
     ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Windows of queries that bring interactions of their own."""
+        """Windows of queries with further interactions, see `windows_of_queries`."""
         return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
 
     def before_events(
         self, rows: EntityRows, row_of: np.ndarray, items: np.ndarray, *, first: int
     ) -> HistoryRows:
-        """Rows of the events, each with the window of its time.
+        """Rows of all events, each with the window at its time.
 
         Parameters
         ----------
         rows : EntityRows
-            Ids and features.
-        row_of, items : ndarray of shape (n,)
-            Which of them an event has, and what is not in its own history.
+            Ids and features of the users.
+        row_of : ndarray of shape (n,)
+            Which of ``rows`` each event has.
+        items : ndarray of shape (n,)
+            Item code of each event, which is left out of its window.
         first : int
-            The event of the first row, which is followed by the later ones and then by
-            those before it.
+            The event that comes first. Later events follow, then those before it.
         """
         n = len(row_of)
         starts, ends = column_store.empty(n, np.int64), column_store.empty(n, np.int64)
@@ -170,14 +178,19 @@ class PastItems:
     def to_draw_from(
         self, rows: EntityRows, row_of: np.ndarray, users: np.ndarray
     ) -> HistoryRows:
-        """Rows with all that their users have, of which batches draw what is given.
+        """Rows with the whole histories of their users, from which batches draw.
 
-        ``row_of`` and ``users``, (n,), are those of the events.
+        Parameters
+        ----------
+        rows : EntityRows
+            Ids and features of the users.
+        row_of, users : ndarray of shape (n,)
+            Which of ``rows`` each event has, and its user code.
         """
         code_of = np.zeros(len(rows), dtype=np.int64)
         code_of[row_of] = users
-        given = torch.ones(len(self.histories.items), dtype=torch.bool)
-        return replace(self.rows(rows, code_of), given=given)
+        in_history = torch.ones(len(self.histories.items), dtype=torch.bool)
+        return replace(self.rows(rows, code_of), in_history=in_history)
 
 
 def history_rows(
@@ -193,17 +206,17 @@ def history_rows(
     Parameters
     ----------
     rows : EntityRows
-        Ids and features.
+        Ids and features of the users.
     row_of : ndarray of shape (n,)
-        Which of them each row has.
-    item_codes : ndarray of shape (n_events,)
-        What the windows are cut from.
+        Which of ``rows`` each window belongs to.
+    item_codes : ndarray of shape (n_positives,)
+        Items of the histories.
     windows : tuple of ndarray of shape (n,)
-        Where they start and end.
+        Where in ``item_codes`` each window starts and ends.
     id_codes : ndarray of shape (n_items + 1,)
         Row of the history table of each item code.
     left_out : ndarray of shape (n,), optional
-        Code of the item that is not in a row's own history.
+        Item code that is left out of each window.
     """
     starts, ends = windows
     if left_out is not None:
@@ -225,39 +238,39 @@ def windows_of_queries(
     more: InteractionCodes,
     times: np.ndarray | None,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Windows of queries that bring interactions of their own.
+    """Windows of queries with further interactions.
 
     Parameters
     ----------
     histories : Histories
-        Of the training data.
+        Histories of the training data.
     user_codes : ndarray of shape (n,)
-        The queries' users; 0 for unknown ones.
+        Users of the queries; 0 for unknown users.
     size : int
-        Items of a window.
+        Largest number of items in a window.
     more : InteractionCodes
-        What the queries bring; ``users`` are positions among the queries.
-    times : ndarray or None
-        Of the training data's positives, in the order of ``histories.items``; with those
-        of ``more`` they say what is the latest. None: what a query brings is.
+        Interactions of the queries; its ``users`` are positions among the queries.
+    times : ndarray of shape (n_positives,) or None
+        Times of ``histories.items``, which are merged with those of ``more``. None: the
+        interactions of ``more`` are the latest.
 
     Returns
     -------
-    item_codes : ndarray
-        What the windows are cut from.
+    item_codes : ndarray of shape (n_items_of_queries,)
+        Items of all queries.
     windows : tuple of ndarray of shape (n,)
-        Where they start and end.
+        Where in ``item_codes`` each window starts and ends.
     """
     starts, ends = histories.now(size)
     starts, ends = starts[user_codes], ends[user_codes]
     counts = ends - starts
     queries = np.repeat(np.arange(len(user_codes)), counts)
     within = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-    places = np.repeat(starts, counts) + within
+    positions = np.repeat(starts, counts) + within
     known = InteractionCodes(
-        queries, histories.items[places], np.ones(len(places), dtype=bool), None
+        queries, histories.items[positions], np.ones(len(positions), dtype=bool), None
     )
     if times is not None and more.times is not None:
-        known = replace(known, times=times[places])
+        known = replace(known, times=times[positions])
     both = Histories(known.followed_by(more), len(user_codes) - 1)
     return both.items, both.now(size)

@@ -269,7 +269,7 @@ class ColumnRoles:
         """
         entity = role.removesuffix("_column")
         where = f"Column {name!r} of X"
-        return id_array(column, what=f"{entity} id", where=where, places=positions)
+        return id_array(column, what=f"{entity} id", where=where, positions=positions)
 
     def _refuse_same_column(self) -> None:
         """Raise ValueError if two roles would be read from one column."""

@@ -1,11 +1,11 @@
-"""Interactions in Parquet files and Arrow datasets: read in blocks, down to codes."""
+"""Interactions in Parquet files and Arrow datasets, read in blocks of rows."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -33,36 +33,36 @@ from sktwotower.utils._columns import (
 )
 from sktwotower.utils._extra import extra
 
-_BLOCK_SIZE = 2**20  # rows that are looked at at once
+_BLOCK_SIZE = 2**20  # rows that are read at a time
 
 
 class StoredInteractions:
-    """Rows of a data set that is never read whole.
+    """Interactions in files that may not fit into memory.
 
-    Only columns with a role are read, a block of rows at a time. What is kept of a row is a
-    code for its user, one for its item, and a few numbers, on disk if there are very many
-    rows; every distinct id is kept once, and so is every distinct row of features.
+    Only columns with a role are read, a block of rows at a time. For each row, the codes of
+    user and item and a few numbers are kept, on disk if there are very many rows. Distinct
+    ids and distinct rows of features are kept once.
 
     Parameters
     ----------
     X : str, path-like or pyarrow.dataset.Dataset
         A Parquet file, a directory of them, or any Arrow dataset.
     owner : str
-        Who reads, for messages.
+        Name of the estimator, for messages.
 
     Attributes
     ----------
-    columns : DataFrame of no rows
-        The columns, as ``pandas.read_parquet`` names them.
+    columns : DataFrame of 0 rows
+        The columns as ``pandas.read_parquet`` names them.
 
     Raises
     ------
     ImportError
         If pyarrow is not installed.
     FileNotFoundError
-        If there is nothing at the path.
+        If the path does not exist.
     ValueError
-        If it is not Parquet, or without a row.
+        If the files are not Parquet, or have no rows.
     """
 
     def __init__(self, X: Any, *, owner: str) -> None:
@@ -70,26 +70,27 @@ class StoredInteractions:
         schema = self._dataset.schema
         self.columns: pd.DataFrame = _to_pandas(schema.empty_table(), schema)
         refuse_repeated_names(self.columns, where="X")
-        # What pandas wrote as an index is no column.
+        # An index that pandas has written is not a column.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self._stored: list[str] = [name for name in schema.names if name not in index]
         self._n_rows = self._dataset.count_rows()
         refuse_no_rows((self._n_rows, self.columns.shape[1]), owner=owner)
 
     def read(self, y: Any, sample_weight: Any, *, roles: ColumnRoles) -> Interactions:
-        """Checked rows, as :func:`read_interactions` gives those of a frame.
+        """Read and check the rows, like :func:`read_interactions` those of a frame.
 
         Parameters
         ----------
         y, sample_weight : str or None
-            Names of columns.
+            Names of the columns of labels and weights.
         roles : ColumnRoles
             Which columns are read.
 
         Raises
         ------
         ValueError
-            With the column, the count and the first row, for whatever is wrong.
+            For invalid input; the message names the column, the number of rows and the
+            first.
         """
         n, schema = self._n_rows, self._dataset.schema
 
@@ -112,9 +113,10 @@ class StoredInteractions:
             labels = _Numbers(self._named(y, "y"), n, label_numbers)
         if sample_weight is not None:
             weights = _Numbers(self._named(sample_weight, "sample_weight"), n, _weights)
-        of_users, of_items = features(roles.user_features), features(roles.item_features)
-        parts = [users, items, times, labels, weights, of_users, of_items]
-        self._fill([part for part in parts if part is not None])
+        user_features = features(roles.user_features)
+        item_features = features(roles.item_features)
+        readers = [users, items, times, labels, weights, user_features, item_features]
+        self._fill([reader for reader in readers if reader is not None])
         positive = column_store.full(n, True, bool)
         if labels is not None:
             np.greater(checked_labels(labels.values), 0, out=positive)
@@ -124,13 +126,13 @@ class StoredInteractions:
             positive,
             None if weights is None else checked_weights(weights.values, weights.values),
             None if times is None else times.checked(),
-            None if of_users is None else of_users.result(roles.user_features),
-            None if of_items is None else of_items.result(roles.item_features),
+            None if user_features is None else user_features.result(roles.user_features),
+            None if item_features is None else item_features.result(roles.item_features),
             None if labels is None else labels.values,
         ).without_zero_weights()
 
     def _stored_as(self, name: Any) -> str:
-        """What a column is called in the files; pandas may have had another dtype."""
+        """Name in the files of a column, which may have another dtype in pandas."""
         return self._stored[list(self.columns.columns).index(name)]
 
     def _named(self, name: Any, parameter: str) -> str:
@@ -142,18 +144,27 @@ class StoredInteractions:
         names = list(self.columns.columns)
         return self._stored[column_position(name, names, role=parameter)]
 
-    def _fill(self, parts: list[Any]) -> None:
+    def _fill(self, readers: list[_ColumnReader]) -> None:
         """Go through the rows once."""
-        names = list(dict.fromkeys(name for part in parts for name in part.names))
+        names = dict.fromkeys(name for reader in readers for name in reader.names)
         start = 0
-        for block in _blocks(self._dataset, names):
-            for part in parts:
-                part.add(slice(start, start + len(block)), block)
+        for block in _blocks(self._dataset, list(names)):
+            for reader in readers:
+                reader.add(slice(start, start + len(block)), block)
             start += len(block)
 
 
+class _ColumnReader(Protocol):
+    """Collects the values of some columns, block by block."""
+
+    names: list[str]
+
+    def add(self, rows: slice, block: Any) -> None:
+        """Read these rows, which are a block: an Arrow table."""
+
+
 class _Numbers:
-    """A column of numbers."""
+    """Reads a column of numbers."""
 
     def __init__(
         self, name: str, n: int, convert: Callable[[pd.Series], np.ndarray]
@@ -164,7 +175,6 @@ class _Numbers:
         self._convert = convert
 
     def add(self, rows: slice, block: Any) -> None:
-        """Take down a block, an Arrow table, in these rows."""
         values = self._convert(block.column(self.names[0]).to_pandas())
         if rows.start == 0:
             self.values = column_store.empty(self._n, values.dtype)
@@ -172,7 +182,7 @@ class _Numbers:
 
 
 class _Times(_Numbers):
-    """The timestamps; whether one is missing is said when all have been read."""
+    """Reads timestamps; missing ones are refused once all rows have been read."""
 
     def __init__(self, name: str, n: int, role: Any) -> None:
         super().__init__(name, n, partial(time_numbers, name=role))
@@ -191,7 +201,7 @@ class _Times(_Numbers):
 
 
 class _Ids:
-    """A column of ids, as codes and distinct ids."""
+    """Reads a column of ids, as codes and distinct ids."""
 
     def __init__(self, name: Any, stored: str, n: int, schema: Any) -> None:
         self.names = [stored]
@@ -205,54 +215,54 @@ class _Ids:
 
     def result(self, roles: ColumnRoles, role: str) -> Any:
         column = _column(self._distinct.array(), self.names[0], self._schema)
-        if self._codes.min() < 0:  # the missing one comes last
+        if self._codes.min() < 0:  # the missing id comes last
             column = column.reindex(range(len(column) + 1))
         ids = roles.checked_ids(column, role, self._name, positions=self._codes)
         return to_categorical(self._codes, ids)
 
 
 class _Features:
-    """Columns of features, as distinct rows and the row of each interaction.
+    """Reads feature columns, as distinct rows and the row of each interaction.
 
-    Values become codes column by column, and so do pairs of what the columns so far have
-    and what the next one has.
+    Each column is encoded as codes of its distinct values. A row of several columns has
+    one code, too: that of the pair of its code in the columns before and in the next one.
     """
 
     def __init__(self, stored: dict[str, str], n: int, schema: Any) -> None:
         self.names = list(stored.values())
-        self._called = list(stored)
+        self._labels = list(stored)
         self._schema = schema
-        self._places = column_store.empty(n, np.int32)
+        self._positions = column_store.empty(n, np.int32)
         arrow = _arrow()
         self._values = [_distinct_of(schema.field(name).type) for name in self.names]
         self._pairs = [_Distinct(arrow.int64()) for _ in self.names]
 
     def add(self, rows: slice, block: Any) -> None:
         arrow = _arrow()
-        places = np.zeros(len(block), dtype=np.int32)
+        positions = np.zeros(len(block), dtype=np.int32)
         for name, values, pairs in zip(self.names, self._values, self._pairs, strict=True):
             codes = values.codes(block.column(name))
-            both = places.astype(np.int64) << 32 | codes + 1  # a missing value has 0
-            places = pairs.codes(arrow.chunked_array([both]))
-        self._places[rows] = places
+            both = positions.astype(np.int64) << 32 | codes + 1  # 0 for a missing value
+            positions = pairs.codes(arrow.chunked_array([both]))
+        self._positions[rows] = positions
 
     def result(self, columns: Any) -> Any:
-        places = np.arange(len(self._pairs[-1].array()))
+        positions = np.arange(len(self._pairs[-1].array()))
         frame = {}
         for name, values, pairs in reversed(
             list(zip(self.names, self._values, self._pairs, strict=True))
         ):
-            both = pairs.array().to_numpy()[places]
+            both = pairs.array().to_numpy()[positions]
             codes = (both & 0xFFFFFFFF) - 1
             frame[name] = _column(values.take(codes), name, self._schema)
-            places = both >> 32
+            positions = both >> 32
         rows = pd.DataFrame({name: frame[name] for name in self.names})
-        rows = columns.checked(rows.set_axis(self._called, axis=1), self._places)
-        return DedupedFeatures(rows, self._places)
+        rows = columns.checked(rows.set_axis(self._labels, axis=1), self._positions)
+        return DedupedFeatures(rows, self._positions)
 
 
 class _Distinct:
-    """Distinct values of an Arrow column, in the order of their appearance."""
+    """Distinct values of an Arrow column, in the order of their first appearance."""
 
     def __init__(self, kind: Any) -> None:
         arrow = _arrow()
@@ -262,7 +272,7 @@ class _Distinct:
         )
 
     def codes(self, column: Any) -> np.ndarray:
-        """Numbers of values, (n,) int32; -1 for a missing one. New ones are taken down."""
+        """Codes of values, (n,) int32; -1 if missing. New values are added."""
         arrow = _arrow()
         known = self._encoded(arrow.array([], arrow.int32()))
         chunks = [
@@ -278,11 +288,11 @@ class _Distinct:
         )
 
     def array(self) -> Any:
-        """The values."""
+        """The distinct values."""
         return self._values
 
     def take(self, codes: np.ndarray) -> Any:
-        """Values of codes, as they were in the column."""
+        """Values of codes, of the same type as the column."""
         arrow = _arrow()
         numbers = arrow.array(codes, arrow.int32(), mask=codes < 0)
         if arrow.types.is_dictionary(self._kind):
@@ -296,7 +306,7 @@ class _Distinct:
 
 
 class _DistinctLists(_Distinct):
-    """The same of lists and other values that Arrow does not number."""
+    """Distinct lists, and other values for which Arrow has no hash table."""
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
@@ -340,8 +350,8 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
     """The rows in order, as Arrow tables of about ``_BLOCK_SIZE`` rows."""
     from_batches = _arrow().Table.from_batches
     batches: list[Any] = []
-    # What is read ahead is held in memory. With threads that is most of a file (Arrow lets
-    # a gigabyte pile up), since they are faster than who takes the batches.
+    # Batches that are read ahead are in memory. Threads read faster than the batches are
+    # used, so that most of a file would be (Arrow buffers up to a gigabyte).
     scanner = dataset.scanner(
         columns=names,
         batch_size=_BLOCK_SIZE,
@@ -359,7 +369,7 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
 
 
 def _column(values: Any, name: str, schema: Any) -> pd.Series:
-    """An Arrow array as the column that ``pandas.read_parquet`` makes of it."""
+    """An Arrow array as a column, like ``pandas.read_parquet``."""
     return _to_pandas(_arrow().table({name: values}), schema).iloc[:, 0]
 
 
@@ -373,11 +383,11 @@ def _open(X: Any) -> Any:
     if not isinstance(X, str | os.PathLike):
         return X
     path = os.path.expanduser(os.fspath(X))
-    # Without a buffer, which would hold a whole file.
+    # The buffer would hold a whole file.
     options = dataset.ParquetFragmentScanOptions(pre_buffer=False)
     parquet = dataset.ParquetFileFormat(default_fragment_scan_options=options)
     partitioning = None
-    if not os.path.isfile(path):  # names of directories, such as year=2024, are a column
+    if not os.path.isfile(path):  # directories such as year=2024 are a column
         partitioning = dataset.HivePartitioning.discover(infer_dictionary=True)
     try:
         opened = dataset.dataset(path, format=parquet, partitioning=partitioning)

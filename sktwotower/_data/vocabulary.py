@@ -1,4 +1,4 @@
-"""Ids and codes."""
+"""Codes of user and item ids."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ Ids = np.ndarray | pd.Categorical
 
 
 class Vocabulary:
-    """Ids to dense codes and back. Code 0 is unknown; codes are append-only.
+    """Codes of ids.
+
+    Codes are 1, 2, ... in the order of the ids; 0 means unknown. A code never changes
+    when ids are added.
 
     Parameters
     ----------
     ids : array-like or Categorical of shape (n,), optional
-        First ids; repeated ones count once, in the order of their first appearance.
+        Ids in the order of their first appearance; repeated ids count once.
     """
 
     def __init__(self, ids: ArrayLike | pd.Categorical = ()) -> None:
@@ -28,17 +31,17 @@ class Vocabulary:
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids of the codes 1, 2, ..., (n,)."""
+        """Ids in the order of their codes, (n,)."""
         return self._index.to_numpy()
 
     def codes(self, ids: Ids) -> np.ndarray:
-        """Codes of ids, (n,) int32; 0 for those that are not known."""
+        """Codes of ids, (n,) int32; 0 for unknown ids."""
         if isinstance(ids, pd.Categorical):
             return column_store.take(self.codes(ids.categories.to_numpy()), ids.codes)
         return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
 
     def extend(self, ids: Ids) -> Vocabulary:
-        """A vocabulary that also has these ids; known codes stay."""
+        """A vocabulary with further ids, whose codes come last."""
         new = _distinct(ids[self.codes(ids) == 0])
         longer = Vocabulary()
         longer._index = self._index.append(pd.Index(new)) if len(new) else self._index
@@ -46,7 +49,7 @@ class Vocabulary:
 
 
 def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
-    """Each id once, in the order of their first appearance."""
+    """Distinct ids in the order of their first appearance."""
     if isinstance(ids, pd.Categorical):
         codes = np.empty(0, dtype=ids.codes.dtype)
         for block in column_store.blocks(len(ids)):

@@ -1,4 +1,5 @@
 """The PyTorch core: tensors in, tensors out.
 
-Nothing here knows pandas, scikit-learn or the rest of the package.
+Modules here import neither pandas nor scikit-learn, and nothing of the package but
+``utils``.
 """

@@ -1,4 +1,4 @@
-"""From the embeddings of a batch to its loss."""
+"""Objectives: functions from the embeddings of a batch to its loss."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sktwotower._nn.functional import pair_scores
 from sktwotower._nn.losses import cross_entropy_loss, softmax_loss
 
 B = TypeVar("B", bound=Batch)
-# Users (g, d), divided by the temperature, and items (c, d) of a batch, to a scalar.
+# The loss of users (g, d), divided by the temperature, and items (c, d) of a batch.
 Objective = Callable[[Tensor, Tensor, B], Tensor]
 
 
 def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tensor:
-    """Softmax over shared candidates and the rows' own."""
+    """Softmax over shared candidates and those of single rows."""
 
     def scores(columns: Tensor) -> Tensor:
         return pair_scores(users, items, batch.groups, columns[:, None])[:, 0]
@@ -26,35 +26,35 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
     log_q = batch.positive_log_q
     if log_q is None and batch.log_q is not None:
         log_q = batch.log_q[batch.positives]
-    positives = users.new_zeros(len(batch))
+    positive_scores = users.new_zeros(len(batch))
     if log_q is not None:
-        positives = positives - log_q
+        positive_scores = positive_scores - log_q
     if not batch.positive_is_shared:
-        positives = positives + scores(batch.positives)
-    turned_down = None
-    if batch.turned_down is not None and batch.turned_down_log_q is not None:
-        turned_down = scores(batch.turned_down) - batch.turned_down_log_q
+        positive_scores = positive_scores + scores(batch.positives)
+    explicit_scores, explicit_log_q = None, batch.explicit_negative_log_q
+    if batch.explicit_negatives is not None and explicit_log_q is not None:
+        explicit_scores = scores(batch.explicit_negatives) - explicit_log_q
     return softmax_loss(
         users,
         items[: batch.n_shared],
-        positives,
-        turned_down,
+        positive_scores,
+        explicit_scores,
         groups=batch.groups,
         columns=batch.positives if batch.positive_is_shared else None,
         log_q=batch.log_q,
         masked=batch.masked,
-        is_own=batch.positive_log_q is not None,
+        positive_per_row=batch.positive_log_q is not None,
         weights=batch.weights,
     )
 
 
 def cross_entropy_objective(users: Tensor, items: Tensor, batch: SampledBatch) -> Tensor:
-    """Cross-entropy of the rows' labels and of their sampled negatives."""
-    own, negatives = _scores(users, items, batch)
+    """Binary cross-entropy of the labels of rows and of their sampled negatives."""
+    scores, negative_scores = _scores(users, items, batch)
     labels = batch.labels[:, None]
     return cross_entropy_loss(
-        torch.cat([own[:, None], negatives], dim=1),
-        torch.cat([labels, torch.zeros_like(negatives)], dim=1),
+        torch.cat([scores[:, None], negative_scores], dim=1),
+        torch.cat([labels, torch.zeros_like(negative_scores)], dim=1),
         torch.cat([torch.ones_like(labels), batch.negative_weights], dim=1),
         batch.weights,
     )
@@ -63,17 +63,24 @@ def cross_entropy_objective(users: Tensor, items: Tensor, batch: SampledBatch) -
 def pairwise_objective(
     loss: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
 ) -> Objective[SampledBatch]:
-    """A loss of the scores of the rows' positives and negatives, and of two weights."""
+    """The objective of a pairwise loss.
+
+    Parameters
+    ----------
+    loss : callable
+        Maps scores of positives (b,) and negatives (b, k), weights of negatives (b, k) and
+        weights of rows (b,) to a scalar.
+    """
 
     def objective(users: Tensor, items: Tensor, batch: SampledBatch) -> Tensor:
-        positives, negatives = _scores(users, items, batch)
-        return loss(positives, negatives, batch.negative_weights, batch.weights)
+        scores, negative_scores = _scores(users, items, batch)
+        return loss(scores, negative_scores, batch.negative_weights, batch.weights)
 
     return objective
 
 
 def _scores(users: Tensor, items: Tensor, batch: SampledBatch) -> tuple[Tensor, Tensor]:
-    """Scores of the rows' items (b,) and negatives (b, k)."""
+    """Scores of the items of rows (b,), and of their negatives (b, k)."""
     columns = torch.cat([batch.items[:, None], batch.negatives], dim=1)
     scores = pair_scores(users, items, batch.groups, columns)
     return scores[:, 0], scores[:, 1:]

@@ -1,4 +1,4 @@
-"""Rows to shuffled batches, each with what its positives are ranked against."""
+"""Shuffled batches of interactions, each completed with candidates or negatives."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from torch import Tensor
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._bucket_sort import shuffled
 
-# At most so many rows from before to a new one. Up to here all of them are trained again:
-# what a call's decay shrinks has to be learned anew.
+# Earlier rows that partial_fit replays for each new one, at most. With fewer, weight decay
+# would shrink what the earlier rows have taught.
 REPLAYED = 9
-# Of many rows, an epoch permutes blocks, and shuffles the rows of so many together.
+# Blocks of rows that are shuffled together when there are too many rows to permute at once.
 BLOCKS_OF_A_WINDOW = 64
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows(column_store.Columns):
-    """Interactions to train on, as rows of the two sides' inputs.
+    """Interactions to train on, as indices of the rows of both sides.
 
     Attributes
     ----------
     user_rows, item_rows : Tensor of shape (n,)
-        Who and what.
+        User and item of each interaction.
     positive : Tensor of shape (n,), bool
         False for an explicit negative.
     weights : Tensor of shape (n,) or None
         Sample weights; None: all equal.
     n_users, n_items : int
-        Users and items, the unknown ones included.
+        Numbers of users and items, the unknown ones included.
     user_inputs : Tensor of shape (n,) or None
-        Rows of the user side's input, where a user has several: of other times, with
-        other features or another history. None: those of ``user_rows``.
+        Input rows of the user tower, where a user has several: the features or the history
+        of different times. None: ``user_rows``.
     """
 
     user_rows: Tensor
@@ -49,22 +49,23 @@ class TrainingRows(column_store.Columns):
 
     @property
     def inputs(self) -> Tensor:
-        """Rows of the user side's input, (n,)."""
+        """Input rows of the user tower, (n,)."""
         return self.user_rows if self.user_inputs is None else self.user_inputs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """One step's worth of rows.
+    """The rows of one step.
 
     Attributes
     ----------
     user_inputs : Tensor of shape (g,)
-        Rows of the user side's input to embed, each once.
+        Input rows of the user tower to embed. Usually each occurs once and stands for a
+        group of rows.
     groups : Tensor of shape (b,)
-        Which of them each row has.
+        Group of each row, an index of ``user_inputs``.
     item_rows : Tensor of shape (c,)
-        Rows of the item side's input to embed; columns count along it.
+        Input rows of the item tower to embed. *Columns* below are indices of it.
     weights : Tensor of shape (b,) or None
         Sample weights; None: all equal.
     """
@@ -74,14 +75,14 @@ class Batch:
     item_rows: Tensor
     weights: Tensor | None
 
-    # What is not one a row.
+    # Tensors that do not have one entry a row.
     _not_by_row: ClassVar[tuple[str, ...]] = ("user_inputs", "item_rows")
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def part(self, groups: slice) -> Self:
-        """The rows of some of the groups, with all the items."""
+        """The rows of a slice of the groups, with all items."""
         start, stop = groups.start, groups.stop
         rows = (self.groups >= start) & (self.groups < stop)
         taken = {
@@ -94,7 +95,7 @@ class Batch:
         return replace(self, user_inputs=self.user_inputs[groups], **taken)
 
     def to(self, device: torch.device) -> Self:
-        """The same batch with what a loss needs on another device."""
+        """The same batch with the tensors of the loss on another device."""
         moved = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)
@@ -106,29 +107,29 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SoftmaxBatch(Batch):
-    """Rows that share their candidates, but for a few of their own.
+    """Rows of a softmax, whose candidates are shared except one or two of each row.
 
     Attributes
     ----------
     n_shared : int
-        The first so many columns are candidates of every row.
+        Number of shared candidates, which are the first columns.
     log_q : Tensor of shape (n_shared,) or None
-        Log-probability of each of them to be one; None: no correction.
+        Log-probability of each shared candidate to be one; None: no correction.
     masked : Tensor of shape (n_masked,) or None
-        Positions ``group * n_shared + column`` of the pairs that are no candidates,
-        ascending. Where several processes share the batch, groups count from the first
-        one of this process's, which are the only ones.
+        Positions ``group * n_shared + column`` of the pairs that do not count, ascending.
+        In distributed training these are the pairs of this rank's groups, counted from its
+        first group.
     positives : Tensor of shape (b,)
-        Column of the row's positive.
+        Column of each row's positive.
     positive_is_shared : bool
-        Whether that is one of the first ``n_shared``.
+        Whether the positives are among the shared candidates.
     positive_log_q : Tensor of shape (b,) or None
-        Of a positive that is a candidate of the row's own: its log-probability. None: it
-        is one as the others are.
-    turned_down : Tensor of shape (b,) or None
-        Column of a further candidate of the row's own, an explicit negative.
-    turned_down_log_q : Tensor of shape (b,) or None
-        Its log-probability; ``inf`` where there is none.
+        Log-probability of positives that are candidates of their row alone. None: the
+        positives count as shared candidates.
+    explicit_negatives : Tensor of shape (b,) or None
+        Column of an explicit negative of each row's user, a candidate of that row alone.
+    explicit_negative_log_q : Tensor of shape (b,) or None
+        Its log-probability; ``inf`` for users without an explicit negative.
     """
 
     n_shared: int
@@ -137,26 +138,26 @@ class SoftmaxBatch(Batch):
     positives: Tensor
     positive_is_shared: bool
     positive_log_q: Tensor | None
-    turned_down: Tensor | None
-    turned_down_log_q: Tensor | None
+    explicit_negatives: Tensor | None
+    explicit_negative_log_q: Tensor | None
 
     _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampledBatch(Batch):
-    """Rows of an item each, and negatives for each of them.
+    """Rows of one item each, with negatives of each row.
 
     Attributes
     ----------
     items : Tensor of shape (b,)
-        Column of the row's item.
+        Column of each row's item.
     labels : Tensor of shape (b,)
         1 for a positive, 0 for an explicit negative.
     negatives : Tensor of shape (b, k)
-        Columns of the row's negatives.
+        Columns of each row's negatives.
     negative_weights : Tensor of shape (b, k)
-        How much each counts; 0 leaves it out.
+        Weight of each negative; 0 leaves it out.
     """
 
     items: Tensor
@@ -169,34 +170,34 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 
 
 class CandidateSource(Protocol[B_co]):
-    """What the rows of a batch are ranked against."""
+    """Completes rows to a batch."""
 
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> B_co:
-        """The rows as a batch."""
+        """A batch of the rows with their candidates or negatives."""
 
 
 class Batches(Generic[B_co]):
     """Shuffled batches of rows.
 
-    An epoch is a permutation of its rows. Of more than ``ROWS_IN_MEMORY`` the first epoch
-    makes a copy in a random order, which is mapped from files, and each epoch permutes
-    blocks of that and shuffles a window of some blocks at a time. The order of an
-    epoch is any with equal probability, as for fewer rows: that of the copy is. But from
-    one epoch to another it is not independent, since rows of a block stay within a window.
+    An epoch is a permutation of the rows. With more than ``ROWS_IN_MEMORY`` rows, the
+    first epoch makes a shuffled copy that is mapped from files. Each epoch then permutes
+    blocks of the copy, and shuffles the rows of a window of some blocks at a time. Every
+    order of an epoch is equally likely, as with fewer rows. The orders of two epochs are
+    not independent, since the rows of a block stay in one window.
 
     Parameters
     ----------
     rows : TrainingRows
-        What an epoch goes through once.
+        Rows of an epoch, each of which is trained once.
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Of an epoch. They differ by one row at most, so that none is a remnant with hardly
-        a candidate.
+        Batches of an epoch. Their sizes differ by at most one row, so that no last batch is
+        left with few candidates.
     n_new : int, optional
-        The first so many rows are new. An epoch goes through them and the others, which
-        are from before; if there are very many of those, through as many as are replayed,
-        drawn at random without replacement.
+        The first ``n_new`` rows are new, the others were trained before. An epoch has the
+        new rows and up to ``REPLAYED`` times as many others, drawn anew in each epoch
+        without replacement. None: all are new.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class Batches(Generic[B_co]):
         return n_new + n_replayed(n_new, self._n_before)
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
-        """One pass over the rows in a new order."""
+        """Yield the batches of one epoch, in a new order."""
         n_new = len(self.rows) - self._n_before
         rows = self.rows
         if self.n_rows < len(rows):
@@ -241,7 +242,7 @@ class Batches(Generic[B_co]):
     def _windows(
         self, rows: TrainingRows, generator: torch.Generator
     ) -> Iterator[TrainingRows]:
-        """Rows in memory, some of them at a time."""
+        """Yield the shuffled rows of one window after the other."""
         if self._copy is None or rows is not self.rows:
             self._copy = shuffled(rows, generator)
         length = max(column_store.ROWS_AT_ONCE // BLOCKS_OF_A_WINDOW, 1)
@@ -249,12 +250,12 @@ class Batches(Generic[B_co]):
         starts = starts[torch.randperm(len(starts), generator=generator)]
         for window in starts.split(BLOCKS_OF_A_WINDOW):
             parts = [self._copy.take(slice(k, k + length)) for k in window.tolist()]
-            together = parts[0].followed_by(*parts[1:])
-            yield together.take(torch.randperm(len(together), generator=generator))
+            blocks = parts[0].followed_by(*parts[1:])
+            yield blocks.take(torch.randperm(len(blocks), generator=generator))
 
 
 def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[TrainingRows]:
-    """Batches of these sizes, of the rows of one window after the other."""
+    """Yield batches of given sizes, cut from consecutive windows."""
     left = next(windows)
     for size in sizes:
         while len(left) < size:
@@ -264,11 +265,11 @@ def _cut(windows: Iterator[TrainingRows], sizes: Iterable[int]) -> Iterator[Trai
 
 
 def n_replayed(n_new: int, n_before: int) -> int:
-    """How many of the rows from before an epoch has beside the new ones."""
+    """Number of earlier rows that an epoch replays beside the new ones."""
     return min(REPLAYED * n_new, n_before)
 
 
 def batch_sizes(n_rows: int, batch_size: int) -> tuple[int, set[int]]:
-    """How many batches an epoch has, and the (at most two) sizes that they have."""
+    """Number of batches of an epoch, and the set of their one or two sizes."""
     n_batches = math.ceil(n_rows / batch_size)
     return n_batches, {math.ceil(n_rows / n_batches), n_rows // n_batches}

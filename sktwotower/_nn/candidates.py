@@ -1,4 +1,4 @@
-"""What the rows of a batch are ranked against, put beside them."""
+"""Candidates of a softmax and negatives of pairwise losses, drawn for each batch."""
 
 from __future__ import annotations
 
@@ -21,35 +21,38 @@ from sktwotower._nn.segments import distinct
 
 
 class SharedCandidates:
-    """Candidates of a softmax: the batch's own items, draws, both, or the catalogue.
+    """Completes rows with the shared candidates of a softmax.
+
+    Candidates are the items of the batch, drawn items, both, or the catalogue.
 
     Parameters
     ----------
     rows : TrainingRows
-        The positives.
+        The positives of all batches.
     from_batch : bool
-        Whether the unique items of the batch are candidates.
+        Whether the items of a batch are candidates.
     sampler : ItemSampler or None
-        Draws more of them. With neither, every item is a candidate.
+        Draws further candidates. With neither, the candidates are all ``items``.
     n_draws : int
-        How often it draws for a batch, with replacement.
+        Number of draws for a batch, with replacement.
     items : Tensor of shape (n_trained,)
         Items that have a training row, in ascending order.
     sizes : set of int
         Sizes of the batches.
     correction : {"logq", "refined"} or None
-        Whether batches carry the ``log q`` of candidates: the probability to be one of a
-        batch, or to be one of a batch in which the row at hand is.
+        Whether batches carry the ``log q`` of candidates. With ``"logq"``, ``q`` is the
+        probability of being a candidate of a batch; with ``"refined"``, of a batch that
+        has the row at hand.
     known : KnownPositives or None
-        What is masked beside the row's own positive.
+        Positives of a row's user, which are masked beside the row's own positive.
     explicit : ExplicitNegatives or None
-        One of the user's is a candidate of the row.
+        Source of an explicit negative for each row.
     frequencies : StreamingFrequencies or None
-        What is known of how often items are in a batch, if the rows are not all the data
-        that there is; it goes on with the batches. None: the rows say it.
-    share : callable, optional
-        This process's of so many groups, where several share a batch: what is masked is
-        found for these alone.
+        How often items are in a batch, estimated over all calls of ``partial_fit`` and
+        updated with each batch. None: computed from the counts of ``rows``.
+    rank_slice : callable, optional
+        This rank's slice of ``n`` groups, in distributed training. Only pairs of these
+        groups are masked.
     """
 
     def __init__(
@@ -65,9 +68,9 @@ class SharedCandidates:
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
         frequencies: StreamingFrequencies | None = None,
-        share: Callable[[int], slice] | None = None,
+        rank_slice: Callable[[int], slice] | None = None,
     ) -> None:
-        self.share = share
+        self.rank_slice = rank_slice
         self.from_batch = from_batch
         self.positive_is_shared = from_batch or sampler is None
         self.sampler = sampler
@@ -76,8 +79,8 @@ class SharedCandidates:
         self.correction = correction
         self.known = known
         self.explicit = explicit
-        self._place = torch.full((rows.n_items,), -1)  # an item's place among the items
-        self._place[items.long()] = torch.arange(len(items))
+        self._position = torch.full((rows.n_items,), -1)  # of each item in items
+        self._position[items.long()] = torch.arange(len(items))
         self.frequencies = frequencies if from_batch else None
         self._log_absence: dict[int, Tensor] = {}  # by the size of the batch
         self._log_q: dict[int, Tensor] = {}
@@ -95,44 +98,32 @@ class SharedCandidates:
                 self._log_q[size] = log_presence(log_absence)
 
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> SoftmaxBatch:
-        """The rows as a batch."""
+        """A batch of the rows with their candidates."""
         shared, positives = self._shared(rows.item_rows, generator)
         log_q = self._log_q_of(shared, len(rows))
         if self.frequencies is not None:
             self.frequencies.observe(rows.item_rows.unique())
-        by_row = self.known is None and self._positive_is_own
+        # The positive alone is masked: rows of one user differ in it.
+        by_row = self.known is None and self._positive_per_row
         inputs, groups = _groups(rows, by_row=by_row)
-        masked, some = None, slice(None)
-        if self.share is not None:
-            some = self.share(len(inputs))
-        if self.known is not None:
-            users = torch.empty_like(inputs, dtype=rows.user_rows.dtype)
-            users[groups] = rows.user_rows
-            masked = self.known.among(users[some], shared)
-        elif by_row:
-            masked = _pairs(shared, rows.item_rows[some])
-        positive_log_q = None
-        if self._positive_is_own:
-            positive_log_q = torch.zeros(len(rows), dtype=torch.float32)
-            if log_q is not None and self.correction == "logq":
-                positive_log_q = (
-                    log_q[positives]
-                    if self.positive_is_shared
-                    else self._log_q[len(rows)][rows.item_rows]
-                )
-        own = [] if self.positive_is_shared else [rows.item_rows]
-        turned_down_log_q = None
+        masked = self._masked(rows, shared, inputs, groups, by_row=by_row)
+        positive_log_q = self._positive_log_q(rows, log_q, positives)
+        extra_items = [] if self.positive_is_shared else [rows.item_rows]
+        explicit_negatives, explicit_negative_log_q = None, None
         if self.explicit is not None:
-            items, turned_down_log_q = self._turned_down(rows.user_rows, generator)
-            own.append(items)
-        item_rows, turned_down = shared, None
-        if own:
-            unique, places = torch.stack(own).unique(return_inverse=True)
-            item_rows, places = torch.cat([shared, unique]), len(shared) + places
+            items, weights, _ = self.explicit.draw(rows.user_rows, generator)
+            extra_items.append(items)
+            # One draw stands for all explicit negatives of the user, with any correction.
+            # Without any, the weight is 0 and log q is inf.
+            explicit_negative_log_q = -torch.log(weights)
+        item_rows = shared
+        if extra_items:
+            unique, columns = torch.stack(extra_items).unique(return_inverse=True)
+            item_rows, columns = torch.cat([shared, unique]), len(shared) + columns
             if not self.positive_is_shared:
-                positives = places[0]
+                positives = columns[0]
             if self.explicit is not None:
-                turned_down = places[-1]
+                explicit_negatives = columns[-1]
         return SoftmaxBatch(
             user_inputs=inputs,
             groups=groups,
@@ -144,21 +135,53 @@ class SharedCandidates:
             positives=positives,
             positive_is_shared=self.positive_is_shared,
             positive_log_q=positive_log_q,
-            turned_down=turned_down,
-            turned_down_log_q=turned_down_log_q,
+            explicit_negatives=explicit_negatives,
+            explicit_negative_log_q=explicit_negative_log_q,
         )
 
     @property
-    def _positive_is_own(self) -> bool:
-        """Whether a positive is no candidate of the other rows of its user.
+    def _positive_per_row(self) -> bool:
+        """Whether a row's positive is a candidate of that row alone.
 
-        It is masked with what the user is known to have, or is not corrected as they are.
+        Among the shared candidates it is then masked, together with the known positives
+        of the user, or has another ``log q``, or does not occur.
         """
         refined = self.correction == "refined" and bool(self._log_q)
         return self.known is not None or refined or not self.positive_is_shared
 
+    def _masked(
+        self,
+        rows: TrainingRows,
+        shared: Tensor,
+        inputs: Tensor,
+        groups: Tensor,
+        *,
+        by_row: bool,
+    ) -> Tensor | None:
+        """Masked positions ``group * n_shared + column``, ascending."""
+        part = slice(None)
+        if self.rank_slice is not None:
+            part = self.rank_slice(len(inputs))
+        if self.known is not None:
+            users = torch.empty_like(inputs, dtype=rows.user_rows.dtype)
+            users[groups] = rows.user_rows
+            return self.known.among(users[part], shared)
+        return _positions_of_items(shared, rows.item_rows[part]) if by_row else None
+
+    def _positive_log_q(
+        self, rows: TrainingRows, log_q: Tensor | None, positives: Tensor
+    ) -> Tensor | None:
+        """``log q`` of positives that are candidates of their row alone, (b,)."""
+        if not self._positive_per_row:
+            return None
+        if log_q is None or self.correction != "logq":
+            return torch.zeros(len(rows), dtype=torch.float32)
+        if self.positive_is_shared:
+            return log_q[positives]
+        return self._log_q[len(rows)][rows.item_rows]
+
     def _log_q_of(self, shared: Tensor, size: int) -> Tensor | None:
-        """Of the shared candidates of a batch of this size; None: no correction."""
+        """``log q`` of shared candidates, in a batch of ``size`` rows."""
         log_q = self._log_q.get(size)
         if log_q is None:
             return None
@@ -167,32 +190,21 @@ class SharedCandidates:
         of_draws = self._log_absence[size][shared]
         return log_presence(self.frequencies.log_absence(shared) + of_draws)
 
-    def _turned_down(
-        self, users: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """An explicit negative of each user, and its ``log q``; ``inf`` without one.
-
-        It stands for all that the user has, whatever the correction of the others.
-        """
-        assert self.explicit is not None
-        items, totals, _ = self.explicit.draw(users, generator)
-        return items, -torch.log(totals)
-
     def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Unique shared candidates, ascending, and where the positives are among them."""
+        """Shared candidates, ascending, and the column of each positive among them."""
         if self.sampler is None:
             if self.from_batch:
-                return distinct(items, len(self._place))
-            return self.items, self._place[items]
+                return distinct(items, len(self._position))
+            return self.items, self._position[items]
         draws = self.sampler.draw(items[:1], self.n_draws, generator)[0]
         if self.from_batch:
             draws = torch.cat([items, draws])
-        shared, places = distinct(draws, len(self._place))
-        return shared, places[: len(items)]
+        shared, columns = distinct(draws, len(self._position))
+        return shared, columns[: len(items)]
 
 
 def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:
-    """Inputs to embed, each once unless ``by_row``, and which of them each row has."""
+    """Inputs to embed, each once unless ``by_row``, and the group of each row."""
     if by_row:
         return rows.inputs, torch.arange(len(rows))
     if rows.user_inputs is None:
@@ -201,31 +213,31 @@ def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:
     return inputs, groups
 
 
-def _pairs(shared: Tensor, items: Tensor) -> Tensor:
-    """Positions ``row * n_shared + column`` of each row's item where it is shared."""
+def _positions_of_items(shared: Tensor, items: Tensor) -> Tensor:
+    """Positions ``row * n_shared + column`` of each row's item, if it is shared."""
     n_shared = len(shared)
     columns = torch.searchsorted(shared, items).clamp(max=n_shared - 1)
-    hit = shared[columns] == items
-    return torch.arange(len(items))[hit] * n_shared + columns[hit]
+    is_shared = shared[columns] == items
+    return torch.arange(len(items))[is_shared] * n_shared + columns[is_shared]
 
 
 class SampledNegatives:
-    """Negatives of its own for each row.
+    """Completes rows with negatives of each row.
 
     Parameters
     ----------
     sampler : Sampler or None
-        Draws them for the positives; None: there are only the labels.
+        Draws negatives of the positives; None: only labels are trained.
     n_draws : int
-        How many for a row.
+        Number of draws for a row.
     probabilities : Tensor of shape (n_items,) or None
-        By item row, that of being drawn: a negative counts ``1 / (n q)``, with ``n`` the
-        number of items that can be drawn, so that the loss is on average that of uniform
-        draws. None: all count alike.
+        Probability of each item row to be drawn. A negative then has the weight
+        ``1 / (n q)``, with ``n`` the number of items that can be drawn, so that the
+        expected loss is the one of uniform draws. None: all negatives weigh alike.
     known : KnownPositives or None
-        What is left out beside the row's own item.
+        Positives of a row's user, which are left out beside the row's own item.
     explicit : ExplicitNegatives or None
-        One of the user's is a further negative of the row.
+        Source of one more negative for each row.
     """
 
     def __init__(
@@ -247,7 +259,7 @@ class SampledNegatives:
             self._importance = (1.0 / (n_drawable * probabilities)).float()
 
     def batch(self, rows: TrainingRows, generator: torch.Generator) -> SampledBatch:
-        """The rows as a batch."""
+        """A batch of the rows with their negatives."""
         users, items = rows.user_rows[:, None], rows.item_rows[:, None]
         negatives = items[:, :0]
         if self.sampler is not None:
@@ -257,18 +269,20 @@ class SampledNegatives:
             weights *= self._importance[negatives]
         if self.known is not None and self.sampler is not None:
             weights *= ~self.known.contain(users, negatives)
-        # A label of 0 has no negatives: its own item, which is there anyway.
+        # A row with label 0 has no negatives. Its own item, of weight 0, fills the columns:
+        # it is embedded anyway.
         negatives = torch.where(rows.positive[:, None], negatives, items)
         if self.explicit is not None:
-            turned_down, totals, counts = self.explicit.draw(rows.user_rows, generator)
+            explicit, totals, counts = self.explicit.draw(rows.user_rows, generator)
             means = totals / counts.clamp(min=1)
-            # The loss is a mean over the columns, also where the last one is empty.
+            # The loss of a row is a mean over columns. Where the last one is empty, the
+            # others count for more.
             filled = torch.where(counts > 0, 1.0, (self.n_draws + 1) / self.n_draws)
             weights = torch.cat([weights * filled[:, None], means[:, None]], dim=1)
-            negatives = torch.cat([negatives, turned_down[:, None]], dim=1)
-        together = torch.cat([items, negatives], dim=1)
-        item_rows, columns = distinct(together.flatten(), rows.n_items)
-        columns = columns.view_as(together)
+            negatives = torch.cat([negatives, explicit[:, None]], dim=1)
+        all_items = torch.cat([items, negatives], dim=1)
+        item_rows, columns = distinct(all_items.flatten(), rows.n_items)
+        columns = columns.view_as(all_items)
         inputs, groups = _groups(rows, by_row=False)
         return SampledBatch(
             user_inputs=inputs,

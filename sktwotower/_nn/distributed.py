@@ -1,4 +1,4 @@
-"""Several processes that train one model, each on its share of every batch."""
+"""Several processes that train one model, each on its slice of every batch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """This process among those of the default process group.
+    """This process's place among the ranks of the default process group.
 
-    Every process draws the same batches. It embeds its share of their users and items; the
-    items are gathered, so that each row has the candidates of the whole batch.
+    Every rank draws the same batches and embeds its slice of their users and items. The
+    item embeddings are gathered, so that each row is ranked against the candidates of the
+    whole batch.
 
     Attributes
     ----------
     rank : int
-        Which one this is, from 0.
+        Number of this process, from 0.
     size : int
-        How many there are.
+        Number of processes.
     """
 
     rank: int
@@ -31,41 +32,41 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks | None:
-        """Those of the process group; None without one, or alone in it."""
+        """The ranks of the process group; None without a group of at least two."""
         if not (dist.is_available() and dist.is_initialized()):
             return None
         size = dist.get_world_size()
         return cls(dist.get_rank(), size) if size > 1 else None
 
-    def share(self, n: int) -> slice:
-        """This process's of ``n`` things that lie in a row."""
+    def slice_of(self, n: int) -> slice:
+        """This rank's slice of ``n`` rows."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
-    def agreed(self, number: int, device: torch.device) -> int:
-        """The number that the first process has."""
+    def broadcast_int(self, number: int, device: torch.device) -> int:
+        """The number of the first rank."""
         shared = torch.tensor([number], device=device)
         dist.broadcast(shared, src=0)
         return int(shared)
 
-    def agree(self, buffers: Iterable[Tensor]) -> None:
-        """Give buffers, such as running statistics, the values of the first process."""
-        for buffer in buffers:
-            dist.broadcast(buffer, src=0)
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors, such as running statistics, with those of the first rank."""
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
     def gather(self, vectors: Tensor, n: int) -> Tensor:
-        """The shares of all processes as ``n`` vectors; gradients go back to each."""
+        """Concatenate the slices of all ranks to ``n`` vectors; differentiable."""
         gathered: Tensor = _Gather.apply(vectors, self, n)
         return gathered
 
     def average_gradients(self, leaves: Iterable[Tensor]) -> None:
-        """Give leaves the mean gradient of the processes: DistributedDataParallel's."""
+        """Average gradients over the ranks, as DistributedDataParallel does."""
         for leaf in leaves:
             assert leaf.grad is not None
             dist.all_reduce(leaf.grad)
             leaf.grad.div_(self.size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a number over the processes."""
+        """Mean of a scalar over the ranks."""
         dist.all_reduce(value)
         return value / self.size
 
@@ -75,10 +76,10 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, ranks: Ranks, n: int) -> Tensor:
         ctx.ranks, ctx.n = ranks, n
         lengths = [
-            (share := Ranks(rank, ranks.size).share(n)).stop - share.start
+            (part := Ranks(rank, ranks.size).slice_of(n)).stop - part.start
             for rank in range(ranks.size)
         ]
-        # Collectives want equal shapes.
+        # all_gather needs equal shapes.
         padded = vectors.new_zeros(max(lengths), vectors.shape[1])
         padded[: len(vectors)] = vectors
         parts = [torch.empty_like(padded) for _ in lengths]
@@ -89,4 +90,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return gradient[ctx.ranks.share(ctx.n)], None, None
+        return gradient[ctx.ranks.slice_of(ctx.n)], None, None

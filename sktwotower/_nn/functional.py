@@ -1,7 +1,7 @@
 """Functions whose gradients are cheaper by hand.
 
-A step on a CPU waits for memory more than it computes: each function here makes fewer
-passes than torch's own operators one after the other.
+On a CPU, a training step is limited by memory bandwidth. Each function here makes fewer
+passes over memory than a sequence of torch's operators.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_LEAST_LENGTH = 1e-12  # that of torch.nn.functional.normalize
+_MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 
 
 def unit_length(vectors: Tensor) -> Tensor:
-    r"""Vectors (b, d) scaled to length 1; a zero vector stays one.
+    r"""Scale vectors (b, d) to length 1; zero vectors stay zero.
 
     The gradient of :math:`y = x / \lVert x \rVert` is
     :math:`(g - \langle g, y \rangle y) / \lVert x \rVert`.
@@ -31,7 +31,7 @@ class _UnitLength(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        lengths.clamp_(min=_LEAST_LENGTH)
+        lengths.clamp_(min=_MIN_LENGTH)
         scaled = vectors / lengths
         ctx.save_for_backward(scaled, lengths)
         return scaled
@@ -45,20 +45,20 @@ class _UnitLength(torch.autograd.Function):
 
 
 def pair_scores(users: Tensor, items: Tensor, groups: Tensor, columns: Tensor) -> Tensor:
-    """Inner products (b, k) of the users (g, d) of rows (b,) and of k items (c, d) each.
+    """Inner products (b, k) of the user of each row with k items of that row.
 
     Parameters
     ----------
     users : Tensor of shape (g, d)
-        Vectors of users.
+        User vectors.
     items : Tensor of shape (c, d)
-        Vectors of items.
+        Item vectors.
     groups : Tensor of shape (b,)
-        The user of each row.
+        User of each row, an index of ``users``.
     columns : Tensor of shape (b, k)
-        The items of each row.
+        Items of each row, indices of ``items``.
     """
-    # Not a product of matrices: as many of them as rows, each of a vector and a few.
+    # A batched matrix product would multiply b small matrices, which is slower.
     if users.device.type != "cpu":
         of_rows = F.embedding(groups, users)[:, None]
         return (of_rows * F.embedding(columns, items)).sum(dim=2)
@@ -82,28 +82,28 @@ class _PairScores(torch.autograd.Function):
         users, items, groups, columns = ctx.saved_tensors
         groups = groups.repeat_interleave(columns.shape[1])
         pairs, weights = columns.flatten(), gradient.flatten()
-        of_users = _added_up(items, groups, len(users), pairs, weights)
-        of_items = _added_up(users, pairs, len(items), groups, weights)
-        return of_users, of_items, None, None
+        users_gradient = _weighted_sums(items, groups, len(users), pairs, weights)
+        items_gradient = _weighted_sums(users, pairs, len(items), groups, weights)
+        return users_gradient, items_gradient, None, None
 
 
-def _added_up(
-    table: Tensor, places: Tensor, n_places: int, rows: Tensor, weights: Tensor
+def _weighted_sums(
+    table: Tensor, targets: Tensor, n_targets: int, rows: Tensor, weights: Tensor
 ) -> Tensor:
-    """At each of ``n_places``, the weighted sum of those rows of a table that belong there.
+    """Weighted sums (n_targets, d) of rows of a table, one sum for each target.
 
     Parameters
     ----------
     table : Tensor of shape (n_rows, d)
-        What is added up.
-    places, rows, weights : Tensor of shape (n,)
-        Where to, what, and how often.
+        The table.
+    targets, rows, weights : Tensor of shape (n,)
+        ``weights[i]`` times row ``rows[i]`` is added to the sum ``targets[i]``.
     """
-    codes = places.numpy()
-    if n_places <= 2**16:
-        codes = codes.astype(np.uint16)  # these are sorted in linear time
+    codes = targets.numpy()
+    if n_targets <= 2**16:
+        codes = codes.astype(np.uint16)  # sorted in linear time
     order = torch.from_numpy(codes.argsort(kind="stable"))
-    ends = torch.bincount(places, minlength=n_places).cumsum(0)
+    ends = torch.bincount(targets, minlength=n_targets).cumsum(0)
     return F.embedding_bag(
         rows[order],
         table,

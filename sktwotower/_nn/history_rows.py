@@ -1,4 +1,4 @@
-"""What a user had before, as one more field of the user tower."""
+"""The history of a user as a field of the user tower."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from sktwotower._nn.segments import Bags, segment_positions
 
 @dataclass(frozen=True, eq=False)
 class HistoryRows:
-    r"""Rows of the user side, each with a window of what its user had.
+    r"""Input rows of the user tower, each with a window of its user's history.
 
-    The vector of the field is
+    The vector of the history field is
 
     .. math:: z = \frac{1}{\sqrt{n}} \sum_{k=1}^{n} E[i_k]
 
-    over the :math:`n` items :math:`i_k` of the window that are known and are not left out;
-    zero without any. The square root lets a long history say more than a short one, and
-    not in proportion.
+    over the :math:`n` items :math:`i_k` of the window that are known and not left out. It
+    is zero without any. With the square root, the influence of a history grows with its
+    length, but less than in proportion.
 
     Attributes
     ----------
     rows : EntityRows
         Ids and features.
     row_of : Tensor of shape (n_rows,)
-        Which of ``rows`` each row has.
-    items : Tensor of shape (n_events,)
-        Rows of the history table, user after user and in the order of time; 0 is an item
-        that is not known.
+        Ids and features of each row, an index of ``rows``.
+    items : Tensor of shape (n_interactions,)
+        Rows of the history table, by user and then by time; 0 for an unknown item.
     starts, ends : Tensor of shape (n_rows,)
-        The window of each row in ``items``.
+        Window of each row, a slice of ``items``.
     left_out : Tensor of shape (n_rows,) or None
-        An item that is not in a row's own history wherever it stands: the target.
-    given : Tensor of shape (n_events,), bool, or None
-        InteractionCodes that are in a history at all, which may change from epoch to epoch.
+        The target of each row, which is left out of the row's history wherever it occurs.
+    in_history : Tensor of shape (n_interactions,), bool, or None
+        Whether an interaction can be in a history. It may change from epoch to epoch. None:
+        all can.
     """
 
     rows: EntityRows
@@ -46,20 +46,20 @@ class HistoryRows:
     starts: Tensor
     ends: Tensor
     left_out: Tensor | None = None
-    given: Tensor | None = None
+    in_history: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.row_of)
 
     def take(self, rows: Tensor) -> TowerInput:
-        """Gather rows (b,), without a Python loop over them."""
+        """Gather rows (b,), without a Python loop."""
         lengths = self.ends[rows] - self.starts[rows]
-        places = segment_positions(self.starts[rows], lengths)
-        items = self.items[places].long()
+        positions = segment_positions(self.starts[rows], lengths)
+        items = self.items[positions].long()
         bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
         keep = items > 0
-        if self.given is not None:
-            keep &= self.given[places]
+        if self.in_history is not None:
+            keep &= self.in_history[positions]
         if self.left_out is not None:
             keep &= items != self.left_out[rows][bag_of]
         items, bag_of = items[keep], bag_of[keep]

@@ -1,4 +1,4 @@
-"""Rows of one side as tensors, and those of a batch gathered: what a tower eats."""
+"""Inputs of a tower: all rows of one side, and the gathered rows of a batch."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from torch import Tensor
 
 from sktwotower._nn.segments import Bags, segment_positions
 
-# A product with so few columns costs less than looking them up does, there and back.
+# With at most so many columns, a matrix product is cheaper, forward and backward, than a
+# look-up of the non-zeros.
 FEW_COLUMNS = 128
-# The matrix of all rows is not larger than that (128 MB).
+# Largest matrix of all rows: 128 MB.
 _ENTRIES_OF_A_MATRIX = 2**25
 
 
 @dataclass(frozen=True, eq=False)
 class TowerInput:
-    """What a tower eats: ``b`` gathered rows.
+    """The input of a tower: ``b`` gathered rows.
 
     Attributes
     ----------
     id_codes : Tensor of shape (b,) or None
         Rows of the id table, 0 for unknown.
     columns, values : Tensor of shape (n_nonzero,)
-        The non-zeros of the sparse fields, row by row and in a row field by field.
+        Non-zeros of the sparse fields, by row and then by field.
     offsets : Tensor of shape (b * n_sparse_fields,)
-        Where the bag of each (row, field) starts in ``columns``.
+        Start of the bag of each (row, field) in ``columns``.
     dense : tuple of Tensor of shape (b, width)
         One block for each dense field.
     history : Bags or None
-        Items that each row's user had before; None: this side has no history.
+        Items in the history of each row's user; None: this side has no history.
     id_vectors, column_vectors : Tensor of shape (n_vectors, width) or None
-        The rows of the tables that ``id_codes`` and ``columns`` count along, on the
-        tower's device; None: all.
+        Rows of the tables of which ``id_codes`` and ``columns`` are indices, on the device
+        of the tower; None: the whole tables.
     appended : Tensor of shape (b, n_appended) or None
-        Numbers that end the embedding as they are.
+        Numbers that are appended to the embedding.
     matrix : Tensor of shape (b, n_columns) or None
-        The sparse fields as numbers, for a tower to multiply in training. Then there are
-        no ``columns``.
+        Sparse fields as a dense matrix, in place of ``columns`` and ``values``. Used in
+        training only.
     """
 
     id_codes: Tensor | None
@@ -54,7 +55,7 @@ class TowerInput:
     matrix: Tensor | None = None
 
     def codes(self, name: str) -> Tensor:
-        """The rows of a table that are looked up: "id", "column" or "history"."""
+        """Rows to look up in the "id", "column" or "history" table."""
         if name == "history":
             assert self.history is not None
             return self.history.columns
@@ -64,7 +65,7 @@ class TowerInput:
         return self.id_codes
 
     def with_vectors(self, name: str, codes: Tensor, vectors: Tensor) -> TowerInput:
-        """The same rows, with codes that count along some vectors of the table."""
+        """The same input with codes that are indices of some vectors of the table."""
         if name == "history":
             assert self.history is not None
             return replace(
@@ -75,7 +76,7 @@ class TowerInput:
         return replace(self, id_codes=codes, id_vectors=vectors)
 
     def to(self, device: torch.device) -> TowerInput:
-        """The same rows on another device."""
+        """The same input on another device."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -98,7 +99,7 @@ class TowerRows(Protocol):
     """Rows that a tower can embed, by index."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of rows."""
 
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,)."""
@@ -106,29 +107,30 @@ class TowerRows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EntityRows:
-    """All input rows of one side; one index is one row that a tower can embed.
+    """All input rows of one side.
 
-    Lives on the CPU, so that the size of a gathered batch is known without asking an
-    accelerator; only what a batch needs is moved to it.
+    The tensors are on the CPU, so that the size of a gathered batch is known without
+    synchronising with an accelerator. Gathered batches are moved there.
 
     Attributes
     ----------
     id_codes : Tensor of shape (n_rows,) or None
-        The row of the id table of each row; None: this side has no id field.
+        Row of the id table of each input row; None: this side has no id field.
     n_ids : int
-        Rows of the id table, the unknown one included.
+        Number of rows of the id table, the unknown id included.
     pointers : Tensor of shape (n_rows, n_sparse_fields + 1)
-        Where the fields of a row start in ``columns`` and ``values``; last, where it ends.
+        Starts of the fields of each row in ``columns`` and ``values``, and the end of the
+        last field.
     columns, values : Tensor of shape (n_nonzero,)
-        The sparse fields' non-zeros.
+        Non-zeros of the sparse fields.
     field_widths : tuple of int
-        Columns of each sparse field.
+        Number of columns of each sparse field.
     dense : tuple of Tensor of shape (n_rows, width)
         One block for each dense field.
     appended : Tensor of shape (n_rows, n_appended) or None
-        Numbers that end the embedding as they are.
+        Numbers that are appended to the embedding.
     matrix : Tensor of shape (n_rows, n_columns) or None
-        The sparse fields as numbers, gathered in place of their non-zeros.
+        Sparse fields as a dense matrix, which is gathered in place of their non-zeros.
     """
 
     id_codes: Tensor | None
@@ -146,33 +148,34 @@ class EntityRows:
 
     @property
     def n_fields(self) -> int:
-        """Fields, the id included."""
+        """Number of fields, the id included."""
         has_id = self.id_codes is not None
         return has_id + len(self.field_widths) + len(self.dense)
 
     @property
     def n_columns(self) -> int:
-        """Columns of all sparse fields."""
+        """Number of columns of all sparse fields."""
         return sum(self.field_widths)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the sparse fields have few columns, and are not large as a matrix."""
+        """Whether the sparse fields have few columns and fit into a dense matrix."""
         return (
             0 < self.n_columns <= FEW_COLUMNS
             and len(self) * self.n_columns <= _ENTRIES_OF_A_MATRIX
         )
 
     def with_matrix(self) -> EntityRows:
-        """The same rows, with the sparse fields as a matrix."""
+        """The same rows with the sparse fields as a dense matrix."""
         _, lengths, positions = self._segments(self.pointers)
-        places = torch.arange(len(self)).repeat_interleave(lengths) * self.n_columns
+        row_starts = torch.arange(len(self)).repeat_interleave(lengths) * self.n_columns
         matrix = self.values.new_zeros(len(self) * self.n_columns)
-        matrix.index_add_(0, places + self.columns[positions], self.values[positions])
+        entries = row_starts + self.columns[positions]
+        matrix.index_add_(0, entries, self.values[positions])
         return replace(self, matrix=matrix.view(len(self), self.n_columns))
 
     def head(self, n_rows: int) -> EntityRows:
-        """The first rows."""
+        """The first ``n_rows`` rows."""
         return replace(
             self,
             id_codes=None if self.id_codes is None else self.id_codes[:n_rows],
@@ -183,7 +186,7 @@ class EntityRows:
         )
 
     def take(self, rows: Tensor) -> TowerInput:
-        """Gather rows (b,), without a Python loop over them."""
+        """Gather rows (b,), without a Python loop."""
         matrix, columns, values = None, self.columns[:0], self.values[:0]
         offsets = self.pointers.new_empty(0)
         if self.matrix is not None:
@@ -193,7 +196,7 @@ class EntityRows:
             starts, lengths, positions = self._segments(pointers)
             columns = self.columns.index_select(0, positions)
             values = self.values.index_select(0, positions)
-            shift = lengths.cumsum(0) - lengths - starts  # from the old place to the new
+            shift = lengths.cumsum(0) - lengths - starts  # from old to new positions
             offsets = (pointers[:, :-1] + shift[:, None]).reshape(-1)
         return TowerInput(
             id_codes=None if self.id_codes is None else self.id_codes.index_select(0, rows),
@@ -207,7 +210,7 @@ class EntityRows:
 
     @staticmethod
     def _segments(pointers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where rows start, how many non-zeros they have, and the places of these."""
+        """Starts of rows, their numbers of non-zeros, and positions of all non-zeros."""
         starts = pointers[:, 0]
         lengths = pointers[:, -1] - starts
         return starts, lengths, segment_positions(starts, lengths)

@@ -1,4 +1,4 @@
-"""Tables of which a step touches the rows of its batch alone, with the same result."""
+"""Embedding tables that are updated only where rows are looked up, with equal results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from sktwotower._nn.inputs import TowerInput
 from sktwotower._nn.optim import DECOUPLED, MOMENTS
 from sktwotower._nn.towers import Tower
 
-# A table of fewer rows than so many for each of a batch is faster stepped as a whole.
+# A table with fewer rows for each row of a batch is faster to update as a whole.
 ROWS_FOR_ONE_OF_A_BATCH = 8
-# After so many steps momentum is below what float32 can tell from zero.
+# After so many steps, the contribution of a gradient to the momentum is 0 in float32.
 _MEMORY_OF_MOMENTUM = 256
-_BLOCK = 2**16  # rows brought up to date at once
+_BLOCK = 2**16  # rows that are brought up to date at once
 
 
 def may_be_lazy(n_rows: int, batch_size: int) -> bool:
-    """Whether a table is so large that most of its rows are in no batch."""
+    """Whether a table has so many rows that lazy updates are worth it."""
     return n_rows > ROWS_FOR_ONE_OF_A_BATCH * batch_size
 
 
 class Clock:
-    r"""What the steps of an optimiser would have done to a row without a gradient.
+    r"""Computes the updates that rows without a gradient have missed.
 
-    With the learning rates :math:`\eta_j`, the decoupled decay :math:`\lambda` and, for
-    Adam, the momentum :math:`m` and the size :math:`v` of gradients after step :math:`s`,
-    the row :math:`x` after step :math:`t` is
+    An optimiser moves such rows by weight decay and momentum. Let :math:`\eta_j` be the
+    learning rate of step :math:`j`, :math:`\lambda` the decoupled decay, and, for Adam,
+    :math:`m` and :math:`v` the first and second moment after step :math:`s`. If a row
+    :math:`x` has its last gradient at step :math:`s`, it is after step :math:`t`
 
     .. math::
 
@@ -40,15 +41,16 @@ class Clock:
               \left(\frac{\beta_1}{\sqrt{\beta_2}}\right)^{j-s}\right),
         \qquad P_t = \prod_{j \le t} (1 - \eta_j \lambda),
 
-    where :math:`\epsilon` shrinks with :math:`\sqrt v`, as it is small beside it. So
-    nothing but the step of its last gradient has to be known of a row.
+    where :math:`\epsilon` is taken to shrink as :math:`\sqrt v` does, which is much larger.
+    The step of the last gradient is thus all that has to be stored for a row.
 
     Parameters
     ----------
     group : dict
-        Of the optimiser: its learning rate and decay at each step, and Adam's betas.
+        Parameter group of the optimiser, with its current learning rate, its decay and
+        Adam's betas.
     n_before : int
-        Steps that the optimiser has made before.
+        Number of steps that the optimiser has made already.
     """
 
     def __init__(self, group: dict, n_before: int) -> None:
@@ -56,63 +58,63 @@ class Clock:
         self.n_before = n_before
         self.now = 0
         self._log_shrinkage = np.zeros(1)  # log P, by step
-        self._reach = np.zeros(1)  # the sum from each step on
+        self._momentum_sum = np.zeros(1)  # the sum over j, by step s
 
     @property
     def n_steps(self) -> int:
-        """All steps so far."""
+        """Number of steps so far."""
         return self.n_before + self.now
 
     def tick(self) -> None:
-        """Take note of a step, with the learning rate at which it was made."""
+        """Record a step and its learning rate."""
         self.now += 1
-        if self.now == len(self._reach):
-            self._reach = np.pad(self._reach, (0, self.now))
+        if self.now == len(self._momentum_sum):
+            self._momentum_sum = np.pad(self._momentum_sum, (0, self.now))
             self._log_shrinkage = np.pad(self._log_shrinkage, (0, self.now))
         rate, now = float(self.group["lr"]), self.now
         log_shrinkage = self._log_shrinkage
         log_shrinkage[now] = log_shrinkage[now - 1] + math.log1p(
             -rate * self.group["weight_decay"]
         )
-        self._reach[now] = 0.0
+        self._momentum_sum[now] = 0.0
         if "betas" in self.group:
             first, second = self.group["betas"]
             length = rate * math.sqrt(1 - second**self.n_steps) / (1 - first**self.n_steps)
             since = np.arange(max(now - _MEMORY_OF_MOMENTUM, 0), now)
-            shares = np.exp(
+            factors = np.exp(
                 (now - since) * math.log(first / math.sqrt(second))
                 - (log_shrinkage[now] - log_shrinkage[since])
             )
-            self._reach[since] += length * shares
+            self._momentum_sum[since] += length * factors
 
     def since(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """For rows with a last gradient at these steps (n,): shrinkage, and the sum."""
-        places = steps.numpy()
-        shrinkage = np.exp(self._log_shrinkage[self.now] - self._log_shrinkage[places])
+        """Shrinkage and momentum sum of rows with the last gradient at ``steps`` (n,)."""
+        positions = steps.numpy()
+        shrinkage = np.exp(self._log_shrinkage[self.now] - self._log_shrinkage[positions])
         return (
             torch.from_numpy(shrinkage.astype(np.float32)),
-            torch.from_numpy(self._reach[places].astype(np.float32)),
+            torch.from_numpy(self._momentum_sum[positions].astype(np.float32)),
         )
 
     def restart(self) -> None:
-        """Forget the steps, as every row is up to date."""
+        """Discard the recorded steps; every row has to be up to date."""
         self.n_before, self.now = self.n_steps, 0
-        self._reach[0] = 0.0
+        self._momentum_sum[0] = 0.0
 
 
 class LazyTable:
-    """A table and what its optimiser knows of each row, up to date where it is needed.
+    """A table and its optimiser state, of which rows are updated when they are looked up.
 
     Parameters
     ----------
     table : Parameter of shape (n_rows, width)
-        Without a gradient of its own: that of the rows looked up stands for it.
+        The table. It has no gradient; vectors that are looked up have one.
     optimizer : Optimizer
-        Has the table in a group, and what it knows of it in its state.
+        The optimiser of the table, which holds its state.
     name : str
-        Which one.
+        Name of the optimiser.
     clock : Clock
-        Of its steps.
+        Steps of the optimiser.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class LazyTable:
     ) -> None:
         self.table = table.requires_grad_(False)
         self.clock = clock
-        self.frozen: Tensor | None = None  # (n_rows,) bool: rows that stay as they are
+        self.frozen: Tensor | None = None  # (n_rows,) bool: rows that are not updated
         self._state = optimizer.state[table]
         self._moments = MOMENTS[name]
         if self._moments:
@@ -138,25 +140,25 @@ class LazyTable:
 
     @torch.no_grad()
     def look_up(self, rows: Tensor) -> Tensor:
-        """Vectors of some rows (n,), each once, for the step that follows."""
-        places = rows.to(self.table.device)
+        """Vectors of distinct rows (n,), for the next step."""
+        positions = rows.to(self.table.device)
         self._rows = rows
-        self._vectors = self.table.detach()[places]
-        self._moments_of_rows = [self._state[name][places] for name in self._moments]
+        self._vectors = self.table.detach()[positions]
+        self._moments_of_rows = [self._state[name][positions] for name in self._moments]
         self._advance(rows, self._vectors, self._moments_of_rows)
         return self._vectors.requires_grad_()
 
     @property
     def vectors(self) -> Tensor:
-        """What was looked up."""
+        """The vectors that were looked up last."""
         return self._vectors
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the rows that were looked up as the optimiser moves a table."""
+        """Update the rows that were looked up, as the optimiser would."""
         vectors, moments, group = self._vectors, self._moments_of_rows, self.clock.group
         rate, epsilon, gradient = group["lr"], group.get("eps", 0.0), vectors.grad
-        assert gradient is not None  # zeros, at least: what is looked up is embedded
+        assert gradient is not None  # all vectors that are looked up are embedded
         vectors = vectors.detach()
         if group["weight_decay"]:
             vectors.mul_(1 - rate * group["weight_decay"])
@@ -173,7 +175,7 @@ class LazyTable:
             vectors.addcdiv_(gradient, total.sqrt().add_(epsilon), value=-rate)
         else:
             vectors.add_(gradient, alpha=-rate)
-        self._keep(self._rows, vectors, moments)
+        self._write(self._rows, vectors, moments)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -190,55 +192,57 @@ class LazyTable:
     def _advance(
         self, rows: Tensor | slice, vectors: Tensor, moments: list[Tensor]
     ) -> None:
-        """Move vectors of rows, and their moments, by the steps that they have missed."""
+        """Apply the missed steps to vectors of rows and to their moments, in place."""
         last, device = self._last[rows], self.table.device
-        shrinkage, reach = self.clock.since(last)
+        shrinkage, momentum_sum = self.clock.since(last)
         gaps = (self.clock.now - last).float()
         if self.frozen is not None:
             frozen = self.frozen[rows]
-            shrinkage[frozen], reach[frozen], gaps[frozen] = 1.0, 0.0, 0.0
+            shrinkage[frozen], momentum_sum[frozen], gaps[frozen] = 1.0, 0.0, 0.0
         if len(moments) == 2:
             (mean, square), (first, second) = moments, self.clock.group["betas"]
             epsilon = self.clock.group["eps"]
             epsilon *= math.sqrt(1 - second ** max(self.clock.n_steps, 1))
             direction = mean / square.sqrt().add_(epsilon)
-            vectors.addcmul_(direction, reach.to(device)[:, None], value=-1.0)
+            vectors.addcmul_(direction, momentum_sum.to(device)[:, None], value=-1.0)
             mean.mul_((first**gaps).to(device)[:, None])
             square.mul_((second**gaps).to(device)[:, None])
         vectors.mul_(shrinkage.to(device)[:, None])
 
-    def _keep(self, rows: Tensor, vectors: Tensor, moments: list[Tensor]) -> None:
-        """Write rows back after a step, but those that stay."""
+    def _write(self, rows: Tensor, vectors: Tensor, moments: list[Tensor]) -> None:
+        """Write vectors and moments of rows back after a step, but not frozen rows."""
         if self.frozen is not None:
             moves = ~self.frozen[rows]
             rows, vectors = rows[moves], vectors[moves]
             moments = [moment[moves] for moment in moments]
-        places = rows.to(self.table.device)
-        self.table.detach().index_copy_(0, places, vectors)
+        positions = rows.to(self.table.device)
+        self.table.detach().index_copy_(0, positions, vectors)
         for name, moment in zip(self._moments, moments, strict=True):
-            self._state[name].index_copy_(0, places, moment)
+            self._state[name].index_copy_(0, positions, moment)
         self._last[rows] = self.clock.now + 1
 
 
 class LazyTables:
-    """The large tables of two towers, for an optimiser that steps the rest.
+    """The large embedding tables of two towers, updated lazily.
 
-    A step of Adam moves each row of a table: by its momentum, and by the decay. Here it
-    costs what its batch costs: rows without a gradient are left alone until they are
-    looked up, or an epoch ends, and are then moved by all the steps that they have missed
-    (see :class:`Clock`). The weights are the same, but for rounding.
+    A step of Adam moves every row of a table by momentum and weight decay. Here, rows
+    without a gradient are not touched until they are looked up or the epoch ends. They are
+    then moved by all the steps that they have missed (see :class:`Clock`). The cost of a
+    step depends on the size of the batch, not of the table, and the weights are the same up
+    to rounding.
 
     Parameters
     ----------
     tables : iterable of Parameter
-        Those that may be lazy, of one group of the optimiser.
+        Candidates, which are in the first group of the optimiser.
     optimizer : Optimizer
-        As :func:`~sktwotower._nn.optim.make_optimizer` makes it.
+        An optimiser of :func:`~sktwotower._nn.optim.make_optimizer`, which steps the other
+        parameters.
     name : str
-        Which one. An L2 penalty is a gradient of every row at each step, so that there
-        are no lazy tables with one.
+        Name of the optimiser. With an L2 penalty there are no lazy tables, since every row
+        has a gradient at each step.
     batch_size : int
-        Rows of a batch; tables that are hardly larger are left to the optimiser.
+        Rows of a batch. Tables that are not much larger are left to the optimiser.
     """
 
     def __init__(
@@ -249,7 +253,7 @@ class LazyTables:
         *,
         batch_size: int,
     ) -> None:
-        group = optimizer.param_groups[0]  # that of the tables
+        group = optimizer.param_groups[0]  # the tables
         self.by_table: dict[nn.Parameter, LazyTable] = {}
         self._clock: Clock | None = None
         if group["weight_decay"] and not DECOUPLED[name]:
@@ -262,18 +266,18 @@ class LazyTables:
                 self.by_table[table] = LazyTable(table, optimizer, name, self._clock)
 
     def look_up(self, tower: Tower, inputs: list[TowerInput]) -> list[TowerInput]:
-        """Inputs of one tower, with the vectors of the rows that they need."""
+        """The inputs of a tower with the vectors that they look up in lazy tables."""
         for name in ("id", "column", "history"):
             table = getattr(tower, f"{name}_table")
             if table is None or table not in self.by_table:
                 continue
             codes = [one.codes(name) for one in inputs]
-            # The first is there for ids that are dropped.
-            rows, places = torch.cat([codes[0].new_zeros(1), *codes]).unique(
+            # Row 0 comes first, for ids that are dropped.
+            rows, positions = torch.cat([codes[0].new_zeros(1), *codes]).unique(
                 return_inverse=True
             )
             vectors = self.by_table[table].look_up(rows.long())
-            parts = places[1:].split([len(part) for part in codes])
+            parts = positions[1:].split([len(part) for part in codes])
             inputs = [
                 one.with_vectors(name, part, vectors)
                 for one, part in zip(inputs, parts, strict=True)
@@ -282,18 +286,18 @@ class LazyTables:
 
     @property
     def vectors(self) -> list[Tensor]:
-        """What was looked up, with its gradient."""
+        """The vectors that were looked up last, which have gradients."""
         return [lazy.vectors for lazy in self.by_table.values()]
 
     def step(self) -> None:
-        """Move the rows that were looked up; after the optimiser's step, at its rate."""
+        """Update the rows that were looked up; call it after the step of the optimiser."""
         for lazy in self.by_table.values():
             lazy.step()
         if self._clock is not None:
             self._clock.tick()
 
     def settle(self) -> None:
-        """Bring every row up to date, for those who look at the tables."""
+        """Bring every row up to date, so that the tables can be read."""
         for lazy in self.by_table.values():
             lazy.settle()
         if self._clock is not None:

@@ -1,54 +1,53 @@
-"""Losses: functions of tensors, no module in sight.
+"""Losses: functions of tensors that know no module.
 
-Scores have the temperature applied. Each loss is a weighted mean over rows, so only the
-proportions of the weights matter.
+Scores are divided by the temperature already. Each loss is a weighted mean over rows, so
+that only the proportions of the weights matter.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktwotower._nn.threads import both, has_second
+from sktwotower._nn.threads import has_second_thread, run_both
 
-# A block of so many scores a thread (2 MB in float32) is near its core between its passes.
+# Scores of a block, for each of torch's threads. In float32 they are 2 MB, which stay in
+# the cache from one pass to the next.
 SCORES_OF_A_BLOCK = 2**19
-# Where some are masked, shares below exp(-50) = 2e-22 of the greatest are none.
-LEAST_LOG_SHARE = -50.0
-
-# Some users, their rows, and their masked positions.
-Block = tuple[slice, Tensor | slice, Tensor | None]
+# With masked scores, probabilities below exp(-50) = 2e-22 of the greatest are set to zero.
+MIN_LOG_PROBABILITY = -50.0
 
 
 def softmax_loss(
     users: Tensor,
     items: Tensor,
-    positives: Tensor,
-    turned_down: Tensor | None = None,
+    positive_scores: Tensor,
+    explicit_negative_scores: Tensor | None = None,
     *,
     groups: Tensor,
     columns: Tensor | None = None,
     log_q: Tensor | None = None,
     masked: Tensor | None = None,
-    is_own: bool,
+    positive_per_row: bool,
     weights: Tensor | None = None,
 ) -> Tensor:
-    r"""Softmax over candidates that all rows share, and a few of their own.
+    r"""Softmax over candidates that all rows share, and over a few of each row alone.
 
-    With what the candidates of user :math:`g` add up to,
+    The log-sum of the shared candidates of user :math:`g` is
 
     .. math::
 
         T_g = \log \sum_j \exp(\langle u_g, v_j \rangle - \log q_j)
 
-    over all items but the masked ones, the loss of a row of :math:`g` with the positive
+    over all items but the masked ones. The loss of a row of :math:`g` with the positive
     :math:`p` is
 
     .. math::
@@ -56,52 +55,53 @@ def softmax_loss(
         L = -\log \frac{\exp(s_p - c_p)}{\exp(s_p - c_p)
                          + \sum_{j \neq p} \exp(s_{gj} - \log q_j)} .
 
-    With :math:`c_p = \log q_p` (logQ correction [1]_) it is :math:`T_g - s_p + c_p` where
-    the positive is among the candidates. Where it is masked, it is
-    :math:`\log(1 + \exp(T_g - s_p + c_p))`, also with :math:`c_p = 0` (refined logQ
-    correction [2]_): the positive is there for certain, whatever its ``q``. The latter has
-    the gradient of
+    Where the positive is among the shared candidates, this is :math:`T_g - s_p + c_p` with
+    :math:`c_p = \log q_p` (logQ correction [1]_). Where the positive is masked, it is
+    :math:`\log(1 + \exp(T_g - s_p + c_p))`. There :math:`c_p = 0` is possible, too (refined
+    logQ correction [2]_): the positive is a candidate with certainty, whatever its ``q``.
+    The latter has the gradient of
 
     .. math::
 
         \mathrm{sg}(1 - P) \left(-s_p
             + \log \sum_{j \neq p} \exp(s_{gj} - \log q_j)\right), \qquad P = \exp(-L),
 
-    in which [2]_ writes it, sg being a stopped gradient, but :math:`L` is never negative.
+    which is the form of [2]_, with sg for a stopped gradient; but :math:`L` is never
+    negative.
 
-    Rows of one user share :math:`T_g`. Scores are computed in blocks of users, each of
-    which is added up and turned into its part of the gradient while it is in the cache.
+    Rows of one user share :math:`T_g`. Scores are computed in blocks of users. Each block
+    is turned into its part of the gradient while it is in the cache.
 
     Parameters
     ----------
     users : Tensor of shape (g, d)
-        Their vectors, divided by the temperature.
+        User vectors, divided by the temperature.
     items : Tensor of shape (c, d)
-        Those of the candidates.
-    positives : Tensor of shape (b,)
+        Vectors of the shared candidates.
+    positive_scores : Tensor of shape (b,)
         Corrected score :math:`s_p - c_p` of each row's positive; with ``columns``,
         :math:`-c_p`.
-    turned_down : Tensor of shape (b,), optional
-        Corrected score of one more candidate of each row; ``-inf``: it has none.
+    explicit_negative_scores : Tensor of shape (b,), optional
+        Corrected score of one more candidate of each row; ``-inf`` for a row without.
     groups : Tensor of shape (b,)
-        Which of the users each row has.
+        User of each row, an index of ``users``.
     columns : Tensor of shape (b,), optional
-        Which of the items each row's positive is, so that :math:`s_p` is one of the scores
-        that are computed anyway.
+        Positive of each row, an index of ``items``. Its score :math:`s_p` is then taken
+        from the scores of the shared candidates.
     log_q : Tensor of shape (c,), optional
-        Logarithm of each candidate's probability of being one; None: no correction.
+        Log-probability of each item to be a candidate; None: no correction.
     masked : Tensor of shape (n_masked,), optional
         Positions ``user * c + item`` of the pairs that do not count, ascending.
-    is_own : bool
-        Whether the positives are candidates of their own rows only. Otherwise they are
-        among the items.
+    positive_per_row : bool
+        Whether a row's positive is a candidate of that row alone, masked among the shared
+        ones. Otherwise it is one of the shared candidates.
     weights : Tensor of shape (b,), optional
         Weights of the rows; None: all equal.
 
     Returns
     -------
     Tensor
-        A scalar: the weighted mean.
+        The weighted mean, a scalar.
 
     References
     ----------
@@ -110,138 +110,259 @@ def softmax_loss(
     .. [2] Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax
        for Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
     """
-    shares = torch.ones_like(positives) if weights is None else weights.to(positives)
+    if weights is None:
+        weights = torch.ones_like(positive_scores)
+    weights = weights.to(positive_scores)
     value: Tensor = _SharedSoftmax.apply(
         users,
         items,
-        positives,
-        turned_down,
+        positive_scores,
+        explicit_negative_scores,
         groups,
         columns,
         log_q,
         masked,
-        is_own,
-        shares / shares.sum(),
+        positive_per_row,
+        weights / weights.sum(),
     )
     return value
 
 
 class _SharedSoftmax(torch.autograd.Function):
-    """The loss and, with it, its gradient: the scores are needed for both."""
+    """The loss. Its gradient is computed with it, since both need the scores."""
 
     @staticmethod
     def forward(
         ctx: Any,
         users: Tensor,
         items: Tensor,
-        positives: Tensor,
-        turned_down: Tensor | None,
+        positive_scores: Tensor,
+        explicit_negative_scores: Tensor | None,
         groups: Tensor,
         columns: Tensor | None,
         log_q: Tensor | None,
         masked: Tensor | None,
-        is_own: bool,
+        positive_per_row: bool,
         weights: Tensor,
     ) -> Tensor:
-        of_users, of_positives = torch.empty_like(users), torch.empty_like(positives)
-        of_turned_down = None if turned_down is None else torch.empty_like(turned_down)
-
-        @torch.no_grad()  # in a second thread, too
-        def add_up(blocks: list[Block]) -> tuple[Tensor, Tensor]:
-            """The loss of some users, and their part of the items' gradient (d, c)."""
-            value, of_items = positives.new_zeros(()), items.new_zeros(items.T.shape)
-            longest = max(some.stop - some.start for some, _, _ in blocks)
-            memory = users.new_empty(longest, len(items))  # fresh memory costs more
-            for some, rows, absent in blocks:
-                of_block, group = users[some], groups[rows] - some.start
-                scores = torch.mm(of_block, items.T, out=memory[: len(of_block)])
-                own = positives[rows]
-                if columns is not None:
-                    places = group * len(items) + columns[rows]
-                    own = own + scores.view(-1).index_select(0, places)
-                if log_q is not None:
-                    scores -= log_q
-                shares, greatest = _shares_of_greatest(scores, absent)
-                sums = shares.sum(dim=1, keepdim=True)
-                shared = totals = (greatest + sums.log())[group, 0]
-                if turned_down is not None:
-                    totals = torch.logaddexp(shared, turned_down[rows])
-                margins, weight = totals - own, weights[rows]
-                value += weight @ (F.softplus(margins) if is_own else margins)
-                of_rows = of_own = weight * margins.sigmoid() if is_own else weight
-                of_positives[rows] = -of_own
-                if turned_down is not None and of_turned_down is not None:
-                    # Nothing of both is nothing, and not nan.
-                    finite = totals.masked_fill(totals == -torch.inf, 0.0)
-                    of_turned_down[rows] = of_rows * torch.exp(turned_down[rows] - finite)
-                    of_rows = of_rows * torch.exp(shared - finite)
-                of_totals = torch.zeros_like(sums[:, 0]).index_add_(0, group, of_rows)
-                # The greatest share is 1, so that a smaller sum is that of no candidate.
-                of_scores = shares.mul_(of_totals[:, None] / sums.clamp(min=1.0))
-                if columns is not None:
-                    of_scores.view(-1).index_add_(0, places, -of_own)
-                torch.mm(of_scores, items, out=of_users[some])
-                of_items.addmm_(of_block.T, of_scores)
-            return value, of_items
-
+        explicit_gradient = None
+        if explicit_negative_scores is not None:
+            explicit_gradient = torch.empty_like(explicit_negative_scores)
+        softmax = _BlockwiseSoftmax(
+            users,
+            items,
+            positive_scores,
+            explicit_negative_scores,
+            groups,
+            columns,
+            log_q,
+            positive_per_row,
+            weights,
+            users_gradient=torch.empty_like(users),
+            positives_gradient=torch.empty_like(positive_scores),
+            explicit_gradient=explicit_gradient,
+        )
         blocks = _blocks_of_users(users, len(items), groups, masked)
         if len(blocks) == 1:
-            value, of_items = add_up(blocks)
+            value, items_gradient = softmax.run(blocks)
         else:
-            parts = both(lambda: add_up(blocks[::2]), lambda: add_up(blocks[1::2]))
-            value, of_items = (one + other for one, other in zip(*parts, strict=True))
-        ctx.save_for_backward(of_users, of_items.T, of_positives, of_turned_down)
+            parts = run_both(
+                lambda: softmax.run(blocks[::2]), lambda: softmax.run(blocks[1::2])
+            )
+            value, items_gradient = (a + b for a, b in zip(*parts, strict=True))
+        ctx.save_for_backward(
+            softmax.users_gradient,
+            items_gradient.T,
+            softmax.positives_gradient,
+            softmax.explicit_gradient,
+        )
         return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_value: Tensor) -> tuple[Any, ...]:
-        gradients = (None if one is None else one * of_value for one in ctx.saved_tensors)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        gradients = (None if one is None else one * gradient for one in ctx.saved_tensors)
         return *gradients, None, None, None, None, None, None
 
 
-def _shares_of_greatest(scores: Tensor, absent: Tensor | None) -> tuple[Tensor, Tensor]:
-    """In place of scores (g, c), exp of them minus the greatest (g, 1) of each row.
+class _Block(NamedTuple):
+    """Some users.
 
-    Those at the places ``absent`` are left out, and 0.
+    Attributes
+    ----------
+    users : slice
+        The users.
+    rows : Tensor of shape (n_rows,) or slice
+        Their rows.
+    masked : Tensor or None
+        Masked positions, counted from the first user of the block.
     """
-    if absent is not None:
-        scores.view(-1).index_fill_(0, absent, -torch.inf)
+
+    users: slice
+    rows: Tensor | slice
+    masked: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockwiseSoftmax:
+    """Inputs of the softmax, and the gradients that its blocks fill in.
+
+    Attributes
+    ----------
+    users, items, positive_scores, explicit_negative_scores, groups, columns, log_q, \
+positive_per_row, weights
+        As in :func:`softmax_loss`; the weights add up to 1.
+    users_gradient : Tensor of shape (g, d)
+        Gradient of ``users``.
+    positives_gradient : Tensor of shape (b,)
+        Gradient of ``positive_scores``.
+    explicit_gradient : Tensor of shape (b,) or None
+        Gradient of ``explicit_negative_scores``.
+    """
+
+    users: Tensor
+    items: Tensor
+    positive_scores: Tensor
+    explicit_negative_scores: Tensor | None
+    groups: Tensor
+    columns: Tensor | None
+    log_q: Tensor | None
+    positive_per_row: bool
+    weights: Tensor
+    users_gradient: Tensor
+    positives_gradient: Tensor
+    explicit_gradient: Tensor | None
+
+    @torch.no_grad()  # which a second thread needs, too
+    def run(self, blocks: Sequence[_Block]) -> tuple[Tensor, Tensor]:
+        """Compute some blocks.
+
+        Returns
+        -------
+        value : Tensor
+            Their part of the loss, a scalar.
+        items_gradient : Tensor of shape (d, c)
+            Their part of the items' gradient.
+        """
+        users, items, log_q = self.users, self.items, self.log_q
+        value = self.positive_scores.new_zeros(())
+        items_gradient = items.new_zeros(items.T.shape)
+        longest = max(block.users.stop - block.users.start for block in blocks)
+        buffer = users.new_empty(longest, len(items))  # fresh memory costs more
+        for block, rows, masked in blocks:
+            vectors, groups = users[block], self.groups[rows] - block.start
+            scores = torch.mm(vectors, items.T, out=buffer[: len(vectors)])
+            positive_scores = self.positive_scores[rows]
+            if self.columns is not None:
+                positions = groups * len(items) + self.columns[rows]
+                positive_scores = positive_scores + scores.view(-1).index_select(
+                    0, positions
+                )
+            if log_q is not None:
+                scores -= log_q
+            probabilities, greatest = _unnormalized_probabilities(scores, masked)
+            sums = probabilities.sum(dim=1, keepdim=True)
+            log_sums = (greatest + sums.log())[groups, 0]
+            losses, from_log_sums, from_positives = self._losses(
+                rows, log_sums, positive_scores
+            )
+            value += losses
+            from_sums = torch.zeros_like(sums[:, 0]).index_add_(0, groups, from_log_sums)
+            # A sum is at least 1, its greatest term, unless all candidates are masked.
+            gradient = probabilities.mul_(from_sums[:, None] / sums.clamp(min=1.0))
+            if self.columns is not None:
+                gradient.view(-1).index_add_(0, positions, from_positives)
+            torch.mm(gradient, items, out=self.users_gradient[block])
+            items_gradient.addmm_(vectors.T, gradient)
+        return value, items_gradient
+
+    def _losses(
+        self, rows: Tensor | slice, log_sums: Tensor, positive_scores: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of some rows, and its gradients.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows,) or slice
+            The rows.
+        log_sums : Tensor of shape (n_rows,)
+            Log-sums of the shared candidates of each row.
+        positive_scores : Tensor of shape (n_rows,)
+            Corrected score of each row's positive.
+
+        Returns
+        -------
+        losses : Tensor
+            Weighted sum of the losses, a scalar.
+        from_log_sums, from_positives : Tensor of shape (n_rows,)
+            Gradients of ``log_sums`` and ``positive_scores``.
+        """
+        explicit_scores, totals = None, log_sums
+        if self.explicit_negative_scores is not None:
+            explicit_scores = self.explicit_negative_scores[rows]
+            totals = torch.logaddexp(log_sums, explicit_scores)
+        margins, weights = totals - positive_scores, self.weights[rows]
+        losses = weights @ (F.softplus(margins) if self.positive_per_row else margins)
+        from_totals = weights * margins.sigmoid() if self.positive_per_row else weights
+        from_log_sums, from_positives = from_totals, -from_totals
+        self.positives_gradient[rows] = from_positives
+        if explicit_scores is not None and self.explicit_gradient is not None:
+            # Without any candidate the gradients are 0, not nan.
+            finite = totals.masked_fill(totals == -torch.inf, 0.0)
+            self.explicit_gradient[rows] = from_totals * torch.exp(explicit_scores - finite)
+            from_log_sums = from_totals * torch.exp(log_sums - finite)
+        return losses, from_log_sums, from_positives
+
+
+def _unnormalized_probabilities(
+    scores: Tensor, masked: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Exponentials of scores (g, c) minus the greatest of each row, in their place.
+
+    Returns
+    -------
+    probabilities : Tensor of shape (g, c)
+        The memory of ``scores``. It is 0 at the positions ``masked``.
+    greatest : Tensor of shape (g, 1)
+        The greatest score of each row; 0 where all are masked.
+    """
+    if masked is not None:
+        scores.view(-1).index_fill_(0, masked, -torch.inf)
     greatest = scores.amax(dim=1, keepdim=True)
     greatest.masked_fill_(greatest == -torch.inf, 0.0)
-    shares = scores.sub_(greatest)
-    if absent is None:
-        shares.exp_()
-    else:  # with -inf among them, exp takes several times as long
-        shares.clamp_(min=LEAST_LOG_SHARE).exp_()
-        F.threshold(shares, 2 * math.exp(LEAST_LOG_SHARE), 0.0, inplace=True)
-    return shares, greatest
+    probabilities = scores.sub_(greatest)
+    if masked is None:
+        probabilities.exp_()
+    else:  # the exp of -inf takes several times as long
+        probabilities.clamp_(min=MIN_LOG_PROBABILITY).exp_()
+        F.threshold(probabilities, 2 * math.exp(MIN_LOG_PROBABILITY), 0.0, inplace=True)
+    return probabilities, greatest
 
 
 def _blocks_of_users(
     users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None
-) -> list[Block]:
-    """Users whose scores are computed at a time."""
+) -> list[_Block]:
+    """Split users into blocks whose scores fit into the cache."""
     n_users = len(users)
     size = max(SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items, 1)
     n_blocks = math.ceil(n_users / size)
-    if has_second() and n_users > 1:
+    if has_second_thread() and n_users > 1:
         n_blocks += n_blocks % 2
-    # An accelerator's memory is fast, and finding the blocks would wait for it.
+    # An accelerator's memory is fast, and to find the rows of blocks would synchronise.
     if users.device.type != "cpu" or n_blocks == 1:
-        return [(slice(0, n_users), slice(None), masked)]
-    stops = [n_users * i // n_blocks for i in range(n_blocks + 1)]
-    ends = torch.tensor(stops[1:])
+        return [_Block(slice(0, n_users), slice(None), masked)]
+    bounds = [n_users * i // n_blocks for i in range(n_blocks + 1)]
+    ends = torch.tensor(bounds[1:])
     ordered, order = groups.sort()
     rows = order.tensor_split(torch.searchsorted(ordered, ends)[:-1])
-    absent: Sequence[Tensor | None] = [None] * n_blocks
+    masked_of: Sequence[Tensor | None] = [None] * n_blocks
     if masked is not None:
         parts = masked.tensor_split(torch.searchsorted(masked, ends * n_items)[:-1])
-        absent = [
-            part - start * n_items for part, start in zip(parts, stops[:-1], strict=True)
+        masked_of = [
+            part - start * n_items for part, start in zip(parts, bounds[:-1], strict=True)
         ]
-    blocks = [slice(*ends) for ends in pairwise(stops)]
-    return list(zip(blocks, rows, absent, strict=True))
+    blocks = [slice(*pair) for pair in pairwise(bounds)]
+    return [_Block(*block) for block in zip(blocks, rows, masked_of, strict=True)]
 
 
 def cross_entropy_loss(
@@ -250,7 +371,7 @@ def cross_entropy_loss(
     pair_weights: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    r"""Binary cross-entropy of labels, for one or several pairs a row.
+    r"""Binary cross-entropy of the labels of one or several pairs of each row.
 
     .. math::
 
@@ -272,19 +393,19 @@ def cross_entropy_loss(
     Returns
     -------
     Tensor
-        A scalar.
+        The weighted mean, a scalar.
     """
     losses = F.binary_cross_entropy_with_logits(scores, labels, reduction="none")
     return _mean(losses, pair_weights, weights)
 
 
 def bpr_loss(
-    positives: Tensor,
-    negatives: Tensor,
+    positive_scores: Tensor,
+    negative_scores: Tensor,
     negative_weights: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    r"""Bayesian personalised ranking: a positive above each of its negatives.
+    r"""Bayesian personalised ranking: log-sigmoid of positive minus negative scores.
 
     .. math::
 
@@ -293,9 +414,9 @@ def bpr_loss(
 
     Parameters
     ----------
-    positives : Tensor of shape (b,)
+    positive_scores : Tensor of shape (b,)
         Score of each row's positive.
-    negatives : Tensor of shape (b, k)
+    negative_scores : Tensor of shape (b, k)
         Scores of its negatives.
     negative_weights : Tensor of shape (b, k), optional
         :math:`v`; None: 1.
@@ -305,25 +426,25 @@ def bpr_loss(
     Returns
     -------
     Tensor
-        A scalar.
+        The weighted mean, a scalar.
 
     References
     ----------
     Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
     """
-    losses = F.softplus(negatives - positives[:, None])
+    losses = F.softplus(negative_scores - positive_scores[:, None])
     return _mean(losses, negative_weights, weights)
 
 
 def max_margin_loss(
-    positives: Tensor,
-    negatives: Tensor,
+    positive_scores: Tensor,
+    negative_scores: Tensor,
     negative_weights: Tensor | None = None,
     weights: Tensor | None = None,
     *,
     margin: float,
 ) -> Tensor:
-    r"""Hinge loss: a positive above each of its negatives by a margin.
+    r"""Hinge loss: a positive should exceed each of its negatives by a margin.
 
     .. math::
 
@@ -332,9 +453,9 @@ def max_margin_loss(
 
     Parameters
     ----------
-    positives : Tensor of shape (b,)
+    positive_scores : Tensor of shape (b,)
         Score of each row's positive.
-    negatives : Tensor of shape (b, k)
+    negative_scores : Tensor of shape (b, k)
         Scores of its negatives.
     negative_weights : Tensor of shape (b, k), optional
         :math:`v`; None: 1.
@@ -346,21 +467,21 @@ def max_margin_loss(
     Returns
     -------
     Tensor
-        A scalar.
+        The weighted mean, a scalar.
     """
-    losses = F.relu(margin + negatives - positives[:, None])
+    losses = F.relu(margin + negative_scores - positive_scores[:, None])
     return _mean(losses, negative_weights, weights)
 
 
 def _mean(losses: Tensor, pair_weights: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Mean over a row's pairs, then the weighted one over rows."""
+    """The weighted mean over rows of the mean over the pairs of a row."""
     if pair_weights is not None:
         losses = pair_weights * losses
     return weighted_mean(losses.mean(dim=1), weights)
 
 
 def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean of the rows' losses (b,)."""
+    """Weighted mean of the losses (b,) of rows."""
     if weights is None:
         return losses.mean()
     return (weights * losses).sum() / weights.sum()

@@ -1,4 +1,4 @@
-"""Which items a positive is ranked against, and with which probability each is drawn."""
+"""Samplers of negatives, and the probability of each item to be a candidate."""
 
 from __future__ import annotations
 
@@ -13,72 +13,73 @@ POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 
 
 class KnownPositives:
-    """Which items each user is known to have, to keep them from being negatives.
+    """The positives of each user, which should not be used as negatives.
 
     Parameters
     ----------
     user_rows, item_rows : Tensor of shape (n_rows,)
-        The positives; repeated pairs are one.
+        The positives; repeated pairs count once.
     """
 
     def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
         self._n_items = n_items = int(item_rows.max()) + 1
-        self._column = torch.full((n_items,), -1, dtype=torch.int32)  # of `among`
+        # Column of each item among the candidates; filled and cleared by `among`.
+        self._column = torch.full((n_items,), -1, dtype=torch.int32)
         pairs = distinct_pairs(user_rows.numpy(), item_rows.numpy(), n_items)
         self._pairs, self._items, counts = map(torch.from_numpy, pairs)
         self._ends = counts.cumsum(0)
         self._counts = counts
 
     def contain(self, user_rows: Tensor, item_rows: Tensor) -> Tensor:
-        """Whether each pair is known; the two tensors broadcast, and are the shape."""
+        """Whether each pair of the two tensors, which are broadcast, is a positive."""
         keys = user_rows.long() * self._n_items + item_rows
-        places = torch.searchsorted(self._pairs, keys).clamp(max=len(self._pairs) - 1)
-        return (self._pairs[places] == keys) & (item_rows < self._n_items)
+        positions = torch.searchsorted(self._pairs, keys).clamp(max=len(self._pairs) - 1)
+        return (self._pairs[positions] == keys) & (item_rows < self._n_items)
 
     def among(self, user_rows: Tensor, candidates: Tensor) -> Tensor:
-        """Entries of a (b, c) matrix of scores that are known positives.
+        """Positions of known positives in a matrix (b, c) of users and candidates.
 
         Parameters
         ----------
         user_rows : Tensor of shape (b,)
-            Users of the rows, each with a positive.
+            User of each row of the matrix, with a positive at least.
         candidates : Tensor of shape (c,)
-            Items with a positive, each once.
+            Item of each column, with a positive at least; no item occurs twice.
 
         Returns
         -------
         Tensor of shape (n_known,), int64
-            Positions ``row * c + column``.
+            Positions ``row * c + column``, ascending.
         """
         counts = self._counts[user_rows]
         n_candidates = len(candidates)
         if int(counts.sum()) > len(user_rows) * n_candidates:
-            # Histories longer than the list of candidates: look every pair up instead, so
-            # that a few very active users cost no more than the scores do.
+            # The users have more items than there are candidates. To look up every pair is
+            # cheaper: a few very active users then cost no more than their scores.
             known = self.contain(user_rows[:, None], candidates)  # (b, c)
             return known.flatten().nonzero()[:, 0]
         ends = counts.cumsum(0)
         rows = torch.arange(len(user_rows)).repeat_interleave(counts)
-        shifts = self._ends[user_rows] - ends  # from the place here to that in the items
-        places = torch.arange(len(rows)) + shifts.index_select(0, rows)
+        shifts = self._ends[user_rows] - ends  # to positions in _items
+        positions = torch.arange(len(rows)) + shifts.index_select(0, rows)
         columns_of = candidates.long()
         self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
-        columns = self._column.index_select(0, self._items.index_select(0, places))
+        columns = self._column.index_select(0, self._items.index_select(0, positions))
         self._column[columns_of] = -1  # for the next batch
         return (rows * n_candidates + columns).masked_select(columns >= 0)
 
 
 class ExplicitNegatives:
-    """Which items each user turned down, with ``y <= 0``.
+    """The items of each user with ``y <= 0``.
 
     Parameters
     ----------
     user_rows, item_rows : Tensor of shape (n_rows,)
-        The rows.
+        The rows with ``y <= 0``.
     weights : Tensor of shape (n_rows,) or None
-        Sample weights; a row is drawn in proportion to its weight.
+        Sample weights. A row is drawn in proportion to its weight.
     n_users : int
-        Rows of the user side.
+        Number of users, the unknown one included.
     """
 
     def __init__(
@@ -95,24 +96,26 @@ class ExplicitNegatives:
     def draw(
         self, user_rows: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One of the items of each user.
+        """Draw one explicit negative of each user.
 
         Returns
         -------
         item_rows : Tensor of shape (b,)
-            Any item for a user who has turned down none.
+            The drawn items; any item for a user without explicit negatives.
         totals : Tensor of shape (b,), float32
-            Weight of all rows of the user, for which the item stands; 0 without any.
+            Total weight of the user's explicit negatives; 0 without any.
         counts : Tensor of shape (b,)
-            How many rows they are.
+            Number of the user's explicit negatives.
         """
         counts = self._counts[user_rows]
         stops = self._stops[user_rows]
         low, high = self._ends[stops - counts], self._ends[stops]
         uniform = torch.rand(len(user_rows), generator=generator, dtype=torch.float64)
-        places = torch.searchsorted(self._ends, low + uniform * (high - low), right=True)
-        places = torch.minimum(places, stops).clamp(min=1) - 1  # rounding; no rows at all
-        return self._items[places], (high - low).float(), counts
+        drawn = low + uniform * (high - low)
+        positions = torch.searchsorted(self._ends, drawn, right=True)
+        # Rounding may exceed the last row of a user, and a user may have none.
+        positions = torch.minimum(positions, stops).clamp(min=1) - 1
+        return self._items[positions], (high - low).float(), counts
 
 
 class Sampler(Protocol):
@@ -123,14 +126,14 @@ class Sampler(Protocol):
 
 
 class ItemSampler:
-    """Draws items with given probabilities, whoever the user is.
+    """Draws items with the same probabilities for all users.
 
     Parameters
     ----------
     items : Tensor of shape (n_items,)
-        What may be drawn, each once.
+        Items that can be drawn, without duplicates.
     weights : Tensor of shape (n_items,), optional
-        In proportion to them; None: uniformly.
+        Items are drawn in proportion to them; None: uniformly.
     """
 
     def __init__(self, items: Tensor, weights: Tensor | None = None) -> None:
@@ -140,7 +143,7 @@ class ItemSampler:
         if weights is not None:
             probabilities = weights.double() / weights.double().sum()
             self._ends = probabilities.cumsum(0)
-        # By item row, 0 for what is never drawn.
+        # By item row; 0 for items that cannot be drawn.
         self.probabilities = torch.zeros(int(items.max()) + 1, dtype=torch.float64)
         self.probabilities[items.long()] = probabilities
 
@@ -156,27 +159,27 @@ class ItemSampler:
         if self._ends is None:
             return self.items[torch.randint(len(self.items), shape, generator=generator)]
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
-        places = torch.searchsorted(self._ends, uniform, right=True)
-        return self.items[places.clamp(max=len(self.items) - 1)]  # rounding
+        positions = torch.searchsorted(self._ends, uniform, right=True)
+        return self.items[positions.clamp(max=len(self.items) - 1)]  # rounding
 
 
 class UnconsumedSampler:
-    """Draws uniformly from the items that the row's user does not have.
+    """Draws uniformly from the items that are not positives of the row's user.
 
-    Exact and without rejection. Let :math:`k_0 < k_1 < ...` be the user's items, counted
-    from 0 among the :math:`n` that may be drawn. The :math:`r`-th item that is not among
-    them is :math:`r + t` with :math:`t` the number of :math:`k_i` with
-    :math:`k_i - i \\le r`, which one binary search finds. A user who has everything is
-    given any item.
+    Draws are exact and without rejection. Let :math:`k_0 < k_1 < ...` be the positions of
+    the user's positives among the :math:`n` items that can be drawn. The :math:`r`-th of
+    the other items is at position :math:`r + t`, with :math:`t` the number of :math:`k_i`
+    with :math:`k_i - i \\le r`, which one binary search finds. For a user with all items as
+    positives, any item is drawn.
 
     Parameters
     ----------
     items : Tensor of shape (n_items,)
-        What may be drawn, each once, in ascending order.
+        Items that can be drawn, without duplicates, in ascending order.
     user_rows, item_rows : Tensor of shape (n_rows,)
         The positives.
     n_users : int
-        Rows of the user side.
+        Number of users, the unknown one included.
     """
 
     def __init__(
@@ -184,11 +187,11 @@ class UnconsumedSampler:
     ) -> None:
         self.items = items
         n_items = len(items)
-        places = torch.searchsorted(items, item_rows)
-        pairs = (user_rows.long() * n_items + places).unique()
+        positions = torch.searchsorted(items, item_rows)
+        pairs = (user_rows.long() * n_items + positions).unique()
         users = pairs // n_items
         self._counts = torch.bincount(users, minlength=n_users)
-        # Some user has everything, and is given known positives.
+        # Whether some user has all items as positives, so that one of them is drawn.
         self.is_exhausted = bool((self._counts == n_items).any())
         self._starts = self._counts.cumsum(0) - self._counts
         ranks = torch.arange(len(pairs)) - self._starts[users]
@@ -200,16 +203,16 @@ class UnconsumedSampler:
         n_items = len(self.items)
         counts = self._counts[user_rows][:, None]  # (b, 1)
         n_left = n_items - counts
-        everything = n_left == 0
+        has_all = n_left == 0
         uniform = torch.rand(
             (len(user_rows), n_draws), generator=generator, dtype=torch.float64
         )
-        n_choices = torch.where(everything, n_items, n_left)
+        n_choices = torch.where(has_all, n_items, n_left)
         ranks = torch.minimum((uniform * n_choices).long(), n_choices - 1)
         keys = user_rows.long()[:, None] * n_items + ranks
         before = torch.searchsorted(self._shifted, keys, right=True)
         before = before - self._starts[user_rows][:, None]
-        return self.items[torch.where(everything, ranks, ranks + before)]
+        return self.items[torch.where(has_all, ranks, ranks + before)]
 
 
 def in_batch_log_absence(
@@ -218,13 +221,13 @@ def in_batch_log_absence(
     r"""Log-probability that an item is not among the items of a batch.
 
     An epoch is a permutation of its :math:`N` rows, so a batch of :math:`b` rows is a
-    draw without replacement, and an item with :math:`n` rows is missing with probability
+    draw without replacement. An item with :math:`n` rows is absent with probability
 
     .. math:: 1 - q = \binom{N - n}{b} \Big/ \binom{N}{b}
                     = \prod_{k=0}^{n-1} \left(1 - \frac{b}{N - k}\right),
 
-    which is :math:`(1 - n/N)^b` where :math:`b \ll N`. The product is summed in
-    logarithms: a difference of log-gammas would lose all digits of a small ``q`` when
+    which is about :math:`(1 - n/N)^b` for :math:`b \ll N`. The logarithms of the factors
+    are added up: a difference of log-gammas would lose all digits of a small ``q`` if
     :math:`N` is large.
 
     Parameters
@@ -234,16 +237,16 @@ def in_batch_log_absence(
     batch_size : int
         :math:`b`, at most :math:`N`.
     beside_a_row : bool, default=False
-        Given that a certain row of another item is in the batch: :math:`b - 1` draws from
-        the other :math:`N - 1` rows.
+        Whether the batch is known to contain a row of another item, so that there are
+        :math:`b - 1` draws from the other :math:`N - 1` rows.
 
     Returns
     -------
     Tensor of shape (n_items,), float64
-        0 for an item without rows, ``-inf`` for one that is always there.
+        0 for an item without rows, ``-inf`` for an item in every batch.
     """
     n_rows = int(counts.sum()) - beside_a_row
-    # A tensor: a number would be multiplied by a reciprocal, and b / b not be 1.
+    # A tensor, so that b / b is 1: a number is divided by as a product with 1 / b.
     n_draws = torch.tensor(batch_size - beside_a_row, dtype=torch.float64)
     steps = torch.arange(int(counts.max()), dtype=torch.float64)
     remaining = (n_rows - steps).clamp(min=1)
@@ -252,21 +255,20 @@ def in_batch_log_absence(
 
 
 class StreamingFrequencies:
-    r"""How often each item is in a batch, by the time between two sightings.
+    r"""Estimates how often each item is in a batch, from the gaps between occurrences.
 
-    For data that comes in chunks, whose counts are not known beforehand. The mean gap, in
-    batches, between two sightings of an item follows what is seen,
+    Use it for data that comes in chunks, whose counts are not known beforehand. The mean
+    gap, in batches, between two occurrences of an item is updated at each occurrence,
 
     .. math:: g \leftarrow (1 - \alpha) g + \alpha (t - t_{last}),
 
-    and :math:`1 / g` is the probability to be in a batch. An item that has not been seen
-    since the data before is still waited for: its gap grows at the next sighting, not
-    before.
+    and :math:`1 / g` is the probability to be in a batch. The gap of an item that does not
+    occur for a while is updated at its next occurrence, not before.
 
     Parameters
     ----------
     log_absence : Tensor of shape (n_items,), float64
-        Log-probability not to be in a batch, by item row, from which the gaps start.
+        Initial log-probability of each item row not to be in a batch.
     rate : float
         The weight :math:`\alpha` of a new gap.
 
@@ -280,11 +282,12 @@ class StreamingFrequencies:
         self.gaps = _gaps(log_absence)
         self.rate = rate
         self.step = 0
-        # Waiting times do not depend on when one starts to wait, if sightings are random.
+        # Gaps are counted from the first batch: if occurrences are random, the time to the
+        # next one does not depend on when the count begins.
         self._last = torch.zeros(len(log_absence), dtype=torch.float64)
 
     def extend(self, log_absence: Tensor) -> None:
-        """Go on with more items, and with others that have not been seen so far."""
+        """Add items, and initialise those that did not occur so far."""
         gaps = _gaps(log_absence)
         n_known = len(self.gaps)
         unseen = self.gaps.isinf()
@@ -301,19 +304,19 @@ class StreamingFrequencies:
         return torch.log1p(-1.0 / self.gaps[items.long()])
 
     def observe(self, items: Tensor) -> None:
-        """Take note of the unique items of the next batch."""
-        places = items.long()
+        """Update the gaps with the unique items of the next batch."""
+        rows = items.long()
         self.step += 1
-        waited = self.step - self._last[places]
-        self.gaps[places] += self.rate * (waited - self.gaps[places])
-        self._last[places] = self.step
+        gaps = self.step - self._last[rows]
+        self.gaps[rows] += self.rate * (gaps - self.gaps[rows])
+        self._last[rows] = self.step
 
 
 def _gaps(log_absence: Tensor) -> Tensor:
-    """Mean batches between two sightings; inf for what is never there."""
+    """Mean gaps in batches; inf for items that are in no batch."""
     return 1.0 / torch.expm1(log_absence).abs()
 
 
 def log_presence(log_absence: Tensor) -> Tensor:
-    """``log q`` in float32 from ``log(1 - q)``; ``-inf`` for what is never there."""
+    """``log q`` in float32 from ``log(1 - q)``; ``-inf`` for items in no batch."""
     return torch.log(-torch.expm1(log_absence)).float()

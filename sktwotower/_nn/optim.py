@@ -10,7 +10,7 @@ from torch import nn
 
 DECAY_OF_EPOCH = 0.96  # of the exponential schedule
 
-# Learning rate at a share of the way through training, and after so many epochs.
+# Factor of the learning rate, by the progress in [0, 1] and the number of past epochs.
 SCHEDULES: dict[str, Callable[[float, int], float]] = {
     "constant": lambda progress, epochs: 1.0,
     "linear": lambda progress, epochs: 1.0 - progress,
@@ -23,7 +23,7 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 # does depends on the size of the others.
 DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
 
-# What they keep of each number of a parameter.
+# State of an optimiser that has the shape of the parameter.
 MOMENTS: dict[str, tuple[str, ...]] = {
     "adamw": ("exp_avg", "exp_avg_sq"),
     "adam": ("exp_avg", "exp_avg_sq"),
@@ -31,16 +31,18 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "sgd": (),
 }
 
-# weight_decay="auto": the shares by which an epoch's and a step's decay shrink the tables.
+# weight_decay="auto", at a constant learning rate: the tables shrink by a factor of exp(-4)
+# in an epoch, and by at most 3 % in a step.
 _SHRINKAGE_OF_EPOCH = 4.0
 _SHRINKAGE_OF_STEP = 0.03
 
 
 def auto_weight_decay(name: str, learning_rate: float, n_batches: int) -> float:
-    """What shrinks the tables as much in an epoch of any length; none but for adamw.
+    """A weight decay that shrinks tables as much in long epochs as in short ones.
 
-    Its steps are of one size whatever the gradient's; those of sgd would be lost against
-    the decay, and an L2 penalty is of another scale.
+    It is 0 for all optimisers but adamw, whose steps do not depend on the size of
+    gradients. The decay would dominate the steps of sgd, and the L2 penalty of adam and
+    adagrad needs values of another scale.
     """
     if name != "adamw":
         return 0.0
@@ -56,10 +58,10 @@ def make_optimizer(
     weight_decay: float,
     epsilon: float,
 ) -> torch.optim.Optimizer:
-    """An optimiser that decays the embedding tables alone.
+    """Make an optimiser that applies weight decay to the embedding tables only.
 
-    A table's rows that are seldom seen then stay near zero and leave the word to the other
-    fields. Layers, biases, norms and the temperature are not decayed.
+    Weight decay keeps rarely trained rows of a table near zero, so that other fields, such
+    as features, dominate there. Layers, biases, norms and the temperature are not decayed.
 
     Parameters
     ----------
@@ -69,13 +71,13 @@ def make_optimizer(
         difference, ``adam`` and ``adagrad`` add ``weight_decay`` times the table to the
         gradient.
     embedding_tables : iterable of Parameter
-        Decayed.
+        Parameters with weight decay.
     parameters : iterable of Parameter
-        All parameters of the model.
+        All parameters, the tables included.
     learning_rate, weight_decay : float
         Step size and strength of the decay.
     epsilon : float
-        Added to the denominator of the adaptive ones.
+        Added to the denominator of adamw, adam and adagrad.
     """
     tables = list(embedding_tables)
     table_ids = set(map(id, tables))
@@ -102,10 +104,10 @@ def make_schedule(
     n_batches: int,
     warmup_fraction: float = 0.0,
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Scale the learning rate from step to step; after ``n_epochs`` it stays at the end.
+    """Schedule the learning rate of each step; it is constant after ``n_epochs``.
 
-    Over the first ``warmup_fraction`` of the steps the rate also rises linearly from
-    near zero.
+    During the first ``warmup_fraction`` of the steps, the rate is also multiplied by a
+    factor that rises linearly to 1.
     """
     factor = SCHEDULES[name]
     n_steps = n_epochs * n_batches

@@ -1,4 +1,4 @@
-"""Towers and optimisers that go on with more rows in their tables."""
+"""Training that goes on with more rows in the embedding tables."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from sktwotower._nn.lazy_tables import LazyTables
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 
-# By the name of a parameter: what an optimiser remembers of it.
+# State of an optimiser by the name of the parameter.
 OptimizerState = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where the rows of a larger table come from.
+    """Initial rows of a larger table.
 
     Attributes
     ----------
     rows : Tensor of shape (n_rows,)
-        The row of the smaller table that each row starts from; -1: zero.
+        Row of the smaller table from which each row starts; -1: zero.
     is_new : Tensor of shape (n_rows,), bool
-        Rows that were not there; what an optimiser knows of their source is not theirs.
+        Rows that the smaller table does not have. They do not take over the optimiser state
+        of the row from which they start.
     """
 
     rows: Tensor
@@ -34,20 +35,20 @@ class Source:
 
     @classmethod
     def append(cls, n_before: int, n_now: int, *, first: int) -> Self:
-        """Old rows stay, new ones start from the row ``first``."""
+        """Append rows that start from the row ``first``."""
         rows = torch.arange(n_now)
         is_new = rows >= n_before
         return cls(torch.where(is_new, first, rows), is_new)
 
     def weights(self, old: Tensor) -> Tensor:
-        """The rows of the larger table."""
+        """Initial values of the larger table."""
         return self._take(old, self.rows < 0)
 
     def memory(self, name: str, old: Tensor) -> Tensor:
-        """What an optimiser knows of them: momentum, or the size of gradients so far.
+        """Initial optimiser state of the larger table.
 
-        The first is zero for a new row, the second that of an average row: with zero its
-        first step would be many times too long.
+        The momentum of a new row is zero. Its second moment is the mean over the rows: with
+        zero, the first step would be many times too long.
         """
         empty = self._take(old, self.is_new)
         if name in ("exp_avg_sq", "sum") and len(old) > 1:
@@ -65,14 +66,14 @@ Sources = dict[str, Source]
 
 @torch.no_grad()
 def copy_weights(towers: TwoTowers, before: TwoTowers, sources: Sources) -> None:
-    """Give larger towers the weights of smaller ones.
+    """Copy the weights of towers to ones with larger tables.
 
     Parameters
     ----------
     towers, before : TwoTowers
-        Of one architecture but for the rows of the tables.
-    sources : dict of str to Tensor
-        For each table.
+        Towers of the same architecture except the number of rows in tables.
+    sources : dict of str to Source
+        Initial rows, by the name of the table.
     """
     old = before.state_dict()
     for name, value in towers.state_dict().items():
@@ -89,7 +90,7 @@ def copy_weights(towers: TwoTowers, before: TwoTowers, sources: Sources) -> None
 
 
 def remember(optimizer: torch.optim.Optimizer, towers: TwoTowers) -> OptimizerState:
-    """What an optimiser has learnt of each parameter, on the CPU."""
+    """State of an optimiser by the name of the parameter, on the CPU."""
     return {
         name: {key: value.cpu() for key, value in optimizer.state[parameter].items()}
         for name, parameter in towers.named_parameters()
@@ -103,13 +104,13 @@ def recall(
     state: OptimizerState,
     sources: Sources,
 ) -> None:
-    """Let a new optimiser go on from what another one remembered; new rows start anew."""
+    """Initialise the state of a new optimiser from an earlier one."""
     for name, parameter in towers.named_parameters():
         if name not in state:
             continue
         optimizer.state[parameter] = {}
         for key, value in state[name].items():
-            if name in sources and value.dim():  # not the number of steps
+            if name in sources and value.dim():  # not a number of steps
                 value = sources[name].memory(key, value)
             device = parameter.device if value.dim() else value.device
             optimizer.state[parameter][key] = value.to(device, copy=True)
@@ -121,40 +122,40 @@ def rows_stay(
     tables: LazyTables,
     rows: dict[nn.Parameter, Tensor],
 ) -> Iterator[None]:
-    """Keep rows of tables bit by bit as they are, and what the optimiser knows of them.
+    """Freeze rows of tables and their optimiser state within a context.
 
-    An optimiser with momentum moves, and a decay shrinks, every row at every step, also
-    those without a gradient.
+    Without it, momentum and weight decay move every row at each step, with or without a
+    gradient.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Steps in between.
+        Steps the tables within the context.
     tables : LazyTables
-        Those that it leaves to them.
+        Lazy tables, which are not stepped by the optimiser.
     rows : dict of Parameter to Tensor of shape (n_rows,), bool
-        True for a row that stays.
+        True for rows to freeze.
     """
     for table, lazy in tables.by_table.items():
         lazy.frozen = rows.get(table)
-    rows = {t: stays for t, stays in rows.items() if t not in tables.by_table}
-    before = {table: table.detach()[stays].clone() for table, stays in rows.items()}
+    rows = {t: frozen for t, frozen in rows.items() if t not in tables.by_table}
+    before = {table: table.detach()[frozen].clone() for table, frozen in rows.items()}
     memory = {
         table: {
-            key: value[stays].clone()
+            key: value[frozen].clone()
             for key, value in optimizer.state[table].items()
             if value.dim()
         }
-        for table, stays in rows.items()
+        for table, frozen in rows.items()
         if table in optimizer.state
     }
 
     @torch.no_grad()
-    def put_back(*_: object) -> None:
-        for table, stays in rows.items():
-            table[stays] = before[table]
+    def restore(*_: object) -> None:
+        for table, frozen in rows.items():
+            table[frozen] = before[table]
 
-    hook = optimizer.register_step_post_hook(put_back)
+    hook = optimizer.register_step_post_hook(restore)
     try:
         yield
     finally:

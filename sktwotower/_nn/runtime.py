@@ -1,4 +1,4 @@
-"""Device and random numbers of a fit."""
+"""Device and random number generators of a fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that a name stands for; ``"auto"`` is an accelerator if there is one."""
+    """The device of a name; ``"auto"`` is an accelerator if there is one."""
     if isinstance(device, torch.device) or device != "auto":
         try:
             return torch.empty(0, device=device).device
@@ -27,17 +27,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True, eq=False)
 class Generators:
-    """Random numbers of one fit.
+    """Random number generators of one fit.
 
-    Torch's global generators are left alone: they are the caller's, and two fits in
-    threads would take them from each other.
+    Torch's global generators are not used: the caller may have seeded them, and fits in two
+    threads would draw from the same one.
 
     Attributes
     ----------
     host : torch.Generator
-        On the CPU: initial weights, the order of the rows, and what is drawn for a batch.
+        On the CPU: draws the initial weights, the order of the rows, candidates, negatives
+        and masks.
     users, items : torch.Generator
-        Where the towers are: what each of them drops. The towers go beside each other.
+        On the device of the towers: draw the dropouts of each tower. There are two, since
+        the towers may run in two threads.
     """
 
     host: torch.Generator
@@ -48,7 +50,8 @@ class Generators:
     def seeded(cls, seed: int, device: torch.device, *, rank: int = 0) -> Generators:
         """Generators that draw the same numbers for the same seed and device.
 
-        All ranks have the same batches, and what is drawn beside them is a process's own.
+        ``host`` draws the same numbers on all ranks, so that they have the same batches.
+        The dropouts of the ranks differ.
         """
         first = seed + 1 + 2 * rank
         return cls(

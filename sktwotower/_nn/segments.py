@@ -1,4 +1,4 @@
-"""Rows of different length that lie end to end."""
+"""Segments of different lengths, stored one after the other."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Bags:
-    """Weighted rows of a table, several for each of ``b`` bags.
+    """Bags of weighted rows of a table, as for ``torch.nn.functional.embedding_bag``.
 
     Attributes
     ----------
     columns, values : Tensor of shape (n,)
-        Rows of the table and their weights, bag after bag.
+        Rows of the table and their weights, by bag.
     offsets : Tensor of shape (b,)
-        Where each bag starts.
+        Start of each bag in ``columns``.
     vectors : Tensor of shape (n_vectors, width) or None
-        The rows of the table that ``columns`` count along; None: all.
+        Rows of the table of which ``columns`` are indices; None: the whole table.
     """
 
     columns: Tensor
@@ -39,12 +39,12 @@ class Bags:
 
 
 def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Positions of several segments one after the other, without a loop over them.
+    """Concatenated positions of segments, without a Python loop.
 
     Parameters
     ----------
     starts, lengths : Tensor of shape (n_segments,)
-        Where each segment begins, and how long it is.
+        Start and length of each segment.
 
     Returns
     -------
@@ -58,19 +58,19 @@ def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def distinct(codes: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Distinct codes in ascending order, and the place of each code (b,) among them.
+    """Distinct codes in ascending order, and the position of each code (b,) among them.
 
-    Codes are below ``n``; where that is not many more than there are codes, they are marked
-    instead of sorted.
+    Like ``unique`` with ``return_inverse``, but in linear time unless ``n``, a bound above
+    all codes, is much larger than their number.
     """
     if n > 16 * len(codes):
-        found, places = codes.unique(return_inverse=True)
-        return found, places
-    # In numpy, where a call on so little costs half of what it does in torch.
+        found, positions = codes.unique(return_inverse=True)
+        return found, positions
+    # In numpy: on small arrays, a call costs half of one in torch.
     marked = codes.numpy()
     is_there = np.zeros(n, dtype=bool)
     is_there[marked] = True
     found = np.flatnonzero(is_there)
-    place = np.empty(n, dtype=np.int64)
-    place[found] = np.arange(len(found))
-    return torch.from_numpy(found.astype(marked.dtype)), torch.from_numpy(place[marked])
+    position = np.empty(n, dtype=np.int64)
+    position[found] = np.arange(len(found))
+    return torch.from_numpy(found.astype(marked.dtype)), torch.from_numpy(position[marked])

@@ -1,4 +1,4 @@
-"""Self-supervision of the item tower: two masked views of an item are alike."""
+"""Self-supervision of the item tower by contrasting two masked views of each item."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sktwotower._nn.inputs import EntityRows, TowerInput
 from sktwotower._nn.losses import softmax_loss
 from sktwotower._nn.towers import Tower
 
-# Two masks over fields, each (n_fields,) bool: what a view does not show.
+# Masks of the two views, each (n_fields,) bool; True hides a field.
 Masks = tuple[Tensor, Tensor]
 DrawMasks = Callable[[torch.Generator], Masks]
-Views = tuple[TowerInput, Masks]  # of the same items
+Views = tuple[TowerInput, Masks]  # items and the masks of their views
 
 
 def random_masks(n_fields: int, *, complementary: bool) -> DrawMasks:
-    """Random half masks: independent ones, or a half and its complement.
+    """Random masks of half of the fields: independent, or complementary.
 
-    A half is ``n_fields // 2`` fields.
+    Half of the fields are ``n_fields // 2``.
     """
 
     def half(generator: torch.Generator) -> Tensor:
@@ -36,13 +36,13 @@ def random_masks(n_fields: int, *, complementary: bool) -> DrawMasks:
 
 
 def correlated_masks(dependence: Tensor) -> DrawMasks:
-    """A random seed field and those that say most of it in one view, the rest in the other.
+    """Complementary masks, one of a random seed field and the fields closest to it.
 
     Parameters
     ----------
     dependence : Tensor of shape (n_fields, n_fields)
-        How much two fields tell of each other. A view masks the ``n_fields // 2`` that
-        have most in common with the seed field, itself among them.
+        Dependence of each two fields. The first view masks the seed field and those most
+        dependent on it, ``n_fields // 2`` in all, and the second view masks the others.
     """
     n_fields = len(dependence)
     groups = torch.zeros(n_fields, n_fields, dtype=torch.bool)
@@ -58,30 +58,30 @@ def correlated_masks(dependence: Tensor) -> DrawMasks:
 
 
 class SelfSupervision:
-    r"""Contrast between two views of the same items, with different fields masked.
+    r"""Contrastive loss of two views of the same items, with different fields masked.
 
-    Of items drawn uniformly, view :math:`z` and view :math:`z'` go through the item tower,
-    and
+    Items are drawn uniformly, and both views go through the item tower. With the embeddings
+    :math:`z_i` and :math:`z'_i` of the views of item :math:`i`, the loss is
 
     .. math:: L = -\frac{1}{n} \sum_i \log
         \frac{\exp(\langle z_i, z'_i \rangle / \tau)}
              {\sum_j \exp(\langle z_i, z'_j \rangle / \tau)} .
 
-    A masked field is a zero vector, a masked id the unknown one. So an item without
-    interactions, which has nothing but its features, is what a view has shown before.
+    The vector of a masked field is zero, and of a masked id the one of the unknown id. New
+    items, which have features but no interactions, thus look like a view of the training.
 
     Parameters
     ----------
     item_rows : EntityRows
-        The item side's input.
+        Input rows of the item tower.
     items : Tensor of shape (n_items,)
-        Rows to draw from.
+        Item rows to draw from.
     n_draws : int
-        Items a batch, at most: those drawn twice are one.
+        Number of draws for a batch. Repeated items are embedded once.
     draw_masks : callable
         Draws the two masks of a batch.
     weight : float
-        Of this loss beside the main one.
+        Weight of this loss, which is added to the main one.
 
     References
     ----------
@@ -104,7 +104,7 @@ class SelfSupervision:
         self.weight = weight
 
     def draw(self, generator: torch.Generator) -> Views:
-        """Items of a batch, as the item tower's input, and what their views do not show."""
+        """Draw items, as input of the item tower, and the masks of their views."""
         draws = torch.randint(len(self.items), (self.n_draws,), generator=generator)
         items = self.item_rows.take(self.items[draws.unique()])
         return items, self.draw_masks(generator)
@@ -126,6 +126,6 @@ class SelfSupervision:
             first.new_zeros(len(first)),
             groups=itself,
             columns=itself,
-            is_own=False,
+            positive_per_row=False,
         )
         return self.weight * loss

@@ -1,35 +1,36 @@
-"""Two things at once, in two threads of Python."""
+"""A second Python thread that shares the work of a training step."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-_of_this_thread = threading.local()
+_active = threading.local()
 
 
 class SecondThread:
-    """A thread beside the one that asks, as long as the context lasts.
+    """A context in which a second thread takes calls.
 
-    The two share torch's threads: each has half of them within an operator. An operator
-    waits for the slowest of its threads, and a step has hundreds of small ones: where
-    another job runs on a core, two threads in each operator are ten times as slow as one.
-    Two threads that meet a few times a step are not, and on an idle machine they are no
-    slower.
+    Each of the two threads has half of torch's threads within an operator. An operator
+    waits for the slowest of its threads, and a step has hundreds of small operators: where
+    another job occupies a core, two threads in each operator are ten times as slow as one.
+    Two Python threads that wait for each other a few times a step are not, and on an idle
+    machine they are as fast.
 
     Parameters
     ----------
     wanted : bool
-        False, or a single thread of torch: there is none, and things are done one after
-        the other.
+        Without it, or if torch has one thread, there is no second thread and calls are made
+        one after the other.
     """
 
     def __init__(self, *, wanted: bool) -> None:
@@ -41,8 +42,8 @@ class SecondThread:
         if self._wanted:
             half = self._n_threads // 2
             torch.set_num_threads(half)
-            self._pool = ThreadPoolExecutor(1, "beside", torch.set_num_threads, (half,))
-            _of_this_thread.second = self
+            self._pool = ThreadPoolExecutor(1, "second", torch.set_num_threads, (half,))
+            _active.second = self
         return self
 
     def __exit__(
@@ -52,31 +53,61 @@ class SecondThread:
         trace: TracebackType | None,
     ) -> None:
         if self._pool is not None:
-            _of_this_thread.second = None
+            _active.second = None
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
             torch.set_num_threads(self._n_threads)
 
-    def start(self, do: Callable[[], T]) -> Callable[[], T]:
-        """Start something, after what was started before; what comes back waits for it."""
+    def start(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Start a call in the second thread; return a function that waits for its result.
+
+        Calls are made in the order in which they are started. Without a second thread, a
+        call is made when its result is waited for.
+        """
         if self._pool is None:
-            return do
-        return self._pool.submit(do).result
+            return call
+        return self._pool.submit(call).result
 
 
-def has_second() -> bool:
-    """Whether two things at once are faster here than one after the other."""
-    return getattr(_of_this_thread, "second", None) is not None
+def has_second_thread() -> bool:
+    """Whether this thread has a second one, so that two calls can run at once."""
+    return getattr(_active, "second", None) is not None
 
 
-def both(one: Callable[[], T], other: Callable[[], U]) -> tuple[T, U]:
-    """What two calls return, of which the first is made in the second thread.
+def run_both(first: Callable[[], T], other: Callable[[], U]) -> tuple[T, U]:
+    """Results of two calls, the first of which is made in the second thread.
 
-    It has torch's default modes there: gradients are recorded.
+    There, torch's default modes apply: gradients are recorded.
     """
-    second: SecondThread | None = getattr(_of_this_thread, "second", None)
+    second: SecondThread | None = getattr(_active, "second", None)
     if second is None:
-        return one(), other()
-    wait = second.start(one)
-    found = other()
-    return wait(), found
+        return first(), other()
+    wait = second.start(first)
+    result = other()
+    return wait(), result
+
+
+class Prefetched(Generic[T]):
+    """Values of an iterator, each of which a second thread can compute in advance.
+
+    Parameters
+    ----------
+    values : iterator
+        The values, none of which is None.
+    second : SecondThread
+        The thread that computes them.
+    """
+
+    def __init__(self, values: Iterator[T], second: SecondThread) -> None:
+        self._compute_next = partial(next, values, None)
+        self._second = second
+        self._wait = second.start(self._compute_next)
+
+    def start_next(self) -> None:
+        """Start to compute the next value, after what the thread was given before."""
+        self._wait = self._second.start(self._compute_next)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the values; ``start_next`` has to be called between two of them."""
+        while (value := self._wait()) is not None:
+            yield value

@@ -1,4 +1,4 @@
-"""Sparse rows in, embeddings out. Knows no loss and no optimiser."""
+"""A tower: from input rows to embeddings. It knows no loss and no optimiser."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Tower(nn.Module):
-    """Fields to vectors, concatenated, through an MLP, to one embedding.
+    """Embeds each field, concatenates the vectors, and maps them to one embedding.
 
     The vector of field ``f`` of entity ``e`` is the sum over the field's columns ``c`` of
-    ``value[e, c] * E[c]``: a look-up for a category, a bag for several, a projection for
-    numbers.
+    ``value[e, c] * E[c]``: a look-up for one category, a bag for several, and a linear
+    projection for numbers.
 
     Parameters
     ----------
     rows : EntityRows
-        Gives the sizes; it is not kept.
+        Input rows, of which the sizes are taken; they are not stored.
     embedding_dim : int
         Width of every field's vector and of the output.
     hidden_layer_sizes : sequence of int or None
-        Hidden layers between the concatenated fields and the output; empty: one linear
-        map; None: no layer, and the fields' vectors are added up.
+        Hidden layers between the concatenated fields and the output. Empty: one linear
+        map. None: no layer; the vectors of the fields are added up.
     activation : {"relu", "gelu", "silu", "tanh"}
-        Between the layers.
+        Activation of the hidden layers.
     batch_norm : bool
-        Normalise the batch before each activation.
+        Whether to apply batch normalisation before each activation.
     dropout : float
-        Share of hidden units (or, without hidden layers, of the input) that is dropped.
+        Rate at which hidden units (or, without hidden layers, inputs) are dropped.
     normalize : bool
-        Scale the output to unit length.
+        Whether to scale embeddings to unit length.
     id_dropout : float
-        Share of the ids that are replaced by the unknown one in training, so that it, and
-        the path without an id, is trained.
+        Rate at which ids are replaced by the unknown id in training. It trains the unknown
+        id, and the embedding of entities by their features alone.
     n_history_items : int
-        Rows of the history table, the unknown item included; 0: no history field.
+        Number of rows of the history table, the unknown item included; 0: no history field.
     generator : torch.Generator
         Draws the initial weights, on the CPU.
     """
@@ -93,7 +93,7 @@ class Tower(nn.Module):
                 layers.append(_BatchNorm(width_out))
             activate = ACTIVATIONS[activation]()
             if isinstance(activate, nn.ReLU):
-                activate.inplace = True  # its gradient needs the result alone
+                activate.inplace = True  # its gradient needs the output only
             layers.append(activate)
             if dropout:
                 layers.append(_Dropout(dropout))
@@ -110,13 +110,13 @@ class Tower(nn.Module):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """One vector for each field, (b, n_fields, embedding_dim).
+        """Vectors of all fields, (b, n_fields, embedding_dim).
 
-        The id's is first, then the history's, the sparse fields' and the dense ones'.
-        Where ``mask`` (n_fields,) is True, the vector is zero, and that of the id the
-        unknown one's. The generator draws which ids are dropped in training.
+        The order is: id, history, sparse fields, dense fields. Where ``mask`` (n_fields,)
+        is True, the vector is zero, or the one of the unknown id. The generator draws which
+        ids are dropped in training.
         """
-        assert batch.matrix is None  # that is for the first layer
+        assert batch.matrix is None  # only _first_layer takes it
         parts = [part[:, None] for part in self._looked_up(batch, mask, generator)]
         if self.column_table is not None:
             columns = batch.column_vectors
@@ -134,13 +134,13 @@ class Tower(nn.Module):
             return fields
         hidden = mask.clone()
         if self.id_table is not None:
-            hidden[0] = False  # it has its vector already
+            hidden[0] = False  # it is the unknown id already
         return fields.masked_fill(hidden.to(fields.device)[:, None], 0.0)
 
     def _looked_up(
         self, batch: TowerInput, mask: Tensor | None, generator: torch.Generator | None
     ) -> list[Tensor]:
-        """The vectors of the id and of the history, each (b, embedding_dim)."""
+        """Vectors of the id and of the history, each (b, embedding_dim)."""
         parts: list[Tensor] = []
         if self.id_table is not None and batch.id_codes is not None:
             codes = batch.id_codes
@@ -166,7 +166,7 @@ class Tower(nn.Module):
         return parts
 
     def _multiplied(self, batch: TowerInput) -> list[Tensor]:
-        """The vectors of the dense fields, each (b, embedding_dim)."""
+        """Vectors of the dense fields, each (b, embedding_dim)."""
         return [
             block @ table
             for block, table in zip(batch.dense, self.dense_tables, strict=True)
@@ -174,13 +174,13 @@ class Tower(nn.Module):
 
     @property
     def begins_with_a_layer(self) -> bool:
-        """Whether nothing comes in between the fields and a linear layer."""
+        """Whether the concatenated fields go directly into a linear layer."""
         return len(self.mlp) > 0 and isinstance(self.mlp[0], nn.Linear)
 
     def _is_cheaper_by_column(self, batch: TowerInput) -> bool:
-        """Whether fewer columns than bags would go through the first layer.
+        """Whether the first layer is cheaper for all columns than for the bags of a batch.
 
-        In training alone: answers do not depend on who is asked for beside.
+        Only in training: an embedding that is served must not depend on the batch.
         """
         return batch.matrix is not None or (
             self.training
@@ -190,10 +190,11 @@ class Tower(nn.Module):
         )
 
     def _first_layer(self, batch: TowerInput, generator: torch.Generator | None) -> Tensor:
-        """The first layer of all fields, (b, width): a bag of columns that went through it.
+        """Output of the first layer, (b, width), computed from projected columns.
 
-        The layer is linear, so that the sum of a row's vectors times its weights is the sum
-        of products, and a product is one of a column, whatever the number of rows.
+        The layer is linear. The columns of the sparse fields are multiplied by its weights
+        first, and the products are then added up for each row. This needs one product for
+        each column, whatever the number of rows.
         """
         layer = self.mlp[0]
         assert isinstance(layer, nn.Linear) and self.column_table is not None
@@ -226,8 +227,8 @@ class Tower(nn.Module):
             )
         for parts, weight in ((looked_up, first), (multiplied, last)):
             if parts:
-                together = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-                hidden.addmm_(together, weight.T)  # no gradient needs what it was
+                vectors = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+                hidden.addmm_(vectors, weight.T)  # no gradient needs the old value
         return hidden
 
     def forward(
@@ -238,8 +239,8 @@ class Tower(nn.Module):
     ) -> Tensor:
         """Embeddings (b, embedding_dim + n_appended).
 
-        The generator draws what is dropped, ids or units; ``mask`` (n_fields,), on the
-        CPU, hides fields, and what is appended.
+        The generator draws dropped ids and units. ``mask`` (n_fields,), on the CPU, hides
+        fields; with a mask, nothing is appended.
         """
         layers = list(self.mlp)
         if mask is None and self._is_cheaper_by_column(batch):
@@ -262,7 +263,7 @@ class Tower(nn.Module):
         return torch.cat([hidden, batch.appended], dim=1)
 
     def embedding_tables(self) -> Iterator[nn.Parameter]:
-        """The parameters that are looked up rather than multiplied as a layer."""
+        """Yield the embedding tables, to which weight decay applies."""
         if self.id_table is not None:
             yield self.id_table
         if self.history_table is not None:
@@ -273,10 +274,10 @@ class Tower(nn.Module):
 
     @torch.no_grad()
     def set_unknown_id(self) -> None:
-        """Give the unknown id the mean vector of the known ones.
+        """Set the vector of the unknown id to the mean over known ids.
 
-        Without it an unknown entity would be read through a row that no step has trained.
-        With ``id_dropout`` it is trained, and stays.
+        Without ``id_dropout`` no step trains the unknown id. With it, its vector is trained
+        and is not changed here.
         """
         if self.id_dropout:
             return
@@ -285,7 +286,7 @@ class Tower(nn.Module):
 
     @torch.inference_mode()
     def embed(self, rows: TowerRows, *, block_size: int = 8192) -> Tensor:
-        """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in inference mode."""
+        """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in evaluation mode."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
@@ -298,7 +299,7 @@ class Tower(nn.Module):
 
 
 class _Dropout(nn.Module):
-    """Dropout that is told where to draw from; torch's knows the global generator only."""
+    """Dropout with a generator; torch's module draws from the global one."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -312,9 +313,9 @@ class _Dropout(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """Batch norm that answers a batch of one row from its running statistics.
+    """Batch normalisation that uses running statistics for a batch of one row.
 
-    With ``keep=False`` the batch leaves no trace in them: half of its fields are hidden.
+    With ``keep=False``, for batches with hidden fields, these are not updated.
     """
 
     def forward(self, batch: Tensor, *, keep: bool = True) -> Tensor:
@@ -333,12 +334,12 @@ class _BatchNorm(nn.BatchNorm1d):
 
 
 def _table(n_rows: int, width: int, generator: torch.Generator) -> nn.Parameter:
-    """An embedding table; small values, so that the first steps decide, not the draw."""
+    """An embedding table of values so small that the first steps outweigh them."""
     return nn.Parameter(torch.randn(n_rows, width, generator=generator) * 0.1)
 
 
 def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
-    """``nn.Linear`` with its usual initial weights, drawn from a generator."""
+    """A linear layer with torch's default initial weights, drawn from a generator."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
     bound = width_in**-0.5
     for parameter in (layer.weight, layer.bias):

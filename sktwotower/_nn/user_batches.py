@@ -1,4 +1,4 @@
-"""Batches of whole users: some of what each has is given, the rest is to be found."""
+"""Batches of whole users, whose rows are split at random into history and positives."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sktwotower._nn.segments import segment_positions
 
 
 class UserBatches(Batches[B_co]):
-    """Shuffled batches of users, each with a history drawn from the user's own rows.
+    """Shuffled batches of users with histories drawn from their own rows.
 
-    At each epoch every row is left out of its user's history with a probability, and is
-    then a positive of that user; the others are the history. So one history serves many
-    positives, and a step costs as many of them as it has users.
+    In each epoch, every row of a user is a positive with probability ``dropout``, and part
+    of the user's history otherwise. All positives of a user share one history, so that a
+    step embeds as many histories as it has users.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ class UserBatches(Batches[B_co]):
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Of an epoch, of about equally many users.
+        Batches of an epoch, of about equally many users.
     dropout : float
-        The probability.
-    given : Tensor of shape (n,), bool
-        Which rows are in the histories, in the order of users and then of the rows;
-        written at the start of each epoch.
+        Probability of a row to be a positive.
+    in_history : Tensor of shape (n,), bool
+        Overwritten at the start of each epoch: whether each row is in a history. Rows are
+        ordered by user, and rows of one user as in ``rows``.
     """
 
     def __init__(
@@ -40,38 +40,38 @@ class UserBatches(Batches[B_co]):
         n_batches: int,
         *,
         dropout: float,
-        given: Tensor,
+        in_history: Tensor,
     ) -> None:
         super().__init__(rows, source, n_batches)
         self.dropout = dropout
-        self._given = given
+        self._in_history = in_history
         self._by_user = torch.argsort(rows.user_rows, stable=True)
         _, self._counts = rows.user_rows[self._by_user].unique_consecutive(
             return_counts=True
         )
         self._starts = self._counts.cumsum(0) - self._counts
-        # A pair that is there twice is given or left out as one.
+        # Repeated rows of one pair are in the history together, or positives together.
         pairs = rows.user_rows.long() * rows.n_items + rows.item_rows
-        distinct, places = pairs[self._by_user].unique(return_inverse=True)
+        distinct, positions = pairs[self._by_user].unique(return_inverse=True)
         self._n_pairs = len(distinct)
-        self._pair_of = places if len(distinct) < len(rows) else None
+        self._pair_of = positions if len(distinct) < len(rows) else None
         self._n_rows = len(rows)
 
     @property
     def n_rows(self) -> int:
-        """Positives of the last epoch."""
+        """Number of positives in the last epoch."""
         return self._n_rows
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
-        """One pass over the users in a new order, with new histories."""
-        left_out = torch.rand(self._n_pairs, generator=generator) < self.dropout
+        """Yield the batches of one epoch, in a new order and with new histories."""
+        is_positive = torch.rand(self._n_pairs, generator=generator) < self.dropout
         if self._pair_of is not None:
-            left_out = left_out[self._pair_of]
-        self._given.copy_(~left_out)
-        self._n_rows = int(left_out.sum())
+            is_positive = is_positive[self._pair_of]
+        self._in_history.copy_(~is_positive)
+        self._n_rows = int(is_positive.sum())
         order = torch.randperm(len(self._counts), generator=generator)
         for users in order.tensor_split(self.n_batches):
-            places = segment_positions(self._starts[users], self._counts[users])
-            places = places[left_out[places]]
-            if len(places):
-                yield self.source.batch(self.rows.take(self._by_user[places]), generator)
+            positions = segment_positions(self._starts[users], self._counts[users])
+            positions = positions[is_positive[positions]]
+            if len(positions):
+                yield self.source.batch(self.rows.take(self._by_user[positions]), generator)

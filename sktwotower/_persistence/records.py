@@ -23,7 +23,7 @@ from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import ACTIVATIONS, Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import expect, reading
 from sktwotower._training.state import ModelState, SideState, TrainingLog
 from sktwotower.utils._columns import as_pandas

@@ -155,8 +155,8 @@ _KINDS: dict[str | None, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]
     ),
     "interval": (
         pd.Interval,
-        lambda value: [encode(value.left), encode(value.right), value.closed],
-        lambda content: pd.Interval(*decode(content[:2]), closed=content[2]),
+        lambda value: _entries([value.left, value.right, value.closed]),
+        lambda content: pd.Interval(*decode(content)),
     ),
     "device": (torch.device, str, torch.device),
 }

@@ -14,7 +14,7 @@ from sktwotower._training.configuration import StoppingRule
 from sktwotower._training.state import ModelState
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
-from sktwotower.utils._columns import places_from_end
+from sktwotower.utils._columns import rank_from_end
 
 
 def hold_out(
@@ -46,17 +46,17 @@ def hold_out(
     if interactions.times is None:
         times = random_state.permutation(len(positive))
         held = times >= len(positive) - int(fraction * len(positive))
-        held &= places_from_end(users, -times) > 0  # the user's first one stays
+        held &= rank_from_end(users, -times) > 0  # the user's first one stays
     else:
         times = interactions.times[positive]
         counts = np.bincount(users)
         share = np.floor(fraction * counts + random_state.uniform(size=len(counts)))
-        held = places_from_end(users, times) < np.minimum(share, counts - 1)[users]
+        held = rank_from_end(users, times) < np.minimum(share, counts - 1)[users]
     pairs = users * (items.max(initial=0) + 1) + items
     held &= ~np.isin(pairs, pairs[~held])
     # An item whose rows are all held out gets one back, with all rows of that pair.
     trained = np.bincount(items[~held], minlength=items.max(initial=0) + 1) > 0
-    back = ~trained[items] & (places_from_end(items) == 0)
+    back = ~trained[items] & (rank_from_end(items) == 0)
     held &= ~np.isin(pairs, pairs[back])
     mask = np.zeros(len(interactions), dtype=bool)
     mask[positive[held]] = True

@@ -1,4 +1,4 @@
-"""How much the fields of an entity tell of each other."""
+"""Statistical dependence between the fields of entities."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-N_BINS = 10  # of a number
+N_BINS = 10  # deciles
 
 
 def field_dependence(fields: Sequence[sp.csr_matrix], *, with_id: bool) -> np.ndarray:
-    """Normalised mutual information of each two fields.
+    """Normalised mutual information of all pairs of fields.
 
-    A field is read as one label a row. In a field of one or two columns (a number, perhaps
-    with a flag where it is missing) a row's label is its leading column and the decile of
-    the value there; in a wider one it is the leading column alone: the category of a
-    one-hot row, the first of several equal values. Leading is the column with the largest
-    absolute value; a row without any entry has a label of its own.
+    Each field is reduced to one label for each row. The leading column of a row is the one
+    with the largest absolute value, the first of several equal ones. In a field of more
+    than two columns the label is the leading column, for example the category of a one-hot
+    row. In a field of one or two columns (a number, perhaps with an indicator of missing
+    values) the label is the leading column together with the decile of its value. All rows
+    without an entry share one more label.
 
     Parameters
     ----------
     fields : sequence of csr_matrix of shape (n, width)
-        Encoded fields of the same n entities.
+        Encoded fields of n entities.
     with_id : bool
-        Whether the id, which differs from row to row, is a field before them.
+        Whether the id is a field, too. It comes first, and is unique for each row.
 
     Returns
     -------
     ndarray of shape (n_fields, n_fields)
-        In [0, 1], by the arithmetic mean of the two entropies.
+        Values in [0, 1], normalised by the arithmetic mean of the two entropies.
     """
-    from sklearn.metrics import normalized_mutual_info_score  # late: it is slow to import
+    from sklearn.metrics import normalized_mutual_info_score  # imported late, as it is slow
 
     labels = [field_labels(field) for field in fields]
     if with_id:
@@ -39,13 +40,13 @@ def field_dependence(fields: Sequence[sp.csr_matrix], *, with_id: bool) -> np.nd
     dependence = np.eye(len(labels))
     for i, first in enumerate(labels):
         for j in range(i):
-            shared = normalized_mutual_info_score(first, labels[j])
-            dependence[i, j] = dependence[j, i] = shared
+            information = normalized_mutual_info_score(first, labels[j])
+            dependence[i, j] = dependence[j, i] = information
     return dependence
 
 
 def field_labels(field: sp.csr_matrix) -> np.ndarray:
-    """One label a row, as :func:`field_dependence` says."""
+    """Labels of the rows of a field (n,), as defined in :func:`field_dependence`."""
     filled = np.diff(field.indptr) > 0
     leading = np.where(filled, np.asarray(abs(field).argmax(axis=1)).ravel(), -1)
     if field.shape[1] > 2:

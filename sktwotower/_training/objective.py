@@ -1,15 +1,16 @@
-"""What is trained against what: the parameters of the objective, checked and resolved."""
+"""The objective: which loss, against which candidates or negatives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from sktwotower._nn.batch_losses import (
     Objective,
@@ -35,27 +36,27 @@ from sktwotower._training.field_dependence import field_dependence
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")
-# Which negatives a loss takes, beside "auto".
+# Values of negatives that a loss takes, beside "auto".
 NEGATIVES = {
     "softmax": SHARED,
     "cross_entropy": DRAWN,
     "max_margin": DRAWN,
     "bpr": DRAWN,
 }
-SAMPLING = ("mixed", "random", "unconsumed", "popular")  # those that n_negatives is for
-# n_negatives="auto" of the losses on pairs: 1 is .006 to .015 of NDCG worse on MovieLens
-# 100k, 32 no better.
+SAMPLING = ("mixed", "random", "unconsumed", "popular")  # those that use n_negatives
+# n_negatives="auto" of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of
+# NDCG, and 32 gains nothing.
 DRAWS_FOR_A_ROW = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ObjectiveSpec:
-    """The estimator's parameters that say what is trained against what.
+    """Parameters of the objective.
 
     Attributes
     ----------
-    loss, negatives, n_negatives, sampling_correction, mask_known_positives, margin,
-    batch_size, ssl_pattern, history_dropout
+    loss, negatives, n_negatives, sampling_correction, mask_known_positives, margin, \
+batch_size, ssl_pattern, history_dropout
         As in :class:`~sktwotower.TwoTowerRecommender`.
     """
 
@@ -69,16 +70,8 @@ class ObjectiveSpec:
     ssl_pattern: str | None
     history_dropout: float
 
-    @classmethod
-    def of(cls, estimator: BaseEstimator) -> Self:
-        """The parameters of an estimator, refused where two do not go together."""
-        values: dict[str, Any] = {f.name: getattr(estimator, f.name) for f in fields(cls)}
-        spec = cls(**values)
-        spec.refuse()
-        return spec
-
     def refuse(self) -> None:
-        """Raise ValueError for parameters that contradict each other."""
+        """Raise ValueError if parameters contradict each other."""
         taken = NEGATIVES[self.loss]
         if self.negatives != "auto" and self.negatives not in taken:
             if self.loss == "softmax":
@@ -117,40 +110,46 @@ class ObjectiveSpec:
                 f"{self.negatives!r} does not. Set loss='softmax' and negatives='full', or "
                 "history_dropout=0."
             )
-        self._refuse_a_lonely_row()
+        self._refuse_single_rows()
 
-    def _refuse_a_lonely_row(self) -> None:
+    def _refuse_single_rows(self) -> None:
+        """Raise ValueError if a batch has one row and no other negatives."""
         if self.batch_size == 1 and self.negatives == "in_batch":
             raise ValueError(
                 "batch_size=1 does not go with negatives='in_batch': a batch of one row "
                 "has no negative. Raise batch_size, or set negatives='full' or 'mixed'."
             )
 
-    def learns_from_labels(self, positive: Any) -> bool:
-        """Whether rows with ``y <= 0`` are rows to train on, and not only negatives."""
+    def learns_from_labels(self, positive: Tensor | np.ndarray) -> bool:
+        """Whether rows with ``y <= 0`` are trained, rather than used as negatives only."""
         return self.loss == "cross_entropy" and not positive.all()
 
-    def resolve(self, rows: TrainingRows, items: torch.Tensor) -> Self:
-        """Put what ``"auto"`` stands for in its place.
+    def resolve(self, rows: TrainingRows, items: Tensor) -> Self:
+        """Replace ``"auto"`` by what it stands for.
 
         Parameters
         ----------
         rows : TrainingRows
-            All of them.
+            All training rows.
         items : Tensor of shape (n_items,)
             Items with a training row.
+
+        Returns
+        -------
+        ObjectiveSpec
+            The same objective without ``"auto"``.
 
         Raises
         ------
         ValueError
-            If there are too few items for it.
+            If there are too few items.
         """
         n_items, negatives = len(items), self.negatives
         if negatives == "auto" and self.learns_from_labels(rows.positive):
             negatives = "labels"
         elif negatives == "auto" and self.loss == "softmax":
-            # As many candidates as a batch may have anyway; more cost time and gain nothing
-            # on MovieLens 100k.
+            # A batch may have that many candidates anyway. On MovieLens 100k, more cost
+            # time and gain nothing.
             is_affordable = n_items <= self.batch_size or self.history_dropout
             negatives = "full" if is_affordable else "in_batch"
         elif negatives == "auto":
@@ -171,7 +170,7 @@ class ObjectiveSpec:
                 + (", or set negatives='full'." if self.loss == "softmax" else ".")
             )
         spec = replace(self, negatives=negatives, n_negatives=n_negatives)
-        spec._refuse_a_lonely_row()
+        spec._refuse_single_rows()
         return spec
 
     def __str__(self) -> str:
@@ -183,94 +182,119 @@ class ObjectiveSpec:
     def batches(
         self,
         rows: TrainingRows,
-        items: torch.Tensor,
+        items: Tensor,
         *,
         n_new: int | None = None,
         frequencies: StreamingFrequencies | None = None,
-        share: Callable[[int], slice] | None = None,
-        given: torch.Tensor | None = None,
+        rank_slice: Callable[[int], slice] | None = None,
+        in_history: Tensor | None = None,
     ) -> Batches[Any]:
-        """Batches of the rows with their candidates or negatives; for a resolved one.
+        """Batches of a resolved objective.
 
         Parameters
         ----------
         rows : TrainingRows
-            All of them; explicit negatives are rows of their own for labels, and
-            something to rank against elsewhere.
+            All training rows. Explicit negatives are trained as labels, or are negatives of
+            their users' positives.
         items : Tensor of shape (n_items,)
             Items with a training row, in ascending order.
         n_new : int, optional
-            The first so many rows are new, the others have been trained before.
+            The first ``n_new`` rows are new, the others were trained before. None: all are
+            new.
         frequencies : StreamingFrequencies, optional
-            How often items have been in a batch so far.
-        share : callable, optional
-            This process's of so many groups of a batch, where several share it.
-        given : Tensor of shape (n_positives,), bool, optional
-            Where to write which positives are in a history, by user, for
-            ``history_dropout``.
+            How often items are in a batch, estimated so far.
+        rank_slice : callable, optional
+            This rank's slice of ``n`` groups, in distributed training.
+        in_history : Tensor of shape (n_positives,), bool, optional
+            With ``history_dropout``: overwritten in each epoch with the rows that are in
+            histories.
+
+        Returns
+        -------
+        Batches
+            Of :class:`SoftmaxBatch` or :class:`SampledBatch`, as :meth:`objective` needs.
         """
-        labelled = self.learns_from_labels(rows.positive)
-        if rows.weights is not None:  # of the rows that batches are made of
-            trained_weights = rows.weights if labelled else rows.weights[rows.positive]
-            rows = replace(rows, weights=rows.weights / trained_weights.mean())
+        learns_labels = self.learns_from_labels(rows.positive)
+        if rows.weights is not None:  # trained rows have a mean weight of 1
+            weights = rows.weights if learns_labels else rows.weights[rows.positive]
+            rows = replace(rows, weights=rows.weights / weights.mean())
         positives = rows if rows.positive.all() else rows.take(rows.positive)
         known, explicit = None, None
-        if self.mask_known_positives or not (labelled or positives is rows):
+        if self.mask_known_positives or not (learns_labels or positives is rows):
             known = KnownPositives(positives.user_rows, positives.item_rows)
-        if known is not None and not labelled:
-            explicit = _explicit(rows, known)
-        trained = rows if labelled else positives
+        if known is not None and not learns_labels:
+            explicit = _explicit_negatives(rows, known)
+        if not self.mask_known_positives:
+            known = None
+        trained = rows if learns_labels else positives
         n_rows = len(trained)
         if n_new is not None:
-            n_new = n_new if labelled else int(rows.positive[:n_new].sum())
+            n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
         n_batches, sizes = batch_sizes(n_rows, self.batch_size)
-        n_draws = int(self.n_negatives)
-        item_sampler = _item_sampler(self.negatives, positives, items)
-        if self.loss == "softmax":
-            candidates = SharedCandidates(
-                trained,
-                from_batch=self.negatives in ("in_batch", "mixed"),
-                sampler=item_sampler,
-                n_draws=n_draws,
-                items=items,
-                sizes=sizes,
-                correction=self.sampling_correction,
-                known=known if self.mask_known_positives else None,
-                explicit=explicit,
-                frequencies=frequencies,
-                share=share,
-            )
-            if given is not None:
-                return UserBatches(
-                    trained,
-                    candidates,
-                    n_batches,
-                    dropout=self.history_dropout,
-                    given=given,
-                )
+        if self.loss != "softmax":
+            negatives = self._sampled_negatives(positives, items, known, explicit)
+            return Batches(trained, negatives, n_batches, n_new=n_new)
+        candidates = SharedCandidates(
+            trained,
+            from_batch=self.negatives in ("in_batch", "mixed"),
+            sampler=self._item_sampler(positives, items),
+            n_draws=int(self.n_negatives),
+            items=items,
+            sizes=sizes,
+            correction=self.sampling_correction,
+            known=known,
+            explicit=explicit,
+            frequencies=frequencies,
+            rank_slice=rank_slice,
+        )
+        if in_history is None:
             return Batches(trained, candidates, n_batches, n_new=n_new)
-        sampler: Sampler | None = item_sampler
-        masks = self.mask_known_positives
+        return UserBatches(
+            trained,
+            candidates,
+            n_batches,
+            dropout=self.history_dropout,
+            in_history=in_history,
+        )
+
+    def _sampled_negatives(
+        self,
+        positives: TrainingRows,
+        items: Tensor,
+        known: KnownPositives | None,
+        explicit: ExplicitNegatives | None,
+    ) -> SampledNegatives:
+        """The source of negatives of the losses on pairs."""
+        sampler: Sampler | None
+        probabilities = None
         if self.negatives == "unconsumed":
-            unconsumed = UnconsumedSampler(
-                items, positives.user_rows, positives.item_rows, rows.n_users
+            sampler = unconsumed = UnconsumedSampler(
+                items, positives.user_rows, positives.item_rows, positives.n_users
             )
-            sampler, masks = unconsumed, masks and unconsumed.is_exhausted
-        corrected = self.negatives == "popular" and self.sampling_correction is not None
-        negatives = SampledNegatives(
+            if not unconsumed.is_exhausted:  # it draws no known positives
+                known = None
+        else:
+            sampler = item_sampler = self._item_sampler(positives, items)
+            if self.negatives == "popular" and self.sampling_correction is not None:
+                assert item_sampler is not None
+                probabilities = item_sampler.probabilities
+        return SampledNegatives(
             sampler,
-            n_draws,
-            probabilities=(
-                item_sampler.probabilities if item_sampler and corrected else None
-            ),
-            known=known if masks else None,
+            int(self.n_negatives),
+            probabilities=probabilities,
+            known=known,
             explicit=explicit,
         )
-        return Batches(trained, negatives, n_batches, n_new=n_new)
+
+    def _item_sampler(self, positives: TrainingRows, items: Tensor) -> ItemSampler | None:
+        """The sampler of items that does not depend on users; None: there is none."""
+        if self.negatives == "popular":
+            return ItemSampler.popular(positives.item_rows)
+        return ItemSampler(items) if self.negatives in ("mixed", "random") else None
 
     def objective(self) -> Objective[Any]:
-        """Embeddings of a batch to its loss."""
+        """The function from the embeddings of a batch to its loss."""
         if self.loss == "softmax":
             return softmax_objective
         if self.loss == "cross_entropy":
@@ -280,41 +304,35 @@ class ObjectiveSpec:
         return pairwise_objective(partial(max_margin_loss, margin=self.margin))
 
 
-def _item_sampler(
-    negatives: str, positives: TrainingRows, items: torch.Tensor
-) -> ItemSampler | None:
-    if negatives == "popular":
-        return ItemSampler.popular(positives.item_rows)
-    return ItemSampler(items) if negatives in ("mixed", "random") else None
-
-
-def _explicit(rows: TrainingRows, known: KnownPositives) -> ExplicitNegatives | None:
-    """Rows with ``y <= 0`` whose pair is no positive elsewhere."""
+def _explicit_negatives(
+    rows: TrainingRows, known: KnownPositives
+) -> ExplicitNegatives | None:
+    """Rows with ``y <= 0`` whose pair is not a positive in another row."""
     if rows.positive.all():
         return None
-    turned_down = rows.take(~rows.positive)
-    contradicted = known.contain(turned_down.user_rows, turned_down.item_rows)
-    turned_down = turned_down.take(~contradicted)
-    if not len(turned_down):
+    negatives = rows.take(~rows.positive)
+    contradicted = known.contain(negatives.user_rows, negatives.item_rows)
+    negatives = negatives.take(~contradicted)
+    if not len(negatives):
         return None
     return ExplicitNegatives(
-        turned_down.user_rows, turned_down.item_rows, turned_down.weights, rows.n_users
+        negatives.user_rows, negatives.item_rows, negatives.weights, rows.n_users
     )
 
 
 def mask_drawer(
     pattern: str, item_rows: EntityRows, fields: Sequence[sp.csr_matrix]
 ) -> DrawMasks:
-    """What draws the two masks of ``ssl_pattern``.
+    """The function that draws the two masks of ``ssl_pattern``.
 
     Parameters
     ----------
     pattern : {"rfm", "rfm-complementary", "cfm"}
         As in :class:`~sktwotower.TwoTowerRecommender`.
     item_rows : EntityRows
-        The item side's input.
+        Input rows of the item tower.
     fields : sequence of csr_matrix
-        The encoded fields of the items of the catalogue, in the order of the tower's.
+        Encoded fields of the items of the catalogue, in the order of the tower's fields.
 
     Raises
     ------

@@ -24,4 +24,4 @@ def numpy_random_state(
     if ranks is None or device is None:
         return drawn
     seed = drawn.randint(np.iinfo(np.int32).max)
-    return np.random.RandomState(ranks.agreed(seed, resolve_device(device)))
+    return np.random.RandomState(ranks.broadcast_int(seed, resolve_device(device)))

@@ -14,7 +14,7 @@ from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._search.faiss_index import FaissIndex
 from sktwotower.utils._columns import Column
 

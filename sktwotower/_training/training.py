@@ -27,7 +27,8 @@ from sktwotower._nn.resize import Sources, copy_weights, recall, remember
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers, average_of, train
+from sktwotower._nn.trainer import train
+from sktwotower._nn.two_towers import TwoTowers, average_of
 from sktwotower._training.configuration import SIDES, Configuration, SideName
 from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, with_popularity
@@ -412,8 +413,8 @@ class Training:
             items,
             n_new=n_new,
             frequencies=frequencies,
-            share=None if ranks is None else ranks.share,
-            given=getattr(user_inputs, "given", None),
+            rank_slice=None if ranks is None else ranks.slice_of,
+            in_history=getattr(user_inputs, "in_history", None),
         )
         return objective, batches, frequencies
 

@@ -1,4 +1,4 @@
-"""Data sets: real ratings inside the package, MovieLens fetchers and a generator."""
+"""Data sets: MovieLens ratings, and a generator of synthetic interactions."""
 
 from sktwotower.datasets._movielens import fetch_movielens, load_movielens_small
 from sktwotower.datasets._synthetic import make_interactions

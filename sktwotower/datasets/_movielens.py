@@ -1,4 +1,4 @@
-"""MovieLens: a small set inside the package and a fetcher for the larger ones."""
+"""MovieLens ratings: a small set inside the package, larger sets by download."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sktwotower.datasets._movielens_formats import (
 
 _BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 
-# Moves the cache of the fetchers away from the user's cache folder.
+# Environment variable that replaces the user's cache folder.
 _DATA_HOME_VARIABLE = "SKTWOTOWER_DATA"
 
 
 class _Archive(NamedTuple):
-    """One ``ml-<name>.zip``: the MD5 published beside it, and its format."""
+    """An archive ``ml-<name>.zip``: its published MD5 checksum, and its reader."""
 
     md5: str
     read: Callable[[OpenFile], Tables]
@@ -49,20 +49,21 @@ _ARCHIVES = {
 def load_movielens_small(*, as_frame: bool = True) -> Bunch:
     """Load the MovieLens *latest-small* ratings that come with the package.
 
-    100,836 ratings (half a star to five stars) of 9,742 films by 610 users, from March
-    1996 to September 2018, with titles, genres and 3,683 free-text tags. There is no
-    user table. Nothing is downloaded. Use it to try things out; GroupLens asks that
-    published results use one of its fixed benchmark sets (:func:`fetch_movielens`).
+    The set has 100,836 ratings (half a star to five stars) of 9,742 films by 610 users,
+    from March 1996 to September 2018, with titles, genres and 3,683 free-text tags. It
+    has no user table. Nothing is downloaded. Use it to try things out; GroupLens asks
+    that published results use one of its fixed benchmark sets
+    (:func:`fetch_movielens`).
 
     **Licence**: the data may be used for research and be redistributed under the same
-    conditions. It may not be used for commercial or revenue-bearing purposes without
-    the permission of GroupLens, and publications must cite [1]_. The conditions stand
-    in the ``README.txt`` beside the data, whose text is also in ``DESCR``.
+    conditions. Commercial or revenue-bearing use requires permission of GroupLens, and
+    publications must cite [1]_. The conditions are in the ``README.txt`` beside the
+    data, whose text is also in ``DESCR``.
 
     Parameters
     ----------
     as_frame : bool, default=True
-        Return the tables as data frames. If False they are arrays, see below.
+        Whether the tables are data frames, or arrays as described below.
 
     Returns
     -------
@@ -76,10 +77,9 @@ def load_movielens_small(*, as_frame: bool = True) -> Bunch:
             seconds.
         item_table : DataFrame of shape (9742, 4)
             ``item_id`` (int64); ``title``, as published; ``year`` (Int64), the year at
-            the end of the title, missing where there is none; ``genres``, names joined
-            by ``|``, an empty string where none is listed. 18 films have no
-            interaction. With ``as_frame=False`` an object array; a missing year is
-            None.
+            the end of the title, missing if there is none; ``genres``, names joined
+            by ``|``, empty if there are none. 18 films have no interaction. With
+            ``as_frame=False`` an object array; a missing year is None.
         user_table : None
             This set has no user table.
         tags : DataFrame of shape (3683, 4)
@@ -117,7 +117,7 @@ def load_movielens_small(*, as_frame: bool = True) -> Bunch:
     folder = resources.files("sktwotower.datasets") / "data" / "ml-latest-small"
 
     def open_file(name: str) -> IO[bytes]:
-        if name == "README.txt":  # stays readable beside the data: it is the licence
+        if name == "README.txt":  # the licence, which is not compressed
             return (folder / name).open("rb")
         return io.BytesIO(gzip.decompress((folder / f"{name}.gz").read_bytes()))
 
@@ -139,9 +139,9 @@ def fetch_movielens(
 ) -> Bunch:
     """Load a MovieLens benchmark set, downloading it on first use.
 
-    The archive is fetched from GroupLens, refused unless its published MD5 checksum
-    matches, kept as it is, and read without unpacking. Needs the optional dependency
-    ``pooch``: ``pip install "sktwotower[data]"``.
+    The archive is downloaded from GroupLens, checked against its published MD5 checksum,
+    cached, and read without unpacking. This needs the optional dependency ``pooch``:
+    ``pip install "sktwotower[data]"``.
 
     ======  ==========  =======  ======  ==============  ======
     name    ratings     users    films   further tables  zip
@@ -153,22 +153,22 @@ def fetch_movielens(
     "32m"   32,000,204  200,948  87,585  tags            239 MB
     ======  ==========  =======  ======  ==============  ======
 
-    **Licence**: each set has its own conditions (research, no commercial use without
-    permission; "100k" and "1m" may not be redistributed). They stand in ``DESCR``.
-    Publications must cite [1]_.
+    **Licence**: each set has its own conditions, which are in ``DESCR``: they allow
+    research, and commercial use only with permission; "100k" and "1m" may not be
+    redistributed. Publications must cite [1]_.
 
     Parameters
     ----------
     name : {"100k", "1m", "20m", "25m", "32m"}
-        The set. The csv sets take a few gigabytes of memory once read.
+        The set. Start with "100k"; "20m", "25m" and "32m" take a few gigabytes of
+        memory.
     data_home : str or path-like, default=None
-        The folder that keeps the archives. None: the environment variable
-        ``SKTWOTOWER_DATA`` if it is set, else the user's cache folder
-        (``pooch.os_cache("sktwotower")``).
+        Folder of the archives. None: the environment variable ``SKTWOTOWER_DATA`` if it
+        is set, else the user's cache folder (``pooch.os_cache("sktwotower")``).
     download_if_missing : bool, default=True
         If False, raise an OSError instead of downloading.
     as_frame : bool, default=True
-        Return the tables as data frames. If False they are arrays, see below.
+        Whether the tables are data frames, or arrays as described below.
     progress : bool, default=False
         Show a progress bar (tqdm) while downloading.
 
@@ -183,21 +183,21 @@ def fetch_movielens(
             ``as_frame=False`` a float64 array; the timestamp is in unix seconds.
         item_table : DataFrame of shape (n_items, 4)
             ``item_id`` (int64); ``title``, as published; ``year`` (Int64), the year at
-            the end of the title, missing where there is none; ``genres``, names joined
-            by ``|``, an empty string where none is listed ("unknown" in "100k"). With
+            the end of the title, missing if there is none; ``genres``, names joined
+            by ``|``, empty if there are none ("unknown" in "100k"). With
             ``as_frame=False`` an object array; a missing year is None.
         user_table : DataFrame of shape (n_users, 5) or None
             ``user_id`` (int64), ``age`` (int64), ``gender``, ``occupation``,
             ``zip_code`` (strings). In "1m" the age is the lower end of a bracket: 1
-            (under 18), 18, 25, 35, 45, 50 or 56, and the occupation's code is replaced
-            by its name in the README. With ``as_frame=False`` an object array.
+            (under 18), 18, 25, 35, 45, 50 or 56, and occupations are named as in the
+            README. With ``as_frame=False`` an object array.
         tags : DataFrame of shape (n_tags, 4) or None
             ``user_id``, ``item_id``, ``tag``, ``timestamp``.
             With ``as_frame=False`` an object array; the timestamp is in unix seconds.
         interaction_columns, item_columns : list of str
             The column names of the tables.
         user_columns, tag_columns : list of str or None
-            The column names of the tables, None where there is no table.
+            The column names of the tables; None if there is no such table.
         DESCR : str
             A short description and the text of the README.
 
@@ -258,7 +258,7 @@ def _fetch_archive(
     download_if_missing: bool,
     progress: bool,
 ) -> Path:
-    """Return the path of a checked archive in the cache; download it if need be."""
+    """Return the path of a checked archive; download it if it is not in the cache."""
     try:
         import pooch
     except ImportError as error:
@@ -282,7 +282,7 @@ def _fetch_archive(
             f"download_if_missing=True, or put {url} there, or name the folder that "
             f"has it with data_home or the environment variable {_DATA_HOME_VARIABLE}."
         )
-    # retrieve() checks the cached file, too, and downloads it again if it is damaged.
+    # retrieve() also checks a cached file, and downloads it again if it is damaged.
     return Path(
         pooch.retrieve(
             url, f"md5:{md5}", fname=file_name, path=folder, progressbar=progress

@@ -1,7 +1,7 @@
 """The three file formats of MovieLens, read into the same tables.
 
-A reader takes a function that opens a file of the set by its name, so that a folder of
-gzip'ed files and a zip archive are read by the same code.
+Each reader takes a function that opens a file of the set by name: from a folder of
+gzip files or from a zip archive.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pandas as pd
 
 OpenFile = Callable[[str], IO[bytes]]
 
-_NO_GENRES = ("(no genres listed)", "unknown")  # as the csv sets and 100k write it
+_NO_GENRES = ("(no genres listed)", "unknown")  # in the csv sets and in 100k
 
 # "Toy Story (1995)", a series "Death Note (2006–2007)", IMDb's mark "... (1995) (V)".
 _YEAR_PATTERN = r"\((\d{4})(?:[-–]\d{0,4})?\)(?: \(V\))?\s*$"
 
-# The codes of 1m, as its README lists them. A name cannot be mistaken for a number.
+# Names of the occupation codes 0, 1, ... of 1m, from its README.
 _OCCUPATIONS_1M = (
     "other",
     "academic/educator",
@@ -48,7 +48,7 @@ _OCCUPATIONS_1M = (
 
 
 class Tables(NamedTuple):
-    """What every MovieLens set is made of, whatever its file format."""
+    """The tables of a MovieLens set."""
 
     interactions: pd.DataFrame
     items: pd.DataFrame
@@ -61,7 +61,7 @@ def read_csv_set(open_file: OpenFile) -> Tables:
     """Read latest-small, 20m, 25m or 32m: csv files with a header, UTF-8."""
     with open_file("ratings.csv") as file:
         interactions = _finish_interactions(pd.read_csv(file))
-    # keep_default_na=False: a film may be called "NA", a tag may be "null".
+    # keep_default_na=False because "NA" may be a title and "null" a tag.
     with open_file("movies.csv") as file:
         movies = pd.read_csv(
             file, keep_default_na=False, dtype={"title": str, "genres": str}
@@ -86,7 +86,7 @@ def read_100k(open_file: OpenFile) -> Tables:
     genre_names = [line.split("|")[0] for line in _read_lines(open_file, "u.genre")]
     with open_file("u.item") as file:
         movies = _read_bars(file)
-    # Behind id, title, two dates and a link stands one 0/1 column a genre.
+    # Columns: id, title, two dates, a link, and one 0/1 column per genre.
     flags = movies.iloc[:, 5:].to_numpy(dtype=bool)
     genres = ["|".join(compress(genre_names, row)) for row in flags]
     with open_file("u.user") as file:
@@ -103,9 +103,9 @@ def read_100k(open_file: OpenFile) -> Tables:
 
 def read_1m(open_file: OpenFile) -> Tables:
     """Read 1m: ``.dat`` files with ``::`` between the columns, Latin-1."""
-    # Read "1::2" as three columns at ":", the middle one empty: pandas' C parser takes
-    # only single characters, and its Python parser needs many times as long. No field
-    # of these two files holds a ":". Titles do, so the films are split line by line.
+    # "1::2" is read as three columns separated by ":", the middle one empty, because
+    # pandas' C parser takes a single character and its Python parser is many times slower.
+    # No field of these two files has a ":"; titles do, so films are split line by line.
     with open_file("ratings.dat") as file:
         interactions = _finish_interactions(
             pd.read_csv(file, sep=":", header=None, usecols=[0, 2, 4, 6])
@@ -119,7 +119,7 @@ def read_1m(open_file: OpenFile) -> Tables:
     item_ids, titles, genres = [], [], []
     for line in _read_lines(open_file, "movies.dat"):
         item_id, rest = line.split("::", 1)
-        title, genre = rest.rsplit("::", 1)  # a title may hold "::", a genre never does
+        title, genre = rest.rsplit("::", 1)  # titles may contain "::", genres do not
         item_ids.append(int(item_id))
         titles.append(title)
         genres.append(genre)
@@ -133,12 +133,12 @@ def read_1m(open_file: OpenFile) -> Tables:
 
 
 def interactions_to_array(interactions: pd.DataFrame) -> np.ndarray:
-    """Turn interactions into float64; dates become unix seconds (exact in float64)."""
+    """Interactions as float64; timestamps as unix seconds, which float64 holds exactly."""
     return _with_unix_seconds(interactions).to_numpy(dtype=np.float64)
 
 
 def table_to_array(table: pd.DataFrame | None) -> np.ndarray | None:
-    """Turn a table into objects; dates become unix seconds, missing values None."""
+    """A table as objects; timestamps as unix seconds, missing values as None."""
     if table is None:
         return None
     array = _with_unix_seconds(table).to_numpy(dtype=object)
@@ -153,12 +153,12 @@ def _with_unix_seconds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dates(seconds: pd.Series) -> pd.Series:
-    """Turn unix seconds into datetime64[s]; no set has a finer unit."""
+    """Unix seconds as datetime64[s]."""
     return seconds.astype("int64").astype("datetime64[s]")
 
 
 def _finish_interactions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Name the four columns alike and set their types."""
+    """Set the names and types of the four columns."""
     frame.columns = pd.Index(["user_id", "item_id", "rating", "timestamp"])
     frame["rating"] = frame["rating"].astype("float64")
     frame["timestamp"] = _dates(frame["timestamp"])
@@ -166,7 +166,7 @@ def _finish_interactions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _make_items(item_ids: pd.Series, titles: pd.Series, genres: pd.Series) -> pd.DataFrame:
-    """Put the item table together: year from the title, empty where no genre."""
+    """Make the item table; the year is taken from the title."""
     year = titles.str.extract(_YEAR_PATTERN, expand=False)
     return pd.DataFrame(
         {
@@ -184,7 +184,7 @@ def _read_bars(file: IO[bytes], dtype: dict[int, type] | None = None) -> pd.Data
         sep="|",
         header=None,
         encoding="latin-1",
-        quoting=csv.QUOTE_NONE,  # a title may hold a lone quotation mark
+        quoting=csv.QUOTE_NONE,  # titles may contain a single quotation mark
         keep_default_na=False,
         dtype=dtype,
     )

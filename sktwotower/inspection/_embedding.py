@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,6 @@ _COLOURS = [f"C{n}" for n in (0, 1, 2, 3, 4, 5, 6, 8, 9)]  # C7 is grey
 _GREYS = {"other": "0.55", "missing": "0.8"}
 
 
-@runtime_checkable
 class ItemEmbedder(Recommender, Protocol):
     """A fitted recommender with a vector for each item."""
 
@@ -156,7 +155,7 @@ class EmbeddingDisplay:
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         recommender = check_recommender(model, caller)
-        if not isinstance(recommender, ItemEmbedder):
+        if not _has_item_vectors(recommender):
             raise refuse(recommender, caller, "a fitted recommender with item_embeddings_")
         if not isinstance(max_items, Integral) or max_items is True or max_items < 1:
             raise ValueError(
@@ -262,6 +261,10 @@ class EmbeddingDisplay:
             frameon=False,
             markerscale=1.6,
         )
+
+
+def _has_item_vectors(recommender: Recommender) -> TypeGuard[ItemEmbedder]:
+    return hasattr(recommender, "item_embeddings_")
 
 
 def _generator_of(random_state: Any) -> Any:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower._data.interactions import read_later
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.evaluation import StateEvaluation
+from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._training.seeding import numpy_random_state
 from sktwotower._training.state import ModelState
 from sktwotower._two_tower import TwoTowerRecommender

@@ -68,7 +68,7 @@ def refuse(model: object, caller: str, needs: str) -> TypeError:
 def check_recommender(model: Model, caller: str) -> Recommender:
     """The recommender inside a model; an error if there is none or it is not fitted."""
     last = last_estimator(model)
-    if isinstance(last, type) or not isinstance(last, Recommender):
+    if isinstance(last, type) or not hasattr(last, "recommend"):
         needs = (
             "a fitted estimator with a recommend method, a Pipeline that ends in one, or a "
             "fitted search over either"

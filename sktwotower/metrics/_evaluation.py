@@ -328,7 +328,7 @@ def _measure_block(
 def _call(
     key: str, function: Callable[..., Any], ranked: np.ndarray, relevant: sp.csr_matrix
 ) -> np.ndarray:
-    """The values of a caller's own metric, checked."""
+    """The checked values of a metric that is a callable, (n_queries,)."""
     values = np.asarray(function(ranked, sp.csr_array(relevant)), dtype=np.float64)
     if values.shape != (len(ranked),):
         raise ValueError(

@@ -94,7 +94,7 @@ Metrics = Metric | Sequence[Metric] | Mapping[str, Metric]
 
 @dataclass(frozen=True, eq=False)
 class MetricSpec:
-    """A metric that was asked for.
+    """A checked metric of a call.
 
     Attributes
     ----------

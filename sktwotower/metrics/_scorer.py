@@ -298,7 +298,7 @@ def _roles_of(
     user_column: Column | None,
     item_column: Column | None,
 ) -> ColumnRoles:
-    """The columns given by the caller, else the estimator's, else the first two."""
+    """The columns of the call, else of the estimator, else the first two."""
     if isinstance(source, EvaluationSource):
         roles = replace(source.roles, timestamp_column=None)
     else:

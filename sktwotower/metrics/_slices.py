@@ -92,8 +92,7 @@ def _by_activity(source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
     n_seen = _n_seen(source, users.user_ids)
     of_measured = n_seen[users.measured]
     if not len(of_measured):
-        nobody = np.zeros(len(n_seen), dtype=bool)
-        return {"low": nobody, "medium": nobody, "high": nobody}
+        return dict.fromkeys(("low", "medium", "high"), np.zeros(len(n_seen), dtype=bool))
     low, high = np.quantile(of_measured, [1 / 3, 2 / 3], method="inverted_cdf")
     return {
         "low": n_seen <= low,

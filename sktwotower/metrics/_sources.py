@@ -58,9 +58,12 @@ class EvaluationSource(Protocol):
         """Vectors of these items, (n_items, n_dimensions); None if there are none."""
 
 
-@runtime_checkable
 class Recommender(Protocol):
-    """The least that a recommender of another package must have to be evaluated."""
+    """What a recommender of another package must have to be evaluated.
+
+    ``item_ids_``, ``item_counts_``, ``item_embeddings_``, ``user_ids_`` and ``predict`` are
+    read if a metric or a slice needs them.
+    """
 
     def recommend(self, X: Any, *, n_recommendations: int, exclude_seen: bool) -> Any:
         """Item ids, one row a user, best first; or a tuple that starts with them."""
@@ -101,12 +104,13 @@ def unwrap(model: Model, X: Any) -> tuple[Recommender, Any]:
     for layer in _layers(model):
         if is_pipeline(layer) and len(layer.steps) > 1:
             X = layer[:-1].transform(X)
-    if not isinstance(layer, Recommender):
+    if not hasattr(layer, "recommend"):
         raise TypeError(
             f"A ranking scorer needs an estimator with a recommend method; "
             f"{type(layer).__name__} has none."
         )
-    return layer, X
+    recommender: Recommender = layer
+    return recommender, X
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -73,6 +73,9 @@ class InteractionSplitter(BaseCrossValidator):
         n_splits : int
             Number of pairs that ``split`` yields.
         """
+        return self._n_splits()
+
+    def _n_splits(self) -> int:
         return int(getattr(self, "n_splits", 1))
 
     def _parts(self, X: Any) -> Iterator[tuple[IntArray, IntArray]]:

@@ -17,7 +17,7 @@ from sktwotower.model_selection._base import (
     n_of_each,
     times_of,
 )
-from sktwotower.utils._columns import Column, places_from_end
+from sktwotower.utils._columns import Column, rank_from_end
 
 
 class InteractionKFold(InteractionSplitter):
@@ -176,7 +176,7 @@ class UserKFold(InteractionSplitter):
             times = times_of(X, self.timestamp_column)[0]
         n_rows = np.bincount(users, minlength=n_users)
         n_tested = n_rows - n_of_each(n_rows, self.n_history or 0, self.history_fraction)
-        is_history = places_from_end(users, times) >= n_tested[users]
+        is_history = rank_from_end(users, times) >= n_tested[users]
         fold = _folds(n_users, self.n_splits, "users", self.random_state)[users]
         for k in range(self.n_splits):
             yield (

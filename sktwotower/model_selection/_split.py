@@ -15,7 +15,7 @@ from sktwotower.model_selection._base import (
     n_of_each,
     times_of,
 )
-from sktwotower.utils._columns import Column, places_from_end
+from sktwotower.utils._columns import Column, rank_from_end
 
 
 class LastInteractionsSplit(InteractionSplitter):
@@ -92,7 +92,7 @@ class LastInteractionsSplit(InteractionSplitter):
         if self.timestamp_column is not None:
             times = times_of(X, self.timestamp_column)[0]
         n_rows = np.bincount(users)  # (n_users,)
-        from_end = places_from_end(users, times)
+        from_end = rank_from_end(users, times)
         test = from_end < self._n_held_out(n_rows)[users]
         if not test.any():
             raise ValueError(self._empty_message(n_rows))

@@ -1,4 +1,4 @@
-"""Hold out what came after a moment, for all users the same."""
+"""Hold out all rows after a cut-off in time."""
 
 from __future__ import annotations
 
@@ -109,19 +109,7 @@ class GlobalTimeSplit(InteractionSplitter):
         self.cutoffs = cutoffs
         self.timestamp_column = timestamp_column
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return the number of splits.
-
-        Parameters
-        ----------
-        X, y, groups : object, default=None
-            Ignored; exist for API compatibility.
-
-        Returns
-        -------
-        n_splits : int
-            The number of `cutoffs` if they are given, else `n_splits`.
-        """
+    def _n_splits(self) -> int:
         return int(self.n_splits) if self.cutoffs is None else len(set(self.cutoffs))
 
     def _parts(self, X: Any) -> Iterator[tuple[IntArray, IntArray]]:

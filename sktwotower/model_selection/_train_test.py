@@ -20,7 +20,7 @@ from sktwotower.model_selection._base import (
 )
 from sktwotower.model_selection._split import LastInteractionsSplit
 from sktwotower.model_selection._time import GlobalTimeSplit
-from sktwotower.utils._columns import Column, places_from_end
+from sktwotower.utils._columns import Column, rank_from_end
 
 _METHODS = ("last", "per_user", "random", "time")
 
@@ -146,7 +146,7 @@ def _per_user(
     n_rows = np.bincount(users, minlength=n_users)
     n_tested = n_of_each(n_rows, test_size, None if is_count else test_size)
     random_order = check_random_state(random_state).permutation(len(users))
-    test = places_from_end(users, random_order) < n_tested[users]
+    test = rank_from_end(users, random_order) < n_tested[users]
     if not test.any():
         raise ValueError(
             f"The test part would be empty: test_size={test_size!r} of no user's rows is a "

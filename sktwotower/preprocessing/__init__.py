@@ -1,4 +1,4 @@
-"""Encode mixed frames into one sparse matrix with named fields."""
+"""Encoders of mixed frames: one sparse matrix with named fields."""
 
 from sktwotower.preprocessing._feature_encoder import FeatureEncoder
 from sktwotower.preprocessing._multi_hot import MultiHotEncoder

@@ -1,4 +1,4 @@
-"""What the encoders share: columns in, a sparse matrix with named fields out."""
+"""Base of the encoders: columns of X become named fields of a sparse matrix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sktwotower.utils._sklearn import fit_context
 class FieldEncoder(TransformerMixin, BaseEstimator):
     """Base of transformers that turn each column of X into a field of a sparse matrix.
 
-    A subclass says which :class:`Field` a column becomes (`_make_field`).
+    Subclasses choose the :class:`Field` of a column in ``_make_field``.
     """
 
     separator: str | None
@@ -34,7 +34,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-            Data. It is not changed.
+            Data.
         y : None
             Ignored.
 
@@ -48,30 +48,29 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Go on learning from more rows; on an encoder that is not fitted, ``fit``.
+        """Learn from more rows; the first call is the same as ``fit``.
 
-        It is for data that arrive in parts, and for a model that goes on learning: the
-        columns of the output stay, in their order, and new ones come at the end of
-        their field's. What comes after the field moves along; ``output_indices_`` says
-        where to.
+        Use it for data that arrive in parts, and for a model that continues training.
+        The columns of a field keep their order, and new ones are added at the end of the
+        field. The columns of later fields move along; ``output_indices_`` has their new
+        positions.
 
-        - The rows in which a value stands are counted over all calls. A value that now
-          reaches ``min_frequency``, be it new or rare so far, gets a column of its own.
-          It keeps it, even if its share of the rows falls below a float
-          ``min_frequency`` later. If ``max_categories`` are reached, newcomers stay
-          among the rare ones.
-        - The column that rare and unknown values share stays, once there. It is added
-          if there was none and now there are rare values.
-        - Numbers, times and vectors are scaled as in ``fit``: another mean would shift
-          what was learnt of the old values. No flag of missing values is added. Let
-          ``fit`` see rows like those to come; a column of which it saw no number is
-          never scaled.
-        - No column changes its kind, one of which ``fit`` saw no value included.
+        - Values are counted over all calls. A new or rare value that reaches
+          ``min_frequency`` gets a column of its own. It keeps that column even if its
+          share of the rows falls below a float ``min_frequency`` later. Once
+          ``max_categories`` is reached, further values stay rare.
+        - The column that rare and unknown values share is never removed. It is added when
+          the first rare value appears.
+        - Numbers, times and vectors are scaled as in ``fit``, because another mean would
+          shift the values that a model has learned from. No flag of missing values is
+          added. Call ``fit`` on rows like those to come: a column without a number in
+          ``fit`` is never scaled.
+        - The kind of a column never changes, even if it had no value in ``fit``.
 
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-            More rows, with the columns of fit. It is not changed.
+            More rows, with the columns of ``fit``.
         y : None
             Ignored.
 
@@ -83,11 +82,11 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is one that ``transform`` refuses: its columns are others than those of
-            fit, or one of them holds values of another kind, infinite numbers or vectors
-            of another length. Nothing has been learnt then, of any column.
+            If ``transform`` would refuse X: it has other columns than in ``fit``, values
+            of another kind, infinite numbers or vectors of another length. The encoder
+            then stays as it was.
         TypeError
-            If a column holds objects that are neither scalars nor lists of scalars.
+            If a column has objects that are neither scalars nor lists of scalars.
 
         Examples
         --------
@@ -114,12 +113,14 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Any, y: Any = None) -> sparse.csr_matrix:
-        """Fit to X and encode it, with one reading of X.
+        """Fit to X and encode it.
+
+        This is faster than ``fit`` followed by ``transform``, since X is read once.
 
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-            Data. It is not changed.
+            Data.
         y : None
             Ignored.
 
@@ -136,7 +137,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-            Data with the columns of fit.
+            Data with the columns of ``fit``.
 
         Returns
         -------
@@ -153,13 +154,13 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Names of the input columns; those of fit if None, which they must equal if
-            fit saw names.
+            Names of the input columns, which must be those of ``fit`` if X had names
+            there. None: the names of ``fit``.
 
         Returns
         -------
         names : ndarray of str objects of shape (n_features_out,)
-            ``<column>_<category>``, or the column's own name for its value.
+            ``<column>_<category>``, or the name of the column for a scaled number.
         """
         check_is_fitted(self)
         prefixes = OneToOneFeatureMixin.get_feature_names_out(self, input_features)

@@ -1,4 +1,4 @@
-"""Keys -> columns that stay where they are: what fields of categories learn."""
+"""Categories and their one-hot columns, which stay when more categories come."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from scipy import sparse
 
 
 class CategoryIndex:
-    """Distinct keys -> one-hot rows, of columns that stay where they are as it grows.
+    """One-hot columns of distinct keys.
 
-    Columns are given as by scikit-learn's ``OneHotEncoder``: one to each frequent key,
-    sorted, and one to the rare keys together, which unknown keys share. It differs in
-    that it can be extended; and it neither warns of unknown keys nor refuses to be
-    empty, as for a column without any value.
+    Columns are assigned as in scikit-learn's ``OneHotEncoder``: one to each frequent key,
+    sorted, and one to all rare keys, which unknown keys share. Unlike there, the index can
+    be extended, it may be empty, and unknown keys cause no warning.
+
+    Parameters
+    ----------
+    min_frequency : int, float or None
+        Number, or share, of the rows from which on a key is frequent.
+    max_categories : int or None
+        Largest number of columns, including the shared one.
 
     Attributes
     ----------
     keys : Index of str of shape (n_keys,)
         All keys, sorted.
     counts : ndarray of int of shape (n_keys,)
-        In how many rows each of them stands.
+        Number of rows of each key.
     columns : ndarray of int of shape (n_keys,)
-        The column that a key has of its own, -1 if it has none.
+        Column of each key; -1 for rare keys.
     n_samples : int
         Number of rows so far.
     n_columns : int
+        Number of columns.
     shared : int or None
-        The column of rare and unknown keys, None if there is none.
+        Column of rare and unknown keys; None if there is none.
     """
 
     def __init__(self, min_frequency: int | float | None, max_categories: int | None):
@@ -43,7 +50,7 @@ class CategoryIndex:
         self.shared: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Bytes and lengths: plain arrays, which skops stores as such, however many.
+        # Bytes and lengths are plain arrays, which skops stores without a limit.
         keys = [key.encode("utf-8", "surrogatepass") for key in self.keys]
         return self.__dict__ | {
             "keys": np.frombuffer(b"".join(keys), dtype=np.uint8),
@@ -63,18 +70,28 @@ class CategoryIndex:
     def extended(
         self, keys: np.ndarray, counts: np.ndarray, n_samples: int
     ) -> CategoryIndex:
-        """A longer vocabulary, with distinct keys in `counts` of `n_samples` rows each."""
+        """The index after more rows.
+
+        Parameters
+        ----------
+        keys : ndarray of str of shape (n_keys,)
+            Distinct keys.
+        counts : ndarray of int of shape (n_keys,)
+            Number of the rows of each key.
+        n_samples : int
+            Number of rows.
+        """
         keys, counts = keys[counts > 0], counts[counts > 0]
         longer = CategoryIndex(self.min_frequency, self.max_categories)
         longer.n_samples = self.n_samples + n_samples
         new = np.sort(keys[self.positions(keys) < 0])
-        places = np.searchsorted(self.categories, new)
-        longer.keys = pd.Index(np.insert(self.categories, places, new), dtype=object)
-        longer.counts = np.insert(self.counts, places, 0)
-        longer.columns = np.insert(self.columns, places, -1)
+        positions = np.searchsorted(self.categories, new)
+        longer.keys = pd.Index(np.insert(self.categories, positions, new), dtype=object)
+        longer.counts = np.insert(self.counts, positions, 0)
+        longer.columns = np.insert(self.columns, positions, -1)
         longer.counts[longer.positions(keys)] += counts
 
-        # Nothing moves: new columns come last, and the shared one after them if it is new.
+        # New columns come last, and a new shared column after them, so that none moves.
         frequent = longer.frequent_newcomers()
         longer.columns[frequent] = self.n_columns + np.arange(len(frequent))
         longer.n_columns = self.n_columns + len(frequent)
@@ -85,25 +102,25 @@ class CategoryIndex:
         return longer
 
     def frequent_newcomers(self) -> np.ndarray:
-        """Positions of the keys that are due a column of their own, and have none."""
+        """Positions of frequent keys without a column."""
         min_frequency = self.min_frequency or 1
-        if min_frequency < 1:  # a share of the rows, not of the values
+        if min_frequency < 1:  # a share of the rows
             min_frequency = np.ceil(min_frequency * self.n_samples)
         has_none = self.columns < 0
         frequent = np.flatnonzero(has_none & (self.counts >= min_frequency))
         if self.max_categories is None:
             return frequent
-        n_free = self.max_categories - 1 - int((~has_none).sum())  # 1 is shared
+        n_free = self.max_categories - 1 - int((~has_none).sum())  # one is shared
         by_count = frequent[np.argsort(self.counts[frequent], kind="stable")]
         return np.sort(by_count[max(len(by_count) - n_free, 0) :])
 
     def positions(self, keys: np.ndarray | pd.Index) -> np.ndarray:
-        """Where the keys stand, -1 for unknown ones."""
+        """Positions of keys, -1 for unknown keys, (n,)."""
         return self.keys.get_indexer(pd.Index(keys, dtype=object))
 
     def rows(self, keys: np.ndarray) -> sparse.csr_matrix:
-        """One-hot row of each key, of shape (n_keys, n_columns)."""
-        # A key that is not there has position -1: the last entry, -1, no column.
+        """One-hot rows of keys, (n, n_columns)."""
+        # Unknown keys have position -1, where the appended -1 means no column.
         columns = np.append(self.columns, -1)[self.positions(keys)]
         if self.shared is not None:
             columns[columns < 0] = self.shared
@@ -122,11 +139,11 @@ class CategoryIndex:
 
     @property
     def categories(self) -> np.ndarray:
-        """All keys, sorted."""
+        """All keys, sorted, as an array."""
         return self.keys.to_numpy()
 
     @property
     def infrequent_categories(self) -> np.ndarray | None:
-        """The keys that share a column, None if there are none."""
+        """The rare keys, sorted; None if there are none."""
         rare = self.columns < 0
         return self.categories[rare] if rare.any() else None

@@ -1,8 +1,8 @@
-"""Read the columns of any X, and say what each of them holds.
+"""Read the columns of X and find the family of their values.
 
-A column's *family* says what its values are ("string", "number", "list", ...); a
-field's *kind* (``_fields.py``) says how they are encoded. Families are found per call,
-kinds are fixed by ``fit``.
+The *family* of a column is what its values are ("string", "number", "list", ...), and is
+found in each call. The *kind* of a field (``_fields.py``) is how they are encoded, and is
+fixed by ``fit``.
 """
 
 from __future__ import annotations
@@ -41,17 +41,19 @@ FAMILY_OF_DTYPE_KIND = {
 
 @dataclass
 class Column:
-    """One column of X: its values and what they are.
+    """A column of X.
 
     Attributes
     ----------
     name : str
-        The column's name, ``x0``, ``x1``, ... for arrays. Errors name it.
+        Name of the column, for messages; ``x0``, ``x1``, ... for arrays.
     values : Series of shape (n_samples,)
+        Its values.
     missing : ndarray of bool of shape (n_samples,)
+        Which values are missing.
     family : str
         "boolean", "number", "datetime", "timedelta", "string", "mixed" (other scalars),
-        "list", or "missing" if there is no value at all.
+        "list", or "missing" if all values are missing.
     """
 
     name: str
@@ -68,12 +70,12 @@ class Column:
         return np.flatnonzero(~self.missing)
 
     def first_row(self, is_wrong: Callable[[Any], bool]) -> tuple[int, Any]:
-        """Position and value of the first present value that `is_wrong`."""
+        """Position and value of the first wrong value; missing values are skipped."""
         values = self.values.to_numpy(dtype=object)
         return next((int(r), values[r]) for r in self.rows if is_wrong(values[r]))
 
     def lists(self) -> np.ndarray:
-        """The present lists as an object array, each of them 1-D."""
+        """The lists that are not missing, as an object array; each is 1-D."""
         values = self.values.to_numpy(dtype=object)[self.rows]
         if any(isinstance(v, np.ndarray) and v.ndim != 1 for v in values):
             row, value = self.first_row(lambda v: getattr(v, "ndim", 1) != 1)
@@ -85,19 +87,19 @@ class Column:
 
     @cached_property
     def factorized(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (-1 where missing) and the distinct keys of a column of scalars."""
+        """Codes (-1 if missing) and distinct keys of a column of scalars."""
         return factorize(self.values)
 
     @cached_property
     def floats(self) -> np.ndarray:
-        """Values as float64, times in days, NaN where missing; none is infinite."""
+        """Values as float64, times in days, NaN if missing; refuses infinite values."""
         values = _to_floats(self.values, self.family)
         check_finite(self.name, values)
         return values
 
 
 def check_finite(name: str, values: np.ndarray) -> None:
-    """Refuse infinite values, of shape (n_samples,) or (n_samples, n_entries)."""
+    """Raise ValueError if values (n_samples,) or (n_samples, n_entries) are infinite."""
     infinite = np.isinf(values).reshape(len(values), -1)
     if infinite.any():
         n_infinite, row = int(infinite.sum()), int(infinite.any(axis=1).argmax())
@@ -119,7 +121,7 @@ def _to_floats(values: pd.Series, family: str) -> np.ndarray:
     else:
         if values.dtype == object:  # dates, timestamps and periods side by side
             values = values.map(_without_period)
-        # Times without a zone are taken as UTC: a moment is one number however spelt.
+        # Times without a zone are UTC.
         moments = pd.to_datetime(values, utc=True).dt.tz_localize(None)
         times = moments.to_numpy(dtype="datetime64[us]")
     days = times.view(np.int64) / 86_400e6
@@ -132,10 +134,10 @@ def _without_period(value: Any) -> Any:
 
 
 def key_of(value: Any) -> str:
-    """The string that stands for a scalar.
+    """The string that represents a scalar.
 
-    Equal numbers have one key whatever their type (``2``, ``2.0`` and ``Decimal("2")``
-    are "2"), because a missing value turns a column of integers into floats.
+    Equal numbers of any type have the same key (``2``, ``2.0`` and ``Decimal("2")`` are
+    "2"), because a missing value turns a column of integers into floats.
     """
     if isinstance(value, BOOLEANS) or not isinstance(value, NUMBERS):
         return str(value)
@@ -146,16 +148,17 @@ def key_of(value: Any) -> str:
 
 
 def factorize(values: pd.Series | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and distinct string keys of scalars.
+    """Codes and distinct keys of scalars.
 
     Parameters
     ----------
     values : array-like of shape (n_values,)
+        Scalars; some may be missing.
 
     Returns
     -------
     codes : ndarray of int of shape (n_values,)
-        Positions in `keys`; -1 where missing.
+        Positions in ``keys``; -1 if missing.
     keys : ndarray of object of shape (n_keys,)
         Distinct strings, in no particular order.
     """
@@ -171,16 +174,16 @@ def factorize(values: pd.Series | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         codes, distinct = pd.factorize(pd.Series(values, dtype=values.dtype))
     keys = np.array([key_of(value) for value in distinct], dtype=object)
     merged, unique_keys = pd.factorize(keys)
-    if len(unique_keys) < len(keys):  # 1 and "1" of one category dtype
+    if len(unique_keys) < len(keys):  # a category dtype may have 1 and "1"
         codes, keys = np.where(codes < 0, -1, merged[codes]), unique_keys
     return codes, keys
 
 
 def _is_hash_safe(values: pd.Series | np.ndarray) -> bool:
-    """Whether equal values have equal keys: pandas then may merge them first.
+    """Whether equal values have equal keys, so that pandas may merge them first.
 
-    It may not in mixed columns: True equals 1, and which of the two were kept would
-    depend on the order of the rows.
+    This is not so in mixed columns: True equals 1, and which of them is kept would depend
+    on the order of the rows.
     """
     types = set(map(type, values[~np.asarray(pd.isna(values))]))
     return all(issubclass(t, str) for t in types) or (
@@ -189,15 +192,16 @@ def _is_hash_safe(values: pd.Series | np.ndarray) -> bool:
 
 
 def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
-    """Validate X for `encoder` and split it into columns.
+    """Validate X and split it into columns.
 
     Parameters
     ----------
     encoder : estimator
-        Its ``n_features_in_`` and ``feature_names_in_`` are set (`reset`) or checked.
+        Its ``n_features_in_`` and ``feature_names_in_`` are set or checked.
     X : {array-like, dataframe} of shape (n_samples, n_features)
+        Data.
     reset : bool
-        True in ``fit``.
+        Whether they are set, as in ``fit``.
     """
     if hasattr(X, "columns") and hasattr(X, "shape"):
         _check_frame(encoder, X)
@@ -207,7 +211,7 @@ def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
         X = validate_data(
             encoder, _as_rows(X), reset=reset, dtype=None, ensure_all_finite=False
         )
-        dtype = object if X.dtype.kind in "OSUT" else None  # no inference by pandas
+        dtype = object if X.dtype.kind in "OSUT" else None  # pandas must not infer another
         series = [pd.Series(X[:, position], dtype=dtype) for position in range(X.shape[1])]
     names = getattr(encoder, "feature_names_in_", [f"x{i}" for i in range(len(series))])
     return [
@@ -234,19 +238,19 @@ def _check_frame(encoder: Any, X: Any) -> None:
 def _frame_column(X: Any, position: int) -> pd.Series:
     if isinstance(X, pd.DataFrame):
         return X.iloc[:, position].reset_index(drop=True)
-    values = np.asarray(X[X.columns[position]].to_numpy())  # polars and its kin
-    if values.ndim == 2:  # a column of fixed-length arrays
+    values = np.asarray(X[X.columns[position]].to_numpy())  # polars, for example
+    if values.ndim == 2:  # a column of arrays of one length
         return pd.Series(list(values), dtype=object)
     return pd.Series(values, dtype=object if values.dtype.kind in "OSUT" else None)
 
 
 def _as_rows(X: Any) -> Any:
-    """Lists of rows as an object array: NumPy would make ``[["a", 1]]`` strings."""
+    """Lists of rows as an object array; NumPy would turn ``[["a", 1]]`` into strings."""
     rows = X if isinstance(X, (list, tuple)) else []
     if any(not isinstance(row, (list, tuple)) for row in rows):
         return X
     if len({len(row) for row in rows}) != 1 or not rows[0]:
-        return X  # scikit-learn says what is wrong with it
+        return X  # scikit-learn's check has a message for it
     return pd.DataFrame(list(rows), dtype=object).to_numpy()
 
 
@@ -277,7 +281,7 @@ def _family_of(column: Column) -> str:
         return FAMILY_OF_DTYPE_KIND[dtype.kind]
     if dtype.kind == "c":
         raise _complex_error(column.name)
-    if isinstance(dtype, (pd.StringDtype, pd.ArrowDtype)):  # others are objects by now
+    if isinstance(dtype, (pd.StringDtype, pd.ArrowDtype)):  # of Arrow, strings only
         return "string"
     return _family_of_objects(column)
 
@@ -314,7 +318,7 @@ def check_scalar_types(
     also: tuple[type, ...] = (),
     where: str = "values",
 ) -> None:
-    """Refuse complex numbers, and objects of which the string says nothing."""
+    """Raise an error for complex numbers, and for objects without a meaningful string."""
     for t in types:
         if issubclass(t, (complex, np.complexfloating)):
             raise _complex_error(column.name)

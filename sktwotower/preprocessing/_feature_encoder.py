@@ -1,4 +1,4 @@
-"""A mixed frame -> one sparse matrix with named fields."""
+"""Encoder of mixed frames."""
 
 from __future__ import annotations
 
@@ -22,91 +22,92 @@ from sktwotower.utils._sklearn import Interval, StrOptions
 class FeatureEncoder(FieldEncoder):
     """Encode each column of a mixed frame by its dtype into one sparse matrix.
 
-    Strings and categories become one-hot columns, numbers and times standardised
-    values, lists and delimited strings multi-hot columns, numeric vectors standardised
+    Strings and categories become one-hot columns, numbers and times standardised values,
+    lists and delimited strings multi-hot columns, and numeric vectors standardised
     columns. Each input column is one *field*: a group of output columns that a tower
-    turns into one vector. It is the encoder that a tower uses if none is given; any
-    other transformer may take its place.
+    turns into one vector. This is the default encoder of
+    :class:`~sktwotower.TwoTowerRecommender`; any other transformer may be used instead,
+    for example a :class:`~sklearn.compose.ColumnTransformer`.
 
-    Unknown categories are answered, never raised: they share a column with the rare
-    categories of ``fit``, or have no entry if there were none. With :meth:`partial_fit` the
-    encoder goes on learning: categories that have become frequent get columns of their
-    own, at the end of their field, while scales stay those of ``fit``.
+    Unknown categories are not an error. They share a column with the rare categories of
+    ``fit``, or have no entry if there were none. With :meth:`partial_fit`, categories
+    that have become frequent get columns of their own, at the end of their field; numbers
+    are scaled as in ``fit``.
 
     Parameters
     ----------
     min_frequency : int, float or None, default=2
-        Categories and list values that stand in fewer rows than this (a float: than
-        this share of the rows) share one column, which is also that of unknown ones.
-        The default has a reason: a category that a single entity has says no more about
-        it than its id does, and without rare categories there is no vector to answer an
-        unknown one with. 1 or None gives each category a column of its own; unknown
-        ones then have no entry.
+        Categories and list values of fewer rows than this (a float: than this share of
+        the rows) share one column with unknown values. At the default of 2, a category of
+        a single entity, which says no more than its id, is rare, and rare categories
+        train the vector of unknown ones. With 1 or None each category has a column of its
+        own, and unknown categories have no entry. Try larger values for columns with very
+        many categories.
     max_categories : int or None, default=None
-        Upper limit of columns of a categorical or multi-valued field, the one of the
-        rare values included: the most frequent ones stay, and in ``partial_fit`` those
-        that had columns already. None: no limit.
+        Largest number of columns of a categorical or multi-valued field, including the
+        shared column of rare values. The most frequent values have columns; in
+        ``partial_fit``, values with a column keep it. None: no limit.
     separator : str or None, default="|"
-        A string column in which some value contains it is multi-valued; its values are
-        split there and stripped of surrounding white space. None: strings are never
-        split.
+        Delimiter of strings. A string column is multi-valued if one of its values
+        contains the delimiter; parts are stripped of surrounding white space. None:
+        strings are never split.
     multi_combiner : {"mean", "sum", "sqrtn"}, default="mean"
         Value of each of the n entries of a multi-valued row: 1/n, 1 or 1/sqrt(n). A
-        tower sums weighted embeddings, so that this is the way the values of a row are
+        tower sums embeddings with these weights, so this is how the values of a row are
         pooled.
 
     Attributes
     ----------
     kinds_ : dict of str to str
-        Column name -> "category", "boolean", "number", "datetime", "timedelta",
-        "multi_hot" or "vector".
+        Kind of each column, by name: "category", "boolean", "number", "datetime",
+        "timedelta", "multi_hot" or "vector".
     output_indices_ : dict of str to slice
-        Column name -> its columns in the output, as
-        :class:`~sklearn.compose.ColumnTransformer` has it.
+        Output columns of each column, by name, as in
+        :class:`~sklearn.compose.ColumnTransformer`.
     unknown_columns_ : dict of str to int
-        Column name -> the column in the output that its rare and unknown values share;
-        without those columns that have none.
+        Output column of the rare and unknown values of each column that has one, by name.
     n_features_in_ : int
-        Number of columns of X in fit.
+        Number of columns of X in ``fit``.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X, if they are all strings. Otherwise columns are called
+        Names of the columns of X, if they are all strings. Otherwise columns are named
         ``x0``, ``x1``, ...
 
     Raises
     ------
     ValueError
-        If a number is infinite or complex, a list column holds a bare value, vectors
-        differ in length from those of fit, or a column holds values of another kind
-        than in fit.
+        If a number is infinite or complex, a column mixes lists and single values,
+        vectors differ in length from those of ``fit``, or a column has values of another
+        kind than in ``fit``.
     TypeError
-        If a column holds objects that are neither scalars nor lists of scalars.
+        If a column has objects that are neither scalars nor lists of scalars.
 
     See Also
     --------
-    MultiHotEncoder : The multi-valued part on its own.
-    sklearn.compose.ColumnTransformer : Chooses an encoder per column by hand; its
-        transformers are fields, too.
-    sklearn.preprocessing.OneHotEncoder : The categorical part, which cannot grow.
+    MultiHotEncoder : Encodes multi-valued columns only.
+    sklearn.compose.ColumnTransformer : Combines encoders that are chosen by hand; each
+        of its transformers is a field.
+    sklearn.preprocessing.OneHotEncoder : Encodes categorical columns; it cannot learn
+        from more rows.
 
     Notes
     -----
-    The kinds, the values that they are for, and what becomes of these:
+    The kinds, their values and their columns are:
 
-    - *category*: strings, categories, other scalars. One-hot; missing is a category of
-      its own, called "missing".
+    - *category*: strings, categories, other scalars. One-hot columns; missing values are
+      a category named "missing".
     - *boolean*: as category.
-    - *number*: integers, floats, decimals. The standardised value; 0 where missing,
-      with a flag column ``<column>_missing`` if fit saw missing values.
+    - *number*: integers, floats, decimals. The standardised value, 0 if missing, and a
+      flag column ``<column>_missing`` if ``fit`` saw missing values.
     - *datetime* (dates, timestamps, periods) and *timedelta*: as number, in days.
     - *multi_hot*: lists, tuples, sets and arrays of scalars; delimited strings. One
-      column per value; empty and missing have no entry.
+      column per value; empty and missing rows have no entry.
     - *vector*: numeric arrays or lists of floats, all of one length (at least 2). The
-      standardised entries; a missing vector is zero.
+      standardised entries; missing vectors are zero.
 
-    Lists of integers are codes (multi_hot) and arrays of integers of one length are
-    vectors. Categories are compared by their string: in a column that mixes types, 1,
-    1.0 and "1" are one category, and the string "missing" is the category of missing
-    values. A column of which fit saw no value is a number if its dtype says so, else a
+    Lists of integers are codes (multi_hot), and arrays of integers of one length are
+    vectors. Categories are compared as strings: in a column of mixed types, 1, 1.0 and
+    "1" are the same category, and the string "missing" is the category of missing values.
+    A column without a value in ``fit`` is a number if it has a numeric dtype, else a
     category. Times without a zone are UTC.
 
     Examples

@@ -1,7 +1,7 @@
-"""One small encoder per kind of column: ``fit``, ``grown``, ``transform``, ``names``.
+"""Fields: one encoder for each kind of column.
 
-Numbers are scaled by scikit-learn; categories have a vocabulary, which can grow. Each
-field says which values it still accepts once it is fitted, and its errors name the column.
+Numbers are scaled by scikit-learn; categories have an index, which can grow. A fitted
+field accepts certain families of values only, and its errors name the column.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Field:
-    """A column of X that becomes a group of columns.
+    """Encoder of one column of X into a group of output columns.
 
     Attributes
     ----------
     kind : str
-        How it is encoded.
+        How the column is encoded.
     family : str
-        What the values of fit were.
+        Family of the values in ``fit``.
     accepts : set of str
         Families of values that ``transform`` takes.
     n_columns : int
+        Number of output columns.
     unknown_column : int or None
-        The column that unknown values share, None if there is none.
+        Output column that unknown values share; None if there is none.
     """
 
     family: str
@@ -62,20 +63,20 @@ class Field:
         self.accepts: set[str] = set()
 
     def fit(self, column: Column) -> Self:
-        """Learn from the column of fit; set `accepts`."""
+        """Fit to a column; subclasses also set ``accepts``."""
         self.family = column.family
         self.learn(column)
         return self
 
     def learn(self, column: Column) -> None:
-        """Set `n_columns`, `unknown_column` and what `encode` needs."""
+        """Set ``n_columns``, ``unknown_column`` and what ``encode`` needs."""
         raise NotImplementedError
 
     def grown(self, column: Column) -> Self:
-        """The field that has learnt from `column`, too; this one does not change.
+        """A field that has also learned from ``column``; this one does not change.
 
-        A field that does not grow is returned itself, once it is sure that it can encode
-        the column.
+        A field that cannot grow returns itself, after checking that it can encode the
+        column.
         """
         self.transform(column)
         return self
@@ -89,12 +90,12 @@ class Field:
         raise NotImplementedError
 
     def transform(self, column: Column) -> sparse.csr_matrix:
-        """Encode `column` to a matrix of shape (n_samples, n_columns)."""
+        """Encode a column, (n_samples, n_columns)."""
         self.check_family(column)
         return self.encode(column)
 
     def check_family(self, column: Column) -> None:
-        """Refuse values of a family that is not accepted."""
+        """Raise ValueError if the family of the column is not accepted."""
         if column.family not in {*self.accepts, "missing"}:
             row, value = column.first_row(lambda _: True)
             raise ValueError(
@@ -105,41 +106,41 @@ class Field:
             )
 
 
-class VocabularyField(Field):
-    """One column per value, shared by rare ones. A subclass counts and encodes."""
+class CategoricalField(Field):
+    """One output column per frequent value; rare values share one."""
 
     def __init__(
         self, kind: str, min_frequency: int | float | None, max_categories: int | None
     ) -> None:
         super().__init__(kind)
-        self.vocabulary = CategoryIndex(min_frequency, max_categories)
+        self.categories = CategoryIndex(min_frequency, max_categories)
 
     def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct keys of the column, and in how many rows each of them stands."""
+        """Distinct keys of a column, and the number of rows of each."""
         raise NotImplementedError
 
     def learn(self, column: Column) -> None:
-        self.vocabulary = self.vocabulary.extended(*self.count(column), len(column))
-        self.n_columns = self.vocabulary.n_columns
-        self.unknown_column = self.vocabulary.shared
+        self.categories = self.categories.extended(*self.count(column), len(column))
+        self.n_columns = self.categories.n_columns
+        self.unknown_column = self.categories.shared
 
     def grown(self, column: Column) -> Self:
         self.check_family(column)
-        field = copy(self)  # shallow: `learn` replaces what it changes
+        field = copy(self)  # shallow, since `learn` replaces what it changes
         field.learn(column)
         return field
 
     def names(self, prefix: str) -> list[str]:
-        return self.vocabulary.names(prefix)
+        return self.categories.names(prefix)
 
 
-class CategoryField(VocabularyField):
+class CategoryField(CategoricalField):
     """One column per category; missing values are the category "missing"."""
 
     def fit(self, column: Column) -> Self:
         self.accepts = {"boolean"} if self.kind == "boolean" else {"string", "mixed"}
         if column.family == "mixed":
-            # A category dtype of the numbers 1, 2, 3 may come back as plain numbers.
+            # Categories 1, 2, 3 may be plain numbers in a later frame.
             self.accepts |= {"number", "boolean"}
         return super().fit(column)
 
@@ -149,11 +150,11 @@ class CategoryField(VocabularyField):
 
     def encode(self, column: Column) -> sparse.csr_matrix:
         codes, keys = _with_missing(column)
-        return self.vocabulary.rows(keys)[codes]
+        return self.categories.rows(keys)[codes]
 
 
 def _with_missing(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and keys in which a missing value is the key "missing"."""
+    """Codes and keys of a column, where missing values have the key "missing"."""
     codes, keys = column.factorized
     if "missing" not in keys:
         keys = np.append(keys, np.array(["missing"], dtype=object))
@@ -162,7 +163,7 @@ def _with_missing(column: Column) -> tuple[np.ndarray, np.ndarray]:
 
 
 class NumberField(Field):
-    """The standardised value, and a flag of missing values if fit saw some."""
+    """The standardised value, and a flag of missing values if ``fit`` saw some."""
 
     def learn(self, column: Column) -> None:
         self.accepts = {self.kind}
@@ -181,7 +182,7 @@ class NumberField(Field):
 
 
 class VectorField(Field):
-    """The standardised entries of vectors of one length; a missing vector is zero."""
+    """The standardised entries of vectors of one length; missing vectors are zero."""
 
     def learn(self, column: Column) -> None:
         self.accepts = {"list"}
@@ -217,7 +218,7 @@ class VectorField(Field):
 
 
 def is_vector(column: Column) -> bool:
-    """Whether a column of lists holds numeric vectors of one length.
+    """Whether the lists of a column are numeric vectors of one length.
 
     Lists of integers are codes, arrays of integers are vectors.
     """
@@ -239,7 +240,7 @@ def is_vector(column: Column) -> bool:
 
 
 def _refuse_fractions(column: Column, lists: np.ndarray) -> None:
-    """Raise ValueError if lists of different lengths hold numbers that are no codes."""
+    """Raise ValueError if lists of different lengths have fractions, which are no codes."""
     entries = chain.from_iterable(lists)
     if any(isinstance(e, (float, np.floating)) and e % 1 for e in entries if e == e):
         row, value = column.first_row(lambda v: len(v) != len(lists[0]))
@@ -252,20 +253,20 @@ def _refuse_fractions(column: Column, lists: np.ndarray) -> None:
 def _fit_scaler(values: np.ndarray) -> BaseEstimator:
     from sklearn.preprocessing import StandardScaler  # late: it is slow to import
 
-    # A column without any value has no mean: zeros make it the constant 0.
+    # Entries without a value have no mean; zeros make them the constant 0.
     values = np.where(np.isnan(values).all(axis=0), 0.0, values)
     return StandardScaler().set_output(transform="default").fit(values)
 
 
 def _scale(scaler: BaseEstimator, values: np.ndarray) -> np.ndarray:
-    """Standardised float32 values, 0 (the mean) where missing."""
+    """Standardised float32 values; 0, the mean, where missing."""
     with np.errstate(over="ignore"):  # clipped below
         scaled = np.nan_to_num(scaler.transform(values), nan=0.0)
     return np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
 
 
-class MultiHotField(VocabularyField):
-    """One column per value of lists or delimited strings, shared by rare values."""
+class MultiHotField(CategoricalField):
+    """One output column per frequent value of lists or strings; rare values share one."""
 
     def __init__(
         self,
@@ -293,8 +294,8 @@ class MultiHotField(VocabularyField):
 
     def encode(self, column: Column) -> sparse.csr_matrix:
         bag_of_row, bags, keys = self._bags(column)
-        encoded = (bags @ self.vocabulary.rows(keys)).tocsr()
-        n_values = np.diff(encoded.indptr)  # rare values of one row are one value
+        encoded = (bags @ self.categories.rows(keys)).tocsr()
+        n_values = np.diff(encoded.indptr)  # the rare values of a row count once
         weights = {
             "sum": np.ones(len(n_values)),
             "mean": 1 / np.maximum(n_values, 1),
@@ -309,9 +310,11 @@ class MultiHotField(VocabularyField):
         Returns
         -------
         bag_of_row : ndarray of int of shape (n_samples,)
+            Bag of each row.
         bags : csr_matrix of shape (n_bags, n_keys)
-            1 where the bag holds the key. The last bag is empty, for missing rows.
+            1 if the bag contains the key. The last bag is empty, for missing rows.
         keys : ndarray of object of shape (n_keys,)
+            Distinct values.
         """
         if column.family == "list":
             lists = column.lists()
@@ -321,7 +324,7 @@ class MultiHotField(VocabularyField):
             codes, keys = factorize(values)
             bag_of_row = np.full(len(column), len(lists))
             bag_of_row[column.rows] = np.arange(len(lists))
-        else:  # distinct strings are split, not rows
+        else:  # each distinct string is split once
             bag_of_row, texts = column.factorized
             lists = np.fromiter(map(self._split, texts), dtype=object, count=len(texts))
             codes, keys = factorize(np.fromiter(chain.from_iterable(lists), object))
@@ -334,7 +337,7 @@ class MultiHotField(VocabularyField):
             (ones, (bag_of_value[known], codes[known])),
             shape=(len(lists) + 1, len(keys)),
         )
-        bags.data[:] = 1  # twice in one row counts once
+        bags.data[:] = 1  # repeated values of a row count once
         return bag_of_row, bags, keys
 
     def _split(self, text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Lists and delimited strings -> multi-hot columns."""
+"""Encoder of lists and delimited strings."""
 
 from __future__ import annotations
 
@@ -17,65 +17,64 @@ from sktwotower.utils._sklearn import Interval, StrOptions
 class MultiHotEncoder(FieldEncoder):
     """Encode columns of lists or delimited strings as multi-hot columns.
 
-    What :class:`~sklearn.preprocessing.OneHotEncoder` is for columns with one value a
-    row, for columns with any number of them: genres, tags, artists. Unknown values
-    share a column with the rare values of ``fit``, or have no entry if there were none;
-    neither warns. With :meth:`partial_fit` the encoder goes on learning: values that have
-    become frequent get columns of their own, at the end of those of their column of X.
+    Use it for columns with any number of values per row: genres, tags, artists. For one
+    value per row use :class:`~sklearn.preprocessing.OneHotEncoder`; for mixed frames use
+    :class:`FeatureEncoder`. Unknown values share a column with the rare values of
+    ``fit``, or have no entry if there were none; neither causes a warning. With
+    :meth:`partial_fit` values that have become frequent get columns of their own.
 
     Parameters
     ----------
     separator : str or None, default="|"
-        Where strings are split; parts are stripped of surrounding white space and empty
-        ones dropped. None: a string is one value.
+        Delimiter of strings. Parts are stripped of surrounding white space, and empty
+        parts are dropped. None: a string is one value.
     min_frequency : int, float or None, default=2
-        Values that stand in fewer rows than this (a float: than this share of the rows)
-        share one column. 1 or None gives each value a column of its own; unknown ones
-        then have no entry.
+        Values of fewer rows than this (a float: than this share of the rows) share one
+        column. With 1 or None each value has a column of its own, and unknown values have
+        no entry.
     max_categories : int or None, default=None
-        Upper limit of output columns per input column, the one of the rare values
-        included: the most frequent ones stay, and in ``partial_fit`` those that had
-        columns already. None: no limit.
+        Largest number of output columns per input column, including the shared column
+        of rare values. The most frequent values have columns; in ``partial_fit``, values
+        with a column keep it. None: no limit.
     combiner : {"mean", "sum", "sqrtn"}, default="mean"
-        Value of each of the n entries of a row: 1/n, 1 or 1/sqrt(n). A value that
-        stands in a row twice counts once, as do the rare values of one row together.
+        Value of each of the n entries of a row: 1/n, 1 or 1/sqrt(n). Repeated values of
+        a row count once, and so do all its rare values together.
 
     Attributes
     ----------
     categories_ : list of ndarray of str objects
-        Sorted values of each column, rare ones included. After ``partial_fit`` the
-        output is in another order; ``get_feature_names_out`` has it.
+        Sorted values of each column, including rare ones. After ``partial_fit`` the
+        order of the output columns differs; see ``get_feature_names_out``.
     infrequent_categories_ : list of ndarray of str objects or None
-        The values of each column that share one output column, None if there are none.
+        The rare values of each column, which share an output column; None if there are
+        none.
     output_indices_ : dict of str to slice
-        Column name -> its columns in the output.
+        Output columns of each column, by name.
     unknown_columns_ : dict of str to int
-        Column name -> the column in the output that its rare and unknown values share;
-        without those columns that have none.
+        Output column of the rare and unknown values of each column that has one, by name.
     n_features_in_ : int
-        Number of columns of X in fit.
+        Number of columns of X in ``fit``.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, if they are all strings.
 
     Raises
     ------
     ValueError
-        If a column mixes lists and bare values, or holds values of another kind than in
-        fit.
+        If a column mixes lists and single values, or has values of another kind than in
+        ``fit``.
     TypeError
-        If a column holds times, or objects that are neither scalars nor lists of
-        scalars.
+        If a column has times, or objects that are neither scalars nor lists of scalars.
 
     See Also
     --------
     FeatureEncoder : Encodes mixed frames, multi-valued columns among them.
-    sklearn.preprocessing.MultiLabelBinarizer : The same for labels: one column, every
-        value known.
+    sklearn.preprocessing.MultiLabelBinarizer : The same for labels: a single column, and
+        no unknown values.
 
     Notes
     -----
-    Values are compared by their string: 1, 1.0 and "1" are one value. A number is a set
-    of one; missing rows, missing values in lists and empty lists have no entry.
+    Values are compared as strings: 1, 1.0 and "1" are the same value. A number is a set
+    of one value. Missing rows, missing values in lists and empty lists have no entry.
 
     Examples
     --------
@@ -117,16 +116,16 @@ class MultiHotEncoder(FieldEncoder):
     @property
     def categories_(self) -> list[np.ndarray]:
         """Sorted values of each column."""
-        return [vocabulary.categories for vocabulary in self._vocabularies]
+        return [index.categories for index in self._indexes]
 
     @property
     def infrequent_categories_(self) -> list[np.ndarray | None]:
         """Values of each column that share one output column."""
-        return [v.infrequent_categories for v in self._vocabularies]
+        return [index.infrequent_categories for index in self._indexes]
 
     @property
-    def _vocabularies(self) -> list[CategoryIndex]:
-        return [f.vocabulary for f in self._fields if isinstance(f, MultiHotField)]
+    def _indexes(self) -> list[CategoryIndex]:
+        return [f.categories for f in self._fields if isinstance(f, MultiHotField)]
 
     def _make_field(self, column: Column) -> Field:
         if column.family in ("datetime", "timedelta"):

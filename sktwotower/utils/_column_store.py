@@ -118,7 +118,8 @@ def take(column: ColumnT, rows: np.ndarray | Tensor | slice) -> ColumnT:
         codes = take(column.codes, rows)
         taken = pd.Categorical.from_codes(codes, dtype=column.dtype)
     elif isinstance(column, pd.DataFrame | pd.Series):
-        taken = column.iloc[rows].reset_index(drop=True)
+        positions: Any = rows
+        taken = column.iloc[positions].reset_index(drop=True)
     else:
         taken = cast(HasRows, column).take(rows)
     return taken

@@ -1,4 +1,4 @@
-"""Columns of frames and arrays by name or position, and ids as clean arrays."""
+"""Columns of frames and arrays: found by name or position, read as ids or times."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Column = str | int
 
 def is_frame(X: Any) -> bool:
     """Whether X is a data frame of pandas, polars or pyarrow."""
-    # Columns of polars and arrays of pyarrow have to_pandas, too.
+    # Series of polars and arrays of pyarrow also have to_pandas.
     return isinstance(X, pd.DataFrame) or (
         hasattr(X, "to_pandas") and hasattr(X, "columns")
     )
 
 
 def is_dataset(X: Any) -> bool:
-    """Whether X is a path, or a dataset of pyarrow: rows to be read in blocks."""
+    """Whether X is a path or a dataset of pyarrow, whose rows are read in blocks."""
     return isinstance(X, str | os.PathLike) or (
         hasattr(X, "scanner") and hasattr(X, "count_rows")
     )
 
 
 def as_pandas(X: Any) -> Any:
-    """A pandas frame or series for what polars or pyarrow hold; anything else as it is.
+    """Convert frames and columns of polars and pyarrow to pandas; return others as is.
 
-    Lists stay lists: ``to_pandas`` makes arrays of them, which are vectors.
+    Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors.
     """
     if not hasattr(X, "to_pandas"):
         return X
@@ -51,7 +51,7 @@ def _arrow_kinds(schema: Any) -> Any:
 
 
 def as_objects(rows: Any) -> np.ndarray:
-    """Lists (of lists) as an object array, so that NumPy does not make all strings."""
+    """Lists of rows as an object array; NumPy could turn all values into strings."""
     try:
         return np.array(rows, dtype=object)
     except ValueError as error:
@@ -69,21 +69,21 @@ def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
 
 
 def column_position(column: Column, names: list, *, role: str) -> int:
-    """Where a column is among ``names``.
+    """Position of a column among ``names``.
 
     Parameters
     ----------
     column : str or int
-        A name, or a position (negative ones count from the end).
+        A name, or a position; negative positions count from the end.
     names : list
-        The columns' names, or their positions when they have none.
+        Names of all columns, or their positions if they have no names.
     role : str
-        The parameter that named the column, for the message.
+        The parameter that names the column, for the message.
 
     Raises
     ------
     ValueError
-        If there is no such column; the message lists those that are there.
+        If there is no such column; the message lists all columns.
     """
     if isinstance(column, str):
         if column in names:
@@ -100,35 +100,40 @@ def column_position(column: Column, names: list, *, role: str) -> int:
     )
 
 
-def where_first(bad: np.ndarray, places: np.ndarray | None = None) -> tuple[str, str]:
-    """For messages: ``"3 rows"`` and ``"(first at row 17)"`` of a mask.
+def where_first(bad: np.ndarray, positions: np.ndarray | None = None) -> tuple[str, str]:
+    """``"3 rows"`` and ``"(first at row 17)"``, for messages.
 
-    With ``places`` the mask is of values, and these say which of them each row has.
+    Parameters
+    ----------
+    bad : ndarray of shape (n_values,), bool
+        Which values are invalid.
+    positions : ndarray of shape (n_rows,), optional
+        Which value each row has; None: each row has its own.
     """
-    if places is not None:
-        bad = bad[places]
+    if positions is not None:
+        bad = bad[positions]
     n = int(bad.sum())
     return f"{n} row{'s' if n > 1 else ''}", f"(first at row {int(bad.argmax())})"
 
 
 def id_array(
-    column: Any, *, what: str, where: str = "X", places: np.ndarray | None = None
+    column: Any, *, what: str, where: str = "X", positions: np.ndarray | None = None
 ) -> np.ndarray:
     """Ids as a 1-D array with a plain dtype and nothing missing.
 
-    Categoricals become their categories, nullable integers plain ones, strings objects;
-    an object column that holds integers only becomes integers.
+    Categoricals become their categories, nullable integers plain integers, and strings
+    objects. An object column of integers becomes integers.
 
     Parameters
     ----------
     column : array-like of shape (n,)
         Labels of any hashable kind.
     what : str
-        What an element is, for messages: ``"user id"``.
+        What a label is, for messages: ``"user id"``.
     where : str
-        Where the column is from, for messages.
-    places : ndarray of shape (n_rows,), optional
-        Which of the elements each row has, for messages; None: its own.
+        Where the column comes from, for messages.
+    positions : ndarray of shape (n_rows,), optional
+        Which label each row has, for messages; None: each row has its own.
 
     Raises
     ------
@@ -155,7 +160,7 @@ def id_array(
         raise ValueError(f"Complex data not supported: {where} has complex {what}s.")
     missing = series.isna().to_numpy()
     if missing.any():
-        rows, first = where_first(missing, places)
+        rows, first = where_first(missing, positions)
         raise ValueError(
             f"{where} has {rows} with a missing {what} (NaN, None or NaT) {first}; "
             "drop or fill them first."
@@ -164,7 +169,7 @@ def id_array(
         values = series.to_numpy(dtype=np.float64)
         infinite = np.isinf(values)
         if infinite.any():
-            rows, first = where_first(infinite, places)
+            rows, first = where_first(infinite, positions)
             raise ValueError(
                 f"{where} has {rows} with an infinite {what} (inf) {first}; "
                 "drop or replace them first."
@@ -187,19 +192,19 @@ def id_array(
 
 
 def time_numbers(column: Any, *, name: Column) -> np.ndarray:
-    """Timestamps as numbers that order alike, (n,).
+    """Timestamps as numbers of the same order, (n,).
 
     Parameters
     ----------
     column : array-like of shape (n,)
         Numbers, datetimes, dates or durations.
     name : str or int
-        Of the column, for messages.
+        Name of the column, for messages.
 
     Raises
     ------
     ValueError
-        If one is missing, or for values that have no order in time.
+        If a timestamp is missing, or the values have no order in time.
     """
     series = pd.Series(column).reset_index(drop=True)
     refuse_missing_times(series.isna().to_numpy(), name=name)
@@ -212,8 +217,8 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         elif kind in ("timedelta", "timedelta64"):
             series = pd.to_timedelta(series)
     if series.dtype.kind in "mM":
-        # One unit, since a frame of another time may have another one; and integers, not
-        # floats: microseconds since 1970 will not fit in 53 bits for ever.
+        # Always microseconds, since a later frame may have another unit. As integers,
+        # since not all microseconds since 1970 fit into the 53 bits of a float.
         kind = "timedelta64[us]" if series.dtype.kind == "m" else "datetime64[us]"
         if isinstance(series.dtype, pd.DatetimeTZDtype):
             series = series.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -237,10 +242,10 @@ def refuse_missing_times(missing: np.ndarray, *, name: Column) -> None:
         )
 
 
-def places_from_end(groups: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
-    """Each row's place in its group counted from the last, which has 0.
+def rank_from_end(groups: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+    """Rank of each row in its group in the order of time; the last row has rank 0.
 
-    Equal times are in row order; so is everything without times.
+    Rows of equal times, and all rows without times, are in the order of the rows.
     """
     if times is None:
         order = np.argsort(groups, kind="stable")
@@ -248,6 +253,6 @@ def places_from_end(groups: np.ndarray, times: np.ndarray | None = None) -> np.n
         order = np.lexsort((times, groups))  # stable; the last key is the first
     sizes = np.bincount(groups)
     ends = np.repeat(np.cumsum(sizes), sizes)
-    places = np.empty_like(order)
-    places[order] = ends - 1 - np.arange(len(order))
-    return places
+    ranks = np.empty_like(order)
+    ranks[order] = ends - 1 - np.arange(len(order))
+    return ranks

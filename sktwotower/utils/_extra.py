@@ -7,21 +7,21 @@ from typing import Any
 
 
 def extra(module: str, *, name: str = "save", caller: str = "save and load need") -> Any:
-    """A module of an optional package.
+    """Import a module of an optional package.
 
     Parameters
     ----------
     module : str
-        As it is imported.
+        Name of the module.
     name : str
-        The extra that has it.
+        Name of the extra that installs it.
     caller : str
-        Who needs it, with the verb, for the message.
+        Subject and verb of the message: ``"save and load need"``.
 
     Raises
     ------
     ImportError
-        If it is not installed; the message names the extra.
+        If the package is not installed; the message names the extra.
     """
     try:
         return import_module(module)

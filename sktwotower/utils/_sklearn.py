@@ -1,7 +1,4 @@
-"""The only module that imports private scikit-learn names.
-
-When scikit-learn moves one of them, this file is the one that changes.
-"""
+"""Private names of scikit-learn, which only this module imports."""
 
 import sys
 from typing import Any
@@ -39,6 +36,6 @@ __all__ = [
 
 
 def is_pipeline(estimator: Any) -> bool:
-    """Whether it is a Pipeline. Without their module, which is slow to import, none is."""
+    """Whether an estimator is a Pipeline, without importing their module, which is slow."""
     module = sys.modules.get("sklearn.pipeline")
     return isinstance(estimator, getattr(module, "Pipeline", ()))

@@ -79,7 +79,7 @@ def differ(one, other):
 
 
 def test_a_table_and_columns_of_X_are_the_same():
-    """Where features never change, and the encoders get the same rows."""
+    """If features never change and the encoders get the same rows."""
     from_tables = make_model(user_table=USERS, item_table=ITEMS).fit(X)
     from_X = make_model(user_features=["age", "city"], item_features=["genre"]).fit(X)
     assert_same(from_X, from_tables)
@@ -88,8 +88,8 @@ def test_a_table_and_columns_of_X_are_the_same():
     assert differ(from_X.user_embeddings_, make_model().fit(X).user_embeddings_)
 
 
-def test_the_order_of_a_table_is_no_matter():
-    """But for rounding: the encoder sums over its rows in another order."""
+def test_the_order_of_a_table_does_not_matter():
+    """Up to rounding: the encoder sums over its rows in another order."""
     tables = dict(user_table=USERS.sort_values("age"), item_table=ITEMS[::-1])
     from_tables = make_model(**tables).fit(X)
     from_X = make_model(user_features=["age", "city"], item_features=["genre"]).fit(X)
@@ -112,7 +112,7 @@ def test_the_order_of_a_table_is_no_matter():
     ids=["in X", "history", "self-supervision", "prior"],
 )
 def test_few_columns_are_trained_alike_as_a_matrix_and_looked_up(options, monkeypatch):
-    """But for rounding."""
+    """Up to rounding."""
     options = dict(item_table=ITEMS.assign(kind=ITEMS["item"] % 3)) | options
     taken, take = [], EntityRows.take
     monkeypatch.setattr(
@@ -146,7 +146,7 @@ def test_entities_that_only_a_table_beside_columns_has():
     found, scores = model.recommend([0], n_recommendations=11, exclude_seen=False)
     assert sorted(found[0]) == [*range(N_ITEMS), 90, 91]
     assert np.isfinite(scores).all()
-    # They have their genre, and no price.
+    # They have a genre but no price.
     priceless = new.assign(item=[-1, -2], price=np.nan)
     np.testing.assert_allclose(
         model.item_tower_.transform(priceless), model.item_embeddings_[-2:], atol=1e-6
@@ -171,8 +171,8 @@ def test_a_name_that_is_in_both_is_refused(side):
     ],
     ids=str,
 )
-def test_items_that_nobody_touched(options, inside):
-    """Every column but the id is a feature, and they are served by these."""
+def test_items_without_interactions(options, inside):
+    """Their vectors are made from the features of the table."""
     table = pd.concat([ITEMS, pd.DataFrame({"item": [90], "genre": ["a"]})])
     model = make_model(item_table=table.assign(year=np.arange(10)), **options).fit(X)
     assert list(model.item_encoder_.output_indices_) == ["genre", "year"]
@@ -214,7 +214,7 @@ def test_nothing_is_changed_in_place():
 
 
 def moody(seed=0, n_users=20, n_each=24):
-    """What a user takes depends on the mood of the moment, and on nothing else.
+    """The items of a user depend on the current mood only.
 
     A user's last row by time is neither the last nor the first of the frame.
     """
@@ -240,20 +240,20 @@ def test_training_uses_the_row_of_its_time(user_id_embedding):
         user_features=["mood"],
         timestamp_column="time",
         user_id_embedding=user_id_embedding,
-        mask_known_positives=False,  # what a user has in the other mood is a negative
+        mask_known_positives=False,  # items of the other mood are negatives
         embedding_dim=8,
         max_iter=15,
         batch_size=64,
     )
     assert share_in_the_mood(model.fit(data)) > 0.95
-    # A model of the latest mood alone cannot know.
+    # A model of the latest mood alone cannot learn it.
     latest = data.sort_values("time").groupby("user")["mood"].last()
     model.fit(data.assign(mood=data["user"].map(latest)))
     assert share_in_the_mood(model) < 0.75
 
 
 def share_in_the_mood(model):
-    """Of the first six items, asked for in either mood; the same ones twice are half."""
+    """Share of the right items in the top 6 of both moods; 0.5 if both are equal."""
     shares = []
     for wild, mood in enumerate(["calm", "wild"]):
         query = pd.DataFrame({"user": range(20), "mood": mood})
@@ -268,7 +268,7 @@ def test_a_user_at_another_time_trains_like_another_user():
     moods = make_model(user_features=["mood"], **options).fit(X)
     users = X["user"].astype(str) + X["mood"]
     apart = make_model(user_features=["mood"], **options).fit(X.assign(user=users))
-    # The order in which a batch has its users differs, and so do last digits.
+    # The order of users in a batch differs, and so do the last digits.
     np.testing.assert_allclose(moods.item_embeddings_, apart.item_embeddings_, atol=1e-5)
     np.testing.assert_allclose(moods.loss_curve_, apart.loss_curve_, rtol=1e-6)
 
@@ -398,7 +398,7 @@ def test_frames_without_names():
 
 @pytest.mark.parametrize("fitted_on", ["frame", "array"])
 def test_arrays_and_frames_in_turn(fitted_on):
-    """scikit-learn warns of names, and goes by position."""
+    """scikit-learn warns about names and uses positions."""
     frame = X[["user", "item", "age", "price"]]
     array, unnamed = frame.to_numpy(), pd.DataFrame(frame.to_numpy())
     model = make_model(
@@ -412,7 +412,7 @@ def test_arrays_and_frames_in_turn(fitted_on):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X (does not have valid|has) feature")
             np.testing.assert_array_equal(model.predict(other), expected)
-            # The features are those of the rows, too.
+            # Features are read by position, too.
             np.testing.assert_allclose(
                 model.predict(_with_age(other, 99.0)),
                 model.predict(_with_age(rows, 99.0)),
@@ -469,7 +469,7 @@ def test_no_column_is_no_feature():
         assert model.user_encoder_ is None
 
 
-# --- every kind of feature through one door ------------------------------------------
+# --- every kind of feature -----------------------------------------------------------
 
 DATES = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(N_ITEMS) ** 2, unit="D")
 VECTORS = np.random.RandomState(0).randn(N_ITEMS, 4)
@@ -571,14 +571,14 @@ def test_kinds(kind, where):
             if keys[one_item] == keys[other]:
                 np.testing.assert_allclose(vectors[one_item], vectors[other], atol=1e-6)
     assert len(np.unique(vectors.round(5), axis=0)) > 1
-    # A frame of features is encoded alike, whoever has them.
+    # New items with the same features have the same vectors.
     of_frame = model.item_tower_.transform(table.assign(item=range(-9, 0)))
     np.testing.assert_allclose(of_frame, vectors, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [name for name in KINDS if KINDS[name][1] is None])
 def test_kinds_that_a_query_lacks(kind):
-    """The rest is missing for a new item, and as it was for a known one."""
+    """Other features are missing for new items, and kept for known ones."""
     table = pd.DataFrame({"item": range(N_ITEMS), **KINDS[kind][0]})
     table["other"] = list("aabbccdda")
     model = make_model(item_table=table, id_dropout=0.2).fit(X)
@@ -587,7 +587,7 @@ def test_kinds_that_a_query_lacks(kind):
     np.testing.assert_allclose(
         model.item_tower_.transform(offered), model.item_tower_.transform(complete)
     )
-    # Training goes on with a mixture of such rows and whole ones.
+    # Training continues with incomplete and complete rows.
     model.add_items(offered[1:]).add_items(table.assign(item=range(100, 109)))
     model.partial_fit(X[:9])
     assert np.isfinite(model.item_embeddings_).all()
@@ -597,7 +597,7 @@ def test_kinds_that_a_query_lacks(kind):
 @pytest.mark.parametrize("combiner", ["mean", "sum", "sqrtn"])
 @pytest.mark.parametrize("delimited", [False, True])
 def test_combiners_by_hand(combiner, delimited):
-    """A linear tower is the sum over the non-zeros; no value is its bias."""
+    """A linear tower is a sum over the non-zeros; without a value it is the bias."""
     tags = ["|".join(tags) for tags in TAGS] if delimited else TAGS
     model = make_model(
         item_table=pd.DataFrame({"item": range(N_ITEMS), "tags": tags}),
@@ -616,7 +616,7 @@ def test_combiners_by_hand(combiner, delimited):
 
 
 def test_numbers_are_standardised():
-    """A linear tower is linear in the number; the mean is no news."""
+    """A linear tower is linear in the number; a missing value counts as the mean."""
     table = pd.DataFrame({"item": range(N_ITEMS), "n": np.array(NUMBERS) * 1e6})
     options = dict(item_id_embedding=False, normalize=False, temperature=1.0, max_iter=4)
     model = make_model(item_table=table, **options).fit(X)
@@ -626,7 +626,7 @@ def test_numbers_are_standardised():
     np.testing.assert_allclose(below - at_mean, -2 * (above - at_mean), atol=1e-5)
     np.testing.assert_allclose(missing, at_mean, atol=1e-6)
     assert differ(above, at_mean)
-    # and so the unit does not matter
+    # The unit does not matter.
     other = make_model(item_table=table.assign(n=table["n"] / 1e6), **options).fit(X)
     np.testing.assert_allclose(other.item_embeddings_, model.item_embeddings_, atol=1e-4)
 
@@ -639,7 +639,7 @@ def test_long_vectors_are_told_apart():
     rows = X[["user", "item"]].assign(mood=list(vectors[wild]))
     model = make_model(user_features=["mood"], max_iter=1).fit(rows)
     pairs = pd.DataFrame({"user": X["user"], "wild": wild}).drop_duplicates()
-    # As many rows were encoded as there are (user, vector): the scaler has seen them.
+    # The scaler has seen one row for each (user, vector).
     scaler = model.user_encoder_._fields[0].scaler
     assert scaler.mean_[600] == pytest.approx(pairs["wild"].mean())
 
@@ -814,7 +814,7 @@ def test_infinite_values_in_X(dtype):
 
 
 def test_missing_values_that_an_encoder_lets_through():
-    """The message names what was given: there is no table here."""
+    """The message names the columns of X, since there is no table."""
     rows = X.assign(age=X["age"].where(X["user"] != 3))
     model = make_model(user_features=["age"], user_encoder=FunctionTransformer())
     with pytest.raises(ValueError, match=r"user_(features|encoder).*NaN or infinite"):
@@ -846,7 +846,7 @@ def test_a_table_that_lacks_ids(side, beside):
     assert warning.filename == __file__
     assert np.isfinite(model.predict(X)).all()
     assert np.isfinite(model.recommend(X["user"], exclude_seen=False)[1][:, :9]).all()
-    if not beside:  # nothing is known of them: they are all alike
+    if not beside:  # without id and features all vectors are equal
         tower = getattr(model, f"{side}_tower_")
         lacking = sorted(set(X[side]) - set(table[side]))
         vectors = tower.transform(lacking)

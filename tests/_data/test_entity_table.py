@@ -30,7 +30,7 @@ from sktwotower.preprocessing import FeatureEncoder
 
 
 @given(st.lists(st.integers(-5, 5) | st.text(max_size=2), max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_codes_number_ids_in_order_of_appearance(ids):
     array = np.empty(len(ids), dtype=object)
     array[:] = ids
@@ -74,7 +74,7 @@ def test_extend_appends():
     first = Vocabulary(np.array([5, 3]))
     longer = first.extend(np.array([4, 3, 4, 9]))
     assert longer.ids.tolist() == [5, 3, 4, 9]
-    assert first.ids.tolist() == [5, 3]  # the shorter one is as it was
+    assert first.ids.tolist() == [5, 3]  # unchanged
     assert longer.codes(np.array([5, 3, 4, 9])).tolist() == [1, 2, 3, 4]
     mixed = first.extend(np.array(["a"], dtype=object))
     assert mixed.ids.tolist() == [5, 3, "a"]
@@ -168,7 +168,7 @@ def test_plain_frames_find_their_ids():
         return as_table(frame, parameter="item_table", **options).ids.tolist()
 
     assert ids_of(FILMS) == [30, 10, 20]
-    assert ids_of(FILMS[["title", "film"]]) == [30, 10, 20]  # by X's name
+    assert ids_of(FILMS[["title", "film"]]) == [30, 10, 20]  # by the name in X
     assert ids_of(FILMS, id_column="film") == [30, 10, 20]
     assert ids_of(FILMS, names=None) == [30, 10, 20]  # X is an array: the first column
     assert ids_of(FILMS.rename(columns={"film": "id"})) == [30, 10, 20]
@@ -187,7 +187,7 @@ def test_bad_plain_frames_name_the_parameter():
         table(FILMS.assign(film=[1, 1, 2]))
     with pytest.raises(TypeError, match="item_table must be a DataFrame"):
         table({"film": [1, 2]})
-    # No column of that name: the first is taken, and what follows is explained.
+    # Without a column of that name, the first column has the ids.
     with pytest.raises(ValueError, match="item_table.*'genre'"):
         table(FILMS.drop(columns="film"))
 
@@ -283,7 +283,7 @@ def test_text_vectorizer_takes_one_column():
 
 
 class OnlyFitAndTransform(BaseEstimator):
-    """As much as the parameter's constraint demands."""
+    """As few methods as the parameter constraint allows."""
 
     def fit(self, X, y=None):
         return self
@@ -297,8 +297,8 @@ def test_an_encoder_needs_only_fit_and_transform():
     assert entities.features[:, 0].toarray().ravel().tolist() == [0, 0, 2000, 1990]
 
 
-class Says(TransformerMixin, BaseEstimator):
-    """Returns what it is told to, whatever it is given."""
+class Constant(TransformerMixin, BaseEstimator):
+    """Returns its parameter for any input."""
 
     def __init__(self, answer=None):
         self.answer = answer
@@ -332,14 +332,14 @@ def test_encoders_may_return_any_matrix(encoded):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_bad_numbers_from_an_encoder_name_the_row_of_the_table(bad):
-    """Rows of the table as its owner knows it, not as training first met them."""
+    """Row numbers are those of the table, not of the training data."""
     films = FILMS.assign(year=[bad, 1.0, 2.0])
     with pytest.raises(ValueError, match=r"item_table.*1 value.*row 0\)"):
         build([20, 10, 30], table=films, encoder=StandardScalerOfYear())
 
 
 class StandardScalerOfYear(TransformerMixin, BaseEstimator):
-    """Hands numbers through."""
+    """Returns a column as it is."""
 
     def fit(self, X, y=None):
         return self
@@ -355,10 +355,10 @@ def test_infinite_features_name_the_column_and_the_row_of_the_table():
 
 
 def test_fields_of_no_column_are_no_fields():
-    encoder = Says()
+    encoder = Constant()
     encoder.output_indices_ = {"a": slice(0, 0), "b": slice(0, 2), "remainder": slice(0, 0)}
     assert field_slices(encoder, sp.csr_matrix((1, 2))) == {"b": slice(0, 2)}
-    assert field_slices(Says(), sp.csr_matrix((1, 0))) == {}
+    assert field_slices(Constant(), sp.csr_matrix((1, 0))) == {}
 
 
 def test_a_table_without_features():

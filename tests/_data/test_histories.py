@@ -1,4 +1,4 @@
-"""Histories of events: windows for training and serving, against loops over the rows."""
+"""Windows for training and queries, against loops over the rows."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -33,7 +33,7 @@ def in_order(events):
 
 
 @given(events(), st.integers(1, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_windows_of_events(events, size):
     histories = Histories(events, N_USERS)
     starts, ends = histories.at_events(np.arange(len(events)), size)
@@ -43,7 +43,7 @@ def test_windows_of_events(events, size):
         positives = [r for r in mine if events.positive[r]]
         if events.times is None:
             others = [r for r in positives if r != row]
-        else:  # only what came before
+        else:  # only earlier events
             others = [r for r in positives if mine.index(r) < mine.index(row)]
         expected = [events.items[r] for r in others[-size:]]
         window = histories.items[starts[row] : ends[row]].tolist()
@@ -57,11 +57,11 @@ def test_windows_of_events(events, size):
 
 
 @given(events(), st.integers(1, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_windows_of_now(events, size):
     histories = Histories(events, N_USERS)
     starts, ends = histories.now(size)
-    assert (starts[0], ends[0]) == (0, 0)  # nobody
+    assert (starts[0], ends[0]) == (0, 0)  # code 0 has no history
     order = in_order(events)
     for user in range(1, N_USERS + 1):
         mine = [
@@ -71,7 +71,7 @@ def test_windows_of_now(events, size):
 
 
 @given(events(), st.data(), st.integers(1, 5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_windows_of_queries(past, data, size):
     codes = np.array(data.draw(st.lists(st.integers(0, N_USERS), min_size=1, max_size=4)))
     n = data.draw(st.integers(0, 8))
@@ -96,7 +96,7 @@ def test_windows_of_queries(past, data, size):
         rows = [(past.items[r], past.times[r] if with_times else 0) for r in known][-size:]
         brought = [(items[i], times[i]) for i in range(n) if queries[i] == query]
         both = rows + brought
-        if with_times:  # stable: of equal times, what is known is earlier
+        if with_times:  # stable: known interactions come first
             both.sort(key=lambda pair: pair[1])
         expected = [item for item, _ in both[-size:]]
         assert found[starts[query] : ends[query]].tolist() == expected

@@ -81,13 +81,14 @@ def assert_same(one, other):
         assert np.array_equal(mine, others)
     assert one.loss_curve_ == other.loss_curve_
     assert one.validation_scores_ == other.validation_scores_
-    assert (one._seen != other._seen).nnz == 0
+    one, other = one._state, other._state
+    assert (one.seen != other.seen).nnz == 0
     for name in ("users", "items", "positive", "times"):
-        mine, others = getattr(one._events, name), getattr(other._events, name)
+        mine, others = getattr(one.interactions, name), getattr(other.interactions, name)
         assert type(mine) is type(others)
         assert np.array_equal(mine, others)
-    for side in ("_users", "_items"):
-        mine, others = getattr(one, side).given, getattr(other, side).given
+    for side in ("user", "item"):
+        mine, others = (getattr(s, side).entities.raw_features for s in (one, other))
         assert type(mine) is type(others)
         if mine is not None:
             pd.testing.assert_frame_equal(pd.DataFrame(mine), pd.DataFrame(others))
@@ -208,7 +209,7 @@ def test_directories_of_files(frame, tmp_path):
     assert_same(fit(folder, **options), fit(read, **options))
 
 
-def test_an_index_is_no_column(frame, tmp_path):
+def test_an_index_is_not_a_column(frame, tmp_path):
     file = tmp_path / "rows.parquet"
     frame.set_index("page").to_parquet(file)
     positions = {"user_column": 0, "item_column": 1}
@@ -220,7 +221,7 @@ def test_an_index_is_no_column(frame, tmp_path):
 def test_names_that_are_numbers(tmp_path):
     frame = pd.DataFrame({0: np.arange(50) % 7, 1: np.arange(50) % 5, 2: np.arange(50.0)})
     file = tmp_path / "rows.parquet"
-    frame.to_parquet(file)  # as strings; pandas makes numbers of them again
+    frame.to_parquet(file)  # as strings, which pandas converts back to numbers
     options = {"user_column": 0, "item_column": 1, "user_features": [2]}
     model = fit(file, **options)
     assert_same(model, fit(pd.read_parquet(file), **options))

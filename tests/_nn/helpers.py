@@ -52,6 +52,6 @@ def softmax_of_scores(
         groups=rows,
         log_q=log_q,
         masked=absent.flatten().nonzero()[:, 0],
-        is_own=not correct_positive,
+        positive_per_row=not correct_positive,
         weights=weights,
     )

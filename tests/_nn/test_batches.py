@@ -266,15 +266,15 @@ def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dt
                 q = exact_q(rows, source, size)
                 expected = [math.log(q[item]) for item in items]
             assert batch.positive_log_q.tolist() == pytest.approx(expected, rel=1e-5)
-        assert (batch.turned_down is not None) == explicit
+        assert (batch.explicit_negatives is not None) == explicit
         if explicit:
-            turned_down = batch.item_rows[batch.turned_down].tolist()
+            turned_down = batch.item_rows[batch.explicit_negatives].tolist()
             for row, user in enumerate(users):
                 totals, counts = (
                     value.item()
                     for value in negatives.draw(torch.tensor([user]), seeded())[1:]
                 )
-                log_q = batch.turned_down_log_q[row].item()
+                log_q = batch.explicit_negative_log_q[row].item()
                 if not counts:
                     assert log_q == math.inf  # left out
                     continue

@@ -10,7 +10,7 @@ from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.resize import recall, remember, rows_stay
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from tests._nn.helpers import only_ids
 
 N_ROWS, WIDTH = 12, 3

@@ -485,7 +485,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(losses, "SCORES_OF_A_BLOCK", request.param)
 
 
-def shared_problem(*, masked, corrected, own, turned_down, columns=True):
+def shared_problem(*, masked, corrected, own, explicit_negative, columns=True):
     """Five rows of four users in no order; the last one may have no shared candidate."""
     absent = [1, 2, 9, 18, 19, 20, 21, 22, 23] if own else [1, 2, 9]
     generator = torch.Generator().manual_seed(4)
@@ -493,15 +493,18 @@ def shared_problem(*, masked, corrected, own, turned_down, columns=True):
     def draw(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    tensors = {"users": draw(4, 3), "items": draw(6, 3), "positives": draw(5)}
-    if turned_down:
-        tensors["turned_down"] = draw(5).index_fill(0, torch.tensor([1]), -torch.inf)
+    tensors = {"users": draw(4, 3), "items": draw(6, 3)}
+    tensors["positive_scores"] = draw(5)
+    if explicit_negative:
+        tensors["explicit_negative_scores"] = draw(5).index_fill(
+            0, torch.tensor([1]), -torch.inf
+        )
     options = {
         "groups": torch.tensor([2, 2, 0, 3, 1]),
         "columns": torch.tensor([3, 3, 1, 0, 5]) if columns else None,
         "log_q": draw(6).sigmoid().log() if corrected else None,
         "masked": torch.tensor(absent) if masked else None,
-        "is_own": own,
+        "positive_per_row": own,
         "weights": torch.tensor([1.0, 2.0, 0.0, 1.0, 3.0]),
     }
     return tensors, options
@@ -513,7 +516,7 @@ def test_shared_softmax_in_two_threads(size, monkeypatch):
     found = []
     for wanted in (False, True):
         tensors, options = shared_problem(
-            masked=True, corrected=True, own=True, turned_down=True
+            masked=True, corrected=True, own=True, explicit_negative=True
         )
         tensors["users"] = tensors["users"][:3]
         options["groups"] = torch.tensor([2, 2, 0, 1, 1])
@@ -541,7 +544,7 @@ def test_what_is_masked_for_all_users_has_no_gradient_at_all():
         torch.tensor([0.0, 0.0]),
         groups=torch.tensor([0, 1]),
         masked=torch.tensor([2, 6]),
-        is_own=True,
+        positive_per_row=True,
     )
     loss.backward()
     near = torch.logsumexp(users.detach() * torch.tensor([0.0, 3.0]), dim=1)
@@ -552,23 +555,25 @@ def test_what_is_masked_for_all_users_has_no_gradient_at_all():
 
 
 @pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize("turned_down", [False, True])
+@pytest.mark.parametrize("explicit_negative", [False, True])
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("columns", [False, True])
-def test_shared_softmax_is_that_of_autograd(columns, masked, corrected, own, turned_down):
+def test_shared_softmax_is_that_of_autograd(
+    columns, masked, corrected, own, explicit_negative
+):
     """By logsumexp row by row, and the gradient that torch finds of it."""
     tensors, options = shared_problem(
         masked=masked,
         corrected=corrected,
         own=own,
-        turned_down=turned_down,
+        explicit_negative=explicit_negative,
         columns=columns,
     )
     leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     scores = leaves["users"] @ leaves["items"].T
-    positives = leaves["positives"]
+    positives = leaves["positive_scores"]
     if columns:
         positives = positives + scores[options["groups"], options["columns"]]
     if corrected:
@@ -578,8 +583,8 @@ def test_shared_softmax_is_that_of_autograd(columns, masked, corrected, own, tur
     rows = []
     for row, group in enumerate(options["groups"].tolist()):
         parts = [one for one in scores[group] if one != -torch.inf]
-        if turned_down and row != 1:
-            parts.append(leaves["turned_down"][row])
+        if explicit_negative and row != 1:
+            parts.append(leaves["explicit_negative_scores"][row])
         if own:
             parts.append(positives[row])
         rows.append(torch.stack(parts).logsumexp(0) - positives[row])
@@ -599,7 +604,7 @@ def test_shared_softmax_is_that_of_autograd(columns, masked, corrected, own, tur
 @pytest.mark.usefixtures("blocks")
 def test_a_user_without_candidates_has_no_gradient():
     tensors, options = shared_problem(
-        masked=True, corrected=False, own=True, turned_down=False, columns=False
+        masked=True, corrected=False, own=True, explicit_negative=False, columns=False
     )
     users = tensors["users"].requires_grad_()
     softmax_loss(**tensors, **options).backward()
@@ -612,5 +617,7 @@ def test_shared_softmax_of_large_scores():
     users = torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]])
     items = torch.tensor([[1.0, 0.0], [0.9, 0.0]])
     positives = torch.tensor([0.0, 0.0])
-    loss = softmax_loss(users, items, positives, groups=torch.arange(2), is_own=False)
+    loss = softmax_loss(
+        users, items, positives, groups=torch.arange(2), positive_per_row=False
+    )
     assert loss.item() == pytest.approx((1000.0 - 900.0) / 2)

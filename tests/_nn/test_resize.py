@@ -11,7 +11,7 @@ from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import make_optimizer
 from sktwotower._nn.resize import Source, copy_weights, recall, remember, rows_stay
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import TwoTowers
+from sktwotower._nn.two_towers import TwoTowers
 from tests._nn.helpers import only_ids
 
 

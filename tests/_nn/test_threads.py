@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from sktwotower._nn.threads import SecondThread, both, has_second
+from sktwotower._nn.threads import SecondThread, has_second_thread, run_both
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ def test_both_run_at_once():
         return name, threading.current_thread() is threading.main_thread()
 
     with SecondThread(wanted=True):
-        assert has_second()
-        found = both(lambda: meet("one"), lambda: meet("other"))
+        assert has_second_thread()
+        found = run_both(lambda: meet("one"), lambda: meet("other"))
     assert found == (("one", False), ("other", True))
 
 
@@ -34,26 +34,26 @@ def test_without_a_second_thread_one_after_the_other(wanted, n_threads):
     torch.set_num_threads(n_threads)
     said = []
     with SecondThread(wanted=wanted) as second:
-        assert not has_second()
+        assert not has_second_thread()
         assert torch.get_num_threads() == n_threads
         wait = second.start(lambda: said.append("started"))
-        both(lambda: said.append("one"), lambda: said.append("other"))
+        run_both(lambda: said.append("one"), lambda: said.append("other"))
         wait()
     assert said == ["one", "other", "started"]
 
 
 def test_each_has_half_of_the_threads_and_all_come_back():
     with SecondThread(wanted=True):
-        assert both(torch.get_num_threads, torch.get_num_threads) == (2, 2)
-        assert not both(has_second, has_second)[0]
+        assert run_both(torch.get_num_threads, torch.get_num_threads) == (2, 2)
+        assert not run_both(has_second_thread, has_second_thread)[0]
     assert torch.get_num_threads() == 4
-    assert not has_second()
+    assert not has_second_thread()
 
 
 def test_gradients_are_recorded_and_nothing_of_the_caller_is_changed():
     weight = torch.ones(2, requires_grad=True)
     with torch.no_grad(), SecondThread(wanted=True):
-        one, other = both(lambda: weight * 2, lambda: weight * 2)
+        one, other = run_both(lambda: weight * 2, lambda: weight * 2)
     assert (one.requires_grad, other.requires_grad) == (True, False)
 
 
@@ -65,9 +65,9 @@ def test_errors_of_either_are_raised_and_threads_come_back(which):
     calls = [lambda: 1, lambda: 2]
     calls[which] = fail
     with pytest.raises(ValueError, match="It is broken"), SecondThread(wanted=True):
-        both(*calls)
+        run_both(*calls)
     assert torch.get_num_threads() == 4
-    assert not has_second()
+    assert not has_second_thread()
 
 
 def test_what_was_started_first_is_done_first():

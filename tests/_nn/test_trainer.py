@@ -20,12 +20,12 @@ from sktwotower._nn.optim import make_optimizer, make_schedule
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision, random_masks
 from sktwotower._nn.towers import Tower
-from sktwotower._nn.trainer import (
-    GREATEST_TEMPERATURE,
-    LEAST_TEMPERATURE,
+from sktwotower._nn.trainer import train
+from sktwotower._nn.two_towers import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     TwoTowers,
     average_of,
-    train,
 )
 
 CPU = torch.device("cpu")
@@ -323,12 +323,12 @@ def test_a_learned_temperature_stays_in_its_range(planted):
     for _ in range(40):
         next(epochs)
         seen.append(towers.temperature.item())
-    assert min(seen) >= LEAST_TEMPERATURE * (1 - 1e-6)
-    assert max(seen) <= GREATEST_TEMPERATURE * (1 + 1e-6)
+    assert min(seen) >= MIN_TEMPERATURE * (1 - 1e-6)
+    assert max(seen) <= MAX_TEMPERATURE * (1 + 1e-6)
     if planted:
-        assert min(seen) == pytest.approx(LEAST_TEMPERATURE)
+        assert min(seen) == pytest.approx(MIN_TEMPERATURE)
     else:
-        assert max(seen) == pytest.approx(GREATEST_TEMPERATURE)
+        assert max(seen) == pytest.approx(MAX_TEMPERATURE)
 
 
 def test_clamping():

@@ -34,7 +34,7 @@ def test_a_row_is_given_or_found(pairs, n_batches, dropout, seed):
     """Each row is one of the two; equal pairs are the same; a user is in one batch."""
     is_given = torch.zeros(len(pairs), dtype=torch.bool)
     batches = UserBatches(
-        rows_of(pairs), Rows(), n_batches, dropout=dropout, given=is_given
+        rows_of(pairs), Rows(), n_batches, dropout=dropout, in_history=is_given
     )
     generator = seeded(seed)
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_a_row_is_given_or_found(pairs, n_batches, dropout, seed):
 def test_the_share_and_the_order_change_from_epoch_to_epoch():
     rows = rows_of([(user, item) for user in range(6) for item in range(5)])
     is_given = torch.zeros(30, dtype=torch.bool)
-    batches = UserBatches(rows, Rows(), 2, dropout=0.3, given=is_given)
+    batches = UserBatches(rows, Rows(), 2, dropout=0.3, in_history=is_given)
     generator, shares, drawn = seeded(), [], set()
     for _ in range(200):
         list(batches.epoch(generator))
@@ -64,6 +64,6 @@ def test_the_share_and_the_order_change_from_epoch_to_epoch():
         drawn.add(tuple(is_given.tolist()))
     assert sum(shares) / 200 == pytest.approx(0.3, abs=0.02)
     assert len(drawn) > 190
-    again = UserBatches(rows, Rows(), 2, dropout=0.3, given=torch.empty(30).bool())
+    again = UserBatches(rows, Rows(), 2, dropout=0.3, in_history=torch.empty(30).bool())
     one, two = (next(iter(b.epoch(seeded(7)))) for b in (batches, again))
     torch.testing.assert_close(one.user_rows, two.user_rows)

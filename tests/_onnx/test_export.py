@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
             empty = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
             feed |= features_of(sp.vstack([empty, encoded]))
         if side == "user" and model.history_size:
-            histories = model._past.histories
+            histories = model._state.past.histories
             starts, ends = histories.now(model.history_size)
             feed["history_row"] = np.repeat(np.arange(len(ids) + 1), ends - starts)
             items = [histories.items[a:b] for a, b in zip(starts, ends, strict=True)]
@@ -197,7 +198,7 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
         found = run(tmp_path, f"{side}_tower", **feed)["vector"]
         expected = getattr(model, f"{side}_embeddings_")
         np.testing.assert_allclose(found[1:], expected, atol=1e-5)
-        unknown = getattr(model, f"_unknown_{side}")
+        unknown = getattr(model, f"{side}_tower_").transform([-1])[0]
         np.testing.assert_allclose(found[0], unknown, atol=1e-5)
 
 
@@ -263,7 +264,9 @@ def test_top_k_excludes_pairs_and_pads(data, tmp_path):
 
 def test_equal_scores_are_in_the_order_of_the_catalogue(data, tmp_path):
     model = make_model().fit(data.interactions)
-    model.item_embeddings_ = np.tile(model.item_embeddings_[:2], (20, 1))
+    embeddings = np.tile(model.item_embeddings_[:2], (20, 1))
+    items = replace(model._state.item, embeddings=embeddings)
+    model._state = replace(model._state, item=items)
     model.export_onnx(tmp_path, k=40)
     user = model.user_ids_[:1]
     found = run(
@@ -280,7 +283,7 @@ def test_equal_scores_are_in_the_order_of_the_catalogue(data, tmp_path):
 def test_items_outside_the_catalogue_are_not_returned(data, tmp_path):
     few = data.interactions[data.interactions["item_id"] < 20]
     model = make_model(item_table=data.item_table).fit(few)
-    assert len(model.item_ids_) > len(model._catalogue)
+    assert len(model.item_ids_) > len(model._state.catalogue)
     model.export_onnx(tmp_path)
     inside = np.unique(few["item_id"])
     found = run(

@@ -593,6 +593,34 @@ def test_nothing_is_a_pickle_and_the_manifest_can_be_read(artefact, model):
     assert frame["id"].tolist() == model.item_ids_.tolist()
 
 
+# What is in the parts of an artefact. Other names are another format: give it a new number.
+FORMAT = {
+    "roles": "item_column item_features names owner timestamp_column user_column "
+    "user_features",
+    "side": "data dense embeddings encoder fields id_codes id_columns indices indptr "
+    "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
+    "vocabulary",
+    "interactions": "items positive times users",
+    "history": "size",
+    "frequencies": "_last gaps rate step",
+    "log": "loss_curve validation_metric validation_scores",
+}
+FORMAT["user"] = FORMAT["item"] = FORMAT.pop("side")
+
+
+def test_the_names_in_an_artefact_belong_to_its_format(data, model, tmp_path):
+    X = data.interactions
+    one = make_model(negatives="in_batch").fit(X).partial_fit(X[:20])
+    for fitted, left_out in ((one, set()), (model, {"frequencies"})):
+        fitted.save(tmp_path / "model")
+        manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+        assert manifest["format_version"] == 2
+        parts = {name: " ".join(sorted(part)) for name, part in manifest["parts"].items()}
+        assert set(parts) == {*FORMAT, "parameters", "towers", "optimizer"}
+        for name in set(FORMAT) - left_out:
+            assert parts[name] == FORMAT[name], name
+
+
 def test_save_and_load_leave_the_global_generators_alone(model, tmp_path):
     of_numpy = check_random_state(None)  # the global one
     numpy_state, torch_state = of_numpy.get_state(), torch.get_rng_state()

@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,28 +13,23 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower import EntityTable
+from tests.helpers import assert_same_answer, make_model, make_X
 
 N_USERS, N_ITEMS, N_ROWS = 15, 12, 150
-GLOBAL = check_random_state(None)  # the instance behind np.random.rand and its kin
+GLOBAL = check_random_state(None)  # the instance behind np.random.rand
 
 
-def make_X(seed=0):
+def add_columns(X, seed=0):
     rng = np.random.RandomState(seed)
-    users = rng.randint(0, N_USERS, N_ROWS)
-    return pd.DataFrame(
-        {
-            "user": users,
-            "item": rng.randint(0, N_ITEMS, N_ROWS),
-            "time": rng.permutation(N_ROWS),
-            "mood": rng.choice(["calm", "wild"], N_ROWS),
-            "age": rng.randint(20, 60, N_ROWS) * 1.0,
-            "price": rng.choice([1.0, 2.0, 5.0], N_ROWS),
-        }
+    return X.assign(
+        mood=rng.choice(["calm", "wild"], len(X)),
+        age=rng.randint(20, 60, len(X)) * 1.0,
+        price=rng.choice([1.0, 2.0, 5.0], len(X)),
     )
 
 
-X = make_X()
+X = add_columns(make_X(n_rows=N_ROWS, n_users=N_USERS, n_items=N_ITEMS))
 USERS = pd.DataFrame(
     {
         "user": range(N_USERS),
@@ -42,18 +38,6 @@ USERS = pd.DataFrame(
     }
 )
 ITEMS = pd.DataFrame({"item": range(N_ITEMS), "genre": list("aabbccddaabb")})
-
-
-def make_model(**parameters):
-    defaults = dict(
-        user_column="user",
-        item_column="item",
-        embedding_dim=4,
-        max_iter=2,
-        batch_size=32,
-        random_state=0,
-    )
-    return TwoTowerRecommender(**defaults | parameters)
 
 
 def with_everything(**parameters):
@@ -90,10 +74,7 @@ def clicks(user, items, **columns):
     return pd.DataFrame({"user": user, "item": items, **columns})
 
 
-def assert_equal(one, other, atol=1e-6):
-    """Two answers of ``recommend``."""
-    np.testing.assert_array_equal(one[0], other[0])
-    np.testing.assert_allclose(one[1], other[1], atol=atol)
+assert_equal = partial(assert_same_answer, atol=1e-6)
 
 
 def differ(one, other):
@@ -236,6 +217,7 @@ def clusters(seed=0, n_users=90, n_each=8):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user_id_embedding", [True, False])
 def test_three_clicks_make_it_personal(user_id_embedding):
     model = make_model(

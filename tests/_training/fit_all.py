@@ -1,4 +1,4 @@
-"""Fits models in this process, or in each of a group; run by test_distributed."""
+"""Fits models in this process, or in each of a group that torchrun has started."""
 
 import os
 import sys
@@ -9,19 +9,24 @@ import torch
 import torch.distributed as dist
 
 from sktwotower import TwoTowerRecommender
-from sktwotower._nn import lazy_tables as lazy
+from sktwotower._nn import lazy_tables
 from sktwotower.datasets import make_interactions
 
+# What processes exchange differs from one to the next: candidates, frequencies, gradients
+# of rows and of whole tables, the temperature, masked fields, validation, users.
 MODELS = {
-    "in_batch": dict(negatives="in_batch", mask_known_positives=False),
-    "masked": dict(negatives="in_batch"),
-    "refined": dict(negatives="mixed", sampling_correction="refined"),
+    "in batch": dict(negatives="in_batch", mask_known_positives=False),
+    "refined": dict(
+        negatives="mixed",
+        sampling_correction="refined",
+        temperature="learned",
+        max_grad_norm=0.1,
+        hidden_layer_sizes=(8,),
+    ),
     "full, history": dict(negatives="full", history_size=3, timestamp_column="timestamp"),
-    "learned": dict(temperature="learned", max_grad_norm=0.1, hidden_layer_sizes=(8,)),
-    "ssl": dict(ssl_pattern="rfm-complementary"),
+    "masked fields": dict(ssl_pattern="rfm-complementary", early_stopping=True, max_iter=4),
     "weights": dict(negatives="random"),
-    "cross_entropy": dict(loss="cross_entropy"),
-    "early stopping": dict(early_stopping=True, max_iter=6),
+    "pairs": dict(loss="cross_entropy", temperature="learned", max_grad_norm=0.1),
     "whole users": dict(
         user_id_embedding=False,
         history_size=100,
@@ -32,36 +37,32 @@ MODELS = {
     ),
     "few users": dict(batch_size=2, max_iter=1),
 }
+# These are trained by the rows of the batch; the others' tables are trained as a whole.
+LAZY = ["in batch", "weights", "pairs", "few users"]
 
 
-def main():
-    folder, n_before = Path(sys.argv[1]), lazy.ROWS_FOR_ONE_OF_A_BATCH
-    torch.set_num_threads(1)
-    rank = "alone"
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
-        rank = dist.get_rank()
+def fit_models():
+    """Loss curves and embeddings of all models, by name."""
     data = make_interactions(60, 40, 900, random_state=0)
     X = data.interactions
     weights = np.random.RandomState(0).uniform(0.5, 2, len(X))
-    results = {}
-    for rows in (n_before, 0.1):  # tables as a whole, and by the rows of the batch
-        lazy.ROWS_FOR_ONE_OF_A_BATCH = rows
-        for name, parameters in MODELS.items():
-            defaults = dict(batch_size=128, max_iter=3, embedding_dim=8, random_state=0)
-            model = TwoTowerRecommender(
-                user_column="user_id",
-                item_column="item_id",
-                user_table=data.user_table,
-                item_table=data.item_table,
-                **defaults | parameters,
-            )
-            some = X[:40] if name == "few users" else X
-            model.fit(some, sample_weight=weights if name == "weights" else None)
-            key = f"{name}, {'lazy' if rows < 1 else 'whole'}"
-            results[f"{key}: loss"] = model.loss_curve_
-            results[f"{key}: users"] = model.user_embeddings_
-            results[f"{key}: items"] = model.item_embeddings_
+    results, rows_before = {}, lazy_tables.ROWS_FOR_ONE_OF_A_BATCH
+    for name, parameters in MODELS.items():
+        lazy_tables.ROWS_FOR_ONE_OF_A_BATCH = 0.1 if name in LAZY else rows_before
+        defaults = dict(batch_size=128, max_iter=3, embedding_dim=8, random_state=0)
+        model = TwoTowerRecommender(
+            user_column="user_id",
+            item_column="item_id",
+            user_table=data.user_table,
+            item_table=data.item_table,
+            **defaults | parameters,
+        )
+        some = X[:40] if name == "few users" else X
+        model.fit(some, sample_weight=weights if name == "weights" else None)
+        results[f"{name}: loss"] = np.array(model.loss_curve_)
+        results[f"{name}: users"] = model.user_embeddings_
+        results[f"{name}: items"] = model.item_embeddings_
+    lazy_tables.ROWS_FOR_ONE_OF_A_BATCH = rows_before
     unseeded = TwoTowerRecommender(
         max_iter=2,
         embedding_dim=4,
@@ -74,9 +75,14 @@ def main():
     pairs = X[["user_id", "item_id"]]
     unseeded.fit(pairs).partial_fit(pairs[:50])
     results["unseeded: users"] = unseeded.user_embeddings_
-    np.savez(folder / f"{rank}.npz", **results)
-    if rank != "alone":
-        dist.destroy_process_group()
+    return results
+
+
+def main():
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    np.savez(Path(sys.argv[1]) / f"{os.environ['RANK']}.npz", **fit_models())
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -319,13 +319,23 @@ def test_the_weight_of_an_explicit_negative_is_that_beside_a_positive():
         n_users=3,
         n_items=4,
     )
-    spec = _objective.ObjectiveSpec.of(make_model(negatives="full"))
+    spec = _objective.ObjectiveSpec(
+        loss="softmax",
+        negatives="full",
+        n_negatives="auto",
+        sampling_correction="logq",
+        mask_known_positives=True,
+        margin=1.0,
+        batch_size=512,
+        ssl_pattern=None,
+        history_dropout=0.0,
+    )
     items = torch.tensor([1, 2, 3])
     (batch,) = spec.resolve(rows, items).batches(rows, items).epoch(torch.Generator())
     assert batch.weights.tolist() == [1.0, 1.0]
     first = batch.user_inputs[batch.groups].tolist().index(1)
-    assert batch.turned_down_log_q.exp()[first].item() == pytest.approx(1 / 5)
-    assert batch.turned_down_log_q[1 - first] == torch.inf
+    assert batch.explicit_negative_log_q.exp()[first].item() == pytest.approx(1 / 5)
+    assert batch.explicit_negative_log_q[1 - first] == torch.inf
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bpr", "max_margin"])

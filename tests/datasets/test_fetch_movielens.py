@@ -71,7 +71,7 @@ def make_zip(name):
 
 
 class Server:
-    """A folder served over HTTP, with the list of paths asked for."""
+    """A folder served over HTTP, and a list of the requested paths."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -226,7 +226,7 @@ def test_environment_variable_names_the_cache(server, home, monkeypatch, tmp_pat
     monkeypatch.setenv("SKTWOTOWER_DATA", str(home))
     fetch_movielens("1m")
     assert (home / "ml-1m.zip").is_file()
-    # data_home goes before it
+    # data_home takes precedence
     fetch_movielens("1m", data_home=tmp_path / "other")
     assert (tmp_path / "other" / "ml-1m.zip").is_file()
 
@@ -252,7 +252,7 @@ def test_wrong_checksum_is_refused(server, home):
     (server.folder / "ml-1m.zip").write_bytes(make_zip("1m") + b"tampered")
     with pytest.raises(ValueError, match="MD5|hash"):
         fetch_movielens("1m", data_home=home)
-    assert list(home.iterdir()) == []  # nothing half-baked is left behind
+    assert list(home.iterdir()) == []  # no partial download is left
 
 
 def test_damaged_cache_is_downloaded_again(server, home):

@@ -1,4 +1,4 @@
-"""The generator: what it plants can be found again in its output."""
+"""The generator: its output has the documented structure."""
 
 import re
 
@@ -117,7 +117,7 @@ def test_timestamps_increase_over_about_a_year(data):
 
 
 def test_users_are_interleaved_in_time(data):
-    # Each user's rows are spread: the mean position of a busy user is near the middle.
+    # Rows of a user are spread: the mean position of an active user is near the middle.
     position = pd.Series(np.arange(4000)).groupby(data.interactions["user_id"]).mean()
     busiest = data.interactions["user_id"].value_counts().index[:20]
     assert position[busiest].mean() == pytest.approx(2000, rel=0.1)
@@ -133,7 +133,7 @@ def test_activity_is_mildly_skewed():
 def test_affinity_is_the_product_of_the_factors(data):
     np.testing.assert_allclose(data.affinity, data.user_factors @ data.item_factors.T)
     assert data.affinity.mean() == pytest.approx(0, abs=1e-9)
-    # No user and no item is liked better on the whole; that is popularity's part.
+    # Affinities have mean 0 over users and over items; only popularity differs.
     np.testing.assert_allclose(data.affinity.mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(data.affinity.mean(axis=1), 0, atol=1e-9)
 
@@ -146,7 +146,7 @@ def test_features_carry_their_share_of_the_variance(feature_share):
     assert np.var(feature_part) == pytest.approx(feature_share)
     assert np.var(private_part) == pytest.approx(1 - feature_share)
     assert np.var(data.affinity) == pytest.approx(1, abs=0.05)
-    # The same without the factors: regress the affinity on the feature tables.
+    # Without the factors: regress the affinity on the feature tables.
     assert explained_by_features(data) == pytest.approx(feature_share, abs=0.03)
 
 
@@ -165,7 +165,7 @@ def test_equal_features_mean_equal_affinities_when_features_are_all():
 
 
 def test_first_draw_follows_the_formula():
-    # One draw a user; with feature_share=1 the users of a category share one law.
+    # One draw per user; at feature_share=1 users of a category have the same distribution.
     n_users = 40_000
     data = make_interactions(
         n_users,
@@ -214,7 +214,7 @@ def test_popularity_skew_is_visible():
             ranked = np.sort(data.popularity)[::-1]
             np.testing.assert_allclose(ranked / ranked[0], np.arange(1, 101) ** -1.5)
             assert spearmanr(counts[skew], data.popularity).statistic > 0.95
-            # An id says nothing about popularity.
+            # Popularity does not depend on the id.
             assert abs(spearmanr(np.arange(100), data.popularity).statistic) < 0.3
         else:
             np.testing.assert_allclose(data.popularity, 0.01)
@@ -247,7 +247,7 @@ def test_any_density(n_interactions):
 def test_smallest_sizes(n_users, n_items):
     data = make_interactions(n_users, n_items, n_users * n_items, random_state=0)
     assert len(data.interactions) == n_users * n_items
-    # Centred: nothing is left to compare.
+    # Centring leaves nothing to compare.
     np.testing.assert_array_equal(data.affinity, 0)
 
 
@@ -348,7 +348,7 @@ def test_random_state_of_a_wrong_kind():
         make_interactions(random_state="seed")
 
 
-# Beyond what is looked at pair by pair
+# Too many pairs to score all
 
 
 def pooled(monkeypatch, *args, **kwargs):
@@ -358,7 +358,7 @@ def pooled(monkeypatch, *args, **kwargs):
 
 
 def test_a_pool_draws_what_all_pairs_would(monkeypatch):
-    """Popularity and affinity of what is chosen, a little below for the finite pool."""
+    """Popularity and affinity of the chosen items, slightly lower with a finite pool."""
     args, kwargs = (1500, 1000, 20_000), dict(random_state=3)
     exact, data = make_interactions(*args, **kwargs), pooled(monkeypatch, *args, **kwargs)
     found = []

@@ -1,6 +1,6 @@
-"""What the Displays draw is what was computed, and nothing else changes."""
+"""The Displays draw what was computed, and have no side effects."""
 
-import subprocess
+import importlib
 import sys
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import sktwotower.inspection
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
 from sktwotower.datasets import make_interactions
@@ -25,7 +26,6 @@ from sktwotower.inspection import (
     RankingCurveDisplay,
     SearchResultsDisplay,
     TrainingCurveDisplay,
-    _ranking_curve,
 )
 from sktwotower.metrics import make_ranking_scorer
 
@@ -76,10 +76,10 @@ def search():
 
 @pytest.fixture(autouse=True)
 def tidy():
-    """No figure is left over, no setting is changed, and nothing is shown."""
+    """Close figures, and check that settings and the global generator do not change."""
     settings = dict(matplotlib.rcParams)
     state = np.random.mtrand._rand.get_state()[1].copy()
-    plt.close("all")  # those of doctests
+    plt.close("all")  # figures of doctests
     yield
     plt.close("all")
     assert dict(matplotlib.rcParams) == settings
@@ -88,7 +88,7 @@ def tidy():
 
 @pytest.fixture
 def draw(model, validated, search):
-    """Each Display by itself, drawn on the given axes."""
+    """A function that draws a Display of a class on the given axes."""
 
     def on(cls, ax=None):
         if cls is TrainingCurveDisplay:
@@ -102,11 +102,11 @@ def draw(model, validated, search):
     return on
 
 
-# --- what all have in common ---------------------------------------------------------
+# --- all Displays --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", DISPLAYS)
-def test_a_new_figure_or_the_axes_that_are_given(cls, draw):
+def test_new_figure_or_given_axes(cls, draw):
     display = draw(cls)
     assert len(plt.get_fignums()) == 1
     assert display.figure_ is display.ax_.figure is plt.gcf()
@@ -139,10 +139,13 @@ def test_without_matplotlib(cls, draw, monkeypatch):
         display.plot()
 
 
-def test_matplotlib_is_imported_late():
-    code = "import sys, sktwotower.inspection; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
+def test_matplotlib_is_imported_late(monkeypatch):
+    monkeypatch.setattr(sktwotower, "inspection", sktwotower.inspection)  # put back later
+    for name in list(sys.modules):
+        if name.startswith("sktwotower.inspection"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # any import of it fails
+    assert importlib.import_module("sktwotower.inspection") is sktwotower.inspection
 
 
 @pytest.mark.parametrize("cls", DISPLAYS)
@@ -152,11 +155,11 @@ def test_no_figure_is_left_when_drawing_fails(cls, draw, monkeypatch):
     axes = matplotlib.axes.Axes
 
     def fails(*args, **kwargs):
-        raise RuntimeError("no ink")
+        raise RuntimeError("cannot draw")
 
     for name in ("plot", "scatter", "errorbar"):
         monkeypatch.setattr(axes, name, fails)
-    with pytest.raises(RuntimeError, match="no ink"):
+    with pytest.raises(RuntimeError, match="cannot draw"):
         display.plot()
     assert not plt.get_fignums()
 
@@ -292,11 +295,11 @@ def test_ranking_curve_band_by_hand(popular):
     )
     hits = []
     for user, rows in TEST.groupby("user_id"):
-        wanted = set(rows["item_id"]) & set(popular.item_ids_)
-        if wanted:
+        relevant = set(rows["item_id"]) & set(popular.item_ids_)
+        if relevant:
             ids = [popular.item_ids_[i] for i in order]
-            allowed = [i for i in ids if i in wanted or (user, i) not in seen]
-            hits.append(bool(wanted & set(allowed[:k])))
+            allowed = [i for i in ids if i in relevant or (user, i) not in seen]
+            hits.append(bool(relevant & set(allowed[:k])))
     curve = display.curves["PopularRecommender"]
     half = 1.6448536 * np.std(hits, ddof=1) / np.sqrt(len(hits))
     assert curve.n_users == len(hits)
@@ -316,14 +319,18 @@ def test_ranking_curve_draws_the_band(model):
             assert np.isclose(vertices, (x, y)).all(axis=1).any()
 
 
-def test_ranking_curve_ranks_once(model, monkeypatch):
-    calls = []
-    rank = _ranking_curve.measure
-    monkeypatch.setattr(
-        _ranking_curve, "measure", lambda *a, **k: calls.append(a) or rank(*a, **k)
-    )
-    RankingCurveDisplay.from_estimators([model, model], TEST, k=20)
-    assert len(calls) == 2
+def test_ranking_curve_ranks_once(popular):
+    class Counting:
+        n_calls = 0
+
+        def recommend(self, X, **options):
+            self.n_calls += 1
+            return popular.recommend(X, **options)
+
+    models = [Counting(), Counting()]
+    X = TEST[["user_id", "item_id"]]
+    RankingCurveDisplay.from_estimators(models, X, k=20)
+    assert [model.n_calls for model in models] == [1, 1]
 
 
 def test_ranking_curve_labels_and_weights(model):
@@ -334,7 +341,7 @@ def test_ranking_curve_labels_and_weights(model):
     )
     expected = make_ranking_scorer("recall@7")(model, TEST, y, weights)
     assert display.curves["TwoTowerRecommender"].mean[0] == pytest.approx(expected)
-    # Twice the weight for all is the same.
+    # The scale of the weights does not matter.
     again = RankingCurveDisplay.from_estimator(
         model, TEST, y, sample_weight=weights * 2, metric="recall", k=[7]
     )
@@ -342,8 +349,8 @@ def test_ranking_curve_labels_and_weights(model):
     assert again.curves["TwoTowerRecommender"].upper == pytest.approx(curve.upper)
 
 
-def test_ranking_curve_of_a_pipeline_a_search_and_a_foreign_estimator(popular):
-    class Foreign:
+def test_ranking_curve_of_a_pipeline_a_search_and_an_external_estimator(popular):
+    class External:
         def recommend(self, X, *, n_recommendations, exclude_seen):
             return popular.recommend(
                 X, n_recommendations=n_recommendations, exclude_seen=exclude_seen
@@ -357,11 +364,11 @@ def test_ranking_curve_of_a_pipeline_a_search_and_a_foreign_estimator(popular):
     np.testing.assert_array_equal(one.curves["x"].mean, two.curves["x"].mean)
     fresh = TEST[~_among(TEST, TRAIN)]
     three = RankingCurveDisplay.from_estimator(
-        Foreign(), fresh[["user_id", "item_id"]], k=5
+        External(), fresh[["user_id", "item_id"]], k=5
     )
-    two = RankingCurveDisplay.from_estimator(popular, fresh, k=5, name="Foreign")
+    two = RankingCurveDisplay.from_estimator(popular, fresh, k=5, name="External")
     assert fresh["item_id"].isin(popular.item_ids_).all()
-    np.testing.assert_allclose(three.curves["Foreign"].mean, two.curves["Foreign"].mean)
+    np.testing.assert_allclose(three.curves["External"].mean, two.curves["External"].mean)
 
 
 def _among(X, others):
@@ -579,7 +586,7 @@ def test_popularity_curve_by_hand(model, popular):
         )
         assert display.artists_[name].get_label() == f"{name}, top 4"
     assert display.artists_["popular"].get_xdata()[[0, -1]].tolist() == [0, 1]
-    # With what was seen, everyone is recommended the same four.
+    # With seen items, all users get the same four items.
     plain = PopularityBiasDisplay.from_estimator(
         popular, TRAIN, n_recommendations=4, exclude_seen=False, name="x"
     )
@@ -612,8 +619,8 @@ def test_popularity_does_not_depend_on_the_order_of_rows(popular):
     np.testing.assert_allclose(*(list(d.recommended.values())[0] for d in (one, two)))
 
 
-def test_popularity_counts_positives_and_foreign_estimators(popular):
-    class Foreign:
+def test_popularity_counts_positives_and_external_estimators(popular):
+    class External:
         def recommend(self, X, *, n_recommendations, exclude_seen):
             found, _ = popular.recommend(
                 X, n_recommendations=n_recommendations, exclude_seen=exclude_seen
@@ -625,7 +632,7 @@ def test_popularity_counts_positives_and_foreign_estimators(popular):
     one = PopularityBiasDisplay.from_estimator(popular, X, y, name="x")
     two = PopularityBiasDisplay.from_estimator(popular, X[y > 0], name="x")
     np.testing.assert_array_equal(one.consumed, two.consumed)
-    three = PopularityBiasDisplay.from_estimator(Foreign(), X[y > 0], name="x")
+    three = PopularityBiasDisplay.from_estimator(External(), X[y > 0], name="x")
     np.testing.assert_allclose(three.recommended["x"], two.recommended["x"])
 
 
@@ -650,7 +657,7 @@ def test_popularity_refuses(model):
 
 
 def results(params, means, stds=None, **more):
-    """A fitted search, as far as a Display looks at it."""
+    """The attributes of a fitted search that the Display reads."""
     names = sorted({name for each in params for name in each})
     table = {"params": params, **more}
     for name in names:
@@ -805,7 +812,7 @@ def test_search_refuses(search):
 
 
 def test_displays_of_numbers_alone():
-    """Each can be made without a model."""
+    """Each Display can be made without a model."""
     curve = RankingCurve(np.array([0.1]), np.array([0.0]), np.array([0.2]), 5)
     RankingCurveDisplay([1], {"a": curve}, "ndcg").plot()
     EmbeddingDisplay([[0, 1], [1, 0]], ["a", "b"]).plot(s=3)

@@ -1,4 +1,4 @@
-"""Importance of fields: planted structure, and recomputation by hand."""
+"""Importance of fields: planted structure, and the same computed by hand."""
 
 import math
 import pickle
@@ -19,7 +19,6 @@ from sklearn.utils import check_random_state
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import make_interactions
-from sktwotower.inspection import _feature_importance as module
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
 
@@ -40,7 +39,7 @@ def fit(X=TRAIN, y=None, **parameters):
 
 @pytest.fixture(scope="module")
 def by_features():
-    """Towers without ids."""
+    """A model whose towers have no ids."""
     return fit(
         user_table=DATA.user_table,
         item_table=ITEMS,
@@ -60,16 +59,23 @@ def with_everything():
     )
 
 
-class Roll:
-    """In place of random numbers: everyone has the field of the one before."""
+class Roll(np.random.RandomState):
+    """Shuffles in which each entity gets the field of a neighbour.
+
+    Parameters
+    ----------
+    *shifts : int
+        Distance of the neighbour in each shuffle; the last one is repeated.
+    """
+
+    def __init__(self, *shifts):
+        super().__init__(0)
+        self.shifts = list(shifts)
 
     def permutation(self, codes):
-        return np.roll(codes, 1)
-
-
-@pytest.fixture
-def rolled(monkeypatch):
-    monkeypatch.setattr(module, "_random_state", lambda random_state: Roll())
+        return np.roll(
+            codes, self.shifts.pop(0) if len(self.shifts) > 1 else self.shifts[0]
+        )
 
 
 def means(frame):
@@ -77,46 +83,48 @@ def means(frame):
 
 
 def ndcg_by_hand(model, users, items, X, k=10):
-    """NDCG@k of embeddings over all items, seen but not scored pairs left out."""
+    """NDCG@k of embeddings over all items, without seen pairs that are not relevant."""
     seen = set(zip(TRAIN["user_id"], TRAIN["item_id"], strict=True))
     values = []
     for user, rows in X.groupby("user_id"):
-        wanted = set(rows["item_id"])
+        relevant = set(rows["item_id"])
         vector = users[list(model.user_ids_).index(user)]
         scores = {
             item: float(vector @ items[i])
             for i, item in enumerate(model.item_ids_)
-            if item in wanted or (user, item) not in seen
+            if item in relevant or (user, item) not in seen
         }
         best = sorted(scores, key=scores.get, reverse=True)[:k]
-        found = sum(1 / math.log2(r + 2) for r, i in enumerate(best) if i in wanted)
-        ideal = sum(1 / math.log2(r + 2) for r in range(min(k, len(wanted))))
-        values.append(found / ideal)
+        gain = sum(1 / math.log2(r + 2) for r, i in enumerate(best) if i in relevant)
+        ideal = sum(1 / math.log2(r + 2) for r in range(min(k, len(relevant))))
+        values.append(gain / ideal)
     return float(np.mean(values))
 
 
 # --- planted structure ---------------------------------------------------------------
 
 
-def test_noise_is_told_from_what_made_the_data(by_features):
-    frame = feature_importance(by_features, TEST, random_state=0)
+def test_noise_has_no_importance(by_features):
+    frame = feature_importance(by_features, TEST, n_repeats=3, random_state=0)
     importance = means(frame)
     true = [importance["item", field] for field in TRUE_ITEM_FIELDS]
     true += [importance["user", field] for field in USER_FIELDS]
     assert min(true) > 0.05
-    assert abs(importance["item", "noise"]) < 0.03  # not 0: it is fitted a little
-    assert importance["item", "constant"] == 0.0  # exactly: the same embeddings
+    assert (
+        abs(importance["item", "noise"]) < 0.03
+    )  # not 0, since the model overfits it a bit
+    assert importance["item", "constant"] == 0.0  # exactly, since embeddings do not change
     assert len(importance) == 8
 
 
-def test_ids_carry_what_only_ids_can():
+def test_ids_are_important_where_features_are_not():
     data = make_interactions(feature_share=0.0, random_state=0)
     model = fit(
         data.interactions[:3200],
         user_table=data.user_table,
         item_table=data.item_table,
     )
-    frame = feature_importance(model, data.interactions[3200:], random_state=0)
+    frame = feature_importance(model, data.interactions[3200:], n_repeats=2, random_state=0)
     assert frame["field"].tolist()[:2] == ["id", "id"]
     assert set(frame["side"][:2]) == {"user", "item"}
 
@@ -143,41 +151,41 @@ def test_other_metrics(by_features, metric):
 
 
 @pytest.mark.parametrize("field", ["item_cat_0", "item_num_1", "item_tags_2"])
-def test_item_field_by_hand(by_features, rolled, field):
-    # The catalogue is item_ids_, in this order.
+def test_item_field_by_hand(by_features, field):
+    # The catalogue has the items in the order of item_ids_.
     table = ITEMS.set_index("item_id").loc[by_features.item_ids_].reset_index()
     table[field] = np.roll(table[field].to_numpy(), 1)
     items = by_features.item_tower_.transform(table)
     expected = ndcg_by_hand(by_features, by_features.user_embeddings_, items, TEST)
-    frame = feature_importance(by_features, TEST, n_repeats=2)
+    frame = feature_importance(by_features, TEST, n_repeats=2, random_state=Roll(1))
     drop = frame.attrs["baseline"] - expected
     assert means(frame)["item", field] == pytest.approx(drop, abs=1e-6)
     assert (frame["importance_std"] < 1e-12).all()  # always the same shuffle
 
 
-def test_user_field_by_hand_among_the_users_of_X(by_features, rolled):
+def test_user_field_by_hand_among_the_users_of_X(by_features):
     some = TEST[TEST["user_id"] < 60]
-    asked = [user for user in by_features.user_ids_ if user in set(some["user_id"])]
-    assert len(asked) < len(by_features.user_ids_)
-    table = DATA.user_table.set_index("user_id").loc[asked].reset_index()
+    queried = [user for user in by_features.user_ids_ if user in set(some["user_id"])]
+    assert len(queried) < len(by_features.user_ids_)
+    table = DATA.user_table.set_index("user_id").loc[queried].reset_index()
     table["user_cat_0"] = np.roll(table["user_cat_0"].to_numpy(), 1)
     users = by_features.user_embeddings_.copy()
-    rows = [list(by_features.user_ids_).index(user) for user in asked]
+    rows = [list(by_features.user_ids_).index(user) for user in queried]
     users[rows] = by_features.user_tower_.transform(table)
     expected = ndcg_by_hand(by_features, users, by_features.item_embeddings_, some)
-    frame = feature_importance(by_features, some, n_repeats=1)
+    frame = feature_importance(by_features, some, n_repeats=1, random_state=Roll(1))
     drop = frame.attrs["baseline"] - expected
     assert means(frame)["user", "user_cat_0"] == pytest.approx(drop, abs=1e-6)
 
 
-def test_ids_and_history_by_hand(rolled):
-    # Each side has a single field, so that its shuffle is one of whole embeddings.
+def test_ids_and_history_by_hand():
+    # Each side has a single field, so a shuffle exchanges whole embeddings.
     model = fit(timestamp_column="timestamp", history_size=5, user_id_embedding=False)
     assert set(TEST["user_id"]) <= set(model.user_ids_)
-    asked = np.isin(model.user_ids_, TEST["user_id"])
+    queried = np.isin(model.user_ids_, TEST["user_id"])
     users, items = model.user_embeddings_.copy(), model.item_embeddings_
-    users[asked] = np.roll(users[asked], 1, axis=0)
-    frame = feature_importance(model, TEST, n_repeats=1)
+    users[queried] = np.roll(users[queried], 1, axis=0)
+    frame = feature_importance(model, TEST, n_repeats=1, random_state=Roll(1))
     baseline = frame.attrs["baseline"]
     by_history = ndcg_by_hand(model, users, items, TEST)
     by_id = ndcg_by_hand(model, model.user_embeddings_, np.roll(items, 1, axis=0), TEST)
@@ -235,11 +243,11 @@ def test_transformers_of_a_column_transformer_are_fields():
     }
 
 
-def test_a_wide_dense_field(rolled):
+def test_a_wide_dense_field():
     wide = np.random.RandomState(0).standard_normal((len(ITEMS), 20))
     table = pd.DataFrame({"item_id": ITEMS["item_id"], "vector": list(wide)})
     model = fit(item_table=table, item_id_embedding=False)
-    frame = feature_importance(model, TEST, n_repeats=1)
+    frame = feature_importance(model, TEST, n_repeats=1, random_state=Roll(1))
     items = np.roll(model.item_embeddings_, 1, axis=0)
     expected = ndcg_by_hand(model, model.user_embeddings_, items, TEST)
     drop = frame.attrs["baseline"] - expected
@@ -247,7 +255,7 @@ def test_a_wide_dense_field(rolled):
     assert drop > 0.05
 
 
-def test_columns_that_are_called_like_ids_are_fields_of_their_own():
+def test_columns_named_like_other_fields_are_fields_of_their_own():
     table = ITEMS.rename(columns={"item_cat_0": "id", "item_num_1": "history"})
     model = fit(item_table=table, max_iter=1)
     frame = feature_importance(model, TEST, n_repeats=1, random_state=0)
@@ -255,7 +263,7 @@ def test_columns_that_are_called_like_ids_are_fields_of_their_own():
     assert sorted(fields) == sorted([*table.columns[1:], "id"])
 
 
-# --- what is asked -------------------------------------------------------------------
+# --- rows and queries ----------------------------------------------------------------
 
 
 def test_labels_and_weights(by_features):
@@ -265,7 +273,7 @@ def test_labels_and_weights(by_features):
         by_features, TEST, y, sample_weight=weights, n_repeats=1, random_state=0
     )
     assert frame.attrs["baseline"] == by_features.score(TEST, y, weights)
-    # Rows without relevance or weight are as if they were not there.
+    # Rows that are not relevant or have no weight have no effect.
     kept = (y > 0) & (weights > 0)
     again = feature_importance(
         by_features, TEST[kept], sample_weight=weights[kept], n_repeats=1, random_state=0
@@ -283,10 +291,11 @@ def test_features_in_X_are_those_of_training():
         max_iter=2,
     )
     late = TEST.merge(DATA.user_table, on="user_id").merge(ITEMS, on="item_id")
-    plain = feature_importance(model, TEST, random_state=0)
+    plain = feature_importance(model, TEST, n_repeats=1, random_state=0)
     assert plain.attrs["baseline"] == model.score(TEST)
     changed = late.assign(user_cat_0="c1", item_num_1=9.0)
-    pd.testing.assert_frame_equal(feature_importance(model, changed, random_state=0), plain)
+    again = feature_importance(model, changed, n_repeats=1, random_state=0)
+    pd.testing.assert_frame_equal(again, plain)
     assert ("user", "user_num_1") in means(plain)
 
 
@@ -306,7 +315,7 @@ def test_added_items_are_shuffled_too(by_features):
     assert means(frame)["item", "item_cat_0"] > 0.05
 
 
-def test_nobody_to_measure(by_features):
+def test_no_user_to_measure(by_features):
     with pytest.warns(UndefinedMetricWarning, match="No user has a relevant item") as seen:
         frame = feature_importance(
             by_features, TEST.assign(item_id=-1), n_repeats=1, random_state=0
@@ -316,31 +325,28 @@ def test_nobody_to_measure(by_features):
     assert frame["importance_mean"].isna().all() and len(frame) == 8
 
 
-# --- seeds, and what stays as it was -------------------------------------------------
+# --- seeds and side effects ----------------------------------------------------------
 
 
 def test_same_seed_same_frame(by_features):
-    first = feature_importance(by_features, TEST, random_state=3)
-    again = feature_importance(by_features, TEST, random_state=3)
+    first, again, other = (
+        feature_importance(by_features, TEST, n_repeats=2, random_state=seed)
+        for seed in (3, 3, 4)
+    )
     pd.testing.assert_frame_equal(first, again)
     assert first.attrs == again.attrs
-    other = feature_importance(by_features, TEST, random_state=4)
     assert means(first) != means(other)
     state = np.random.RandomState(3)
-    drawn = feature_importance(by_features, TEST, random_state=state)
+    drawn = feature_importance(by_features, TEST, n_repeats=2, random_state=state)
     pd.testing.assert_frame_equal(first, drawn)
 
 
-def test_mean_and_deviation_over_shuffles_that_fields_share(by_features, monkeypatch):
+def test_mean_and_deviation_over_shuffles_that_fields_share(by_features):
     def importance(*shifts):
-        rolls = iter([*shifts, *shifts])  # of the users, then of the items
-
-        class Rolls:
-            def permutation(self, codes):
-                return np.roll(codes, next(rolls))
-
-        monkeypatch.setattr(module, "_random_state", lambda random_state: Rolls())
-        frame = feature_importance(by_features, TEST, n_repeats=len(shifts))
+        rolls = Roll(*shifts, *shifts)  # of the users, then of the items
+        frame = feature_importance(
+            by_features, TEST, n_repeats=len(shifts), random_state=rolls
+        )
         return frame.set_index(["side", "field"]).sort_index()
 
     one, two, both = importance(1), importance(2), importance(1, 2)
@@ -368,11 +374,11 @@ def test_nothing_else_changes(with_everything, random_state):
     assert pickle.dumps(model) == before
 
 
-# --- around it -----------------------------------------------------------------------
+# --- pipelines and searches ----------------------------------------------------------
 
 
 def renamed(frame):
-    """A step without which the columns are not found."""
+    """The columns that the model was fitted on."""
     return frame.rename(columns={"who": "user_id", "what": "item_id"})
 
 
@@ -398,7 +404,7 @@ def test_pipeline_and_search(by_features):
     assert frame.attrs["baseline"] == search.score(TEST.rename(columns=names))
 
 
-# --- refusals ------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a notebook shows: the diagram, the lines of verbose, the progress bar."""
+"""The output in a notebook: the diagram, the lines of verbose, the progress bar."""
 
 import re
 
@@ -11,7 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import estimator_html_repr
 
-from sktwotower import EntityTable, TwoTowerRecommender, _two_tower
+from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower._training import early_stopping as early_stopping_module
 from sktwotower.datasets import make_interactions
 from sktwotower.metrics import make_ranking_scorer
 
@@ -59,20 +60,20 @@ def test_diagram_after_fit():
     html = shown(model)
     assert f"<div>user_encoder: {len(model.user_ids_)} users, 4 fields</div>" in html
     assert f"<div>item_encoder: {len(model.item_ids_)} items, 4 fields</div>" in html
-    n = sum(p.numel() for p in model._towers.parameters())
     best = f"best ndcg@10 {model.best_validation_score_:.4f}"
-    assert f'<div class="caption">{n:,} parameters, 2 epochs, {best}</div>' in html
+    caption = f'<div class="caption">[0-9,]+ parameters, 2 epochs, {best}</div>'
+    assert re.search(caption, html)
     assert "user fields: id, history, onehotencoder, standardscaler" in html
     assert "item fields: id, item_cat_0, item_num_1, item_tags_2" in html
     assert "OneHotEncoder" in html and "FeatureEncoder" in html
-    # Copied names of parameters are those of set_params.
+    # The names to copy are the names of set_params.
     assert 'data-param-prefix="user_encoder__' in html
     assert 'data-param-prefix="item_encoder__' in html
 
 
 def test_number_of_parameters_by_hand():
     model = TwoTowerRecommender(**COLUMNS, embedding_dim=8, max_iter=1).fit(X)
-    rows = len(model.user_ids_) + len(model.item_ids_) + 2  # an unknown one each
+    rows = len(model.user_ids_) + len(model.item_ids_) + 2  # with an unknown one each
     linear = 2 * (8 * 8 + 8)
     caption = re.search('class="caption">([0-9,]+) parameters, 1 epoch<', shown(model))
     assert int(caption[1].replace(",", "")) == rows * 8 + linear
@@ -132,14 +133,14 @@ def test_verbose_is_a_line_an_epoch(capsys):
     for n, line in enumerate(epochs):
         assert line.startswith(f"epoch {n + 1}/3  loss {model.loss_curve_[n]:.4f}")
         assert f"ndcg@10 {model.validation_scores_[n]:.4f}" in line
-    assert lines[-3:] == epochs and len(lines) <= 5  # what is trained, said before
+    assert lines[-3:] == epochs and len(lines) <= 5  # the first lines say what is trained
     make().fit(X)
     assert not capsys.readouterr().out
 
 
 def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
     pytest.importorskip("rich")
-    monkeypatch.setenv("COLUMNS", "200")  # rich shortens what is longer
+    monkeypatch.setenv("COLUMNS", "200")  # rich shortens longer lines
     search = GridSearchCV(
         make(max_iter=2),
         {"embedding_dim": [4, 8]},
@@ -151,8 +152,8 @@ def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
     assert search.best_estimator_.n_iter_ == 2
     out = capsys.readouterr().out
     bars = [line for line in out.splitlines() if "TwoTowerRecommender" in line]
-    assert len(bars) == 2 * 2 + 1  # each fit has one: of every candidate, fold, the refit
-    # How far each has come is drawn by a thread, which may be late on a busy machine.
+    assert len(bars) == 2 * 2 + 1  # one a fit: each candidate and fold, the refit
+    # A thread draws the progress, which may be late on a busy machine.
     assert all(line.startswith("  ") for line in bars)
     assert out.startswith("GridSearchCV - fit")
 
@@ -163,14 +164,14 @@ def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
 @pytest.mark.parametrize("timestamp_column", [None, "timestamp"])
 def test_early_stopping_never_sees_the_test_fold(monkeypatch, timestamp_column):
     folds = list(KFold(3, shuffle=True, random_state=0).split(X))
-    looked_at = []
+    validated = []  # once a fit, which has one epoch
+    evaluate = early_stopping_module.evaluate
 
-    class Recorded(_two_tower.Validation):
-        def __init__(self, interactions, *more):
-            looked_at.append(interactions)
-            super().__init__(interactions, *more)
+    def recorded(recommender, interactions, *more):
+        validated.append(interactions)
+        return evaluate(recommender, interactions, *more)
 
-    monkeypatch.setattr(_two_tower, "Validation", Recorded)
+    monkeypatch.setattr(early_stopping_module, "evaluate", recorded)
     search = GridSearchCV(
         make(early_stopping=True, timestamp_column=timestamp_column, max_iter=1),
         {"embedding_dim": [4, 8]},
@@ -178,10 +179,9 @@ def test_early_stopping_never_sees_the_test_fold(monkeypatch, timestamp_column):
         scoring=make_ranking_scorer("ndcg@10"),
         refit=False,
     ).fit(X)
-    assert (
-        len(looked_at) == 2 * 3 and np.isfinite(search.cv_results_["mean_test_score"]).all()
-    )
-    for held_out, (train, test) in zip(looked_at, folds * 2, strict=True):
+    assert len(validated) == 2 * 3
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    for held_out, (train, test) in zip(validated, folds * 2, strict=True):
         pairs = set(zip(held_out.users, held_out.items, strict=True))
         assert len(pairs) == len(held_out.users) > 20
         assert pairs <= pairs_of(X.iloc[train])

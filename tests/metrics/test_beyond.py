@@ -1,4 +1,4 @@
-"""Metrics beyond accuracy against plain loops, numbers by hand, and their messages."""
+"""Metrics beyond accuracy against plain loops and numbers worked by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -50,6 +50,7 @@ def mean(values):
     return sum(values) / len(values) if values else math.nan
 
 
+@settings(max_examples=50)
 @given(case=cases())
 def test_gini_equals_mean_absolute_difference(case):
     ranked, _, popularity, _, k = case
@@ -63,6 +64,7 @@ def test_gini_equals_mean_absolute_difference(case):
     assert value == pytest.approx(differences / (2 * len(counts) * sum(counts)))
 
 
+@settings(max_examples=50)
 @given(case=cases())
 def test_average_popularity_equals_a_loop(case):
     ranked, _, popularity, _, k = case
@@ -70,6 +72,7 @@ def test_average_popularity_equals_a_loop(case):
     np.testing.assert_allclose(average_popularity(ranked, popularity, k=k), expected)
 
 
+@settings(max_examples=50)
 @given(case=cases(), scale=st.sampled_from([1, 0.01, 1000]))
 def test_novelty_equals_a_loop(case, scale):
     ranked, _, popularity, _, k = case
@@ -86,6 +89,7 @@ def cosine(a, b):
     return sum(x * y for x, y in zip(a, b, strict=True)) / norms if norms else 0.0
 
 
+@settings(max_examples=50)
 @given(case=cases())
 def test_diversity_equals_a_loop_over_pairs(case):
     ranked, _, _, vectors, k = case
@@ -99,6 +103,7 @@ def test_diversity_equals_a_loop_over_pairs(case):
     np.testing.assert_array_equal(vectors, before)
 
 
+@settings(max_examples=50)
 @given(case=cases())
 def test_serendipity_equals_a_loop(case):
     ranked, dense, popularity, _, k = case
@@ -115,12 +120,13 @@ def test_serendipity_equals_a_loop(case):
     np.testing.assert_allclose(values, expected)
     found = ~np.isnan(values)
     assert (values[found] <= precision(ranked, relevant, k=k)[found]).all()
-    if k >= len(popularity):  # everything is in the most popular list
+    if k >= len(popularity):  # all items are among the most popular ones
         assert not values[found].any()
 
 
+@settings(max_examples=50)
 @given(case=cases(), seed=st.integers(0, 2**32 - 1))
-def test_names_and_order_do_not_matter(case, seed):
+def test_ids_and_order_do_not_matter(case, seed):
     ranked, dense, popularity, vectors, k = case
     popularity = popularity + np.arange(len(popularity)) / 100  # no ties
     rng = np.random.default_rng(seed)

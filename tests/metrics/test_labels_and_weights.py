@@ -1,4 +1,4 @@
-"""What y and the weights of rows mean to scorers, reports and comparisons."""
+"""Labels and weights of rows in scorers, reports and comparisons."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model():
 
 
 class FirstItems:
-    """A foreign estimator: the same items to everyone."""
+    """A external estimator: the same items to everyone."""
 
     def recommend(self, X, *, n_recommendations, exclude_seen):
         return [[3, 1, 7, 0, 2][:n_recommendations] for _ in X]
@@ -85,7 +85,7 @@ def test_graded_ndcg_is_that_of_scikit_learn(model, data, k):
     assert report["mean"].item() == pytest.approx(expected)
 
 
-def test_graded_ndcg_of_a_foreign_estimator():
+def test_graded_ndcg_of_an_external_estimator():
     expected = graded_by_scikit_learn(
         lambda user, relevant: [3, 1, 7, 0, 2], NEW, GRADES, 4, np.arange(9)
     )
@@ -155,7 +155,7 @@ def test_weights_in_a_report(model):
     assert (report["n_users"] == len(weights_of_users())).all()
     means = report[report["metric"] != "gini@3"]
     assert (means["low"] < means["mean"]).all() and (means["mean"] < means["high"]).all()
-    # The scale of weights does not matter, equal ones are none.
+    # The scale of weights does not matter, and equal weights have no effect.
     scaled = ranking_report(
         model, NEW, GRADES, metrics=names, **options | {"sample_weight": 7 * WEIGHTS}
     )
@@ -212,11 +212,11 @@ def test_weighted_bootstrap_equals_a_loop(seed, n_users):
     drawn = np.random.RandomState(seed).randint(n_users, size=(5, n_users))
     for mean, rows in zip(means, drawn, strict=True):
         for column in range(2):
-            own = [row for row in rows if not np.isnan(values[row, column])]
-            total = sum(weights[row] for row in own)
-            expected = sum(weights[row] * values[row, column] for row in own)
+            defined = [row for row in rows if not np.isnan(values[row, column])]
+            total = sum(weights[row] for row in defined)
+            expected = sum(weights[row] * values[row, column] for row in defined)
             np.testing.assert_allclose(
-                mean[column], expected / total if own else np.nan, atol=1e-12
+                mean[column], expected / total if defined else np.nan, atol=1e-12
             )
     tests = paired_bootstrap(values, 5, np.random.RandomState(seed), weights=weights)
     for column, test in enumerate(tests):
@@ -267,7 +267,7 @@ def test_weights_are_routed_to_the_scorer():
     assert np.isfinite(search.best_score_)
 
 
-def test_weights_that_nobody_asked_for():
+def test_weights_that_were_not_requested():
     scorer = make_ranking_scorer("ndcg@3")
     with pytest.raises(RuntimeError, match="set_score_request needs metadata routing"):
         scorer.set_score_request(sample_weight=True)
@@ -276,7 +276,7 @@ def test_weights_that_nobody_asked_for():
         params = {"sample_weight": np.arange(1, len(X) + 1)}
         with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
             cross_validate(estimator, X, scoring=scorer, params=params)
-        deaf = scorer.set_score_request(sample_weight=False)
-        found = cross_validate(estimator, X, scoring=deaf, cv=3, params=params)
+        unweighted = scorer.set_score_request(sample_weight=False)
+        found = cross_validate(estimator, X, scoring=unweighted, cv=3, params=params)
     plain = cross_validate(PopularRecommender(), X, scoring=scorer, cv=3, params=params)
     np.testing.assert_array_equal(found["test_score"], plain["test_score"])

@@ -1,4 +1,4 @@
-"""Reports and comparisons: against loops, in a simulation, and on the bundled data."""
+"""Reports and comparisons against loops, in simulations, and on the bundled data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ X = interactions()
 NEW = pd.concat(
     [
         interactions(1, 50),
-        # two users with no training row, one of them with nothing that could be found
+        # Two users without a training row, one of them without a known item.
         pd.DataFrame({"user": ["new", "lost", "u1"], "item": ["i3", "unheard", "unheard"]}),
     ],
     ignore_index=True,
@@ -65,8 +65,8 @@ def test_bootstrap_equals_a_loop(seed, n_users, missing):
     drawn = again.randint(n_users, size=(5, n_users))
     for mean, rows in zip(means, drawn, strict=True):
         for column in range(2):
-            own = [v for v in values[rows, column] if not np.isnan(v)]
-            expected = sum(own) / len(own) if own else np.nan
+            defined = [v for v in values[rows, column] if not np.isnan(v)]
+            expected = sum(defined) / len(defined) if defined else np.nan
             np.testing.assert_allclose(mean[column], expected, atol=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_interval_is_that_of_the_normal_distribution():
     assert low < narrow[0] < narrow[1] < high
 
 
-def test_nobody_is_undefined():
+def test_no_users_are_undefined():
     assert np.isnan(bootstrap_means(np.empty((0, 2)), 3, np.random.RandomState(0))).all()
     (test,) = paired_bootstrap(np.full((3, 1), np.nan), 3, np.random.RandomState(0))
     assert test.n_users == 0 and np.isnan(test.p_value)
@@ -98,12 +98,12 @@ def test_nobody_is_undefined():
 def test_two_seeds_of_noise_differ_at_the_nominal_rate():
     rng = np.random.RandomState(0)
     n_trials, n_users = 600, 60
-    hard = rng.beta(1, 2, size=(n_users, 1))  # what two seeds of a model share
+    hard = rng.beta(1, 2, size=(n_users, 1))  # the same for two seeds of a model
     one = np.clip(hard + rng.normal(0, 0.1, (n_users, n_trials)), 0, 1)
     two = np.clip(hard + rng.normal(0, 0.1, (n_users, n_trials)), 0, 1)
     tests = paired_bootstrap(one - two, 500, rng)
     p_values = np.array([test.p_value for test in tests])
-    # 600 trials of 5 % have a standard error of .9 %; the bootstrap is a little liberal
+    # With 600 trials, 5 % have a standard error of .9 %; the bootstrap is a bit liberal.
     assert 0.03 < (p_values < 0.05).mean() < 0.085
     assert 0.15 < (p_values < 0.2).mean() < 0.25
     covered = [test.low <= 0 <= test.high for test in tests]
@@ -246,16 +246,16 @@ def test_pipelines_and_column_roles(model):
     pd.testing.assert_frame_equal(ranking_report(named, swapped, **options), expected)
 
 
-class Foreign:
+class External:
     def recommend(self, X, *, n_recommendations, exclude_seen):
         return [["i3", "i1"][:n_recommendations] for _ in X]
 
 
-def test_foreign():
-    report = ranking_report(Foreign(), NEW, metrics="recall@2", n_bootstrap=5)
+def test_external():
+    report = ranking_report(External(), NEW, metrics="recall@2", n_bootstrap=5)
     assert report["n_users"].item() == NEW["user"].nunique()
-    with pytest.raises(TypeError, match="Foreign does not say what users had in training"):
-        ranking_report(Foreign(), NEW, metrics="recall@2", by="cold")
+    with pytest.raises(TypeError, match="External does not say what users had in training"):
+        ranking_report(External(), NEW, metrics="recall@2", by="cold")
 
 
 @pytest.mark.parametrize(
@@ -281,14 +281,14 @@ def test_messages(model, options, error, message):
         ranking_report(model, NEW, **options)
 
 
-def test_everybody_is_new(model):
+def test_all_users_are_new(model):
     strangers = pd.DataFrame({"user": ["a", "b"], "item": ["i1", "i2"]})
     report = ranking_report(model, strangers, metrics="ndcg@9", by="cold", n_bootstrap=5)
     assert report["slice"].tolist() == ["all", "new"]
     assert (report["mean"] > 0).all()
 
 
-def test_nothing_can_be_found(model):
+def test_no_relevant_item_is_known(model):
     lost = NEW[NEW["item"] == "unheard"]
     report = ranking_report(model, lost, metrics=["ndcg@3", "coverage@3"], by="activity")
     assert report["n_users"].tolist() == [0, 0]
@@ -322,13 +322,13 @@ def test_compare_on_the_bundled_data():
     np.testing.assert_allclose(table["baseline"], reports["ease"]["mean"])
     np.testing.assert_allclose(table["difference"], table["mean"] - table["baseline"])
     assert (table["n_users"] == reports["ease"]["n_users"]).all()
-    # the pairs tell more than the two intervals
+    # Paired differences have narrower intervals than two separate means.
     unpaired = reports["ease"]["high"] - reports["ease"]["low"]
     assert (table["high"] - table["low"] < 2**0.5 * unpaired).all()
 
 
 class Seeded:
-    """A model whose seed decides nothing but its luck: what users like, and noise."""
+    """A model of what users like, with noise that depends on the seed."""
 
     likes = np.random.RandomState(0).normal(size=(50, 40))
 
@@ -345,20 +345,20 @@ def test_two_seeds_of_a_model_differ_at_the_nominal_rate():
     data = pd.DataFrame({"user": np.repeat(np.arange(50), 4), "item": best.ravel()})
     options = {"metrics": ["ndcg@5", "recall@10"], "n_bootstrap": 200}
     p_values, covered = [], []
-    for trial in range(300):
+    for trial in range(100):
         models = {"one": Seeded(2 * trial), "other": Seeded(2 * trial + 1)}
         table = compare(models, data, random_state=trial, **options)
         p_values.append(table["p_value"])
         covered.append((table["low"] <= 0) & (table["high"] >= 0))
-    # 300 trials of 5 % have a standard error of 1.3 %; the bootstrap is a little liberal
+    # With 100 trials, 5 % have a standard error of 2.2 %; the bootstrap is a bit liberal.
     for rate in (np.array(p_values) < 0.05).mean(axis=0):
-        assert 0.015 < rate < 0.1
-    assert (np.mean(covered, axis=0) > 0.9).all()
+        assert 0 < rate < 0.12
+    assert (np.mean(covered, axis=0) > 0.88).all()
     worse = compare({"one": Seeded(0), "worse": Seeded(1, noise=2.0)}, data, **options)
     assert (worse["difference"] < 0).all() and (worse["p_value"] < 0.05).all()
 
 
-def test_popularity_is_found_worse_and_another_seed_is_not():
+def test_popularity_is_worse_and_another_seed_is_not():
     X = make_interactions(
         n_users=200, n_items=80, n_interactions=5000, random_state=0
     ).interactions
@@ -392,7 +392,7 @@ def test_users_are_aligned_where_catalogues_differ(model):
         candidates=["i1", "i2", "i3"],
         n_bootstrap=20,
     )
-    # three places for three items; without the seen ones but those that are scored
+    # Three ranks for three items, so all relevant items are found.
     assert among["mean"].item() == among["baseline"].item() == 1
 
 

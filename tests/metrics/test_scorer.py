@@ -1,4 +1,4 @@
-"""One scorer for everything that recommends, against brute force in plain Python."""
+"""The scorer, for every kind of recommender, against brute force in plain Python."""
 
 import math
 import pickle
@@ -31,8 +31,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
-from sktwotower.metrics import make_ranking_scorer, ndcg
-from sktwotower.metrics._scorer import evaluate
+from sktwotower.metrics import _evaluation, make_ranking_scorer, ndcg
 
 ALL = [
     "ndcg@3",
@@ -68,7 +67,7 @@ def model():
     return TwoTowerRecommender(embedding_dim=4, max_iter=2, random_state=0).fit(X)
 
 
-# --- brute force: only recommend is asked, one user at a time ------------------------
+# --- brute force, from the answers of recommend --------------------------------------
 
 
 def one_user(items, relevant, metric):
@@ -94,13 +93,14 @@ def brute_force(model, data, metric, y=None, seen=X, exclude_seen=True):
     data = data[y > 0]
     catalogue = set(model.item_ids_.tolist())
     values, shown = [], set()
-    for user in data["user"].unique():
+    users = data["user"].unique()
+    answers, _ = model.recommend(users, n_recommendations=99, exclude_seen=False)
+    for user, ids in zip(users, answers, strict=True):
         relevant = set(data["item"][data["user"] == user]) & catalogue
         if not relevant:
             continue
         hidden = set(seen["item"][seen["user"] == user]) - relevant
-        ids, _ = model.recommend([user], n_recommendations=99, exclude_seen=False)
-        items = [i for i in ids[0] if i is not None and not (exclude_seen and i in hidden)]
+        items = [i for i in ids if i is not None and not (exclude_seen and i in hidden)]
         if metric.startswith("coverage"):
             shown |= set(items[: int(metric.split("@")[1])])
         else:
@@ -155,7 +155,7 @@ def test_it_is_the_score_of_the_estimator(model):
     assert make_ranking_scorer("ndcg@10")(model, NEW) == model.score(NEW)
 
 
-# --- what can be scored --------------------------------------------------------------
+# --- kinds of estimators -------------------------------------------------------------
 
 
 def test_pipeline_whose_steps_move_columns():
@@ -177,7 +177,7 @@ def test_pipeline_whose_steps_move_columns():
     alone = clone(pipeline[-1]).fit(reorder(X))
     scorer = make_ranking_scorer(ALL)
     assert scorer(pipeline, NEW) == scorer(alone, reorder(NEW))
-    # not what it would be if the columns were confused
+    # The same as by hand, so that the columns were not swapped twice.
     expected = brute_force(alone, NEW, "ndcg@3")
     assert scorer(pipeline, NEW)["ndcg@3"] == pytest.approx(expected)
 
@@ -242,7 +242,7 @@ def test_multi_metric_search():
 
 
 class OnlyRecommends:
-    """No scikit-learn, no fit, nothing but recommend: the first items, to everyone."""
+    """An object with nothing but ``recommend``, the same items for all users."""
 
     def __init__(self, order):
         self.order = order
@@ -252,8 +252,8 @@ class OnlyRecommends:
         return [self.order[:n_recommendations] for _ in X]
 
 
-class Foreign(BaseEstimator):
-    """Another package's estimator: item ids only, shorter than asked, columns its own."""
+class External(BaseEstimator):
+    """An external estimator with column parameters; short answers are padded."""
 
     def __init__(self, user_column=0, item_column=1, returns="ids"):
         self.user_column = user_column
@@ -275,7 +275,7 @@ class Foreign(BaseEstimator):
         return (ids, np.zeros(ids.shape)) if self.returns == "tuple" else ids
 
 
-def foreign_by_hand(estimator, data, metric):
+def external_by_hand(estimator, data, metric):
     values, shown = [], set()
     for user in data["user"].unique():
         relevant = set(data["item"][data["user"] == user])
@@ -290,22 +290,22 @@ def foreign_by_hand(estimator, data, metric):
 
 
 @pytest.mark.parametrize("returns", ["ids", "tuple"])
-def test_foreign_estimator(returns):
-    estimator = Foreign(returns=returns).fit(X)
-    plain = Foreign().fit(X)
+def test_external_estimator(returns):
+    estimator = External(returns=returns).fit(X)
+    plain = External().fit(X)
     scorer = make_ranking_scorer(ALL)
     for metric, value in scorer(estimator, NEW).items():
-        assert value == pytest.approx(foreign_by_hand(plain, NEW, metric)), metric
+        assert value == pytest.approx(external_by_hand(plain, NEW, metric)), metric
 
 
-def test_foreign_estimator_with_its_columns():
-    estimator = Foreign().fit(X)
+def test_external_estimator_with_its_columns():
+    estimator = External().fit(X)
     expected = make_ranking_scorer("ndcg@3")(estimator, NEW)
     swapped = reorder(NEW)
     by_name = make_ranking_scorer("ndcg@3", user_column="user", item_column="item")
     assert by_name(estimator, swapped) == expected
-    assert make_ranking_scorer("ndcg@3")(Foreign(1, 0).fit(X), swapped) == expected
-    found = cross_validate(Foreign(), X, scoring=by_name, cv=3, error_score="raise")
+    assert make_ranking_scorer("ndcg@3")(External(1, 0).fit(X), swapped) == expected
+    found = cross_validate(External(), X, scoring=by_name, cv=3, error_score="raise")
     assert np.isfinite(found["test_score"]).all()
 
 
@@ -316,7 +316,7 @@ def test_anything_that_recommends():
     assert found == {"precision@2": 0.25, "recall@2": 0.25, "hit_rate@1": 0.5}
 
 
-def test_short_and_long_rows_of_a_foreign_recommender():
+def test_short_and_long_rows_of_an_external_recommender():
     class Rows:
         def __init__(self, *rows):
             self.rows = rows
@@ -327,7 +327,7 @@ def test_short_and_long_rows_of_a_foreign_recommender():
     data = pd.DataFrame({"user": [1, 2, 2], "item": ["a", "b", "z"]})
     scorer = make_ranking_scorer(["precision@2", "recall@2"])
     expected = {"precision@2": 0.5, "recall@2": 0.75}
-    # more than was asked for is cut, less counts as nothing
+    # Longer rows are cut, and missing items count as misses.
     assert scorer(Rows(["c", "a", "b"], ["c", "b", "z"]), data) == expected
     assert scorer(Rows(["a"], ["c", "b"]), data) == expected
     assert scorer(Rows(["a", None], ["b", np.nan]), data) == expected
@@ -351,7 +351,7 @@ def test_what_cannot_be_scored(model):
         scorer(GridSearchCV(PopularRecommender(), {}), X)
 
 
-# --- users left out, and what is refused ---------------------------------------------
+# --- users that are left out, and bad input ------------------------------------------
 
 
 def test_users_without_relevant_items_are_left_out(model):
@@ -367,7 +367,7 @@ def test_users_without_relevant_items_are_left_out(model):
 
 
 def test_users_without_a_training_row(model):
-    """They are ranked like anybody, as the unknown user."""
+    """They are ranked as the unknown user."""
     strangers = pd.DataFrame({"user": ["new", "new", "newer"], "item": ["i3", "i5", "i3"]})
     data = pd.concat([NEW, strangers], ignore_index=True)
     for estimator in (model, PopularRecommender().fit(X), EASERecommender().fit(X)):
@@ -380,24 +380,24 @@ def test_nothing_relevant(model):
     with pytest.raises(ValueError, match="no row of X is relevant"):
         make_ranking_scorer("ndcg@3")(model, NEW, np.zeros(len(NEW)))
     with pytest.raises(ValueError, match="no row of X is relevant"):
-        make_ranking_scorer(["ndcg@3"])(Foreign().fit(X), NEW, np.zeros(len(NEW)))
+        make_ranking_scorer(["ndcg@3"])(External().fit(X), NEW, np.zeros(len(NEW)))
     unheard = pd.DataFrame({"user": ["u0"], "item": ["unheard"]})
     with pytest.warns(UndefinedMetricWarning):
         found = make_ranking_scorer(ALL)(model, unheard)
-    # coverage of nobody is no more defined than the rest
+    # Coverage is not defined without users either.
     assert [metric for metric, value in found.items() if not math.isnan(value)] == []
 
 
 def test_sample_weight(model):
     weights = np.random.RandomState(0).choice([0, 1, 4], len(NEW))
     users = NEW["user"].unique()
-    values, shares = [], []
+    values, user_weights = [], []
     for user in users:
-        own = (NEW["user"] == user).to_numpy() & (weights > 0)
-        if own.any():
-            values.append(brute_force(model, NEW[own], "ndcg@3"))
-            shares.append(weights[own].mean())
-    expected = np.average(values, weights=shares)
+        rows = (NEW["user"] == user).to_numpy() & (weights > 0)
+        if rows.any():
+            values.append(brute_force(model, NEW[rows], "ndcg@3"))
+            user_weights.append(weights[rows].mean())
+    expected = np.average(values, weights=user_weights)
     found = make_ranking_scorer("ndcg@3")(model, NEW, sample_weight=weights)
     assert found == pytest.approx(expected)
 
@@ -425,7 +425,7 @@ def test_did_you_mean():
 
 def test_bad_columns_say_so(model):
     with pytest.raises(ValueError, match="user_column='uid' is not a column"):
-        make_ranking_scorer("ndcg@3", user_column="uid")(Foreign().fit(X), NEW)
+        make_ranking_scorer("ndcg@3", user_column="uid")(External().fit(X), NEW)
     with pytest.raises(ValueError, match="missing item id"):
         make_ranking_scorer("ndcg@3")(model, NEW.assign(item=None))
     with pytest.raises(ValueError, match="inconsistent"):
@@ -455,15 +455,16 @@ BEYOND = ["serendipity@3", "popularity@3", "novelty@4", "diversity@3", "gini@3"]
 
 
 def ranked_by_hand(model, data, k=99, among=None):
-    """The eligible items of each user with a relevant one, from recommend alone."""
+    """Relevant and eligible items of each user with a relevant one, from recommend."""
     catalogue = set(model.item_ids_.tolist())
     if among is not None:
         catalogue &= set(among)
-    for user in data["user"].unique():
+    users = data["user"].unique()
+    answers, _ = model.recommend(users, n_recommendations=99, exclude_seen=False)
+    for user, ids in zip(users, answers, strict=True):
         relevant = set(data["item"][data["user"] == user]) & catalogue
         hidden = set(X["item"][X["user"] == user]) - relevant
-        ids, _ = model.recommend([user], n_recommendations=99, exclude_seen=False)
-        items = [i for i in ids[0] if i in catalogue and i not in hidden]
+        items = [i for i in ids if i in catalogue and i not in hidden]
         if relevant:
             yield relevant, items[:k]
 
@@ -473,7 +474,7 @@ def beyond_by_hand(model, data, metric):
     k = int(k)
     counts = X.groupby("item")["user"].nunique()
     vectors = dict(zip(model.item_ids_, model.item_embeddings_, strict=True))
-    ids = model.item_ids_[model._catalogue - 1]
+    ids = model.item_ids_  # all of them are in the catalogue
     popular = set(counts.reindex(ids).sort_values(ascending=False, kind="stable")[:k].index)
     shown = dict.fromkeys(ids, 0)
     values = []
@@ -523,11 +524,11 @@ def test_without_a_cut_off(model):
 
 def test_blocks_of_users_are_one_evaluation(model, monkeypatch):
     metrics = [*ALL, *BEYOND, "auc", "r_precision"]
-    for estimator in (model, Foreign().fit(X)):
+    for estimator in (model, External().fit(X)):
         names = metrics if estimator is model else ALL
         whole = make_ranking_scorer(names)(estimator, NEW)
         with monkeypatch.context() as patch:
-            patch.setitem(evaluate.__globals__, "_BLOCK_SIZE", 20)
+            patch.setattr(_evaluation, "_BLOCK_SIZE", 20)
             assert make_ranking_scorer(names)(estimator, NEW) == pytest.approx(whole)
 
 
@@ -536,16 +537,16 @@ LABELS = np.random.RandomState(5).randint(0, 2, len(NEW))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("estimator", ["two towers", "popular", "foreign"])
+@pytest.mark.parametrize("estimator", ["two towers", "popular", "external"])
 def test_pointwise_is_scikit_learn_on_predict(model, estimator, weighted):
-    class Predicts(Foreign):
+    class Predicts(External):
         def predict(self, X):
             return X["item"].str[1:].astype(float).to_numpy() - 4
 
     fitted = {
         "two towers": model,
         "popular": PopularRecommender().fit(X),
-        "foreign": Predicts().fit(X),
+        "external": Predicts().fit(X),
     }[estimator]
     scores = fitted.predict(NEW).astype(float)
     weights = np.random.RandomState(0).choice([0, 1, 3], len(NEW)) if weighted else None
@@ -572,7 +573,7 @@ def test_pointwise_needs_both_classes(model, y):
 
 
 def third(ranked, relevant):
-    """A metric of the caller's own: how many of the first three are relevant."""
+    """A metric of the caller's: how many of the first three items are relevant."""
     dense = relevant.toarray()
     return [
         sum(dense[user, item] for item in row[:3] if item >= 0)
@@ -590,7 +591,7 @@ def test_callables(model):
     assert found["ndcg"] == make_ranking_scorer("ndcg@2")(model, NEW)
     named = {"a": lambda ranked, relevant: ranked[:, 0] * 0.0 + 7, "b": "recall@5"}
     assert make_ranking_scorer(named)(model, NEW)["a"] == 7
-    assert make_ranking_scorer(named)(Foreign().fit(X), NEW)["a"] == 7
+    assert make_ranking_scorer(named)(External().fit(X), NEW)["a"] == 7
     pickle.loads(pickle.dumps(many))
 
 
@@ -621,6 +622,7 @@ def test_bad_callables(model):
 
 def test_candidates(model):
     among = ["i1", "i3", "i4", "i8", "unheard", "i1"]
+    before = make_ranking_scorer("recall@9")(model, NEW)
     scorer = make_ranking_scorer(
         ["precision@2", "recall@3", "coverage@4"], candidates=among
     )
@@ -631,16 +633,15 @@ def test_candidates(model):
         shown |= set(items)
     expected = [np.mean(precision), np.mean(recall), len(shown) / 4]
     assert list(scorer(model, NEW).values()) == pytest.approx(expected)
-    before = model._catalogue.copy()
-    assert len(before) == 9 and np.array_equal(model._catalogue, before)
+    assert make_ranking_scorer("recall@9")(model, NEW) == before  # of the catalogue
     with pytest.raises(ValueError, match="None of the 1 candidates is a known item"):
         make_ranking_scorer("ndcg@3", candidates=["unheard"])(model, NEW)
     with pytest.raises(TypeError, match="candidates must be item ids"):
         make_ranking_scorer("ndcg@3", candidates=X)(model, NEW)
 
 
-def test_candidates_of_a_foreign_estimator():
-    class Chooses(Foreign):
+def test_candidates_of_an_external_estimator():
+    class Chooses(External):
         def recommend(self, X, n_recommendations=10, exclude_seen=True, candidates=None):
             self.popular_ = np.array([i for i in self.popular_ if i in set(candidates)])
             return super().recommend(X, n_recommendations, exclude_seen)
@@ -648,30 +649,32 @@ def test_candidates_of_a_foreign_estimator():
     among = ["i1", "i3", "i4"]
     scorer = make_ranking_scorer(["recall@50", "coverage@3", "auc"], candidates=among)
     found = scorer(Chooses().fit(X), X)
-    assert found["recall@50"] == 0  # it leaves out what is seen, and all is
+    assert found["recall@50"] == 0  # it leaves out seen items, and all are seen
     assert 0 < found["coverage@3"] <= 1
 
 
-def test_what_a_foreign_estimator_does_not_know():
-    foreign = Foreign().fit(X)
-    with pytest.raises(TypeError, match="Foreign has no item vectors, which 'diversity'"):
-        make_ranking_scorer("diversity@3")(foreign, NEW)
-    with pytest.raises(TypeError, match="Foreign does not say how often an item"):
-        make_ranking_scorer("novelty@3")(foreign, NEW)
-    with pytest.raises(TypeError, match="Foreign has no item_ids_, so its complete"):
-        make_ranking_scorer("auc")(foreign, NEW)
+def test_metrics_that_need_attributes_of_an_external_estimator():
+    external = External().fit(X)
+    with pytest.raises(TypeError, match="'roc_auc' needs a score .* External has no pred"):
+        make_ranking_scorer("roc_auc")(external, NEW, LABELS)
+    with pytest.raises(TypeError, match="External has no item vectors, which 'diversity'"):
+        make_ranking_scorer("diversity@3")(external, NEW)
+    with pytest.raises(TypeError, match="External does not say how often an item"):
+        make_ranking_scorer("novelty@3")(external, NEW)
+    with pytest.raises(TypeError, match="External has no item_ids_, so its complete"):
+        make_ranking_scorer("auc")(external, NEW)
     with pytest.raises(TypeError, match="EASERecommender has no item vectors"):
         make_ranking_scorer("diversity@3")(EASERecommender().fit(X), NEW)
-    foreign.item_ids_ = np.array(sorted(X["item"].unique()))
-    foreign.item_counts_ = X.groupby("item")["user"].nunique()[foreign.item_ids_]
-    foreign.item_embeddings_ = np.eye(9)
-    found = make_ranking_scorer(["diversity@3", "popularity@3", "auc"])(foreign, NEW)
+    external.item_ids_ = np.array(sorted(X["item"].unique()))
+    external.item_counts_ = X.groupby("item")["user"].nunique()[external.item_ids_]
+    external.item_embeddings_ = np.eye(9)
+    found = make_ranking_scorer(["diversity@3", "popularity@3", "auc"])(external, NEW)
     assert found["diversity@3"] == pytest.approx(1)
-    first = make_ranking_scorer("popularity@1", exclude_seen=False)(foreign, NEW)
-    assert first == foreign.item_counts_[foreign.popular_[0]]
+    first = make_ranking_scorer("popularity@1", exclude_seen=False)(external, NEW)
+    assert first == external.item_counts_[external.popular_[0]]
 
 
-# --- everything in scikit-learn that takes a scorer ----------------------------------
+# --- functions and searches of scikit-learn that take a scorer -----------------------
 
 TINY = TwoTowerRecommender(embedding_dim=4, max_iter=1, batch_size=64, random_state=0)
 ONE, TWO = make_ranking_scorer("ndcg@5"), make_ranking_scorer(["ndcg@5", "auc"])

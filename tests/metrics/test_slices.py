@@ -1,4 +1,4 @@
-"""Slices of users and counts in a scorer: the report's, with keys that do not change."""
+"""Slices of users and counts in a scorer: as in a report, with the same keys always."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_counts(model):
     assert list(scores) == ["ndcg@3", "n_users", "n_left_out", "n_dropped"]
     assert (scores["n_users"], scores["n_left_out"], scores["n_dropped"]) == (known, 1, 1)
     assert scores["ndcg@3"] == make_ranking_scorer("ndcg@3")(model, NEW)
-    # Outside the candidates: each pair once.
+    # Pairs outside the candidates count once.
     among = make_ranking_scorer("ndcg@3", candidates=[0, 1, 2], with_counts=True)
     twice = pd.concat([NEW, NEW])
     outside = NEW[NEW["item"] > 2].drop_duplicates()
@@ -79,13 +79,13 @@ def test_keys_do_not_depend_on_the_rows(model, by, n_empty):
 
 
 def test_users_without_a_training_row():
-    """They are ranked as unknown users, and have a slice of their own."""
+    """They are ranked as the unknown user, and are a slice."""
     scorer = make_ranking_scorer("recall@3", by="cold")
     popular = PopularRecommender().fit(X)
     scores = scorer(popular, NEW)
     best = X["item"].value_counts(sort=True).index[:3]
     assert scores["recall@3[new]"] == np.isin([3, 4], best).mean()
-    # KFold of users: nobody is known.
+    # In folds of users no user of test is known.
     found = cross_validate(
         popular, X, scoring=scorer, cv=UserKFold(2, random_state=0), error_score="raise"
     )
@@ -106,22 +106,22 @@ def test_in_a_search():
     assert {"mean_test_n_users[even]", "mean_test_auc[odd]"} < set(search.cv_results_)
 
 
-class Foreign:
+class External:
     user_ids_ = np.array([1, 2, 3])
 
     def recommend(self, X, *, n_recommendations, exclude_seen):
         return [[3, 1][:n_recommendations] for _ in X]
 
 
-def test_a_foreign_estimator_knows_its_users():
-    scores = make_ranking_scorer("recall@2", by="cold", with_counts=True)(Foreign(), NEW)
-    known = NEW["user"].isin(Foreign.user_ids_)
+def test_an_external_estimator_knows_its_users():
+    scores = make_ranking_scorer("recall@2", by="cold", with_counts=True)(External(), NEW)
+    known = NEW["user"].isin(External.user_ids_)
     assert scores["n_users[known]"] == NEW["user"][known].nunique()
     assert scores["n_users[new]"] == NEW["user"][~known].nunique()
-    alone = make_ranking_scorer("recall@2")(Foreign(), NEW[known])
+    alone = make_ranking_scorer("recall@2")(External(), NEW[known])
     assert scores["recall@2[known]"] == pytest.approx(alone)
-    with pytest.raises(TypeError, match="Foreign does not say what users had in training"):
-        make_ranking_scorer("recall@2", by="activity")(Foreign(), NEW)
+    with pytest.raises(TypeError, match="External does not say what users had in training"):
+        make_ranking_scorer("recall@2", by="activity")(External(), NEW)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_chance(make):
     assert [test.tolist() for _, test in cv.split(X)] != first
 
 
+@settings(max_examples=50)
 @given(X=interactions(), n_splits=st.integers(2, 6), seed=seeds)
 def test_each_user_is_spread_evenly(X, n_splits, seed):
     tests = [test for _, test in InteractionKFold(n_splits, random_state=seed).split(X)]
@@ -90,6 +91,7 @@ def test_any_row_of_a_user_may_be_in_any_fold():
     assert len(pairs) == 6  # 4 over 2
 
 
+@settings(max_examples=50)
 @given(X=interactions(), n_splits=st.integers(2, 4), seed=seeds)
 def test_users_of_test_are_unknown(X, n_splits, seed):
     numbers = []
@@ -99,6 +101,7 @@ def test_users_of_test_are_unknown(X, n_splits, seed):
     assert max(numbers) - min(numbers) <= 1
 
 
+@settings(max_examples=50)
 @given(X=interactions(), n_splits=st.integers(2, 4), seed=seeds)
 def test_items_of_test_are_unknown(X, n_splits, seed):
     numbers = []
@@ -108,6 +111,7 @@ def test_items_of_test_are_unknown(X, n_splits, seed):
     assert max(numbers) - min(numbers) <= 1
 
 
+@settings(max_examples=50)
 @given(
     X=interactions(),
     size=st.one_of(
@@ -125,8 +129,8 @@ def test_history(X, size, seed, timestamp_column):
         "random_state": seed,
     }
     cv = UserKFold(3, **parameters)
-    taught = UserKFold(3, history_in_train=True, **parameters)
-    parts = zip(cv.split_with_history(X), cv.split(X), taught.split(X), strict=True)
+    in_train = UserKFold(3, history_in_train=True, **parameters)
+    parts = zip(cv.split_with_history(X), cv.split(X), in_train.split(X), strict=True)
     for (train, history, test), plain, with_history in parts:
         assert sorted([*train, *history, *test]) == list(range(len(X)))
         assert plain[0].tolist() == train.tolist()
@@ -136,10 +140,10 @@ def test_history(X, size, seed, timestamp_column):
         times = X["time"] if timestamp_column else X["time"] * 0
         for user, rows in X.loc[[*history, *test]].groupby("user"):
             n = len(rows)
-            wanted = min(size[0] or int(np.floor(size[1] * n)), n - 1)
+            n_first = min(size[0] or int(np.floor(size[1] * n)), n - 1)
             order = sorted(rows.index, key=lambda row: (times[row], row))
             first = {row for row in history if X["user"][row] == user}
-            assert first == set(order[:wanted])
+            assert first == set(order[:n_first])
 
 
 def test_in_cross_validate_and_repr():
@@ -164,10 +168,10 @@ def test_other_columns_and_forms(make):
         found = [test.tolist() for _, test in make(3, random_state=0).split(other)]
         assert found == expected
     role = "item_column" if make is ColdItemSplit else "user_column"
-    turned = X[["n", "i", "note", "u"]]
+    reordered = X[["n", "i", "note", "u"]]
     name = "i" if make is ColdItemSplit else "u"
     cv = make(3, random_state=0, **{role: name})
-    assert [test.tolist() for _, test in cv.split(turned)] == expected
+    assert [test.tolist() for _, test in cv.split(reordered)] == expected
     with pytest.raises(ValueError, match=f"{role}='nobody' is not a column of X"):
         next(make(3, **{role: "nobody"}).split(X))
 
@@ -219,7 +223,7 @@ def test_bad_history():
 
 
 def test_cold_items_and_new_users_with_a_model():
-    """What the user guide promises: a table makes cold items findable, a history works."""
+    """A model finds cold items by their features, and new users by their history."""
     data = make_interactions(n_users=30, n_items=12, n_interactions=300, random_state=0)
     X = data.interactions
     model = TwoTowerRecommender(
@@ -238,6 +242,6 @@ def test_cold_items_and_new_users_with_a_model():
     model.fit(X.iloc[train])
     ids = X["user_id"].iloc[test].unique()
     found, _ = model.recommend(ids, history=X.iloc[history])
-    had = X.iloc[history].groupby("user_id")["item_id"].agg(set)
+    seen = X.iloc[history].groupby("user_id")["item_id"].agg(set)
     for user, row in zip(ids, found, strict=True):
-        assert not had.get(user, set()) & set(row)
+        assert not seen.get(user, set()) & set(row)

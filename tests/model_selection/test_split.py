@@ -1,4 +1,4 @@
-"""LastInteractionsSplit: what is held out, of whom, and what is refused."""
+"""LastInteractionsSplit: the rows held out for each user, and bad input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, check_cv, cross_validate
@@ -22,9 +22,9 @@ def split(X, **parameters):
 
 
 def held_out(n_rows, n_last, fraction):
-    """How many of a user's rows are in test, from the documentation."""
-    wanted = math.floor(fraction * n_rows) if fraction else (n_last or 1)
-    return min(wanted, n_rows - 1)
+    """The number of a user's rows in test, according to the documentation."""
+    n_test = math.floor(fraction * n_rows) if fraction else (n_last or 1)
+    return min(n_test, n_rows - 1)
 
 
 def rows_of_test(users, times, n_last, fraction):
@@ -48,7 +48,7 @@ sizes = st.one_of(
 
 @st.composite
 def interactions(draw, *, distinct=False):
-    """A frame in which some rows are held out for sure: user "z" has many."""
+    """A frame in which some rows are always held out, since user "z" has many."""
     users = draw(st.lists(st.sampled_from("abcd"), max_size=25)) + ["z"] * 21
     n = len(users)
     users = draw(st.permutations(users))
@@ -57,6 +57,7 @@ def interactions(draw, *, distinct=False):
     return pd.DataFrame({"user": users, "item": range(n), "time": times})
 
 
+@settings(max_examples=50)
 @given(X=interactions(), size=sizes)
 @pytest.mark.parametrize("timestamp_column", ["time", None])
 def test_equals_a_plain_loop(timestamp_column, X, size):
@@ -76,6 +77,7 @@ def test_equals_a_plain_loop(timestamp_column, X, size):
     assert train.tolist() == sorted(train)
 
 
+@settings(max_examples=50)
 @given(X=interactions(), size=sizes)
 def test_counts_and_order_per_user(X, size):
     n_last, fraction = size
@@ -93,9 +95,10 @@ def test_counts_and_order_per_user(X, size):
             assert latest < min(zip(future["time"], future.index, strict=True))
 
 
+@settings(max_examples=50)
 @given(X=interactions(distinct=True), size=sizes, seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_does_not_matter_when_timestamps_differ(X, size, seed):
-    # The timestamps do not fit in a float: two may differ only beyond its 53 bits.
+    # The timestamps do not fit in a float; two can differ only beyond its 53 bits.
     parameters = {"n_last": size[0], "fraction": size[1], "timestamp_column": "time"}
     shuffled = X.sample(frac=1, random_state=seed)
     assert set(shuffled["item"].iloc[split(shuffled, **parameters)[1]]) == set(
@@ -103,6 +106,7 @@ def test_the_order_of_rows_does_not_matter_when_timestamps_differ(X, size, seed)
     )
 
 
+@settings(max_examples=50)
 @given(X=interactions(), size=sizes)
 def test_deterministic_and_X_unchanged(X, size):
     before = X.copy()
@@ -137,7 +141,7 @@ DAYS = [dt.datetime(2024, 1, day) for day in (4, 1, 2, 3)]
         np.array(TIMES, dtype=np.uint16),
         np.array(TIMES, dtype=np.float32),
         np.array([np.inf, -np.inf, 0, 1]),
-        # One nanosecond apart: equal once they are floats.
+        # Times that are equal as floats.
         np.array([10**18 + 1, 10**18 + 3, 10**18, 10**18 + 4]),
         pd.array(TIMES, dtype="Int64"),
         np.array(TIMES, dtype=object),
@@ -190,7 +194,7 @@ def test_an_int_is_a_position_also_where_it_is_a_name():
 
 
 class Constant(BaseEstimator):
-    """Remembers the size of its train part; scores the size of the test part."""
+    """Keeps the number of training rows; the score is the number of test rows."""
 
     def __init__(self, offset=0):
         self.offset = offset

@@ -1,4 +1,4 @@
-"""GlobalTimeSplit: nothing from the future in train."""
+"""GlobalTimeSplit: no row of train is later than a row of test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.model_selection import TimeSeriesSplit, cross_validate
@@ -26,13 +26,14 @@ def split(X, *args, **parameters):
     ]
 
 
+@settings(max_examples=50)
 @given(
     times=st.lists(st.integers(0, 12), min_size=1, max_size=40),
     n_splits=st.integers(1, 4),
     test_size=st.one_of(st.none(), st.integers(1, 5), st.floats(0.05, 0.6)),
 )
 def test_properties(times, n_splits, test_size):
-    """Also on ties: one timestamp is on one side."""
+    """Also with ties: rows with one timestamp are in one part."""
     X = pd.DataFrame({"timestamp": times})
     before = X.copy()
     times = X["timestamp"]
@@ -49,7 +50,7 @@ def test_properties(times, n_splits, test_size):
         assert times[train].max() < times[test].min()
         assert train.tolist() == sorted(train)
         assert test.tolist() == sorted(test)
-        # Train is all of the past, and tests follow on each other.
+        # Train holds all earlier rows, and each test follows the previous one.
         assert train.tolist() == np.flatnonzero(times < times[test].min()).tolist()
         assert seen in (0, len(train))
         seen = len(train) + len(test)
@@ -60,16 +61,17 @@ def test_properties(times, n_splits, test_size):
     pd.testing.assert_frame_equal(X, before)
 
 
+@settings(max_examples=50)
 @given(st.permutations(range(23)), st.integers(1, 4), st.integers(1, 4))
 def test_without_ties_as_scikit_learn_on_sorted_rows(times, n_splits, test_size):
     X = np.asarray(times)[:, None]
     order = np.argsort(times)
-    ours = split(X, n_splits, test_size=test_size, timestamp_column=0)
-    if n_splits == 1:  # scikit-learn wants two
-        assert ours == [(sorted(order[:-test_size]), sorted(order[-test_size:]))]
+    parts = split(X, n_splits, test_size=test_size, timestamp_column=0)
+    if n_splits == 1:  # scikit-learn needs two
+        assert parts == [(sorted(order[:-test_size]), sorted(order[-test_size:]))]
         return
-    theirs = TimeSeriesSplit(n_splits, test_size=test_size).split(X)
-    assert ours == [(sorted(order[a]), sorted(order[b])) for a, b in theirs]
+    expected = TimeSeriesSplit(n_splits, test_size=test_size).split(X)
+    assert parts == [(sorted(order[a]), sorted(order[b])) for a, b in expected]
 
 
 def test_by_hand():
@@ -86,7 +88,7 @@ def test_by_hand():
     "days", [dt.timedelta(days=4), pd.Timedelta("4D"), np.timedelta64(4, "D")]
 )
 def test_a_duration(days):
-    # The latest is the 9th: from the 5th on, and from the 1st on.
+    # The latest day is the 9th, so the cut-offs are the 5th and the 1st.
     assert split(FRAME, 1, test_size=days) == [([1, 3], [0, 2])]
     ages = FRAME.assign(timestamp=FRAME["timestamp"] - DAYS.min())
     assert split(ages, 1, test_size=days) == [([1, 3], [0, 2])]

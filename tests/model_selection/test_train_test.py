@@ -1,4 +1,4 @@
-"""train_test_split_interactions: one line, and what the splitters say."""
+"""train_test_split_interactions: the same rows as the splitters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktwotower.model_selection import (
@@ -58,13 +58,14 @@ def test_as_the_splitters(parameters, cv):
     assert len(train_test_split_interactions(X, **parameters)) == 2
 
 
+@settings(max_examples=50)
 @given(
     users=st.lists(st.sampled_from("abcd"), max_size=25),
     test_size=st.one_of(st.integers(1, 4), st.floats(0.05, 0.99)),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_per_user(users, test_size, seed):
-    """Random rows, but of each user as many as `last` takes."""
+    """Random rows, as many of each user as with `last`."""
     frame = pd.DataFrame({"user": users + ["z"] * 21, "item": 1})
     parameters = {"method": "per_user", "test_size": test_size, "random_state": seed}
     train, test = train_test_split_interactions(frame, **parameters)
@@ -100,7 +101,7 @@ def test_a_duration():
 
 
 def test_drop_unknown():
-    """LibRecommender's filter_unknown."""
+    """The option filter_unknown of LibRecommender."""
     parameters = {"method": "time", "timestamp_column": "time", "test_size": 20}
     odd = pd.concat([X, pd.DataFrame({"user": [99, 1], "item": [1, 99], "time": 99})])
     train, test, _, y_test = train_test_split_interactions(odd, odd["item"], **parameters)
@@ -113,7 +114,7 @@ def test_drop_unknown():
 
 
 def test_three_parts_in_two_lines():
-    """LibRecommender's multi_ratios=[0.8, 0.1, 0.1]."""
+    """The split multi_ratios=[0.8, 0.1, 0.1] of LibRecommender."""
     rest, test = train_test_split_interactions(X, method="random", test_size=6)
     train, validation = train_test_split_interactions(rest, method="random", test_size=6)
     assert (len(train), len(validation), len(test)) == (48, 6, 6)
@@ -179,7 +180,7 @@ def test_a_missing_time(method):
     )
     with pytest.raises(ValueError, match=message):
         train_test_split_interactions(frame, method=method, timestamp_column="time")
-    # Where time plays no part nobody asks for it.
+    # Other methods do not read the timestamps.
     assert len(train_test_split_interactions(frame, method="random", random_state=0)) == 2
 
 

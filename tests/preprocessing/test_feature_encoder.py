@@ -1,4 +1,4 @@
-"""FeatureEncoder against pandas, StandardScaler and numbers worked by hand."""
+"""FeatureEncoder against pandas, StandardScaler and values computed by hand."""
 
 from __future__ import annotations
 
@@ -591,7 +591,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(table=st.lists(rows, min_size=1, max_size=10), seed=st.integers(0, 99))
 def test_rows_are_independent(table, seed):
     always = {

@@ -223,7 +223,7 @@ bags = st.lists(
 ).filter(lambda rows: any(row is not None for row in rows))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(rows=bags, seed=st.integers(0, 99), min_frequency=st.sampled_from([1, 2, 3]))
 def test_rows_are_independent(rows, seed, min_frequency):
     X = objects(*rows)
@@ -237,7 +237,7 @@ def test_rows_are_independent(rows, seed, min_frequency):
     assert_array_equal(alone, encoded)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(rows=bags)
 def test_lists_and_delimited_strings_are_one(rows):
     texts = [None if row is None else "|".join(row) for row in rows]

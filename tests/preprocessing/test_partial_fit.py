@@ -1,4 +1,4 @@
-"""Encoders that grow: against one fit of all rows, OneHotEncoder and counts by hand."""
+"""partial_fit against one fit of all rows, OneHotEncoder and counts by hand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_shared_column_is_added_at_the_end_and_stays():
     grown(encoder, "aacd")
     assert names_of(encoder) == ["c_b", "c_a", "c_infrequent_sklearn"]
     assert encoder.unknown_columns_ == {"c": 2}
-    grown(encoder, "cd")  # none is rare any more
+    grown(encoder, "cd")  # no value is rare any more
     assert names_of(encoder) == ["c_b", "c_a", "c_infrequent_sklearn", "c_c", "c_d"]
     assert encoder.unknown_columns_ == {"c": 2}
     assert_array_equal(encoder.transform(frame("?")).toarray(), [[0, 0, 1, 0, 0]])
@@ -80,7 +80,7 @@ def test_a_float_min_frequency_is_a_share_of_all_rows_and_never_demotes():
 def test_newcomers_stay_rare_when_max_categories_are_reached():
     encoder = grown(FeatureEncoder(max_categories=3), "aab")
     assert names_of(encoder) == ["c_a", "c_infrequent_sklearn"]
-    grown(encoder, "ddccc")  # one more has room: the more frequent one
+    grown(encoder, "ddccc")  # there is room for one more, the more frequent one
     assert names_of(encoder) == ["c_a", "c_infrequent_sklearn", "c_c"]
     grown(encoder, "d" * 50)
     assert names_of(encoder) == ["c_a", "c_infrequent_sklearn", "c_c"]
@@ -268,7 +268,7 @@ SHARE = st.sampled_from([0.1, 0.25, 0.5])
 MAX_CATEGORIES = st.none() | st.integers(1, 5)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(
     values=st.lists(words.filter(lambda word: word is not None), min_size=1, max_size=30),
     min_frequency=MIN_FREQUENCY | SHARE,
@@ -287,7 +287,7 @@ def test_fit_gives_columns_like_one_hot_encoder(values, min_frequency, max_categ
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(case=CASES, min_frequency=MIN_FREQUENCY)
 def test_chunks_equal_one_fit(case, min_frequency):
     encoder, chunks = case
@@ -295,7 +295,7 @@ def test_chunks_equal_one_fit(case, min_frequency):
     everything = frame(*[value for chunk in chunks for value in chunk])
     whole = clone(encoder).fit(everything)
     parts = grown(clone(encoder), *chunks)
-    # A value that was rare for a time has left a shared column behind: of no entries.
+    # The shared column stays, without entries, when its only value becomes frequent.
     extra = set(names_of(parts)) - set(names_of(whole))
     assert extra <= {"c_infrequent_sklearn"}
     order = [names_of(parts).index(name) for name in names_of(whole)]
@@ -309,7 +309,7 @@ def test_chunks_equal_one_fit(case, min_frequency):
         )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(
     case=CASES,
     min_frequency=MIN_FREQUENCY | SHARE,

@@ -1,4 +1,4 @@
-"""Another package's recommenders are scored by the same code."""
+"""Recommenders of other packages are evaluated by the same code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METRICS = ["ndcg@5", "recall@3", "map@5", "mrr@5", "precision@2", "coverage@3"]
 
 
 class Popular(BaseEstimator):
-    """The whole signature, and nothing of ours: scikit-learn alone."""
+    """A recommender with the whole signature that uses scikit-learn alone."""
 
     def __init__(self, reverse=False):
         self.reverse = reverse
@@ -52,19 +52,19 @@ class Popular(BaseEstimator):
 
 
 @pytest.mark.parametrize("candidates", [None, [1, 2, 5, 9, 13]])
-def test_as_our_own_baseline(candidates):
-    foreign, own = Popular().fit(TRAIN), PopularRecommender().fit(TRAIN)
-    ids, _ = own.recommend(TEST["user"], n_recommendations=20)
-    theirs, _ = foreign.recommend(TEST["user"], n_recommendations=20)
-    assert theirs.tolist() == ids.tolist()  # ties, too: else the rest means nothing
-    found = TEST[TEST["item"].isin(TRAIN["item"])]  # the foreign one names no catalogue
+def test_as_the_baseline_of_this_package(candidates):
+    external, native = Popular().fit(TRAIN), PopularRecommender().fit(TRAIN)
+    ids, _ = native.recommend(TEST["user"], n_recommendations=20)
+    theirs, _ = external.recommend(TEST["user"], n_recommendations=20)
+    assert theirs.tolist() == ids.tolist()  # also of equal scores
+    found = TEST[TEST["item"].isin(TRAIN["item"])]  # the external one has no item_ids_
     names = METRICS if candidates else METRICS[:-1]
     scorer = make_ranking_scorer(names, candidates=candidates)
-    assert scorer(foreign, found) == pytest.approx(scorer(own, found))
+    assert scorer(external, found) == pytest.approx(scorer(native, found))
     options = {"metrics": "ndcg@5", "candidates": candidates, "random_state": 0}
-    reports = [ranking_report(model, found, **options) for model in (foreign, own)]
+    reports = [ranking_report(model, found, **options) for model in (external, native)]
     pd.testing.assert_frame_equal(*reports)
-    table = compare({"ours": own, "theirs": foreign}, found, **options)
+    table = compare({"native": native, "external": external}, found, **options)
     assert (table["difference"] == 0).all()
 
 
@@ -81,13 +81,13 @@ def skrecsys():
     return pytest.importorskip("skrecsys.recommendation")
 
 
-def test_ease_of_skrecsys_is_ours():
+def test_ease_of_skrecsys_equals_ease():
     theirs = skrecsys().EASE(l2_reg=5.0).fit(TRAIN.to_numpy())
-    own = EASERecommender(regularization=5.0).fit(TRAIN)
+    native = EASERecommender(regularization=5.0).fit(TRAIN)
     found = TEST[TEST["item"].isin(TRAIN["item"])]
     scorer = make_ranking_scorer(METRICS)
-    assert scorer(theirs, found.to_numpy()) == pytest.approx(scorer(own, found))
-    table = compare({"ours": own, "theirs": theirs}, found, n_bootstrap=20)
+    assert scorer(theirs, found.to_numpy()) == pytest.approx(scorer(native, found))
+    table = compare({"native": native, "external": theirs}, found, n_bootstrap=20)
     assert (table["difference"].abs() < 1e-9).all()
     by_user = make_ranking_scorer("ndcg@5", by="cold", with_counts=True)
     scores = by_user(theirs, found)
@@ -112,8 +112,8 @@ def test_recommenders_of_skrecsys(name):
     assert found["test_ndcg@5"].item() == pytest.approx(scores["ndcg@5"])
 
 
-def test_what_skrecsys_refuses():
-    """It raises where ours answer: unknown users, and rankings that would be short."""
+def test_errors_of_skrecsys_are_raised():
+    """It refuses unknown users, and rankings with too few items."""
     model = skrecsys().EASE().fit(TRAIN.to_numpy())
     stranger = [[99, TEST["item"].iloc[0]]]
     with pytest.raises(ValueError, match="Unknown user"):

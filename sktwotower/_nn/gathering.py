@@ -1,0 +1,105 @@
+"""The inputs of a training step, gathered from the rows of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Generic
+
+import torch
+
+from sktwotower._nn.batch_losses import B
+from sktwotower._nn.batches import Batches
+from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.inputs import TowerInput, TowerRows
+from sktwotower._nn.lazy_tables import LazyTables
+from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
+from sktwotower._nn.two_towers import TwoTowers
+
+
+@dataclass(frozen=True, eq=False)
+class GatheredBatch(Generic[B]):
+    """A batch, or this rank's slice of it, with the inputs of both towers.
+
+    Attributes
+    ----------
+    user_inputs, item_inputs : list of TowerInput
+        The first input of each list is embedded. The others list what else is looked up in
+        lazy tables: the inputs of the whole batch and, last of the items, of the views.
+    masks : tuple of Tensor or None
+        Masks of the two views of self-supervision; None: there are no views.
+    batch : Batch
+        The rows.
+    n_rows : int
+        Number of rows of the whole batch.
+    """
+
+    user_inputs: list[TowerInput]
+    item_inputs: list[TowerInput]
+    masks: Masks | None
+    batch: B
+    n_rows: int
+
+    @property
+    def views(self) -> Views | None:
+        """Items and masks of self-supervision."""
+        return None if self.masks is None else (self.item_inputs[-1], self.masks)
+
+    def with_table_rows(self, towers: TwoTowers, tables: LazyTables) -> GatheredBatch[B]:
+        """The same batch with the vectors that it looks up in lazy tables."""
+        return replace(
+            self,
+            user_inputs=tables.look_up(towers.user_tower, self.user_inputs),
+            item_inputs=tables.look_up(towers.item_tower, self.item_inputs),
+        )
+
+    def to(self, device: torch.device) -> GatheredBatch[B]:
+        """The same batch on a device, reduced to what the towers and the loss need."""
+        if device.type == "cpu":
+            return self
+        views = [] if self.masks is None else self.item_inputs[-1:]
+        return replace(
+            self,
+            user_inputs=[self.user_inputs[0].to(device)],
+            item_inputs=[one.to(device) for one in (self.item_inputs[0], *views)],
+            batch=self.batch.to(device),
+        )
+
+
+def gathered_epoch(
+    batches: Batches[B],
+    user_rows: TowerRows,
+    item_rows: TowerRows,
+    generator: torch.Generator,
+    *,
+    self_supervision: SelfSupervision | None,
+    ranks: Ranks | None,
+) -> Iterator[GatheredBatch[B]]:
+    """Yield the gathered batches of one epoch, on the CPU.
+
+    Parameters
+    ----------
+    batches : Batches
+        The batches, as indices of rows.
+    user_rows, item_rows : TowerRows
+        The rows to gather from.
+    generator : torch.Generator
+        Draws the order of the rows, the candidates, and the views.
+    self_supervision : SelfSupervision or None
+        Draws the views.
+    ranks : Ranks or None
+        The processes that share each batch.
+    """
+    for batch in batches.epoch(generator):
+        part, users, items = batch, [batch.user_inputs], [batch.item_rows]
+        if ranks is not None:
+            part = batch.part(ranks.slice_of(len(batch.user_inputs)))
+            users = [part.user_inputs, *users]
+            items = [batch.item_rows[ranks.slice_of(len(batch.item_rows))], *items]
+        user_inputs = [user_rows.take(rows) for rows in users]
+        item_inputs = [item_rows.take(rows) for rows in items]
+        masks = None
+        if self_supervision is not None:
+            views, masks = self_supervision.draw(generator)
+            item_inputs.append(views)
+        yield GatheredBatch(user_inputs, item_inputs, masks, part, len(batch))
