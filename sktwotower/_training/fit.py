@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from sktwotower._nn.resize import rows_stay
+from sktwotower._training.divergence import divergence_message
 from sktwotower._training.early_stopping import Validation
 from sktwotower._training.state import ModelState, TrainingLog
-from sktwotower._training.training import Training, divergence_message
+from sktwotower._training.training import Training
 
 
 class Fit:

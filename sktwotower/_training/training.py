@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
 from sktwotower._nn.distributed import Ranks
@@ -29,18 +29,18 @@ from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import train
 from sktwotower._nn.two_towers import TwoTowers, average_of
-from sktwotower._training.configuration import SIDES, Configuration, SideName
+from sktwotower._training.configuration import SIDES, Configuration
 from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, with_popularity
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
+from sktwotower._training.rows import past_items, training_rows
+from sktwotower._training.side_states import embedded_side
 from sktwotower._training.state import (
     ModelState,
-    SideState,
     TrainingLog,
     recommendable,
 )
-from sktwotower.utils import _column_store as column_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,9 @@ class Training:
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if configuration.average else None
         user_rows = self._to_train(self.user_rows, towers.user_tower)
-        rows, user_inputs, past = self._training_rows(train_rows, user_rows)
+        rows, user_inputs, past = training_rows(
+            self.data, configuration, train_rows, user_rows, self.replayed
+        )
         objective, batches, frequencies = self._batches(rows, user_inputs, train_rows)
         optimizer = self._make_optimizer(towers, len(batches.rows), sources)
         tables = LazyTables(
@@ -191,7 +193,7 @@ class Training:
         run.epochs.close()  # frees its rows before histories are made of all rows
         past = None
         if self.configuration.history_size:
-            past = self._past(self.interactions)
+            past = past_items(self.interactions, self.data, self.configuration)
         state = self._state(run, log, past)
         run.served.cpu().eval()
         return replace(
@@ -227,7 +229,18 @@ class Training:
     def _state(
         self, run: TrainingRun, log: TrainingLog, past: PastItems | None
     ) -> ModelState:
-        sides = {name: self._side_state(name, run, log, past) for name in SIDES}
+        sides = {
+            name: embedded_side(
+                name,
+                run.served,
+                self.user_rows if name == "user" else self.item_rows,
+                self.data,
+                self.configuration,
+                past=past,
+                epoch=len(log.loss_curve),
+            )
+            for name in SIDES
+        }
         return ModelState(
             roles=self.data.roles,
             user=sides["user"],
@@ -243,42 +256,6 @@ class Training:
             ),
             frequencies=run.frequencies,
             log=log,
-        )
-
-    def _side_state(
-        self,
-        name: SideName,
-        run: TrainingRun,
-        log: TrainingLog,
-        past: PastItems | None,
-    ) -> SideState:
-        """Embed all entities of a side; row ``r`` of what a tower embeds has code ``r``."""
-        data, is_user = self.data, name == "user"
-        entities = data.users if is_user else data.items
-        tower = run.served.user_tower if is_user else run.served.item_tower
-        if is_user or not self.configuration.is_self_supervised:  # else it is trained
-            tower.set_unknown_id()
-        n = len(entities) + 1
-        rows: TowerRows = (self.user_rows if is_user else self.item_rows).head(n)
-        if is_user and past is not None:
-            rows = past.rows(self.user_rows.head(n), np.arange(n))
-        vectors = tower.embed(rows).numpy()
-        if not np.isfinite(vectors).all():  # no loss has seen the last step
-            raise ValueError(
-                divergence_message(
-                    self.configuration,
-                    f"{name} embeddings",
-                    "NaN or infinite",
-                    len(log.loss_curve),
-                )
-            )
-        return SideState(
-            name=name,
-            id_columns=data.user_id_columns if is_user else data.item_id_columns,
-            entities=entities,
-            embeddings=vectors[1:],
-            unknown=vectors[0].copy(),
-            trains_cold_path=self.configuration.trains_cold_path(name),
         )
 
     def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, Sources]:
@@ -325,73 +302,6 @@ class Training:
         if is_lazy or not (rows.is_narrow and tower.begins_with_a_layer):
             return rows
         return rows.with_matrix()
-
-    def _past(self, interactions: InteractionCodes) -> PastItems:
-        """Histories of all users, from these rows."""
-        return PastItems.of(
-            interactions,
-            len(self.data.users),
-            self.configuration.history_size,
-            self.data.items.id_codes,
-        )
-
-    def _training_rows(
-        self, train_rows: np.ndarray, trained_users: EntityRows
-    ) -> tuple[TrainingRows, TowerRows, PastItems | None]:
-        """Rows to train on, the user tower's input that they point into, and histories."""
-        interactions, inputs, weights = self._rows_of_X(train_rows)
-        ordered, n_replayed = interactions, 0
-        if self.replayed is not None:
-            # The new rows come first, but have their place in the histories. The replayed
-            # rows have their users' present features: those of their time are not kept.
-            n_replayed = len(self.replayed)
-            ordered = interactions.followed_by(self.replayed)
-            interactions = self.replayed.followed_by(interactions)
-            inputs = column_store.joined([inputs, self.replayed.users])
-            if weights is not None:
-                ones = np.broadcast_to(np.float32(1), n_replayed)
-                weights = column_store.joined([weights, ones])
-        is_users = np.array_equal(inputs, ordered.users)  # each user has one row
-        rows = TrainingRows(
-            torch.from_numpy(ordered.users),
-            torch.from_numpy(ordered.items),
-            torch.from_numpy(ordered.positive),
-            None if weights is None else torch.from_numpy(weights),
-            n_users=len(self.data.users) + 1,
-            n_items=len(self.data.items) + 1,
-            user_inputs=None if is_users else torch.from_numpy(inputs),
-        )
-        if self.configuration.popularity_prior is not None:  # it counts as 1 in training
-            weight = np.float32(self.configuration.temperature)
-            whole = torch.from_numpy(np.full((len(trained_users), 1), weight))
-            trained_users = replace(trained_users, appended=whole)
-        if not self.configuration.history_size:
-            return rows, trained_users, None
-        past = self._past(interactions)
-        if self.configuration.history_dropout and self.replayed is None:
-            drawn = past.to_draw_from(trained_users, inputs, interactions.users)
-            return rows, drawn, past
-        # The new rows come last in the histories.
-        user_rows = past.before_events(
-            trained_users, inputs, ordered.items, first=n_replayed
-        )
-        numbers = torch.from_numpy(column_store.arange(len(interactions)))
-        return replace(rows, user_inputs=numbers), user_rows, past
-
-    def _rows_of_X(
-        self, train_rows: np.ndarray
-    ) -> tuple[InteractionCodes, np.ndarray, np.ndarray | None]:
-        """The rows of X that train: codes, inputs of the user tower, and weights."""
-        data = self.data
-        interactions, inputs, weights = data.interactions, data.user_inputs, data.weights
-        if not train_rows.all():  # no copy where all rows train
-            interactions = interactions.take(train_rows)
-            inputs = column_store.take(inputs, train_rows)
-            weights = None if weights is None else column_store.take(weights, train_rows)
-        if weights is not None:  # in float64, so that their scale does not matter
-            scaled = column_store.empty(len(weights), np.float32)
-            weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
-        return interactions, inputs, weights
 
     def _batches(
         self, rows: TrainingRows, user_inputs: TowerRows, train_rows: np.ndarray
@@ -488,21 +398,3 @@ class Training:
                 "candidates names them: no positive has trained the item tower without "
                 "ids. Set id_dropout to have them in the catalogue."
             )
-
-
-def divergence_message(
-    configuration: Configuration, what: str, value: object, epoch: int
-) -> str:
-    """What to say, and to advise, when training has diverged."""
-    advice = [
-        f"a lower learning_rate (now {configuration.learning_rate})",
-        f"a lower weight_decay (now {configuration.weight_decay})",
-    ]
-    if not configuration.learns_temperature:
-        advice.append(f"a higher temperature (now {configuration.temperature})")
-    if not configuration.normalize:
-        advice.append("normalize=True")
-    return (
-        f"The {what} became {value} in epoch {epoch}: training has diverged. Try "
-        f"{', or '.join([', '.join(advice[:-1]), advice[-1]])}."
-    )

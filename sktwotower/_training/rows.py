@@ -1,0 +1,102 @@
+"""The rows that a training goes through, and what the user tower gets for each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._training.configuration import Configuration
+from sktwotower._training.data import TrainingData
+from sktwotower.utils import _column_store as column_store
+
+
+def past_items(
+    interactions: InteractionCodes, data: TrainingData, configuration: Configuration
+) -> PastItems:
+    """Histories of all users, from these interactions."""
+    return PastItems.of(
+        interactions,
+        len(data.users),
+        configuration.history_size,
+        data.items.id_codes,
+    )
+
+
+def training_rows(
+    data: TrainingData,
+    configuration: Configuration,
+    train_rows: np.ndarray,
+    user_rows: EntityRows,
+    replayed: InteractionCodes | None,
+) -> tuple[TrainingRows, TowerRows, PastItems | None]:
+    """Rows to train on, the user tower's input that they point into, and histories.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The rows of X.
+    configuration : Configuration
+        Says whether there are histories, and a popularity prior.
+    train_rows : ndarray of shape (n_samples,), bool
+        The rows of X that train.
+    user_rows : EntityRows
+        Ids and features of the users.
+    replayed : InteractionCodes or None
+        Rows from before that are trained again; they come last.
+    """
+    interactions, inputs, weights = _rows_of_X(data, train_rows)
+    ordered, n_replayed = interactions, 0
+    if replayed is not None:
+        # The new rows come first, but have their place in the histories. The replayed
+        # rows have their users' present features: those of their time are not kept.
+        n_replayed = len(replayed)
+        ordered = interactions.followed_by(replayed)
+        interactions = replayed.followed_by(interactions)
+        inputs = column_store.joined([inputs, replayed.users])
+        if weights is not None:
+            ones = np.broadcast_to(np.float32(1), n_replayed)
+            weights = column_store.joined([weights, ones])
+    is_users = np.array_equal(inputs, ordered.users)  # each user has one row
+    rows = TrainingRows(
+        torch.from_numpy(ordered.users),
+        torch.from_numpy(ordered.items),
+        torch.from_numpy(ordered.positive),
+        None if weights is None else torch.from_numpy(weights),
+        n_users=len(data.users) + 1,
+        n_items=len(data.items) + 1,
+        user_inputs=None if is_users else torch.from_numpy(inputs),
+    )
+    if configuration.popularity_prior is not None:  # it counts as 1 in training
+        weight = np.float32(configuration.temperature)
+        whole = torch.from_numpy(np.full((len(user_rows), 1), weight))
+        user_rows = replace(user_rows, appended=whole)
+    if not configuration.history_size:
+        return rows, user_rows, None
+    past = past_items(interactions, data, configuration)
+    if configuration.history_dropout and replayed is None:
+        drawn = past.to_draw_from(user_rows, inputs, interactions.users)
+        return rows, drawn, past
+    # The new rows come last in the histories.
+    before = past.before_events(user_rows, inputs, ordered.items, first=n_replayed)
+    numbers = torch.from_numpy(column_store.arange(len(interactions)))
+    return replace(rows, user_inputs=numbers), before, past
+
+
+def _rows_of_X(
+    data: TrainingData, train_rows: np.ndarray
+) -> tuple[InteractionCodes, np.ndarray, np.ndarray | None]:
+    """The rows of X that train: codes, inputs of the user tower, and weights."""
+    interactions, inputs, weights = data.interactions, data.user_inputs, data.weights
+    if not train_rows.all():  # no copy where all rows train
+        interactions = interactions.take(train_rows)
+        inputs = column_store.take(inputs, train_rows)
+        weights = None if weights is None else column_store.take(weights, train_rows)
+    if weights is not None:  # in float64, so that their scale does not matter
+        scaled = column_store.empty(len(weights), np.float32)
+        weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
+    return interactions, inputs, weights

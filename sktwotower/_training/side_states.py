@@ -1,0 +1,70 @@
+"""The embeddings of one side at some point of a training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sktwotower._data.histories import PastItems
+from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._nn.two_towers import TwoTowers
+from sktwotower._training.configuration import Configuration, SideName
+from sktwotower._training.data import TrainingData
+from sktwotower._training.divergence import divergence_message
+from sktwotower._training.state import SideState
+
+
+def embedded_side(
+    name: SideName,
+    towers: TwoTowers,
+    rows: EntityRows,
+    data: TrainingData,
+    configuration: Configuration,
+    *,
+    past: PastItems | None,
+    epoch: int,
+) -> SideState:
+    """The users or the items, embedded by their tower as it is now.
+
+    Parameters
+    ----------
+    name : {"user", "item"}
+        The side.
+    towers : TwoTowers
+        As they are served.
+    rows : EntityRows
+        Ids and features of the side; row ``r`` belongs to code ``r``.
+    data : TrainingData
+        Vocabularies, encoders and features.
+    configuration : Configuration
+        Says whether the cold path is trained.
+    past : PastItems or None
+        Histories of the users.
+    epoch : int
+        Number of epochs so far, for the message.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is not finite.
+    """
+    is_user = name == "user"
+    entities = data.users if is_user else data.items
+    tower = towers.user_tower if is_user else towers.item_tower
+    if is_user or not configuration.is_self_supervised:  # else the unknown id is trained
+        tower.set_unknown_id()
+    rows = rows.head(len(entities) + 1)
+    inputs: TowerRows = rows
+    if is_user and past is not None:
+        inputs = past.rows(rows, np.arange(len(rows)))
+    vectors = tower.embed(inputs).numpy()
+    if not np.isfinite(vectors).all():  # no loss has seen the last step
+        what = f"{name} embeddings"
+        raise ValueError(divergence_message(configuration, what, "NaN or infinite", epoch))
+    return SideState(
+        name=name,
+        id_columns=data.user_id_columns if is_user else data.item_id_columns,
+        entities=entities,
+        embeddings=vectors[1:],
+        unknown=vectors[0].copy(),
+        trains_cold_path=configuration.trains_cold_path(name),
+    )
