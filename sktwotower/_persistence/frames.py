@@ -12,8 +12,8 @@ import pandas as pd
 
 from sktwotower._data.roles import Frame
 from sktwotower._persistence.folder import Json, reading
-from sktwotower._persistence.values import decode, encode
 from sktwotower.utils._extra import extra
+from sktwotower.utils._json_values import decode, encode
 
 _KEY = b"sktwotower"  # where the metadata of a file describe its columns
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from sktwotower._persistence.folder import Json, expect, reading
 from sktwotower._persistence.frames import read_frame, write_frame
 from sktwotower._persistence.objects import Objects
-from sktwotower._persistence.values import decode, encode
 from sktwotower.utils._columns import as_pandas, is_frame
 from sktwotower.utils._extra import extra
+from sktwotower.utils._json_values import decode, encode
 
 # Values are described by what JSON can hold, or by one of these.
 _ARRAY, _TENSOR, _FRAME, _OBJECT = (

@@ -49,6 +49,12 @@ def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
 def state_of(parts: dict[str, Values]) -> ModelState:
     """The state; seen pairs, catalogue and histories are computed."""
     user, item = side_of(parts["user"]), side_of(parts["item"])
+    expect(
+        user.unknown.shape == item.unknown.shape,
+        "item.safetensors",
+        f"has embeddings of shape {item.embeddings.shape}, where those of users have the "
+        f"shape {user.embeddings.shape}",
+    )
     n_users, n_items = len(user.entities), len(item.entities)
     interactions = interactions_of(parts["interactions"], n_users, n_items)
     past, size = None, parts["history"]["size"]
@@ -249,6 +255,9 @@ def frequencies_of(values: Values) -> StreamingFrequencies | None:
         return None
     frequencies = StreamingFrequencies(torch.empty(0), rate=values["rate"])
     vars(frequencies).update(values)
+    gaps, last = frequencies.gaps.numpy(), frequencies._last.numpy()
+    expect_array("frequencies.safetensors", "gaps", gaps, (gaps.size,), "f")
+    expect_array("frequencies.safetensors", "_last", last, (gaps.size,), "f")
     return frequencies
 
 

@@ -705,12 +705,50 @@ def test_a_swapped_shape_is_refused(artefact, file, name, message):
         load(artefact)
 
 
-def test_codes_that_point_nowhere_are_refused(artefact):
-    file = "interactions.safetensors"
-    arrays = safetensors.load_file(folder_of(artefact) / file)
-    arrays["items"] = arrays["items"] + 1
-    replace_file(artefact, file, safetensors.save(arrays))
-    with pytest.raises(ValueError, match="not between 1 and 40"):
+MISFITS = [
+    ("interactions", {"items": lambda a: a + 1}, "not between 1 and 40"),
+    ("interactions", {"times": lambda a: a[:-1]}, r"'times' of shape \(899,\)"),
+    ("interactions", {"positive": lambda a: a.astype(float)}, "'positive' .* float64"),
+    ("interactions", {"users": None}, "has no array 'users'"),
+    ("user", {"id_codes": lambda a: -a}, "not between 0 and 60"),
+    ("item", {"raw_positions": lambda a: a + 1}, "not between -1 and 39"),
+    ("item", {"indices": lambda a: a + 99}, "item.safetensors of .* cannot be read"),
+    (
+        "item",
+        {"embeddings": lambda a: a[:, :3], "unknown": lambda a: a[:3]},
+        r"embeddings of shape \(40, 3\)",
+    ),
+    ("towers", {"item_tower.id_table": None}, "has no array 'item_tower.id_table'"),
+    ("optimizer", {"item_tower.id_table/step": None}, "has no array 'item_tower.id_table"),
+    ("frequencies", {"_last": lambda a: a[:-1]}, "'_last' of shape"),
+]
+
+
+@pytest.mark.parametrize(("part", "changes", "message"), MISFITS)
+def test_arrays_that_do_not_fit_are_refused(data, tmp_path, part, changes, message):
+    X = data.interactions
+    model = make_model(item_table=data.item_table, timestamp_column="timestamp", max_iter=1)
+    model.set_params(negatives="in_batch").fit(X).partial_fit(X[:20])
+    model.save(tmp_path / "model")
+    file = f"{part}.safetensors"
+    arrays = safetensors.load_file(folder_of(tmp_path / "model") / file)
+    for name, change in changes.items():
+        array = arrays.pop(name)
+        if change is not None:
+            arrays[name] = np.ascontiguousarray(change(array))
+    replace_file(tmp_path / "model", file, safetensors.save(arrays))
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "model")
+
+
+def test_repeated_ids_are_refused(artefact):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = folder_of(artefact) / "item.vocabulary.parquet"
+    table = parquet.read_table(file)
+    column = table["id"].combine_chunks().take([0, 0, *range(2, 40)])
+    parquet.write_table(table.set_column(0, "id", column), file)
+    replace_file(artefact, file.name, file.read_bytes())
+    with pytest.raises(ValueError, match="has repeated ids"):
         load(artefact)
 
 
