@@ -15,10 +15,10 @@ import scipy.sparse as sp
 from sktwotower._data.entities import Entities
 from sktwotower._onnx.graphs import OPSET, top_k_graph, tower_graph
 from sktwotower._onnx.readme import README
-from sktwotower._persistence.values import encode
 from sktwotower._training.state import ModelState
 from sktwotower._version import __version__
 from sktwotower.utils._extra import extra
+from sktwotower.utils._json_values import encode
 
 FORMAT_VERSION = 1
 # Larger weights go to a separate file: protobuf holds at most 2 GiB.

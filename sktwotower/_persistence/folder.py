@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 FORMAT = "sktwotower"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-# What the manifest says of a part of the model: the keys are plain, the values are JSON.
-Description = dict[str, Any]
+# What JSON can hold: what the manifest says of a part of the model.
+Json = Any
 
 _FOLDER = re.compile(r"version-[0-9a-f]{32}")
 # A save that was killed leaves a folder that no manifest names. A younger folder may
@@ -49,118 +49,67 @@ def expect(holds: bool, file: str, otherwise: str) -> None:
         raise ArtefactError(f"{file} {otherwise}; the artefact was not written by save.")
 
 
-class Writer:
-    """Writes files into a new folder, which becomes the artefact with ``commit``.
+@contextmanager
+def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
+    """A folder to write files into, and the manifest to fill.
 
-    Parameters
-    ----------
-    path : Path
-        Directory of the artefact; it may contain a version already.
+    They become the artefact when the block ends. If it raises, the folder is removed.
 
     Raises
     ------
     ValueError
         If there is something else at the path.
     """
-
-    def __init__(self, path: Path) -> None:
-        if path.exists() and not path.is_dir():
-            raise ValueError(
-                f"{path} is a file; save writes a directory. Give another path."
-            )
-        self._is_new = not path.exists()
-        if not self._is_new and any(path.iterdir()) and not _versions(path):
-            raise ValueError(
-                f"{path} is a directory with other things in it and without an artefact; "
-                "give a path that is new, empty or an artefact."
-            )
-        self._path = path
-        self._folder = path / f"version-{uuid.uuid4().hex}"
-        self._folder.mkdir(parents=True)
-        self._checksums: dict[str, str] = {}
-
-    def write(self, name: str, content: bytes) -> None:
-        """Add a file."""
-        _write_through(self._folder / name, content)
-        self._checksums[name] = _sha256(content)
-
-    def commit(self, description: Description) -> None:
-        """Rename the manifest into place, then remove the version before."""
-        manifest = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "folder": self._folder.name,
-            **description,
-            "files": self._checksums,
-        }
-        manifest["sha256"] = _checksum_of(manifest)
-        text = json.dumps(manifest, indent=1, ensure_ascii=True)
-        _write_through(self._folder / MANIFEST, text.encode())
-        _sync_directory(self._folder)
-        _sync_directory(self._path)
-        before = _current_folder(self._path)
-        os.replace(self._folder / MANIFEST, self._path / MANIFEST)
-        _sync_directory(self._path)
-        for folder in _versions(self._path):
-            is_over = folder.name == before or _age(folder) > _ORPHAN_SECONDS
-            if is_over and folder != self._folder:
-                shutil.rmtree(folder, ignore_errors=True)  # another save may remove it, too
-
-    def abandon(self) -> None:
-        """Remove the new folder."""
-        shutil.rmtree(self._folder)
-        if self._is_new:
-            self._path.rmdir()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; save writes a directory. Give another path.")
+    is_new = not path.exists()
+    if not is_new and any(path.iterdir()) and not _versions(path):
+        raise ValueError(
+            f"{path} is a directory with other things in it and without an artefact; "
+            "give a path that is new, empty or an artefact."
+        )
+    folder = path / f"version-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True)
+    content: dict[str, Json] = {}
+    try:
+        yield folder, content
+        checksums = {file.name: _seal(file) for file in sorted(folder.iterdir())}
+    except BaseException:
+        shutil.rmtree(folder)
+        if is_new:
+            path.rmdir()
+        raise
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "folder": folder.name}
+    _commit(path, manifest | content | {"files": checksums})
 
 
-class Reader:
-    """Reads the files of an artefact; each is checked against its checksum.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no artefact, or one that cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.manifest = read_manifest(path)
-        self._folder = path / self.manifest["folder"]
-        self._checksums: Mapping[str, str] = self.manifest["files"]
-        if self._folder.is_dir():
-            extra = {entry.name for entry in self._folder.iterdir()} - set(self._checksums)
-            if extra:
-                raise ArtefactError(
-                    f"{self._folder} has files that are not in the manifest: "
-                    f"{sorted(extra)}. The artefact was changed after it was saved."
-                )
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._checksums
-
-    def read(self, name: str) -> bytes:
-        """The content of a file."""
-        if name not in self._checksums:
-            raise ArtefactError(f"The manifest does not list the file {name}.")
-        try:
-            content = (self._folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{self._folder / name} is missing; the artefact is not whole."
-            ) from error
-        if _sha256(content) != self._checksums[name]:
-            raise ArtefactError(
-                f"{self._folder / name} is not what was saved: its checksum differs from "
-                "the one in the manifest. Save the model again, or take another copy."
-            )
-        return content
+def _commit(path: Path, manifest: dict[str, Json]) -> None:
+    """Rename a manifest into place, then remove the version before."""
+    folder = path / manifest["folder"]
+    manifest["sha256"] = _checksum_of(manifest)
+    text = json.dumps(manifest, indent=1, ensure_ascii=True)
+    (folder / MANIFEST).write_text(text)
+    _seal(folder / MANIFEST)
+    _sync_directory(folder)
+    _sync_directory(path)
+    try:
+        before = read_manifest(path)["folder"]
+    except ArtefactError:  # none yet, or a damaged one, which is about to be replaced
+        before = None
+    os.replace(folder / MANIFEST, path / MANIFEST)
+    _sync_directory(path)
+    for other in _versions(path):
+        is_over = other.name == before or _age(other) > _ORPHAN_SECONDS
+        if is_over and other != folder:
+            shutil.rmtree(other, ignore_errors=True)  # another save may remove it, too
 
 
-def read_manifest(path: Path) -> Description:
+def read_manifest(path: Path) -> dict[str, Json]:
     """The manifest of an artefact, checked.
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError, ArtefactError
         If there is none, or one that cannot be read.
     """
     file = path / MANIFEST
@@ -181,10 +130,11 @@ def read_manifest(path: Path) -> Description:
             f"{path} has format {version}, which is newer than {FORMAT_VERSION}, the one "
             "that this version of sktwotower reads; install a newer one."
         )
-    if version == 1:
+    if version != FORMAT_VERSION:
         raise ArtefactError(
-            f"{path} has format 1, which a development version of sktwotower wrote; this "
-            f"version reads format {FORMAT_VERSION}. Fit the model again and save it."
+            f"{path} has format {version}, which a development version of sktwotower "
+            f"wrote; this version reads format {FORMAT_VERSION}. Fit the model again and "
+            "save it."
         )
     checksum = manifest.pop("sha256", None)
     if checksum != _checksum_of(manifest):
@@ -197,16 +147,38 @@ def read_manifest(path: Path) -> Description:
     return manifest
 
 
+def checked_folder(path: Path, manifest: dict[str, Json]) -> Path:
+    """The folder with the files, all of which are what the manifest says.
+
+    Raises
+    ------
+    FileNotFoundError, ArtefactError
+        If one is missing, was changed, or is not in the manifest.
+    """
+    folder = path / manifest["folder"]
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    extra = there - set(manifest["files"])
+    if extra:
+        raise ArtefactError(
+            f"{folder} has files that are not in the manifest: {sorted(extra)}. The "
+            "artefact was changed after it was saved."
+        )
+    for name, checksum in manifest["files"].items():
+        if name not in there:
+            raise FileNotFoundError(
+                f"{folder / name} is missing; the artefact is not whole."
+            )
+        with open(folder / name, "rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != checksum:
+                raise ArtefactError(
+                    f"{folder / name} is not what was saved: its checksum differs from "
+                    "that in the manifest. Save the model again, or take another copy."
+                )
+    return folder
+
+
 def _versions(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if _FOLDER.fullmatch(entry.name)]
-
-
-def _current_folder(path: Path) -> str | None:
-    """The folder that the manifest names; None without a manifest that can be read."""
-    try:
-        return str(read_manifest(path)["folder"])
-    except ArtefactError:  # none yet, or a damaged one, which is about to be replaced
-        return None
 
 
 def _age(entry: Path) -> float:
@@ -216,19 +188,16 @@ def _age(entry: Path) -> float:
         return 0.0
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _checksum_of(manifest: dict[str, Json]) -> str:
+    text = json.dumps(manifest, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _checksum_of(manifest: Description) -> str:
-    return _sha256(json.dumps(manifest, sort_keys=True, ensure_ascii=True).encode())
-
-
-def _write_through(file: Path, content: bytes) -> None:
-    with open(file, "xb") as stream:
-        stream.write(content)
-        stream.flush()
+def _seal(file: Path) -> str:
+    """Make sure that a file is on the disk, and return its checksum."""
+    with open(file, "r+b") as stream:
         os.fsync(stream.fileno())
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

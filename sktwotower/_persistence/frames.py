@@ -1,41 +1,31 @@
-"""Columns of ids and features in Parquet files, which keep their names and dtypes."""
+"""Frames in Parquet files, which keep the names and dtypes of their columns."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from sktwotower._data.roles import Frame
-from sktwotower._persistence.folder import Description, Reader, Writer, reading
-from sktwotower._persistence.values import decode, encode
+from sktwotower._persistence.folder import Json, reading
 from sktwotower.utils._extra import extra
+from sktwotower.utils._json_values import decode, encode
 
-_KEY = b"sktwotower"  # of the description, among the metadata of the file
+_KEY = b"sktwotower"  # where the metadata of a file describe its columns
 
 
-def write_frame(writer: Writer, file: str, frame: Frame) -> None:
-    """Write a frame or a series; its index is not kept.
+def write_frame(file: Path, frame: Frame) -> None:
+    """Write a frame or a series, without its index.
 
     Raises
     ------
     TypeError
         For values that cannot be stored.
     """
-    writer.write(file, to_parquet(frame))
-
-
-def read_frame(reader: Reader, file: str) -> Any:
-    """Read the frame or the series."""
-    with reading(file):
-        return from_parquet(reader.read(file))
-
-
-def to_parquet(frame: Frame) -> bytes:
-    """The content of a file."""
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
     columns = pd.DataFrame(frame)
     names = list(columns.columns)
@@ -46,39 +36,36 @@ def to_parquet(frame: Frame) -> bytes:
     arrays = {label: column for label, (column, _) in zip(labels, stored, strict=True)}
     table = arrow.Table.from_pandas(pd.DataFrame(arrays), preserve_index=False)
     description = {
-        "names": [encode(name) for name in names],
+        "names": encode(names),
         "columns": [kind for _, kind in stored],
         "is_single": isinstance(frame, pd.Series),
         "n_rows": len(frame),
     }
     metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(description)}
-    sink = arrow.BufferOutputStream()
-    parquet.write_table(table.replace_schema_metadata(metadata), sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    parquet.write_table(table.replace_schema_metadata(metadata), file)
 
 
-def from_parquet(content: bytes) -> Any:
+def read_frame(file: Path) -> Any:
     """The frame or the series."""
-    arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
-    table = parquet.read_table(arrow.BufferReader(content))
-    description = json.loads(table.schema.metadata[_KEY])
-    names = [decode(name) for name in description["names"]]
-    kinds, n_rows = description["columns"], description["n_rows"]
-    stored = table.to_pandas()
-    if not len(names) == len(kinds) == stored.shape[1]:
-        raise ValueError(f"{stored.shape[1]} columns instead of {len(names)}")
-    columns = [_restore(stored.iloc[:, i], kind) for i, kind in enumerate(kinds)]
-    if any(len(column) != n_rows for column in columns):
-        raise ValueError(f"{len(stored)} rows instead of {n_rows}")
-    frame = pd.DataFrame(dict(enumerate(columns)), index=pd.RangeIndex(n_rows))
-    frame.columns = pd.Index(names, tupleize_cols=False)
-    return frame.iloc[:, 0] if description["is_single"] else frame
+    with reading(file.name):
+        # A file alone: a dataset would read partitions from the names of directories.
+        table = extra("pyarrow.parquet").ParquetFile(file, memory_map=False).read()
+        description = json.loads(table.schema.metadata[_KEY])
+        names, kinds = decode(description["names"]), description["columns"]
+        stored, n_rows = table.to_pandas(), description["n_rows"]
+        if not len(names) == len(kinds) == stored.shape[1]:
+            raise ValueError(f"{stored.shape[1]} columns instead of {len(names)}")
+        columns = [_restore(stored.iloc[:, i], kind) for i, kind in enumerate(kinds)]
+        if any(len(column) != n_rows for column in columns):
+            raise ValueError(f"{len(stored)} rows instead of {n_rows}")
+        frame = pd.DataFrame(dict(enumerate(columns)), index=pd.RangeIndex(n_rows))
+        frame.columns = pd.Index(names, tupleize_cols=False)
+        return frame.iloc[:, 0] if description["is_single"] else frame
 
 
 def _store(
     column: pd.Series, name: Hashable, arrow: ModuleType
-) -> tuple[pd.Series, Description]:
+) -> tuple[pd.Series, dict[str, Json]]:
     """A column that Parquet can hold, and how to restore the original from it."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -95,7 +82,7 @@ def _store(
     return texts, {"as": "json", "dtype": str(dtype)}
 
 
-def _restore(column: pd.Series, kind: Description) -> pd.Series:
+def _restore(column: pd.Series, kind: dict[str, Json]) -> pd.Series:
     """The original column."""
     dtype = kind["dtype"]
     if kind["as"] == "codes":

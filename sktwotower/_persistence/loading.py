@@ -6,10 +6,17 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sktwotower._persistence.contents import read_model
-from sktwotower._persistence.folder import MANIFEST, Reader, read_manifest, reading
-from sktwotower._persistence.objects import Trusted, type_name
-from sktwotower._persistence.saving import require_packages
+from sktwotower._persistence.folder import (
+    MANIFEST,
+    Json,
+    checked_folder,
+    read_manifest,
+    reading,
+)
+from sktwotower._persistence.objects import Trusted, read_objects, type_name
+from sktwotower._persistence.parts import read_part
+from sktwotower._persistence.records import parameters_of, state_of
+from sktwotower._persistence.saving import OBJECTS, require_packages
 from sktwotower._two_tower import TwoTowerRecommender
 
 
@@ -71,11 +78,24 @@ def load(
         raise TypeError(f"trusted must be a list of types or names; got {trusted!r}.")
     names = [type_name(named) for named in trusted]
     while True:
-        reader = Reader(Path(path))
+        manifest = read_manifest(Path(path))
         try:
-            with reading(MANIFEST):  # errors in a file's content name that file
-                return read_model(reader, names)
+            with reading(MANIFEST):  # an error in another file names that file
+                return _read_model(manifest, checked_folder(Path(path), manifest), names)
         except FileNotFoundError:
             # Another save may have replaced the version that was being read.
-            if read_manifest(Path(path))["folder"] == reader.manifest["folder"]:
+            if read_manifest(Path(path))["folder"] == manifest["folder"]:
                 raise
+
+
+def _read_model(
+    manifest: dict[str, Json], folder: Path, trusted: list[str]
+) -> TwoTowerRecommender:
+    objects = read_objects(folder / OBJECTS, trusted)
+    parts = {
+        name: read_part(name, described, folder, objects)
+        for name, described in manifest["parts"].items()
+    }
+    model = TwoTowerRecommender(**parameters_of(parts["parameters"]))
+    model._state = state_of(parts)
+    return model

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from zipfile import ZIP_DEFLATED
 
-from sktwotower._persistence.folder import ArtefactError, Reader, Writer, reading
+from sktwotower._persistence.folder import ArtefactError, reading
 from sktwotower.utils._extra import extra
 
 Objects = dict[str, object]
 Trusted = str | type | Callable[..., object]
 
-_FILE = "encoders.skops"
 _PREPROCESSING = "sktwotower.preprocessing"
 # In addition to the types that skops trusts: the estimators of scikit-learn, the dtypes and
 # functions of NumPy, the functions of SciPy.
@@ -28,8 +28,8 @@ _TRUSTED = {
 }
 
 
-def write_objects(writer: Writer, objects: Objects) -> None:
-    """Write the objects, each after a check that it can be read again.
+def write_objects(file: Path, objects: Objects) -> None:
+    """Write a file, after a check that each object can be read again.
 
     Raises
     ------
@@ -47,11 +47,11 @@ def write_objects(writer: Writer, objects: Objects) -> None:
                 "encoder whose attributes are plain values, arrays and estimators, and "
                 "functions that have a name in a module."
             ) from error
-    writer.write(_FILE, io.dumps(objects, compression=ZIP_DEFLATED))
+    io.dump(objects, file, compression=ZIP_DEFLATED)
 
 
-def read_objects(reader: Reader, trusted: Iterable[str]) -> Objects:
-    """Read the objects.
+def read_objects(file: Path, trusted: Iterable[str]) -> Objects:
+    """The objects.
 
     Raises
     ------
@@ -59,17 +59,16 @@ def read_objects(reader: Reader, trusted: Iterable[str]) -> Objects:
         For types that are not trusted, before anything is made or imported.
     """
     io = extra("skops.io")
-    with reading(_FILE):
-        content = reader.read(_FILE)
+    with reading(file.name):
         names = _TRUSTED.union(trusted)
-        unknown = sorted(set(io.get_untrusted_types(data=content)) - names)
+        unknown = sorted(set(io.get_untrusted_types(file=file)) - names)
         if unknown:
             raise ArtefactError(
                 f"The artefact holds objects of types that are not trusted: {unknown}. If "
                 f"you know them and trust whoever wrote it, name them: load(path, "
                 f"trusted={unknown})."
             )
-        return dict(io.loads(content, trusted=sorted(names)))
+        return dict(io.load(file, trusted=sorted(names)))
 
 
 def type_name(named: Trusted) -> str:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._persistence.contents import write_model
-from sktwotower._persistence.folder import Writer
+from sktwotower._persistence.folder import new_version
+from sktwotower._persistence.objects import Objects, write_objects
+from sktwotower._persistence.parts import write_part
+from sktwotower._persistence.records import parameters_values, state_values
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 
 EXTRA = ("safetensors", "skops", "pyarrow")  # packages of the extra ``save``
+OBJECTS = "encoders.skops"
 _PACKAGES = ("sktwotower", "torch", "sklearn", "numpy", "scipy", "pandas", *EXTRA)
 
 
@@ -29,21 +32,20 @@ def save_model(
             f"save stores a TwoTowerRecommender, and not a subclass of it; got "
             f"{type(model).__module__}.{type(model).__qualname__}. Use joblib.dump for it."
         )
-    writer = Writer(Path(path))
-    try:
-        description = write_model(model, writer, with_memory=optimizer)
-    except BaseException:
-        writer.abandon()
-        raise
-    writer.commit({"versions": _versions(), **description})
+    parts = {"parameters": parameters_values(model.get_params(deep=False))}
+    parts |= state_values(model._state, with_memory=optimizer)
+    objects = Objects()
+    with new_version(Path(path)) as (folder, manifest):
+        versions = {name: import_module(name).__version__ for name in _PACKAGES}
+        manifest["versions"] = {"python": platform.python_version(), **versions}
+        manifest["parts"] = {
+            name: write_part(name, values, folder, objects)
+            for name, values in parts.items()
+        }
+        write_objects(folder / OBJECTS, objects)
 
 
 def require_packages() -> None:
     """Raise ImportError if a package of the extra is not installed."""
     for package in EXTRA:
         extra(package)
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: import_module(name).__version__ for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}

@@ -315,7 +315,7 @@ def test_large_weights_are_in_a_separate_file(data, tmp_path, monkeypatch):
     "ids", [["a", "b", "c"], pd.to_datetime(["2020", "2021", "2022"]), [1.5, 2.5, 3.5]]
 )
 def test_ids_are_in_the_order_of_the_codes(tmp_path, ids):
-    from sktwotower._persistence.values import decode
+    from sktwotower.utils._json_values import decode
 
     X = pd.DataFrame({"user_id": [1, 2, 1], "item_id": ids})
     model = make_model().fit(X)

@@ -105,13 +105,14 @@ def replace_file(path, name, content):
 
     def change(manifest):
         checksum = hashlib.sha256(content).hexdigest()
-        manifest["files"][name] = {"bytes": len(content), "sha256": checksum}
+        manifest["files"][name] = checksum
 
     rewrite_manifest(path, change)
 
 
 def assert_same_state(one, other):
     """Equal to the last bit, in all that is remembered."""
+    assert one.temperature_ == other.temperature_
     assert set(vars(one)) == set(vars(other))
     for name, value in vars(one).items():
         _assert_same(value, getattr(other, name), name)
@@ -126,7 +127,8 @@ def _assert_same(one, other, name):
         assert str(one) == str(other), name
         assert one.training == other.training, name
         _assert_same(one.state_dict(), other.state_dict(), name)
-        rest = {"_modules", "_parameters", "_buffers"}
+        # The temperature of the start says nothing where it is learned.
+        rest = {"_modules", "_parameters", "_buffers", "_temperature"}
         for module, twin in zip(one.modules(), other.modules(), strict=True):
             mine = {k: v for k, v in vars(module).items() if k not in rest}
             _assert_same(mine, {k: vars(twin)[k] for k in mine}, name)
@@ -242,6 +244,7 @@ CASES = {
     "sgd": {"optimizer": "sgd", "loss": "bpr", "random_state": np.random.RandomState(3)},
     "device": {"device": torch.device("cpu"), "hidden_layer_sizes": 3},
     "in batch": {"negatives": "in_batch", "n_negatives": 7, "max_grad_norm": 1.0},
+    "tied": {"history_size": 3, "tie_history": True, "popularity_prior": 1.5},
 }
 
 
@@ -469,14 +472,94 @@ def test_pickle_and_joblib_work_too(data, model, tmp_path):
     assert_same_answers(model, loaded, data.interactions)
 
 
-def test_parameters_that_were_set_after_fit_do_not_hurt(data, tmp_path):
-    model = make_model(hidden_layer_sizes=[5], history_size=2).fit(data.interactions)
-    before = model.recommend([0, 1])
-    model.set_params(embedding_dim=9, hidden_layer_sizes=(), history_size=0)
-    loaded = saved_and_loaded(model, tmp_path)
-    _assert_same(loaded.recommend([0, 1]), before, "recommend")
-    assert loaded.embedding_dim == 9
-    assert_same_answers(model, loaded, data.interactions)
+# Another value of every parameter.
+SET = {
+    "user_column": "a",
+    "item_column": 3,
+    "timestamp_column": "when",
+    "user_features": ["age"],
+    "item_features": slice(1, 3),
+    "user_table": None,
+    "item_table": EntityTable(pd.DataFrame({"id": ["a"], "x": [[1, 2]]}), "id", "x"),
+    "user_encoder": OneHotEncoder(),
+    "item_encoder": FeatureEncoder(separator=None),
+    "user_id_embedding": False,
+    "item_id_embedding": False,
+    "id_dropout": 0.5,
+    "history_size": 0,
+    "history_dropout": 0.5,
+    "tie_history": True,
+    "popularity_prior": 2.0,
+    "embedding_dim": 9,
+    "hidden_layer_sizes": np.array([3, 4]),
+    "activation": "tanh",
+    "batch_norm": True,
+    "dropout": 0.25,
+    "normalize": False,
+    "loss": "bpr",
+    "negatives": "popular",
+    "n_negatives": 3,
+    "temperature": "learned",
+    "sampling_correction": None,
+    "mask_known_positives": False,
+    "margin": 0.5,
+    "ssl_pattern": "rfm",
+    "ssl_weight": 0.3,
+    "optimizer": "sgd",
+    "learning_rate": np.float32(0.1),
+    "lr_schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.01,
+    "epsilon": 1e-6,
+    "max_grad_norm": float("inf"),
+    "batch_size": 8,
+    "max_iter": 1,
+    "average": False,
+    "early_stopping": True,
+    "validation_fraction": 0.3,
+    "refit": True,
+    "n_iter_no_change": 1,
+    "tol": 0.1,
+    "validation_metric": "mrr@3",
+    "warm_start": True,
+    "device": torch.device("cpu"),
+    "random_state": np.random.RandomState(1),
+    "verbose": 1,
+}
+
+
+def test_parameters_that_were_set_after_fit_and_the_fitted_state_come_back(
+    data, model, tmp_path
+):
+    X = data.interactions
+    fitted = pickle.loads(pickle.dumps(model))
+    assert set(SET) == set(fitted.get_params(deep=False))
+    fitted.set_params(**SET)
+    loaded = saved_and_loaded(fitted, tmp_path)
+    assert_same_state(fitted, loaded)
+    assert_same_answers(model, loaded, X)
+    assert repr_of(clone(loaded)) == repr_of(clone(fitted))
+    # With the parameters of the fit, it continues as if nothing had been.
+    loaded.set_params(**model.get_params(deep=False))
+    twin = pickle.loads(pickle.dumps(model))
+    assert_same_state(twin.partial_fit(X[:50]), loaded.partial_fit(X[:50]))
+
+
+def test_a_callable_that_selects_columns_and_a_mask_come_back(model, tmp_path):
+    fitted = pickle.loads(pickle.dumps(model))
+    fitted.set_params(
+        user_features=make_column_selector("^user"),
+        item_features=np.array([False, True, True]),
+        user_table=EntityTable(pd.DataFrame({"y": [1], "id": [2], "x": [3]}), "id", ["x"]),
+    )
+    loaded = saved_and_loaded(fitted, tmp_path)
+    assert loaded.user_features.pattern == "^user"
+    np.testing.assert_array_equal(loaded.item_features, fitted.item_features)
+    assert list(loaded.user_table.frame) == ["id", "x"]
+    fitted.set_params(user_features=lambda X: ["a"])
+    with pytest.raises(TypeError, match="user_features=<function.* without pickle"):
+        fitted.save(tmp_path / "model")
+    _assert_same(loaded.recommend([0]), load(tmp_path / "model").recommend([0]), "old")
 
 
 def test_the_optimiser_can_be_left_out(data, model, tmp_path):
@@ -493,11 +576,10 @@ def test_the_optimiser_can_be_left_out(data, model, tmp_path):
 
 def test_nothing_is_a_pickle_and_the_manifest_can_be_read(artefact, model):
     manifest = json.loads((artefact / "manifest.json").read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["versions"]["torch"] == torch.__version__
-    assert manifest["columns"]["user_column"] == "user_id"
-    assert manifest["sizes"]["n_items"] == len(model.item_ids_)
-    assert manifest["parameters"]["embedding_dim"] == 4
+    assert manifest["parts"]["roles"]["user_column"] == "user_id"
+    assert manifest["parts"]["parameters"]["embedding_dim"] == 4
     files = {file.name for file in folder_of(artefact).iterdir()}
     assert files == set(manifest["files"])
     assert {file.rpartition(".")[2] for file in files} == {
@@ -506,12 +588,37 @@ def test_nothing_is_a_pickle_and_the_manifest_can_be_read(artefact, model):
         "skops",
     }
     for file in folder_of(artefact).iterdir():
-        assert (
-            hashlib.sha256(file.read_bytes()).hexdigest()
-            == (manifest["files"][file.name]["sha256"])
-        )
-    frame = pd.read_parquet(folder_of(artefact) / "item_ids.parquet")
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == manifest["files"][file.name]
+    frame = pd.read_parquet(folder_of(artefact) / "item.vocabulary.parquet")
     assert frame["id"].tolist() == model.item_ids_.tolist()
+
+
+# What is in the parts of an artefact. Other names are another format: give it a new number.
+FORMAT = {
+    "roles": "item_column item_features names owner timestamp_column user_column "
+    "user_features",
+    "side": "data dense embeddings encoder fields id_codes id_columns indices indptr "
+    "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
+    "vocabulary",
+    "interactions": "items positive times users",
+    "history": "size",
+    "frequencies": "_last gaps rate step",
+    "log": "loss_curve validation_metric validation_scores",
+}
+FORMAT["user"] = FORMAT["item"] = FORMAT.pop("side")
+
+
+def test_the_names_in_an_artefact_belong_to_its_format(data, model, tmp_path):
+    X = data.interactions
+    one = make_model(negatives="in_batch").fit(X).partial_fit(X[:20])
+    for fitted, left_out in ((one, set()), (model, {"frequencies"})):
+        fitted.save(tmp_path / "model")
+        manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+        assert manifest["format_version"] == 2
+        parts = {name: " ".join(sorted(part)) for name, part in manifest["parts"].items()}
+        assert set(parts) == {*FORMAT, "parameters", "towers", "optimizer"}
+        for name in set(FORMAT) - left_out:
+            assert parts[name] == FORMAT[name], name
 
 
 def test_save_and_load_leave_the_global_generators_alone(model, tmp_path):
@@ -526,8 +633,14 @@ def test_save_and_load_leave_the_global_generators_alone(model, tmp_path):
 
 
 def test_a_newer_format_is_refused(artefact):
-    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=2))
-    with pytest.raises(ValueError, match="has format 2, which is newer than 1"):
+    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=3))
+    with pytest.raises(ValueError, match="has format 3, which is newer than 2"):
+        load(artefact)
+
+
+def test_the_format_of_development_versions_is_refused(artefact):
+    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=1))
+    with pytest.raises(ValueError, match="has format 1, which a development version"):
         load(artefact)
 
 
@@ -573,11 +686,11 @@ def test_a_missing_file_is_refused(artefact):
 
 
 TENSORS = [
-    ("embeddings.safetensors", "item_embeddings", r"shape \(4, 40\)"),
-    ("embeddings.safetensors", "unknown_user", r"shape \(1, 4\)"),
-    ("weights.safetensors", "user_tower.id_table", "size mismatch for user_tower.id_table"),
+    ("item.safetensors", "embeddings", r"shape \(4, 40\)"),
+    ("user.safetensors", "unknown", r"shape \(1, 4\)"),
+    ("towers.safetensors", "user_tower.id_table", "size mismatch for user_tower.id_table"),
     ("interactions.safetensors", "users", r"shape \(1, 900\)"),
-    ("item_features.safetensors", "id_codes", r"shape \(1, 41\)"),
+    ("item.safetensors", "id_codes", r"shape \(1, 41\)"),
 ]
 
 
@@ -592,12 +705,50 @@ def test_a_swapped_shape_is_refused(artefact, file, name, message):
         load(artefact)
 
 
-def test_codes_that_point_nowhere_are_refused(artefact):
-    file = "interactions.safetensors"
-    arrays = safetensors.load_file(folder_of(artefact) / file)
-    arrays["items"] = arrays["items"] + 1
-    replace_file(artefact, file, safetensors.save(arrays))
-    with pytest.raises(ValueError, match="not between 1 and 40"):
+MISFITS = [
+    ("interactions", {"items": lambda a: a + 1}, "not between 1 and 40"),
+    ("interactions", {"times": lambda a: a[:-1]}, r"'times' of shape \(899,\)"),
+    ("interactions", {"positive": lambda a: a.astype(float)}, "'positive' .* float64"),
+    ("interactions", {"users": None}, "has no array 'users'"),
+    ("user", {"id_codes": lambda a: -a}, "not between 0 and 60"),
+    ("item", {"raw_positions": lambda a: a + 1}, "not between -1 and 39"),
+    ("item", {"indices": lambda a: a + 99}, "item.safetensors of .* cannot be read"),
+    (
+        "item",
+        {"embeddings": lambda a: a[:, :3], "unknown": lambda a: a[:3]},
+        r"embeddings of shape \(40, 3\)",
+    ),
+    ("towers", {"item_tower.id_table": None}, "has no array 'item_tower.id_table'"),
+    ("optimizer", {"item_tower.id_table/step": None}, "has no array 'item_tower.id_table"),
+    ("frequencies", {"_last": lambda a: a[:-1]}, "'_last' of shape"),
+]
+
+
+@pytest.mark.parametrize(("part", "changes", "message"), MISFITS)
+def test_arrays_that_do_not_fit_are_refused(data, tmp_path, part, changes, message):
+    X = data.interactions
+    model = make_model(item_table=data.item_table, timestamp_column="timestamp", max_iter=1)
+    model.set_params(negatives="in_batch").fit(X).partial_fit(X[:20])
+    model.save(tmp_path / "model")
+    file = f"{part}.safetensors"
+    arrays = safetensors.load_file(folder_of(tmp_path / "model") / file)
+    for name, change in changes.items():
+        array = arrays.pop(name)
+        if change is not None:
+            arrays[name] = np.ascontiguousarray(change(array))
+    replace_file(tmp_path / "model", file, safetensors.save(arrays))
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "model")
+
+
+def test_repeated_ids_are_refused(artefact):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = folder_of(artefact) / "item.vocabulary.parquet"
+    table = parquet.read_table(file)
+    column = table["id"].combine_chunks().take([0, 0, *range(2, 40)])
+    parquet.write_table(table.set_column(0, "id", column), file)
+    replace_file(artefact, file.name, file.read_bytes())
+    with pytest.raises(ValueError, match="has repeated ids"):
         load(artefact)
 
 
@@ -845,8 +996,8 @@ for line in sys.stdin:
 # At which event, for which time, and whether the new model is the one that loads.
 KILLS = [
     ("os.mkdir", 1, False),  # before there is anything
-    ("open", 1, False),  # before the first file
-    ("open", 3, False),  # between files
+    ("open", 1, False),  # between files: arrays are there, encoders are not
+    ("open", 2, False),  # before the manifest
     ("os.rename", 1, False),  # before the manifest takes the place of the old one
     ("shutil.rmtree", 1, True),  # after it
     ("os.remove", 2, True),  # while the old version is removed
