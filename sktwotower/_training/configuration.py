@@ -152,15 +152,15 @@ class Configuration:
         """
         values = dict(parameters)
         parse_metric(values["validation_metric"])
-        sides = {name: _side(values, name) for name in SIDES}
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
-        own = set(cls.__dataclass_fields__) & set(values)
+        same = set(cls.__dataclass_fields__) & set(values) - {"temperature"}
         configuration = cls(
-            **{name: values[name] for name in own - {"temperature"}},
-            **sides,
+            **{name: values[name] for name in same},
             owner=owner,
+            user=_side(values, "user"),
+            item=_side(values, "item"),
             temperature=start if learned else float(values["temperature"]),
             learns_temperature=learned,
             objective=_part(ObjectiveSpec, values),

@@ -81,7 +81,7 @@ def read_training_rows(
     ValueError
         For invalid input, or if no row is a positive.
     """
-    stored, columns = None, None
+    stored, columns = None, X
     if is_dataset(X):
         stored = StoredInteractions(X, owner=configuration.owner)
         columns = stored.columns
