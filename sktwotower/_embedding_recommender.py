@@ -70,15 +70,14 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            Interactions, laid out like the X of ``fit``. Unknown users and items are
-            answered, never refused. Feature columns that X has are those of the row;
-            where a frame lacks them, they are as they were in training.
+            Interactions, laid out like the X of ``fit``. Unknown users and items get a
+            score, too. Each row is scored with its own features; features that a frame
+            lacks are those of training.
 
         Returns
         -------
         ndarray of shape (n_samples,), float32
-            ``<u, v>``, a cosine when embeddings are normalised; the temperature is not
-            applied.
+            ``<u, v>``, a cosine if embeddings are normalised, without the temperature.
         """
         state = self._fitted()
         interactions = read_later(X, None, None, roles=state.roles)
@@ -103,42 +102,40 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Parameters
         ----------
         X : array-like of shape (n_queries,), or frame or 2-D array of user rows
-            User ids; or rows, each with an id, with features, or with both. Features that
-            a frame has take the place of those of training, the others stay. A 2-D array
-            is laid out like the X of ``fit``. Unknown users are answered by their
-            features and their history.
+            User ids; or rows with an id, with features, or with both. Features in a frame
+            replace those of training. A 2-D array is laid out like the X of ``fit``.
+            Unknown users are represented by their features and history.
         n_recommendations : int, default=10
-            Items a user.
+            Number of items for each user.
         candidates : array-like of shape (n_candidates,), lists or frame, default=None
-            Item ids to choose from, for all users; or a list of lists, or a 2-D array
-            with a row for each user, in which None is padding. A tuple is an id. None:
-            the catalogue. Ids that are not known are left out, with a warning that
-            counts them, but for rows of a frame with features, for all users, by which
-            items are scored that training has never seen.
+            Item ids to choose from, for all users; or a list of lists, or a 2-D array with
+            a row for each user, in which None is padding. A tuple is an id. None: the
+            catalogue. Unknown ids are left out, with a warning that counts them; in a
+            frame with features, unknown items are scored from their features.
         exclude_seen : bool, default=True
-            Leave out the items that a user has in the training data and in ``history``.
+            Leave out the items of the user in the training data and in ``history``.
         exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, rows laid out like the X of ``fit``: what is out
-            of stock, was bought elsewhere or shown an hour ago. Unlike ``history`` it
-            says nothing about a user.
+            Further pairs to leave out, in rows laid out like the X of ``fit``, for example
+            items that are out of stock or were shown an hour ago. Unlike ``history`` they
+            do not change the user's vector.
         history : frame or 2-D array, default=None
-            Further interactions of these users, laid out like the X of ``fit`` (the
-            timestamp may be missing: they are then the latest). They are treated as seen
-            and, with ``history_size``, as part of the user's history. Items that are not
-            known are left out, with a warning that counts them.
+            Further interactions of these users, laid out like the X of ``fit``. Without a
+            timestamp they are the latest ones. They count as seen and, with
+            ``history_size``, belong to the user's history. Unknown items are left out,
+            with a warning that counts them.
         cold_start : {"tower", "popular", "mean"}, default="tower"
-            What an unknown user without features and history gets: the ranking of the
-            unknown user, of the items with most positives (the score is their number), or
-            of the mean of all users' vectors.
+            The ranking for an unknown user without features and history: that of the
+            unknown user's vector, the items with most positives (the score is their
+            number), or the ranking of the mean of all users' vectors.
         sample : bool, default=False
             Draw items instead of taking the best: one after the other, without
-            replacement, from the softmax :math:`p_j \propto \exp(s_j / \tau)` over those
-            that are left, with :math:`\tau` = ``temperature_``, which is the
-            Plackett-Luce distribution over rankings. The draw is made by adding Gumbel
-            noise to :math:`s_j / \tau` and taking the best [1]_. With
-            ``cold_start="popular"``, in proportion to 1 + the number of positives.
+            replacement, from the softmax :math:`p_j \propto \exp(s_j / \tau)` over the
+            remaining items, with :math:`\tau` = ``temperature_``. This is the
+            Plackett-Luce distribution over rankings. The draw takes the best items after
+            adding Gumbel noise to :math:`s_j / \tau` [1]_. With ``cold_start="popular"``
+            items are drawn in proportion to 1 + their number of positives.
         random_state : int, RandomState instance or None, default=None
-            Seeds ``sample``: the same number and the same call give the same draw.
+            Seed of ``sample``: the same number and the same call give the same draw.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
@@ -146,18 +143,17 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
             Best first, equal scores in the order of ``item_ids_``; with ``sample`` in the
-            order in which they were drawn. Where fewer items are eligible the row is
-            padded with None.
+            order of the draw. Rows with fewer items are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
         frame : DataFrame with columns user, item, score, rank
-            Instead of the two with ``as_frame=True``; rank counts from 1 and short rows
-            are short. Users of a frame without ids are called by its index.
+            With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
+            there is no padding. Users without ids are named by the index of the frame.
 
         See Also
         --------
         recommend_users : The best users for an item.
-        build_index : Answers approximately, for large catalogues.
+        build_index : Approximate search for large catalogues.
 
         References
         ----------
@@ -188,37 +184,36 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         exclude_interactions: Any = None,
         as_frame: bool = False,
     ) -> Answer:
-        """The best users for each item: whom to tell about it.
+        """The best users for each item: its audience.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of item rows
-            Item ids; or rows, each with an id, with features, or with both, as the users
-            of :meth:`recommend`. So the audience of an item that training has never seen
-            is found by its features.
+            Item ids; or rows with an id, with features, or with both, as the users of
+            :meth:`recommend`. The audience of an unknown item is found by its features.
         n_recommendations : int, default=10
-            Users an item.
+            Number of users for each item.
         candidates : array-like of shape (n_candidates,), one list a query, or frame, \
                 default=None
-            Users to choose from, as the items of :meth:`recommend`. None: those that have
-            training rows, and those that only have features if the path without an id is
-            trained (``id_dropout > 0`` or ``user_id_embedding=False``).
+            Users to choose from, as the items of :meth:`recommend`. None: users with
+            training rows and, if the tower is trained without ids (``id_dropout > 0`` or
+            ``user_id_embedding=False``), users with features.
         exclude_seen : bool, default=True
-            Leave out the users that have the item in the training data.
+            Leave out the users of the item in the training data.
         exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, rows laid out like the X of ``fit``.
+            Further pairs to leave out, in rows laid out like the X of ``fit``.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
         Returns
         -------
         user_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first, equal scores in the order of ``user_ids_``; a short row is padded
+            Best first, equal scores in the order of ``user_ids_``; short rows are padded
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
-            ``<u, v>``; a short row is padded with ``-inf``.
+            ``<u, v>``; short rows are padded with ``-inf``.
         frame : DataFrame with columns item, user, score, rank
-            Instead of the two with ``as_frame=True``.
+            With ``as_frame=True``, instead of the two arrays.
 
         See Also
         --------
@@ -226,8 +221,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
         Notes
         -----
-        Scores of one item for many users are comparable as far as the model is: a softmax
-        over items says how items rank for a user, and not which user is the keenest.
+        A softmax over items learns how items rank for a user, not which user likes an item
+        most, so the ranking of users is less reliable than that of items.
 
         Examples
         --------
@@ -256,15 +251,15 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
-        """The items of the catalogue whose vectors are nearest to each of these items'.
+        """The items of the catalogue with the nearest vectors, for each item.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of item rows
-            Items to find the like of: ids, or rows with features. An unknown id without
-            features is answered with the vector of the unknown item.
+            Items: ids, or rows with features. An unknown id without features has the
+            vector of the unknown item.
         n_recommendations : int, default=10
-            Items a query; never the query itself.
+            Number of items for each query, which is never among them.
         candidates : array-like of shape (n_candidates,), one list a query, or frame, \
                 default=None
             Items to choose from, as in :meth:`recommend`.
@@ -274,12 +269,12 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first, equal scores in the order of ``item_ids_``; a short row is padded
+            Best first, equal scores in the order of ``item_ids_``; short rows are padded
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
-            ``<v, v'>``; a short row is padded with ``-inf``.
+            ``<v, v'>``; short rows are padded with ``-inf``.
         frame : DataFrame with columns query, item, score, rank
-            Instead of the two with ``as_frame=True``.
+            With ``as_frame=True``, instead of the two arrays.
         """
         return answers.similar(
             self._fitted(),
@@ -298,15 +293,14 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
-        """The users whose vectors are nearest to each of these users'.
+        """The users with the nearest vectors, for each user.
 
         Parameters
         ----------
         user_ids : array-like of shape (n_queries,), or frame or 2-D array of user rows
-            Users to find the like of: ids, or rows with features, as in
-            :meth:`recommend`.
+            Users: ids, or rows with features, as in :meth:`recommend`.
         n_recommendations : int, default=10
-            Users a query; never the query itself.
+            Number of users for each query, which is never among them.
         candidates : array-like of shape (n_candidates,), one list a query, or frame, \
                 default=None
             Users to choose from, as in :meth:`recommend_users`.
@@ -316,12 +310,12 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Returns
         -------
         user_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first, equal scores in the order of ``user_ids_``; a short row is padded
+            Best first, equal scores in the order of ``user_ids_``; short rows are padded
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
-            ``<u, u'>``; a short row is padded with ``-inf``.
+            ``<u, u'>``; short rows are padded with ``-inf``.
         frame : DataFrame with columns query, user, score, rank
-            Instead of the two with ``as_frame=True``.
+            With ``as_frame=True``, instead of the two arrays.
         """
         return answers.similar(
             self._fitted(),

@@ -119,31 +119,30 @@ class RecommenderMixin:
         ----------
         X : array-like of shape (n_queries,), or frame or 2-D array of user rows
             User ids, or rows laid out like the X of ``fit``, of which the user column is
-            read. Unknown users are answered too.
+            read. Unknown users get recommendations, too.
         n_recommendations : int, default=10
-            Items a user.
+            Number of items for each user.
         candidates : array-like of shape (n_candidates,), or one list a query, default=None
-            Item ids to choose from, for all users; or a list of lists, or a 2-D array
-            with a row for each user, in which None is padding. A tuple is an id. None:
-            the catalogue. Ids that are not known are left out, with a warning that
-            counts them.
+            Item ids to choose from, for all users; or a list of lists, or a 2-D array with
+            a row for each user, in which None is padding. A tuple is an id. None: the
+            catalogue. Unknown ids are left out, with a warning that counts them.
         exclude_seen : bool, default=True
-            Leave out the items that a user has in the training data.
+            Leave out the items of the user in the training data.
         exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, rows laid out like the X of ``fit``.
+            Further pairs to leave out, in rows laid out like the X of ``fit``.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first, equal scores in the order of ``item_ids_``. Where fewer items are
-            eligible the row is padded with None.
+            Best first, equal scores in the order of ``item_ids_``. Rows with fewer items
+            are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
         frame : DataFrame with columns user, item, score, rank
-            Instead of the two with ``as_frame=True``; rank counts from 1 and short rows
-            are short.
+            With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
+            there is no padding.
         """
         check_is_fitted(self)
         check_count(n_recommendations)
@@ -185,9 +184,9 @@ class RecommenderMixin:
     ) -> float:
         """NDCG@10 over the whole catalogue, mean over users.
 
-        Seen pairs are excluded from the ranking, except the pairs that are scored, so
-        that training rows can be scored too. Relevant items that are not in the catalogue
-        are dropped, and users without a relevant item are left out.
+        Seen pairs are excluded from the ranking, except the pairs that are scored, so that
+        training rows can be scored, too. Relevant items outside the catalogue are dropped,
+        and users without a relevant item are left out.
 
         Parameters
         ----------
@@ -196,8 +195,8 @@ class RecommenderMixin:
         y : array-like of shape (n_samples,), default=None
             A row is relevant when its y is above 0; None: all are.
         sample_weight : array-like of shape (n_samples,), default=None
-            A user counts with the mean weight of their relevant rows; rows of weight 0 do
-            not count.
+            The weight of a user is the mean weight of their relevant rows. Rows of weight
+            0 do not count.
 
         Returns
         -------

@@ -60,7 +60,7 @@ class LinearRecommender(CountingRecommender):
     Attributes
     ----------
     item_weights_ : ndarray or sparse matrix of shape (n_items, n_items)
-        From an item that a user has, a row, to one that is scored, a column.
+        From an item of the user, a row, to a scored item, a column.
     """
 
     _state: LinearCounts
@@ -74,7 +74,7 @@ class LinearRecommender(CountingRecommender):
     def _count(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
     ) -> LinearCounts:
-        """The counts, without weights yet."""
+        """The counts; their weights are not set yet."""
         _, roles, interactions = self._read_training(X, y, sample_weight)
         return LinearCounts.of(roles, interactions, interactions.positive)
 
@@ -88,13 +88,13 @@ class EASERecommender(LinearRecommender):
               S = X B.
 
     It inverts an n_items x n_items matrix, so memory grows with the square and time with
-    the cube of the catalogue: a reference for up to some 20,000 items. An unknown user
-    gets the most popular items.
+    the cube of the catalogue. Use it as a reference for up to about 20,000 items. An
+    unknown user gets the most popular items.
 
     Parameters
     ----------
     regularization : float, default=300.0
-        :math:`\lambda`, in rows: higher values trust co-occurrences less.
+        :math:`\lambda`, in units of rows. Higher values trust co-occurrences less.
     user_column, item_column : str or int, default=0, 1
         Columns of X: names, or positions.
 
@@ -111,7 +111,7 @@ class EASERecommender(LinearRecommender):
 
     See Also
     --------
-    PopularRecommender : What every model should beat.
+    PopularRecommender : The baseline that every model must beat.
 
     References
     ----------
@@ -157,9 +157,9 @@ class EASERecommender(LinearRecommender):
         X : DataFrame or array-like of shape (n_samples, n_columns)
             Interactions.
         y : array-like of shape (n_samples,), default=None
-            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
+            Rows with y > 0 count; None: all. Repeated pairs count once.
         sample_weight : array-like of shape (n_samples,), default=None
-            Only whether a weight is 0 matters: the matrix is binary.
+            Rows of weight 0 are dropped; other weights have no effect.
 
         Returns
         -------
@@ -177,9 +177,9 @@ class EASERecommender(LinearRecommender):
 
 
 class ItemKNNRecommender(LinearRecommender):
-    r"""What is like the items that a user has: nearest neighbours by who had them.
+    r"""Item-based nearest neighbours: recommends the neighbours of a user's items.
 
-    An item is the binary vector of its users. With :math:`N_k(i)` the `n_neighbors` items
+    An item is represented by the binary vector of its users. With :math:`N_k(i)` the `n_neighbors` items
     nearest to :math:`i` by cosine,
 
     .. math:: s_{uj} = \sum_{i \in \text{items of } u,\; j \in N_k(i)} \cos(i, j).
@@ -189,8 +189,8 @@ class ItemKNNRecommender(LinearRecommender):
     Parameters
     ----------
     n_neighbors : int, default=100
-        Neighbours an item has. More of them bring in weak ones, fewer leave items
-        without a score, which is 0.
+        Number of neighbours of an item. With many, weak neighbours add noise; with few,
+        more items have no neighbour among the user's items, and score 0.
     user_column, item_column : str or int, default=0, 1
         Columns of X: names, or positions.
 
@@ -208,7 +208,7 @@ class ItemKNNRecommender(LinearRecommender):
     See Also
     --------
     EASERecommender : Learns the weights instead.
-    PopularRecommender : What every model should beat.
+    PopularRecommender : The baseline that every model must beat.
 
     References
     ----------
@@ -255,9 +255,9 @@ class ItemKNNRecommender(LinearRecommender):
         X : DataFrame or array-like of shape (n_samples, n_columns)
             Interactions.
         y : array-like of shape (n_samples,), default=None
-            Rows with y > 0 count; None: all. DedupedFeatures pairs count once.
+            Rows with y > 0 count; None: all. Repeated pairs count once.
         sample_weight : array-like of shape (n_samples,), default=None
-            Only whether a weight is 0 matters: the vectors are binary.
+            Rows of weight 0 are dropped; other weights have no effect.
 
         Returns
         -------

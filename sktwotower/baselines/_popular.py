@@ -17,10 +17,10 @@ from sktwotower.utils._sklearn import Interval, fit_context
 
 
 class PopularRecommender(CountingRecommender):
-    """Recommends what most rows are about, to everyone the same but for what is seen.
+    """Recommends the most popular items, to all users the same except for seen items.
 
-    The score of an item is its number of positive rows (or their total weight). No model
-    should lose against it.
+    The score of an item is its number of positive rows (or their total weight). Use it as
+    the baseline that every model must beat.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class PopularRecommender(CountingRecommender):
     timestamp_column : str or int, default=None
         Column of X with numbers or datetimes, for the `window`.
     window : float or timedelta, default=None
-        Count only rows so far back from the latest positive one, both ends included: a
-        duration for datetimes; a number, in their unit, for numbers. None: all rows.
-        What is older scores 0, and stays in the catalogue.
+        Count only rows within this time before the latest positive one, both ends
+        included: a duration for datetimes; a number, in their unit, for numbers. None: all
+        rows. Older items score 0, and stay in the catalogue.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class PopularRecommender(CountingRecommender):
         y : array-like of shape (n_samples,), default=None
             Rows with y > 0 count; None: all.
         sample_weight : array-like of shape (n_samples,), default=None
-            What a row counts.
+            Weights of the rows.
 
         Returns
         -------
