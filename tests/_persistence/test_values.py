@@ -78,7 +78,7 @@ def test_arrays_come_back_and_can_be_written_to(array):
     assert twin.flags.writeable
 
 
-def test_what_is_missing_comes_back():
+def test_missing_values_come_back():
     assert there_and_back(pd.NA) is pd.NA
     assert there_and_back(pd.NaT) is pd.NaT
     assert np.isnan(there_and_back(float("nan")))
