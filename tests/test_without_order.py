@@ -172,8 +172,8 @@ def test_a_new_user_is_its_history(model, data):
 
 @pytest.mark.slow
 def test_an_approximate_index_counts_popularity():
+    """Popularity is of another size than the cosine, which the graph copes with."""
     pytest.importorskip("faiss")
-    """Popularity is of another size than the cosine, and no hindrance in the graph."""
     X = make_interactions(300, 2000, 20_000, random_state=0).interactions
     model = TwoTowerRecommender(**WHOLE | {"max_iter": 4}).fit(X)
     exact = model.recommend(model.user_ids_)
