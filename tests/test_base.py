@@ -143,7 +143,7 @@ def test_no_users(model):
     assert len(model.recommend([], as_frame=True)) == 0
 
 
-def test_strangers_all_get_the_same(model):
+def test_unknown_users_get_the_same_recommendations(model):
     ids, scores = model.recommend(["x", 3.5, ("t", 1)][:2], n_recommendations=3)
     assert ids[0].tolist() == ids[1].tolist()
     assert np.isfinite(scores).all()

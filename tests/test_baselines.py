@@ -112,7 +112,7 @@ def test_ease_does_not_learn_from_other_rows():
     assert with_bad.recommend([1], candidates=[9900])[0][0, 0] is None  # but it is seen
 
 
-def test_strangers_get_what_is_popular():
+def test_unknown_users_get_popular_items():
     counts = X["item"].value_counts()
     for model in MODELS:
         model = clone(model).fit(X)

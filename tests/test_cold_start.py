@@ -81,6 +81,7 @@ def without_cold_users():
     return planted(TRAIN[~OF_COLD_USERS], id_dropout=0.3)
 
 
+@pytest.mark.slow
 def test_cold_items_among_themselves(warm, without_cold_items):
     users, taken = queries(HELD_OUT[HELD_OUT["item_id"].isin(COLD_ITEMS)])
     options = dict(candidates=COLD_ITEMS, n_recommendations=10)
@@ -93,6 +94,7 @@ def test_cold_items_among_themselves(warm, without_cold_items):
     assert when_cold >= 0.7 * when_warm
 
 
+@pytest.mark.slow
 def test_cold_users(warm, without_cold_users):
     users, taken = queries(HELD_OUT[HELD_OUT["user_id"].isin(COLD_USERS)])
     assert len(users) == len(COLD_USERS)
@@ -101,13 +103,14 @@ def test_cold_users(warm, without_cold_users):
     found, _ = without_cold_users.recommend(users, history=removed)
     when_cold = ndcg_at_10(found, taken)
     assert when_cold >= 0.7 * when_warm
-    # The mean of all users, who have no features here, knows nothing of anyone.
+    # The mean of all users is the same for everyone; they have no features here.
     nobody = planted(TRAIN[~OF_COLD_USERS], user_table=None)
     found, _ = nobody.recommend(users, history=removed, cold_start="mean")
     assert ndcg_at_10(found, taken) < 0.6 * when_cold
 
 
-def test_cold_items_are_recommended_as_often_as_they_are_taken(without_cold_items):
+@pytest.mark.slow
+def test_cold_items_are_recommended_about_as_often_as_they_are_taken(without_cold_items):
     users = HELD_OUT["user_id"].unique()
     found, _ = without_cold_items.recommend(users, history=TRAIN[OF_COLD_ITEMS])
     share = np.isin(found.astype(int), COLD_ITEMS).mean()
@@ -179,7 +182,8 @@ def messages_of(call):
 # --- the unknown one -----------------------------------------------------------------
 
 
-def test_id_dropout_trains_the_unknown_one():
+@pytest.mark.slow
+def test_id_dropout_trains_the_unknown_id():
     options = dict(normalize=False, temperature=1.0, weight_decay=0.0, max_iter=10)
     for side in ("user", "item"):
         distances = {}
@@ -192,7 +196,8 @@ def test_id_dropout_trains_the_unknown_one():
         assert distances[0.5] > 1e-2
 
 
-def test_the_unknown_user_is_everybody():
+@pytest.mark.slow
+def test_the_unknown_user_ranks_items_by_popularity():
     """Trained on all rows, it takes items as often as they are taken."""
     model = bare(id_dropout=0.5, normalize=False, temperature=1.0, max_iter=30).fit(X)
     frame = model.recommend(["new"], n_recommendations=N_ITEMS, as_frame=True)
@@ -293,7 +298,7 @@ def test_popular_among_candidates_and_without_the_seen():
     assert scores[0].tolist() == counts.iloc[2:].tolist()
 
 
-def test_new_items_are_popular_with_nobody():
+def test_new_items_have_a_popularity_of_0():
     model = make_model(user_table=None, id_dropout=0.2).fit(X).add_items(NEW)
     frame = model.recommend(
         ["new"], cold_start="popular", n_recommendations=15, as_frame=True
@@ -332,7 +337,7 @@ def test_mean_and_tower():
 
 
 @pytest.mark.parametrize("cold_start", ["tower", "popular", "mean"])
-def test_nobody_gets_an_item_twice(cold_start):
+def test_no_item_is_recommended_twice(cold_start):
     model = make_model(id_dropout=0.2, history_size=2).fit(X)
     users = ["new", 0, "new", "other", 5, 0]
     found, scores = model.recommend(users, cold_start=cold_start, n_recommendations=15)
@@ -352,7 +357,7 @@ def test_cold_start_is_one_of_three(cold_start):
 
 
 @pytest.mark.parametrize("cold_start", ["popular", "mean"])
-def test_who_has_features_or_a_history_is_not_cold(cold_start):
+def test_users_with_features_or_a_history_are_not_cold(cold_start):
     model = make_model(history_size=3, id_dropout=0.2).fit(X)
     new = pd.DataFrame({"user": ["new"], "age": [30.0], "city": ["oslo"]})
     clicks = pd.DataFrame({"user": ["new"] * 2, "item": [3, 4]})
@@ -366,7 +371,7 @@ def test_who_has_features_or_a_history_is_not_cold(cold_start):
         found = model.recommend(query, cold_start=cold_start, **options)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
-    # Clicks of another user, or on items that nobody knows, are no history.
+    # Clicks of another user, or on unknown items, are no history.
     lukewarm = model.recommend(["new"], cold_start=cold_start)
     assert not np.array_equal(lukewarm[1], model.recommend(["new"])[1])
     other = model.recommend(
@@ -616,7 +621,7 @@ def clicks_on_new():
     return pd.DataFrame({"user": [0, 1, 2], "item": NEW["item"]})
 
 
-def test_added_items_go_on_with_their_features():
+def test_added_items_keep_their_features_in_partial_fit():
     """Their features are known, although the table does not have them."""
     model = make_model(id_dropout=0.2).fit(X).add_items(NEW)
     assert messages_of(lambda: model.partial_fit(clicks_on_new())) == []

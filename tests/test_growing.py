@@ -50,6 +50,7 @@ def table_of(model, name):
     return {i: table[code] for i, code in zip(ids.tolist(), codes, strict=True) if code}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", LOSSES, ids=lambda p: "-".join(map(str, p.values())))
 def test_ids_that_a_chunk_does_not_have_stay_bit_by_bit(data, chunks, parameters):
     first, second = chunks
@@ -100,7 +101,7 @@ def test_codes_are_append_only_and_everything_is_seen(chunks):
     assert found.groupby("user").size().to_dict() == left[left > 0].to_dict()
 
 
-def test_new_rows_start_from_the_unknown_one(data, chunks):
+def test_new_ids_start_from_the_unknown_id(data, chunks):
     """At a learning rate of (next to) nothing they are where the unknown one is."""
     first, second = chunks
     model = make_model(id_dropout=0.2, weight_decay=0.0).fit(first)
@@ -148,7 +149,7 @@ def test_same_seed_same_model(chunks):
     np.testing.assert_array_equal(one.user_embeddings_, other.user_embeddings_)
 
 
-def test_what_is_pickled_goes_on_alike(chunks):
+def test_a_pickled_model_continues_as_the_original(chunks):
     first, second = chunks
     model = make_model().fit(first)
     copied = pickle.loads(pickle.dumps(model))
@@ -322,7 +323,7 @@ def test_features_in_X_are_the_latest_over_all_chunks(data):
         assert not np.allclose(known, misnamed, atol=1e-4)
 
 
-def test_histories_go_on(chunks):
+def test_histories_grow_in_partial_fit(chunks):
     first, second = chunks
     model = make_model(history_size=4, user_id_embedding=False)
     model.fit(first).partial_fit(second)
@@ -399,7 +400,7 @@ def test_warm_start_takes_new_ids_and_forgets_old_pairs(chunks):
 
 
 @pytest.mark.slow
-def test_growing_by_time_keeps_up_with_one_fit():
+def test_partial_fit_by_time_is_nearly_as_good_as_one_fit():
     """On real data, each user of which comes for a short time and does not come back."""
     X = load_movielens_small().interactions
     X = X[X["user_id"] <= 80]

@@ -41,7 +41,7 @@ class Import(NamedTuple):
 
 
 def sources_of(folder):
-    """Source of each module of a package, by its name without that of the package."""
+    """Source of each module of a package, by its name inside the package."""
     sources = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
@@ -73,7 +73,7 @@ def _statements(node, function=""):
 
 
 def _names(node, importer):
-    """Dotted names that a statement imports, with that of the package."""
+    """Full dotted names that a statement imports."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     start = node.module or ""

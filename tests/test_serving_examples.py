@@ -63,7 +63,7 @@ def test_the_batch_script_runs(data, model, artefact, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_parquet(out), expected)
 
 
-def test_users_who_have_everything_are_left_out(tmp_path):
+def test_users_without_recommendations_are_left_out(tmp_path):
     script = example("recommend_batch")
     X = pd.DataFrame(
         [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a")], columns=["user", "item"]
@@ -120,7 +120,7 @@ def test_the_app_recommends(model, url):
     assert [pair["score"] for pair in answer["items"]] == pytest.approx(scores[0].tolist())
 
 
-def test_the_app_answers_strangers_and_pads_nothing(model, url):
+def test_the_app_answers_unknown_users_without_padding(model, url):
     answer = get(f"{url}/recommend", user="nobody", n=100).json()
     assert not answer["is_known"]
     ids, _ = model.recommend(["nobody"], n_recommendations=40)

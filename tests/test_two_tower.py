@@ -41,7 +41,7 @@ X = make_X()
 USERS = pd.DataFrame({"user": range(14), "age": np.arange(14.0), "sex": list("mf") * 7})
 ITEMS = pd.DataFrame(
     {
-        "item": range(N_ITEMS + 2),  # two that nobody had
+        "item": range(N_ITEMS + 2),  # two without interactions
         "genre": list("aabbccddaab"),
         "tags": ["x|y", "y", "", "z|x", "z", "x", "y|z", "x|y|z", "y", "x", "z"],
         "title": [
@@ -302,6 +302,7 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
     assert torch.is_grad_enabled() == grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -314,7 +315,7 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
     ],
     ids=str,
 )
-def test_two_threads_train_what_one_does(parameters):
+def test_two_threads_train_the_same_model_as_one(parameters):
     """The towers beside each other: the same model, and to the last bit each time."""
     alone = with_features(**parameters, random_state=0).fit(X)
     threads = torch.get_num_threads()
@@ -336,7 +337,7 @@ def test_two_threads_train_what_one_does(parameters):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_fit_under_the_callers_grad_mode(mode):
     expected = with_features().fit(X)
-    with mode():  # someone fits inside of their evaluation
+    with mode():  # a fit inside of an evaluation
         model = with_features().fit(X)
     assert same_embeddings(model, expected)
 
@@ -585,11 +586,11 @@ def test_rows_with_y_0_train_and_are_seen():
         assert item not in model.recommend([user])[0]
 
 
-def test_who_has_only_rows_with_y_0_stays_unknown():
+def test_users_with_only_rows_with_y_0_stay_unknown():
     extra = pd.DataFrame({"user": ["hates", 0], "item": [0, "hated"], "time": [0, 0]})
     data = pd.concat([X, extra], ignore_index=True)
     model = make_model().fit(data, np.r_[np.ones(90), 0, -1])
-    # nobody is trained by these rows: the embeddings are as without them
+    # these rows train nothing: the embeddings are as without them
     trained = make_model().fit(X)
     known_users, known_items = model.user_ids_ != "hates", model.item_ids_ != "hated"
     np.testing.assert_array_equal(
@@ -620,7 +621,7 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there():
 
 @pytest.mark.slow
 def test_weights_count():
-    """Half of the rows pull users to even items; weights decide which half is heard."""
+    """Half of the rows pull users to even items; weights decide which half counts."""
     rng = np.random.RandomState(0)
     users = np.repeat(np.arange(20), 10)
     even, odd = rng.randint(0, 5, 200) * 2, rng.randint(0, 5, 200) * 2 + 1
@@ -632,7 +633,7 @@ def test_weights_count():
     )
     weights = np.r_[np.full(400, 1.0), np.full(400, 0.01)]
     for sign, w in ((1, weights), (-1, weights[::-1].copy())):
-        # What is masked is not heard: light rows would take the heavy ones' negatives.
+        # Masking would remove negatives of heavy rows that are positives of light ones.
         model = make_model(max_iter=15, mask_known_positives=False)
         model.fit(rows, sample_weight=w)
         scores = model.predict(rows)
@@ -693,7 +694,7 @@ def test_parity_is_found_with_the_defaults():
     assert (found["user"] % 2 == found["item"] % 2).mean() > 0.95
 
 
-def test_the_correction_lets_rare_items_up():
+def test_without_the_correction_popular_items_are_recommended_less():
     rng = np.random.RandomState(0)
     items = np.minimum(rng.zipf(1.3, 3000), 100)
     data = pd.DataFrame({"user": rng.randint(0, 60, 3000), "item": items})
@@ -764,7 +765,7 @@ def test_fit_says_that_cold_items_are_outside():
 
 
 @pytest.mark.slow
-def test_a_user_feature_speaks_for_new_users():
+def test_new_users_are_placed_by_their_feature():
     rng = np.random.RandomState(0)
     data = parity(0)
     users = pd.DataFrame({"user": range(60), "odd": [f"p{u % 2}" for u in range(60)]})
@@ -976,7 +977,7 @@ def test_held_out_rows_do_not_train():
             learning_rate=0.02,
             weight_decay=0.0,
         ).fit(data)
-        # who has only seen the past believes it
+        # a model of the past alone scores the last rows low
         scores = model.predict(last) - model.predict(last.assign(item=201 - last["item"]))
         differences.append(scores.mean())
     assert differences[0] < -0.3
@@ -1270,7 +1271,7 @@ def test_a_table_that_lacks_ids_warns_and_works():
     assert np.isfinite(model.item_embeddings_).all()
 
 
-def test_unknown_is_answered():
+def test_unknown_ids_have_answers():
     model = with_features().fit(X)
     strange = pd.DataFrame({"user": ["x", 0, 1e9], "item": [0, "y", None or "z"]})
     assert np.isfinite(model.predict(strange)).all()

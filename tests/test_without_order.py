@@ -68,6 +68,7 @@ def test_the_score_is_a_cosine_and_the_popularity(model, data):
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weight_is_of_serving_alone(model, data):
     """Towers are the same whatever it is; 0 ranks by taste, a large one by popularity."""
     rankings = {}
@@ -86,7 +87,7 @@ def test_the_weight_is_of_serving_alone(model, data):
     assert (rankings[0.0] != rankings[1e4]).any()
 
 
-def test_popularity_makes_nobody_alike(model):
+def test_similarity_ignores_popularity(model):
     _, scores = model.similar_items(model.item_ids_[:5], n_recommendations=59)
     vectors = model.item_embeddings_[:, :-1]
     cosines = np.sort(vectors[:5] @ vectors.T, axis=1)[:, ::-1][:, 1:]
@@ -101,7 +102,8 @@ def test_same_seed_same_embeddings(model, data):
     np.testing.assert_array_equal(again.user_embeddings_, model.user_embeddings_)
 
 
-def test_the_order_of_rows_does_not_decide_who_is_alike(model, data):
+@pytest.mark.slow
+def test_the_order_of_rows_does_not_matter_for_quality(model, data):
     """Rows have no order: shuffled ones make another draw, and as good a model."""
     X = data.interactions.sample(frac=1, random_state=1)
     shuffled = clone(model).fit(X)
@@ -158,7 +160,7 @@ def test_it_beats_popularity_on_films():
 
 
 def test_a_new_user_is_its_history(model, data):
-    """Who is unknown and brings the rows of somebody known is answered the same."""
+    """An unknown user with the history of a known one gets the same recommendations."""
     X = data.interactions
     known = X["user_id"].iloc[0]
     history = X[X["user_id"] == known].assign(user_id=-1)
@@ -170,8 +172,8 @@ def test_a_new_user_is_its_history(model, data):
 
 @pytest.mark.slow
 def test_an_approximate_index_counts_popularity():
+    """Popularity is of another size than the cosine, which the graph copes with."""
     pytest.importorskip("faiss")
-    """Popularity is of another size than the cosine, and no hindrance in the graph."""
     X = make_interactions(300, 2000, 20_000, random_state=0).interactions
     model = TwoTowerRecommender(**WHOLE | {"max_iter": 4}).fit(X)
     exact = model.recommend(model.user_ids_)
@@ -227,7 +229,7 @@ def test_partial_fit_counts_on(model, data):
 
 
 @pytest.mark.slow
-def test_early_stopping_leaves_what_it_holds_out_alone(data):
+def test_early_stopping_and_refit(data):
     model = TwoTowerRecommender(**WHOLE, early_stopping=True, refit=True)
     model.fit(data.interactions)
     assert model.best_validation_score_ > 0

@@ -47,7 +47,7 @@ class PopularRecommender(CountingRecommender):
     See Also
     --------
     EASERecommender : A strong linear reference.
-    ItemKNNRecommender : The oldest personal one.
+    ItemKNNRecommender : Personal recommendations from item neighbours.
 
     Examples
     --------

@@ -49,7 +49,7 @@ pytest.importorskip("pyarrow")
 
 
 class Doubler(TransformerMixin, BaseEstimator):
-    """An encoder that nobody but its author knows."""
+    """An encoder of neither scikit-learn nor this package."""
 
     def fit(self, X, y=None):
         self.factor_ = 2.0
@@ -257,6 +257,7 @@ CASES = {
 
 
 # With more rows after the fit there is more to store, so that a fit alone is seldom tried.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "has_gone_on"),
     [(case, True) for case in CASES if case != "device"]
@@ -582,7 +583,7 @@ def test_the_optimiser_can_be_left_out(data, model, tmp_path):
     assert not np.array_equal(whole.item_embeddings_, small.item_embeddings_)
 
 
-def test_nothing_is_a_pickle_and_the_manifest_can_be_read(artefact, model):
+def test_files_are_no_pickles_and_the_manifest_is_readable(artefact, model):
     manifest = json.loads((artefact / "manifest.json").read_text())
     assert manifest["format_version"] == 2
     assert manifest["versions"]["torch"] == torch.__version__
@@ -837,9 +838,7 @@ def test_unknown_types_are_refused_by_name_until_they_are_trusted(data, tmp_path
         load(tmp_path / "model", trusted=[3])
 
 
-def test_what_cannot_be_stored_is_refused_and_the_old_artefact_stays(
-    data, model, artefact, tmp_path
-):
+def test_a_refused_save_leaves_the_old_artefact(data, model, artefact, tmp_path):
     table = data.user_table[["user_id", "user_num_1"]]
     other = make_model(user_table=table, user_encoder=Stubborn()).fit(data.interactions)
     for path in (artefact, tmp_path / "new"):
@@ -886,7 +885,7 @@ def test_a_path_with_something_else_is_refused(model, tmp_path):
     assert (tmp_path / "directory" / "manifest.json").read_text() == "{}"
 
 
-def test_what_is_no_artefact_is_refused(tmp_path):
+def test_paths_without_an_artefact_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no artefact.*has no manifest.json"):
@@ -923,7 +922,7 @@ def test_a_second_save_leaves_one_version(data, model, artefact):
     assert_same_state(other, load(artefact))
 
 
-def test_what_a_killed_save_left_is_removed_when_it_is_old(model, artefact):
+def test_old_folders_of_killed_saves_are_removed(model, artefact):
     young = artefact / f"version-{'0' * 32}"
     old = artefact / f"version-{'1' * 32}"
     notes = artefact / "README.md"

@@ -84,7 +84,7 @@ def differ(one, other):
 # --- ids, and rows -------------------------------------------------------------------
 
 
-def test_the_tables_own_values_change_nothing():
+def test_features_equal_to_the_table_change_nothing():
     model = make_model(user_table=USERS, history_size=2).fit(X)
     expected = model.recommend(USERS["user"])
     for names in (["user"], ["user", "city"], ["user", "height"], list(USERS)):
@@ -195,7 +195,7 @@ def test_the_same_user_twice():
     np.testing.assert_array_equal(found[0], found[3])
 
 
-def test_nobody_is_asked_for():
+def test_an_empty_query():
     model = with_everything().fit(X)
     for nobody in ([], X[:0]):
         found, scores = model.recommend(nobody)
@@ -296,7 +296,7 @@ def test_the_history_of_a_known_user_makes_the_same_vector(timestamp_column, his
     assert differ(all_scores(model, new), all_scores(model, users))
 
 
-def test_clicks_join_the_known_ones():
+def test_a_history_is_added_to_the_known_one():
     """The last three of both: one of training, and two of the query."""
     model = of_history(timestamp_column="time").fit(X)
     more = clicks(0, [3, 5], time=[900, 901])
@@ -308,7 +308,7 @@ def test_clicks_join_the_known_ones():
     assert differ(all_scores(model, [0], history=more), all_scores(model, [0]))
 
 
-def test_timestamps_say_what_is_latest():
+def test_timestamps_order_a_history():
     model = make_model(
         user_id_embedding=False, history_size=1, timestamp_column="time"
     ).fit(X)

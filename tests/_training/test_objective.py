@@ -41,7 +41,7 @@ X = make_X(n_rows=60, n_items=N_ITEMS)[["user", "item"]]
 LABELS = (np.arange(60) % 4 > 0).astype(int)
 ITEMS = pd.DataFrame(
     {
-        "item": range(N_ITEMS + 2),  # two that nobody had
+        "item": range(N_ITEMS + 2),  # two without interactions
         "genre": list("aabbccddaab"),
         "length": np.arange(11.0),
     }
@@ -72,6 +72,7 @@ def accepted(loss):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_pair_of_accepted_values_trains(loss):
     """48 fits over all losses; any two values that a loss takes occur in one."""
@@ -136,12 +137,12 @@ def test_every_other_value_is_refused(loss):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_what_is_refused_says_so(parameters, message):
+def test_messages_of_refused_combinations(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_model(item_table=ITEMS, **parameters).fit(X)
 
 
-def test_what_is_taken_for_one_loss_need_not_be_undone_for_another():
+def test_parameters_of_one_loss_do_not_hurt_another():
     """So that a search over losses needs no list of grids."""
     for loss in LOSSES:
         make_model(
@@ -192,6 +193,7 @@ def learned(loss, negatives):
     return make_learner(loss=loss, negatives=negatives).fit(DATA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "negatives"), NAMED)
 def test_parity_is_found(loss, negatives):
     model = learned(loss, negatives)
@@ -199,6 +201,7 @@ def test_parity_is_found(loss, negatives):
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negatives", ["in_batch", "random"])
 @pytest.mark.parametrize("correction", ["refined", None])
 def test_parity_is_found_with_other_corrections(negatives, correction):
@@ -206,6 +209,7 @@ def test_parity_is_found_with_other_corrections(negatives, correction):
     assert found_parity(model, DATA) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_batch_norm_does_not_collapse(loss):
     """Equal embeddings for all would make the loss of pairs small, and rank nothing."""
@@ -280,7 +284,7 @@ def test_the_margin_counts_for_max_margin_only():
 
 
 @pytest.mark.parametrize("y", [None, LABELS])
-def test_nothing_is_corrected_where_nothing_is_sampled(y):
+def test_without_sampling_there_is_no_correction(y):
     one, two, three = (
         make_model(negatives="full", sampling_correction=correction).fit(X, y)
         for correction in ("logq", "refined", None)
@@ -309,7 +313,7 @@ def test_weights_of_explicit_negatives_leave_those_of_positives(loss):
     assert losses[0] < losses[1] < losses[2]  # a heavy negative counts for more
 
 
-def test_the_weight_of_an_explicit_negative_is_that_beside_a_positive():
+def test_the_weight_of_an_explicit_negative_is_relative_to_the_positive():
     """A hand-worked batch: user 0 has item 0 and turned down item 1, with weight 5."""
     rows = TrainingRows(
         torch.tensor([1, 1, 2]),
@@ -339,7 +343,7 @@ def test_the_weight_of_an_explicit_negative_is_that_beside_a_positive():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bpr", "max_margin"])
-def test_who_has_everything_has_no_negatives(loss):
+def test_a_user_with_all_items_has_no_negatives(loss):
     data = pd.DataFrame({"user": [1, 1, 1, 2], "item": [1, 2, 3, 1]})
     parameters = dict(loss=loss, learning_rate=0.05, max_iter=30, weight_decay=0)
     model = make_model(negatives="unconsumed", **parameters).fit(data)
@@ -400,7 +404,7 @@ def learned_with_dislikes(loss, negatives):
         ("bpr", "random", 0.5),
     ],
 )
-def test_what_is_turned_down_is_scored_lower(loss, negatives, at_least):
+def test_explicit_negatives_are_scored_lower(loss, negatives, at_least):
     told, untold = learned_with_dislikes(loss, negatives), learned(loss, negatives)
     assert told.predict(DISLIKES).mean() < untold.predict(DISLIKES).mean() - at_least
     # and lower than what the users have not seen of their parity
@@ -411,7 +415,8 @@ def test_what_is_turned_down_is_scored_lower(loss, negatives, at_least):
     assert gap > same_gap + 0.03
 
 
-def test_uncorrected_what_is_turned_down_is_scored_lower():
+@pytest.mark.slow
+def test_explicit_negatives_are_scored_lower_without_correction():
     told, untold = (
         make_learner(sampling_correction=None).fit(*rows)
         for rows in ((LABELLED, LABELS_OF_BOTH), (DATA, None))
@@ -467,7 +472,7 @@ def test_explicit_negatives_of_weight_0_are_as_if_they_were_not_there(loss):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "max_margin", "bpr"])
-def test_what_is_liked_and_disliked_is_liked(loss):
+def test_pairs_with_both_labels_are_positives(loss):
     doubled = pd.concat([X, X[:15]], ignore_index=True)
     y = np.r_[np.ones(60), np.zeros(15)]
     assert same_embeddings(
@@ -475,7 +480,7 @@ def test_what_is_liked_and_disliked_is_liked(loss):
     )
 
 
-def test_what_is_liked_and_disliked_are_two_labels():
+def test_pairs_with_both_labels_count_as_two_rows_for_the_cross_entropy():
     data, y, dislikes = LABELLED, LABELS_OF_BOTH, DISLIKES
     contradicting = pd.concat([data, dislikes], ignore_index=True)
     plain = learned_with_dislikes("cross_entropy", "auto").predict(dislikes).mean()
@@ -484,7 +489,7 @@ def test_what_is_liked_and_disliked_are_two_labels():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_who_has_only_explicit_negatives(loss):
+def test_users_and_items_with_only_explicit_negatives(loss):
     """Is labelled for the cross-entropy, and unknown elsewhere."""
     extra = pd.DataFrame({"user": ["hates", 0], "item": [0, "hated"]})
     data = pd.concat([X, extra], ignore_index=True)
@@ -538,7 +543,7 @@ def test_who_has_only_explicit_negatives(loss):
         "cross_entropy with labels of one kind",
     ],
 )
-def test_auto_says_what_it_is_and_is_that(parameters, y, named, line, capsys):
+def test_auto_reports_its_choice(parameters, y, named, line, capsys):
     auto = make_model(**parameters, verbose=1).fit(X, y)
     first = capsys.readouterr().out.splitlines()[0]
     loss = parameters.get("loss", "softmax")
@@ -557,7 +562,7 @@ def test_auto_is_full_up_to_a_batch_of_items():
     assert same_embeddings(
         make_model(**few).fit(X), make_model(negatives="in_batch", **few).fit(X)
     )
-    # a batch of one row has nobody to rank against
+    # a batch of one row has no other candidate
     with pytest.raises(ValueError, match="batch_size=1 does not go with negatives='in_"):
         make_model(batch_size=1).fit(X)
 
@@ -574,7 +579,7 @@ def test_auto_takes_labels_for_the_cross_entropy(capsys):
 
 
 @pytest.mark.parametrize(("loss", "n_negatives"), [("softmax", N_ITEMS), ("bpr", 8)])
-def test_auto_says_how_many_are_drawn(loss, n_negatives, capsys):
+def test_auto_reports_how_many_negatives_are_drawn(loss, n_negatives, capsys):
     auto = make_model(loss=loss, negatives="random", verbose=1).fit(X)
     named = make_model(loss=loss, negatives="random", n_negatives=n_negatives).fit(X)
     assert f"negatives='random', n_negatives={n_negatives}: " in capsys.readouterr().out
@@ -635,7 +640,7 @@ def test_a_learned_temperature_stays_in_its_range(parameters):
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_the_temperature_is_that_of_the_best_epoch(average):
+def test_the_temperature_is_of_the_best_epoch(average):
     parameters = dict(
         temperature="learned", average=average, lr_schedule="constant", learning_rate=0.05
     )
@@ -664,7 +669,7 @@ N_TRAINED = 32
 
 @lru_cache
 def cold_data(seed):
-    """Users like one genre, and each studio makes one genre. Items 32.. nobody had."""
+    """Users like one genre, and each studio makes one genre. Items 32.. have no rows."""
     rng = np.random.RandomState(seed)
     genres, halves = np.arange(40) % 4, rng.randint(0, 2, 40)
     users = np.repeat(np.arange(30), 5)
@@ -908,13 +913,13 @@ def test_divergence(loss, temperature):
 
 
 @pytest.mark.parametrize(("loss", "negatives"), PAIRS)
-def test_a_user_who_has_everything(loss, negatives):
+def test_a_user_with_all_items(loss, negatives):
     greedy = pd.DataFrame({"user": "greedy", "item": X["item"].unique()})
     data = pd.concat([X, greedy], ignore_index=True)
     model = make_model(loss=loss, negatives=negatives).fit(data)
     assert is_finite(model)
     assert model.recommend(["greedy"])[0].tolist() == [[None] * 10]
-    alone = make_model(loss=loss, negatives=negatives).fit(greedy)  # and nobody else
+    alone = make_model(loss=loss, negatives=negatives).fit(greedy)  # the only user
     assert is_finite(alone)
 
 
@@ -971,6 +976,7 @@ def test_parameters():
     assert (auto.negatives, auto.n_negatives) == ("auto", "auto")
 
 
+@pytest.mark.slow
 def test_grid_search_over_losses():
     search = GridSearchCV(
         make_model(max_iter=3),
