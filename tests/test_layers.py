@@ -20,8 +20,7 @@ LAYERS = [
     {"base"},
     {"_embedding_recommender", "baselines"},
     {"_two_tower"},
-    {"pipeline", "inspection", "_persistence"},
-    {"_onnx"},
+    {"pipeline", "inspection", "_persistence", "_onnx"},
 ]
 # The only imports upwards: module, function and what the function imports.
 LATE = {

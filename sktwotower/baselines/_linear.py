@@ -179,8 +179,8 @@ class EASERecommender(LinearRecommender):
 class ItemKNNRecommender(LinearRecommender):
     r"""Item-based nearest neighbours: recommends the neighbours of a user's items.
 
-    An item is represented by the binary vector of its users. With :math:`N_k(i)` the `n_neighbors` items
-    nearest to :math:`i` by cosine,
+    An item is represented by the binary vector of its users. With :math:`N_k(i)` the
+    `n_neighbors` items nearest to :math:`i` by cosine,
 
     .. math:: s_{uj} = \sum_{i \in \text{items of } u,\; j \in N_k(i)} \cos(i, j).
 
