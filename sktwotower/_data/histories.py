@@ -41,8 +41,8 @@ class Histories:
 
     Parameters
     ----------
-    events : InteractionCodes of n_events rows
-        All interactions. Rows of the same time are in the order of the rows.
+    interactions : InteractionCodes of n_rows rows
+        All interactions. Of equal times, the earlier row comes first.
     n_users : int
         Number of known users.
 
@@ -54,20 +54,24 @@ class Histories:
         Where in ``items`` the history of each user code starts and ends.
     """
 
-    def __init__(self, events: InteractionCodes, n_users: int) -> None:
-        keys = (events.users,) if events.times is None else (events.times, events.users)
+    def __init__(self, interactions: InteractionCodes, n_users: int) -> None:
+        keys = (
+            (interactions.users,)
+            if interactions.times is None
+            else (interactions.times, interactions.users)
+        )
         order = np.lexsort(keys)  # stable; the last key is the first
-        ordered = events.take(order)
+        ordered = interactions.take(order)
         self._order = column_store.take(order, ordered.positive)
-        self._is_causal = events.times is not None
-        # Number of positives before each event in the order by user and time.
+        self._is_causal = interactions.times is not None
+        # Number of positives before each row in the order by user and time.
         self._before = column_store.empty(len(order), np.int64)
         n_before = 0
         for block in column_store.blocks(len(order)):
             positive = ordered.positive[block]
             self._before[order[block]] = n_before + np.cumsum(positive) - positive
             n_before += int(np.count_nonzero(positive))
-        self._users, self._positive = events.users, events.positive
+        self._users, self._positive = interactions.users, interactions.positive
         self.items = column_store.take(ordered.items, ordered.positive)
         counts = np.zeros(n_users + 1, dtype=np.int64)
         for part in ordered.blocks():
@@ -76,7 +80,7 @@ class Histories:
         self.starts = self.ends - counts
 
     def ordered(self, values: np.ndarray) -> np.ndarray:
-        """Values of the events (n_events,) in the order of ``items``, (n_positives,)."""
+        """Values of the rows (n_rows,) in the order of ``items``, (n_positives,)."""
         return column_store.take(values, self._order)
 
     def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,18 +139,16 @@ class PastItems:
         self,
         rows: EntityRows,
         user_codes: np.ndarray,
-        own: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None,
+        windows: Windows | None = None,
     ) -> HistoryRows:
-        """Rows with the current windows of their users, or with the windows ``own``."""
-        if own is None:
+        """Rows with these windows, or with the current windows of their users."""
+        if windows is None:
             starts, ends = self.histories.now(self.size)
-            own = self.histories.items, (starts[user_codes], ends[user_codes])
-        items, windows = own
-        return history_rows(rows, np.arange(len(rows)), items, windows, self.id_codes)
+            windows = self.histories.items, (starts[user_codes], ends[user_codes])
+        items, limits = windows
+        return history_rows(rows, np.arange(len(rows)), items, limits, self.id_codes)
 
-    def with_more(
-        self, user_codes: np.ndarray, more: InteractionCodes
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def with_more(self, user_codes: np.ndarray, more: InteractionCodes) -> Windows:
         """Windows of queries with further interactions, see `windows_of_queries`."""
         return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
 
@@ -237,7 +239,7 @@ def windows_of_queries(
     size: int,
     more: InteractionCodes,
     times: np.ndarray | None,
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+) -> Windows:
     """Windows of queries with further interactions.
 
     Parameters
