@@ -403,7 +403,7 @@ def test_warm_start_takes_new_ids_and_forgets_old_pairs(chunks):
 def test_partial_fit_by_time_is_nearly_as_good_as_one_fit():
     """On real data, each user of which comes for a short time and does not come back."""
     X = load_movielens_small().interactions
-    X = X[X["user_id"] <= 80]
+    X = X[X["user_id"] <= 120]
     split = LastInteractionsSplit(
         fraction=0.2, timestamp_column="timestamp", user_column="user_id"
     )

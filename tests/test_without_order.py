@@ -111,13 +111,16 @@ def test_the_order_of_rows_does_not_matter_for_quality(model, data):
 
 
 def test_a_target_is_never_in_its_history(data, monkeypatch):
-    """Also where pairs are repeated: what is to be found is not among what is given."""
+    """Also where pairs are repeated: each pair is either a target or in the history.
+
+    The batches of one epoch are watched, because no answer shows them.
+    """
     X = pd.concat([data.interactions, data.interactions[:500]])
     taken = []
 
     def spy(self, rows, take=HistoryRows.take):
         found = take(self, rows)
-        if self.given is not None:
+        if self.in_history is not None:
             ends = np.append(found.history.offsets.numpy()[1:], len(found.history.columns))
             for user, start, end in zip(
                 rows.tolist(), found.history.offsets.tolist(), ends, strict=True
@@ -141,8 +144,8 @@ def test_a_target_is_never_in_its_history(data, monkeypatch):
     assert 0.3 < len(pairs) / len(X) < 0.7
     assert not any(item in history[user] for user, item in pairs)
     rows = X.drop_duplicates(["user_id", "item_id"])
-    n_given = sum(map(len, history.values()))
-    assert n_given + len(set(pairs)) == len(rows)
+    n_in_histories = sum(map(len, history.values()))
+    assert n_in_histories + len(set(pairs)) == len(rows)
 
 
 @pytest.mark.slow
