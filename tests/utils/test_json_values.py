@@ -62,7 +62,7 @@ def there_and_back(value):
     return decode(json.loads(json.dumps(encode(value), allow_nan=False)))
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_come_back(value):
     twin = there_and_back(value)
     assert type(twin) is type(value)
@@ -70,7 +70,7 @@ def test_values_come_back(value):
     assert repr(twin) == repr(value)
 
 
-@pytest.mark.parametrize("array", ARRAYS, ids=repr)
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
 def test_arrays_come_back_and_can_be_written_to(array):
     twin = there_and_back(array)
     assert twin.dtype == array.dtype
