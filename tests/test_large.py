@@ -94,6 +94,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_a_file_is_as_its_frame(path, large, monkeypatch, case):
     parameters = dict(CASES[case])
     y, weight = parameters.pop("y", None), parameters.pop("sample_weight", None)
@@ -117,6 +118,7 @@ def test_it_is_seeded(path, large):
 
 @pytest.mark.parametrize("options", [{}, {"history_size": 2, "user_features": ["city"]}])
 @pytest.mark.parametrize("first", [600, 100])  # many rows and more; few, and then many
+@pytest.mark.slow
 def test_partial_fit(path, large, first, options):
     ds = pytest.importorskip("pyarrow.dataset")
     rows = pd.read_parquet(path)
@@ -183,6 +185,7 @@ def test_no_file_is_left(path, large, tmp_path, monkeypatch):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_copies_of_a_model(path, large, tmp_path):
     model = fit(path, history_size=2)
     file = tmp_path / "model.joblib"
@@ -209,6 +212,7 @@ def mapped_rows(tmp_path, X):
     [("many", dtype) for dtype in ("i4", "u1", "i8", "f4", "f8", "U6", "datetime64[s]")]
     + [("few", dtype) for dtype in ("i8", "f4", "U6")],
 )
+@pytest.mark.slow
 def test_mapped_arrays_are_as_others(tmp_path, frame, dtype, size, request):
     if size == "many":
         request.getfixturevalue("large")

@@ -143,6 +143,7 @@ def test_the_app_refuses_in_a_sentence(url):
     assert get(f"{url}/recommend").status_code == 422
 
 
+@pytest.mark.slow
 def test_the_app_answers_many_at_once(model, url):
     users = model.user_ids_.tolist()
     with ThreadPoolExecutor(8) as pool:

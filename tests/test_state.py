@@ -151,6 +151,7 @@ def test_a_value_for_every_parameter():
 
 
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.slow
 def test_set_params_changes_the_next_fit_and_nothing_else(fitted, name):
     model, expected = fitted
     before = model.get_params(deep=False)[name]

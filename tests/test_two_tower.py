@@ -439,6 +439,7 @@ IDS = {
 
 
 @pytest.mark.parametrize("kind", IDS)
+@pytest.mark.slow
 def test_ids_in_frames(kind):
     make = IDS[kind]
     frame = pd.DataFrame(

@@ -78,6 +78,7 @@ def differ(one, other):
 # --- in a table, in X, in both -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_table_and_columns_of_X_are_the_same():
     """If features never change and the encoders get the same rows."""
     from_tables = make_model(user_table=USERS, item_table=ITEMS).fit(X)
@@ -234,6 +235,7 @@ def moody(seed=0, n_users=20, n_each=24):
 
 
 @pytest.mark.parametrize("user_id_embedding", [True, False])
+@pytest.mark.slow
 def test_training_uses_the_row_of_its_time(user_id_embedding):
     data = moody()
     model = make_model(
@@ -577,6 +579,7 @@ def test_kinds(kind, where):
 
 
 @pytest.mark.parametrize("kind", [name for name in KINDS if KINDS[name][1] is None])
+@pytest.mark.slow
 def test_kinds_that_a_query_lacks(kind):
     """Other features are missing for new items, and kept for known ones."""
     table = pd.DataFrame({"item": range(N_ITEMS), **KINDS[kind][0]})

@@ -208,6 +208,7 @@ def log_q_of_shared(batch):
 @pytest.mark.parametrize("correction", ["logq", "refined", None])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+@pytest.mark.slow
 def test_a_softmax_batch_by_brute_force(source, correction, masked, explicit, dtype):
     rows = training_rows(weighted=True, dtype=dtype)
     weights = torch.rand(30, generator=seeded(9)) + 0.5
@@ -339,6 +340,7 @@ def agrees(times, n, q):
     ("source", "n_epochs"),
     [("in_batch", 500), ("mixed", 300), ("random", 200), ("popular", 200)],
 )
+@pytest.mark.slow
 def test_log_q_is_how_often_an_item_is_a_candidate(source, n_epochs):
     rows = training_rows(61)
     batches = shared_candidates(rows, source)  # of 7 rows and of 6
@@ -362,6 +364,7 @@ def test_log_q_is_how_often_an_item_is_a_candidate(source, n_epochs):
 
 
 @pytest.mark.parametrize(("source", "n_epochs"), [("in_batch", 500), ("mixed", 300)])
+@pytest.mark.slow
 def test_refined_log_q_is_how_often_it_is_beside_a_row_of_another_item(source, n_epochs):
     rows = training_rows(60)
     batches = shared_candidates(rows, source, batch_size=6, correction="refined")
@@ -413,6 +416,7 @@ def samplers(rows):
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+@pytest.mark.slow
 def test_a_sampled_batch_by_brute_force(name, masked, explicit, labelled, corrected, dtype):
     rows = training_rows(weighted=True, labelled=labelled, dtype=dtype)
     positives = rows.take(rows.positive)

@@ -99,6 +99,7 @@ FIGURES = {
 @pytest.mark.parametrize(
     ("batch_size", "n_batches"), [(8, 20_000), (32, 20_000), (128, 40_000)]
 )
+@pytest.mark.slow
 def test_each_correction_is_worth_it(batch_size, n_batches):
     """Scores have a standard deviation of 0.65.
 
@@ -120,6 +121,7 @@ def test_each_correction_is_worth_it(batch_size, n_batches):
 
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("batch_size", [8, 32, 128])
+@pytest.mark.slow
 def test_order_for_larger_scores(batch_size, mixed):
     """Of standard deviation 1 to 2: a few items then have most of the probability."""
     none, logq, refined = simulate(

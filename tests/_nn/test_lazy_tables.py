@@ -129,6 +129,7 @@ CASES = [
     [(*case, "linear") for case in CASES]
     + [("adamw", 1.0, "constant"), ("adamw", 1.0, "cosine"), ("sgd", 1.0, "cosine")],
 )
+@pytest.mark.slow
 def test_equal_to_steps_of_the_whole_table(name, weight_decay, schedule):
     """Over epochs of different length; rows wait for up to hundreds of steps."""
     lazy_run, whole = (
@@ -156,6 +157,7 @@ def test_small_tables_are_left_to_the_optimizer(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "weight_decay"), CASES)
+@pytest.mark.slow
 def test_lazy_and_whole_tables_exchange_their_state(name, weight_decay):
     """Training can go on lazily after whole steps, and the other way round."""
     runs = [Run(name, is_lazy=first, weight_decay=weight_decay) for first in (True, False)]
@@ -240,6 +242,7 @@ def test_nothing_is_touched_but_the_rows_of_the_batch():
     assert (run.towers.user_tower.id_table != before).any(1).all()  # the decay
 
 
+@pytest.mark.slow
 def test_long_waits_forget_the_momentum():
     """Steps beyond the window of the sum do not matter."""
     runs = [Run("adamw", is_lazy=is_lazy, weight_decay=0.5) for is_lazy in (True, False)]

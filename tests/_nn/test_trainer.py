@@ -151,6 +151,7 @@ def log_q_in_full(item_rows, batch_size):
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.3])
 @pytest.mark.parametrize("supervised", [False, True])
+@pytest.mark.slow
 def test_against_a_loop_in_full(weighted, learned, max_grad_norm, supervised):
     options = dict(learned=learned, width=1)
     towers, batches = make_towers(**options), make_batches(weighted=weighted)

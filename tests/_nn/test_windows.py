@@ -60,6 +60,7 @@ def test_orders_are_seeded():
     assert orders(0) == orders(0) != orders(1)
 
 
+@pytest.mark.slow
 def test_batches_of_each_epoch_are_random(monkeypatch):
     """All orders are equally likely, also in later epochs."""
     monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 3)

@@ -80,6 +80,7 @@ def features_of(matrix):
     }
 
 
+@pytest.mark.slow
 def test_graphs_recommend_as_the_model_does(films, films_directory, example):
     """Ids and order, for every user of the bundled data."""
     server = example.Server(films_directory)

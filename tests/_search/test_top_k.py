@@ -88,6 +88,7 @@ def sizes(monkeypatch):
 @pytest.mark.parametrize("tile", [1, 3, 10**6])
 @given(problem=problems())
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_against_a_full_sort(block_bytes, tile, problem):
     scores, k, excluded, allowed = problem
     with pytest.MonkeyPatch.context() as patch:
@@ -136,6 +137,7 @@ def test_against_numpy_on_a_larger_problem(sizes, order, k):
     assert (values == np.take_along_axis(scores, expected, axis=1)).all()
 
 
+@pytest.mark.slow
 def test_default_sizes():
     """Several tiles and several blocks of queries, with the constants as they are."""
     rng = np.random.default_rng(0)
@@ -254,6 +256,7 @@ class Formula:
         (300, 8000, 6000),
     ],
 )
+@pytest.mark.slow
 def test_the_memory_bound(order, n_queries, n, k):
     values = np.random.default_rng(0).random(n, np.float32)
     if order == "equal":

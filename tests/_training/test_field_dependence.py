@@ -199,6 +199,7 @@ def test_the_id_depends_most_on_the_finest_field():
 
 @given(st.integers(0, 10_000), st.integers(2, 30), st.booleans())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_symmetric_and_between_zero_and_one(seed, n, with_id):
     """Empty rows, constant and random fields; the order of the rows does not matter."""
     rng = np.random.RandomState(seed)

@@ -112,6 +112,7 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_training_takes_what_is_announced():
     # Batches look up few rows, so that no gradient of a whole table is made.
     run = subprocess.run(

@@ -885,6 +885,7 @@ def test_a_catalogue_of_one_item(loss, negatives):
 
 
 @pytest.mark.parametrize(("loss", "negatives"), PAIRS)
+@pytest.mark.slow
 def test_batches_of_a_single_row(loss, negatives):
     """An epoch of 5 rows in batches of 2 has one of a single row."""
     few = pd.DataFrame({"user": [1, 1, 2, 3, 3], "item": [1, 2, 2, 3, 1]})
@@ -927,6 +928,7 @@ def test_a_user_with_all_items(loss, negatives):
 
 
 @pytest.mark.parametrize(("loss", "negatives"), PAIRS)
+@pytest.mark.slow
 def test_same_seed_same_bits(loss, negatives):
     global_numpy = check_random_state(None)
     pattern = {"ssl_pattern": "cfm"} if loss == "softmax" else {}

@@ -106,6 +106,7 @@ def draw(model, validated, search):
 
 
 @pytest.mark.parametrize("cls", DISPLAYS)
+@pytest.mark.slow
 def test_new_figure_or_given_axes(cls, draw):
     display = draw(cls)
     assert len(plt.get_fignums()) == 1

@@ -151,6 +151,7 @@ def test_other_metrics(by_features, metric):
 
 
 @pytest.mark.parametrize("field", ["item_cat_0", "item_num_1", "item_tags_2"])
+@pytest.mark.slow
 def test_item_field_by_hand(by_features, field):
     # The catalogue has the items in the order of item_ids_.
     table = ITEMS.set_index("item_id").loc[by_features.item_ids_].reset_index()

@@ -340,6 +340,7 @@ class Seeded:
         return np.argsort(-scores, axis=1)[:, :n_recommendations]
 
 
+@pytest.mark.slow
 def test_two_seeds_of_a_model_differ_at_the_nominal_rate():
     best = np.argsort(-Seeded.likes, axis=1)[:, :4]
     data = pd.DataFrame({"user": np.repeat(np.arange(50), 4), "item": best.ravel()})

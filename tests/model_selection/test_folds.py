@@ -40,6 +40,7 @@ seeds = st.integers(0, 2**32 - 1)
 @settings(max_examples=40)
 @given(X=interactions(), n_splits=st.integers(2, 3), seed=seeds)
 @pytest.mark.parametrize("make", SPLITTERS)
+@pytest.mark.slow
 def test_disjoint_ascending_deterministic(make, X, n_splits, seed):
     before = X.copy()
     cv = make(n_splits, random_state=seed)
@@ -121,6 +122,7 @@ def test_items_of_test_are_unknown(X, n_splits, seed):
     seed=seeds,
     timestamp_column=st.sampled_from([None, "time"]),
 )
+@pytest.mark.slow
 def test_history(X, size, seed, timestamp_column):
     parameters = {
         "n_history": size[0],

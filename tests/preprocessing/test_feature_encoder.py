@@ -593,6 +593,7 @@ rows = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=15)
 @given(table=st.lists(rows, min_size=1, max_size=10), seed=st.integers(0, 99))
+@pytest.mark.slow
 def test_rows_are_independent(table, seed):
     always = {
         "word": "a",

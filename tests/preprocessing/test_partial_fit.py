@@ -289,6 +289,7 @@ def test_fit_gives_columns_like_one_hot_encoder(values, min_frequency, max_categ
 
 @settings(deadline=None, max_examples=40)
 @given(case=CASES, min_frequency=MIN_FREQUENCY)
+@pytest.mark.slow
 def test_chunks_equal_one_fit(case, min_frequency):
     encoder, chunks = case
     encoder.set_params(min_frequency=min_frequency)
@@ -315,6 +316,7 @@ def test_chunks_equal_one_fit(case, min_frequency):
     min_frequency=MIN_FREQUENCY | SHARE,
     max_categories=st.none() | MAX_CATEGORIES,
 )
+@pytest.mark.slow
 def test_columns_stay_where_they_are(case, min_frequency, max_categories):
     encoder, chunks = case
     encoder = clone(encoder).set_params(
