@@ -53,7 +53,7 @@ class RecommenderMixin:
         Known ids.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names, if X has any.
     """
 

@@ -55,7 +55,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         Classes of a classifier in the last step; a recommender has none.
     n_features_in_ : int
         Number of columns of X in the first step.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the columns of X in the first step, if X has names.
 
     See Also

@@ -106,7 +106,7 @@ class EASERecommender(LinearRecommender):
         :math:`B`.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names, if X has any.
 
     See Also
@@ -202,7 +202,7 @@ class ItemKNNRecommender(LinearRecommender):
         Row ``i`` has the cosines of the neighbours of item ``i``.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names, if X has any.
 
     See Also

@@ -41,7 +41,7 @@ class PopularRecommender(CountingRecommender):
         Score of each item.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names, if X has any.
 
     See Also

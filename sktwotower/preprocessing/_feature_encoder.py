@@ -68,7 +68,7 @@ class FeatureEncoder(FieldEncoder):
         Output column of the rare and unknown values of each column that has one, by name.
     n_features_in_ : int
         Number of columns of X in ``fit``.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of the columns of X, if they are all strings. Otherwise columns are named
         ``x0``, ``x1``, ...
 
