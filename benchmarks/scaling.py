@@ -9,7 +9,7 @@
    the others are uniform draws, so that a batch of 2,048 holds about as many distinct ones
    at every size ("distinct users a batch"). Timed is the second epoch, which has a share of
    what is done once an epoch for all users and items: the average of the weights, and what
-   a lazy optimiser puts off. "peak MB" is that of the process.
+   a lazy optimizer puts off. "peak MB" is that of the process.
 2. A step with layers of 512 and 256, a batch of 4,096 and the entities of MovieLens 1M, on
    synthetic rows: its matrix products, counted by torch from their shapes, forward and
    backward, against the best product of two float32 matrices of 2,048 x 2,048 that was

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.interactions import read_later
 from sktwotower._serving import indexes
-from sktwotower._serving import recommend as answers
+from sktwotower._serving import recommend as queries
 from sktwotower._serving.answers import Answer
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.evaluation_source import StateEvaluation
@@ -23,11 +23,6 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     """A recommender whose score is the dot product of a user's and an item's embedding.
 
     Each query is answered from ``_state`` alone, by a function of ``_serving``.
-
-    Attributes
-    ----------
-    user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
-        Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
     """
 
     _state: ModelState
@@ -124,9 +119,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             ``history_size``, belong to the user's history. Unknown items are left out,
             with a warning that counts them.
         cold_start : {"tower", "popular", "mean"}, default="tower"
-            The ranking for an unknown user without features and history: that of the
-            unknown user's vector, the items with most positives (the score is their
-            number), or the ranking of the mean of all users' vectors.
+            How to rank for an unknown user without features and history: by the unknown
+            user's vector, by the number of positives (which is then the score), or by the
+            mean of all users' vectors.
         sample : bool, default=False
             Draw items instead of taking the best: one after the other, without
             replacement, from the softmax :math:`p_j \propto \exp(s_j / \tau)` over the
@@ -160,7 +155,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         .. [1] Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them: The
            Gumbel-Top-k Trick for Sampling Sequences Without Replacement", ICML 2019.
         """
-        return answers.recommend(
+        return queries.recommend(
             self._fitted(),
             X,
             n_recommendations=n_recommendations,
@@ -222,7 +217,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Notes
         -----
         A softmax over items learns how items rank for a user, not which user likes an item
-        most, so the ranking of users is less reliable than that of items.
+        most, so the ranking of users is less reliable than the ranking of items.
 
         Examples
         --------
@@ -233,7 +228,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         >>> user_ids.tolist()
         [['cid']]
         """
-        return answers.recommend_users(
+        return queries.recommend_users(
             self._fitted(),
             item_ids,
             n_recommendations=n_recommendations,
@@ -276,7 +271,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         frame : DataFrame with columns query, item, score, rank
             With ``as_frame=True``, instead of the two arrays.
         """
-        return answers.similar(
+        return queries.similar(
             self._fitted(),
             "item",
             item_ids,
@@ -317,7 +312,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         frame : DataFrame with columns query, user, score, rank
             With ``as_frame=True``, instead of the two arrays.
         """
-        return answers.similar(
+        return queries.similar(
             self._fitted(),
             "user",
             user_ids,

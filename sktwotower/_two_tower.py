@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 
+from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
@@ -194,7 +195,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         most information with a random field and the other half. The id is a field; a
         masked id is the unknown id. Try it for items with few rows.
     ssl_weight : float, default=0.2
-        Weight of the self-supervised loss; that of the softmax is 1.
+        Weight of the self-supervised loss; the softmax has weight 1.
     optimizer : {"adamw", "adam", "adagrad", "sgd"}, default="adamw"
         ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
         gradient. ``"sgd"`` and ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns
@@ -279,7 +280,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     validation_scores_ : list of float or None
         ``validation_metric`` after each epoch; None without validation.
     best_validation_score_ : float or None
-        The highest of them.
+        The highest validation score; None without validation.
     temperature_ : float
         The temperature of the loss, learned or not.
     n_features_in_ : int
@@ -512,7 +513,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """Learn from interactions.
 
         The fitted model is replaced at the end. A fit that is refused, diverges or is
-        interrupted leaves the estimator as it was before: fitted or not. To keep a model
+        interrupted leaves the estimator as it was before: fitted or not. Until then the
+        earlier model stays in memory, so delete it before you fit again on large data. To
+        keep a model
         when you interrupt a long fit, set a callback that keeps the model of each epoch;
         see :ref:`keep_an_interrupted_fit`.
 
@@ -597,9 +600,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         New users and items get rows in the tables of ids, which start from the unknown id.
         New categories of a :class:`~sktwotower.preprocessing.FeatureEncoder` get columns;
         other encoders stay as they are. The tables are read again, so they may have more
-        rows than before (``set_params``). The optimizer continues with its memory, and the
-        correction of in-batch candidates with how often each item has been in a batch.
-        Each call goes through ``lr_schedule`` once.
+        rows than before (``set_params``). The optimizer keeps its memory, and the logQ
+        correction continues from its estimate of how often each item is in a batch. Each
+        call goes through ``lr_schedule`` once.
 
         Rows from before are replayed among the rows of X, with weight 1, so that the model
         does not forget: all of them, or a random sample of nine times the rows of X if
@@ -660,12 +663,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         return self
 
     @property
-    def user_encoder_(self) -> Any:
+    def user_encoder_(self) -> Encoder | None:
         """Encodes the features of users; None without features."""
         return self._fitted().user.entities.encoder
 
     @property
-    def item_encoder_(self) -> Any:
+    def item_encoder_(self) -> Encoder | None:
         """Encodes the features of items; None without features."""
         return self._fitted().item.entities.encoder
 
@@ -687,7 +690,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
     @property
     def best_validation_score_(self) -> float | None:
-        """The highest of them."""
+        """The highest validation score; None without validation."""
         return self._fitted().log.best_validation_score
 
     def _is_fitted(self) -> bool:
@@ -883,7 +886,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         export(self._fitted(), path, k=k)
 
     def _sk_visual_block_(self) -> VisualBlock:
-        """What the diagram in a notebook is made of."""
+        """The diagram for a notebook."""
         params = self.get_params(deep=False)
         return visual_block(params, self._state if self._is_fitted() else None)
 

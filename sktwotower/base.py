@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import Interactions, read_later
+from sktwotower._data.interactions import read_later
 from sktwotower._data.queries import read_query
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
@@ -97,12 +97,6 @@ class RecommenderMixin:
             )
         return names
 
-    def _read(
-        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
-    ) -> Interactions:
-        """The checked rows of an X that comes after ``fit``."""
-        return read_later(X, y, sample_weight, roles=self._fitted().roles)
-
     def recommend(
         self,
         X: Any,
@@ -173,7 +167,14 @@ class RecommenderMixin:
             allowed=chosen.allowed,
         )
         return ranked_answer(
-            query, chosen, columns, scores, source.items, as_frame, "user", "item"
+            query,
+            chosen,
+            columns,
+            scores,
+            source.items,
+            as_frame=as_frame,
+            query_name="user",
+            answer_name="item",
         )
 
     def score(
@@ -209,8 +210,8 @@ class RecommenderMixin:
         ValueError
             If no row is relevant.
         """
-        check_is_fitted(self)
-        rows = self._read(X, y, sample_weight)
-        evaluation = evaluate(self._evaluation_source(), rows, ["ndcg@10"])
+        source = self._evaluation_source()
+        rows = read_later(X, y, sample_weight, roles=source.roles)
+        evaluation = evaluate(source, rows, ["ndcg@10"])
         evaluation.warn_if_undefined()
         return evaluation.means["ndcg@10"]

@@ -11,6 +11,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import OneHotEncoder
 
+import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
@@ -328,6 +329,19 @@ def test_a_callback_keeps_the_model_of_each_epoch(average):
     assert (first.recommend(new)[1] != second.recommend(new)[1]).any()
     np.testing.assert_array_equal(first.recommend(new)[1], one_epoch.recommend(new)[1])
     assert second.partial_fit(NEXT).n_iter_ == 3
+
+
+def test_a_kept_model_knows_all_rows(tmp_path):
+    """Its histories have the held-out rows of early stopping; saving changes nothing."""
+    pytest.importorskip("skops")
+    keep = KeepLast()
+    model = TwoTowerRecommender(**PARAMETERS, early_stopping=True, validation_fraction=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_callbacks(keep).fit(X)
+    kept = keep.models[-1].set_callbacks()
+    kept.save(tmp_path)
+    assert_same_answers(answers(sktwotower.load(tmp_path)), answers(kept))
+    assert kept.validation_scores_ is not None and len(kept.validation_scores_) == 2
 
 
 def test_others_answer_while_one_thread_fits(fitted):

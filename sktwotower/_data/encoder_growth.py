@@ -14,7 +14,7 @@ from sktwotower._data.encoding import Encoder, GrowingEncoder, encoder_input
 from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.feature_rows import FeatureRows
-from sktwotower._nn.resize import Source
+from sktwotower._nn.resize import RowSource
 
 
 def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encoder, Any]:
@@ -48,7 +48,7 @@ def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encod
         return encoder, encoder.transform(encoder_input(encoder, rows.frame))
 
 
-def column_source(before: Entities, now: Entities, fields: list[str]) -> Source:
+def column_source(before: Entities, now: Entities, fields: list[str]) -> RowSource:
     """Where the rows of an embedding table of some fields come from.
 
     New rows start from the row of unknown values, if the field has one.
@@ -76,7 +76,7 @@ def column_source(before: Entities, now: Entities, fields: list[str]) -> Source:
         rows.append(np.full(new_width - width, first))
         is_new.append(np.arange(new_width) >= width)
         n_before += width
-    return Source(
+    return RowSource(
         torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(is_new))
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.roles import OTHER, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -74,7 +74,7 @@ class Query:
 
 def read_query(
     X: Any,
-    side: str,
+    side: SideName,
     *,
     where: str,
     roles: ColumnRoles,
@@ -127,7 +127,7 @@ def read_query(
 
 
 def read_entities(
-    frame: Any, side: str, *, where: str, columns: FrameColumns
+    frame: Any, side: SideName, *, where: str, columns: FrameColumns
 ) -> tuple[np.ndarray, pd.DataFrame | None]:
     """Ids and features of a frame with one row for each user or item.
 
@@ -212,7 +212,7 @@ def read_history(
 
 
 def read_pairs(
-    exclude_interactions: Any, query: Query, side: str, *, roles: ColumnRoles
+    exclude_interactions: Any, query: Query, side: SideName, *, roles: ColumnRoles
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs to leave out, of those that a query asks about.
 
@@ -232,9 +232,6 @@ def read_pairs(
     of_query = Vocabulary(distinct).codes(asked) - 1
     inside = of_query >= 0
     return numbers, of_query[inside], others[inside]
-
-
-OTHER = {"user": "item", "item": "user"}
 
 
 def as_feature_frame(features: pd.DataFrame | pd.Series | None) -> pd.DataFrame | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,10 @@ Frame = pd.DataFrame | pd.Series
 Rows = pd.DataFrame | np.ndarray
 # How the parameters ``user_features`` and ``item_features`` name columns.
 Selection = str | int | list | slice | np.ndarray | Callable[[Rows], Any] | None
+
+SideName = Literal["user", "item"]
+SIDES: tuple[SideName, ...] = get_args(SideName)
+OTHER: dict[SideName, SideName] = {"user": "item", "item": "user"}
 
 
 @dataclass(frozen=True, eq=False)

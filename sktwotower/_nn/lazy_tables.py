@@ -28,7 +28,7 @@ def may_be_lazy(n_rows: int, batch_size: int) -> bool:
 class Clock:
     r"""Computes the updates that rows without a gradient have missed.
 
-    An optimiser moves such rows by weight decay and momentum. Let :math:`\eta_j` be the
+    An optimizer moves such rows by weight decay and momentum. Let :math:`\eta_j` be the
     learning rate of step :math:`j`, :math:`\lambda` the decoupled decay, and, for Adam,
     :math:`m` and :math:`v` the first and second moment after step :math:`s`. If a row
     :math:`x` has its last gradient at step :math:`s`, it is after step :math:`t`
@@ -47,10 +47,10 @@ class Clock:
     Parameters
     ----------
     group : dict
-        Parameter group of the optimiser, with its current learning rate, its decay and
+        Parameter group of the optimizer, with its current learning rate, its decay and
         Adam's betas.
     n_before : int
-        Number of steps that the optimiser has made already.
+        Number of steps that the optimizer has made already.
     """
 
     def __init__(self, group: dict, n_before: int) -> None:
@@ -103,18 +103,18 @@ class Clock:
 
 
 class LazyTable:
-    """A table and its optimiser state, of which rows are updated when they are looked up.
+    """A table and its optimizer state, of which rows are updated when they are looked up.
 
     Parameters
     ----------
     table : Parameter of shape (n_rows, width)
         The table. It has no gradient; vectors that are looked up have one.
     optimizer : Optimizer
-        The optimiser of the table, which holds its state.
+        The optimizer of the table, which holds its state.
     name : str
-        Name of the optimiser.
+        Name of the optimizer.
     clock : Clock
-        Steps of the optimiser.
+        Steps of the optimizer.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class LazyTable:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the rows that were looked up, as the optimiser would."""
+        """Update the rows that were looked up, as the optimizer would."""
         vectors, moments, group = self._vectors, self._moments_of_rows, self.clock.group
         rate, epsilon, gradient = group["lr"], group.get("eps", 0.0), vectors.grad
         assert gradient is not None  # all vectors that are looked up are embedded
@@ -234,15 +234,15 @@ class LazyTables:
     Parameters
     ----------
     tables : iterable of Parameter
-        Candidates, which are in the first group of the optimiser.
+        Candidates, which are in the first group of the optimizer.
     optimizer : Optimizer
-        An optimiser of :func:`~sktwotower._nn.optim.make_optimizer`, which steps the other
+        An optimizer of :func:`~sktwotower._nn.optim.make_optimizer`, which steps the other
         parameters.
     name : str
-        Name of the optimiser. With an L2 penalty there are no lazy tables, since every row
+        Name of the optimizer. With an L2 penalty there are no lazy tables, since every row
         has a gradient at each step.
     batch_size : int
-        Rows of a batch. Tables that are not much larger are left to the optimiser.
+        Rows of a batch. Tables that are not much larger are left to the optimizer.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class LazyTables:
         return [lazy.vectors for lazy in self.by_table.values()]
 
     def step(self) -> None:
-        """Update the rows that were looked up; call it after the step of the optimiser."""
+        """Update the rows that were looked up; call it after the step of the optimizer."""
         for lazy in self.by_table.values():
             lazy.step()
         if self._clock is not None:

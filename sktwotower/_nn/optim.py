@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules."""
+"""Optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 # does depends on the size of the others.
 DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
 
-# State of an optimiser that has the shape of the parameter.
+# State of an optimizer that has the shape of the parameter.
 MOMENTS: dict[str, tuple[str, ...]] = {
     "adamw": ("exp_avg", "exp_avg_sq"),
     "adam": ("exp_avg", "exp_avg_sq"),
@@ -40,7 +40,7 @@ _SHRINKAGE_OF_STEP = 0.03
 def auto_weight_decay(name: str, learning_rate: float, n_batches: int) -> float:
     """A weight decay that shrinks tables as much in long epochs as in short ones.
 
-    It is 0 for all optimisers but adamw, whose steps do not depend on the size of
+    It is 0 for all optimizers but adamw, whose steps do not depend on the size of
     gradients. The decay would dominate the steps of sgd, and the L2 penalty of adam and
     adagrad needs values of another scale.
     """
@@ -58,7 +58,7 @@ def make_optimizer(
     weight_decay: float,
     epsilon: float,
 ) -> torch.optim.Optimizer:
-    """Make an optimiser that applies weight decay to the embedding tables only.
+    """Make an optimizer that applies weight decay to the embedding tables only.
 
     Weight decay keeps rarely trained rows of a table near zero, so that other fields, such
     as features, dominate there. Layers, biases, norms and the temperature are not decayed.

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.two_towers import TwoTowers
 
-# State of an optimiser by the name of the parameter.
+# State of an optimizer by the name of the parameter.
 OptimizerState = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class RowSource:
     """Initial rows of a larger table.
 
     Attributes
@@ -26,7 +26,7 @@ class Source:
     rows : Tensor of shape (n_rows,)
         Row of the smaller table from which each row starts; -1: zero.
     is_new : Tensor of shape (n_rows,), bool
-        Rows that the smaller table does not have. They do not take over the optimiser state
+        Rows that the smaller table does not have. They do not take over the optimizer state
         of the row from which they start.
     """
 
@@ -45,7 +45,7 @@ class Source:
         return self._take(old, self.rows < 0)
 
     def memory(self, name: str, old: Tensor) -> Tensor:
-        """Initial optimiser state of the larger table.
+        """Initial optimizer state of the larger table.
 
         The momentum of a new row is zero. Its second moment is the mean over the rows: with
         zero, the first step would be many times too long.
@@ -61,18 +61,18 @@ class Source:
 
 
 # By the name of a table.
-Sources = dict[str, Source]
+RowSources = dict[str, RowSource]
 
 
 @torch.no_grad()
-def copy_weights(towers: TwoTowers, before: TwoTowers, sources: Sources) -> None:
+def copy_weights(towers: TwoTowers, before: TwoTowers, sources: RowSources) -> None:
     """Copy the weights of towers to ones with larger tables.
 
     Parameters
     ----------
     towers, before : TwoTowers
         Towers of the same architecture except the number of rows in tables.
-    sources : dict of str to Source
+    sources : dict of str to RowSource
         Initial rows, by the name of the table.
     """
     old = before.state_dict()
@@ -90,7 +90,7 @@ def copy_weights(towers: TwoTowers, before: TwoTowers, sources: Sources) -> None
 
 
 def remember(optimizer: torch.optim.Optimizer, towers: TwoTowers) -> OptimizerState:
-    """State of an optimiser by the name of the parameter, on the CPU."""
+    """State of an optimizer by the name of the parameter, on the CPU."""
     return {
         name: {key: value.cpu() for key, value in optimizer.state[parameter].items()}
         for name, parameter in towers.named_parameters()
@@ -102,9 +102,9 @@ def recall(
     optimizer: torch.optim.Optimizer,
     towers: TwoTowers,
     state: OptimizerState,
-    sources: Sources,
+    sources: RowSources,
 ) -> None:
-    """Initialise the state of a new optimiser from an earlier one."""
+    """Initialise the state of a new optimizer from an earlier one."""
     for name, parameter in towers.named_parameters():
         if name not in state:
             continue
@@ -122,7 +122,7 @@ def rows_stay(
     tables: LazyTables,
     rows: dict[nn.Parameter, Tensor],
 ) -> Iterator[None]:
-    """Freeze rows of tables and their optimiser state within a context.
+    """Freeze rows of tables and their optimizer state within a context.
 
     Without it, momentum and weight decay move every row at each step, with or without a
     gradient.
@@ -132,7 +132,7 @@ def rows_stay(
     optimizer : Optimizer
         Steps the tables within the context.
     tables : LazyTables
-        Lazy tables, which are not stepped by the optimiser.
+        Lazy tables, which are not stepped by the optimizer.
     rows : dict of Parameter to Tensor of shape (n_rows,), bool
         True for rows to freeze.
     """

@@ -1,4 +1,4 @@
-"""A tower: from input rows to embeddings. It knows no loss and no optimiser."""
+"""A tower: from input rows to embeddings. It knows no loss and no optimizer."""
 
 from __future__ import annotations
 

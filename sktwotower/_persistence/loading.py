@@ -1,4 +1,4 @@
-"""Load a saved model; no code is run but that of types that the caller trusts."""
+"""Load a saved model; only code of trusted types runs."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ def read_part(
             array = np.require(arrays[name], requirements="W")
             values[name] = array if description == _ARRAY else torch.from_numpy(array)
         elif description == _FRAME:
+            expect(name.isidentifier(), "manifest.json", f"names a frame {name!r}")
             values[name] = read_frame(folder / f"{part}.{name}.parquet")
         elif description == _OBJECT:
             values[name] = objects[_object_name(part, name)]

@@ -245,7 +245,7 @@ def optimizer_of(values: Values) -> tuple[str, OptimizerState]:
 
 
 def frequencies_values(frequencies: StreamingFrequencies | None) -> Values:
-    """What is known of frequencies; nothing without any."""
+    """The attributes of frequencies; nothing without frequencies."""
     return {} if frequencies is None else dict(vars(frequencies))
 
 
@@ -254,7 +254,8 @@ def frequencies_of(values: Values) -> StreamingFrequencies | None:
     if not values:
         return None
     frequencies = StreamingFrequencies(torch.empty(0), rate=values["rate"])
-    vars(frequencies).update(values)
+    frequencies.gaps, frequencies._last = values["gaps"], values["_last"]
+    frequencies.step = values["step"]
     gaps, last = frequencies.gaps.numpy(), frequencies._last.numpy()
     expect_array("frequencies.safetensors", "gaps", gaps, (gaps.size,), "f")
     expect_array("frequencies.safetensors", "_last", last, (gaps.size,), "f")

@@ -26,6 +26,7 @@ def ranked_answer(
     columns: np.ndarray,
     scores: np.ndarray,
     vocabulary: Vocabulary,
+    *,
     as_frame: bool,
     query_name: str,
     answer_name: str,

@@ -7,12 +7,11 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from sktwotower._data.roles import SIDES, SideName
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.state import ModelState
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import VisualBlock
-
-_SIDES = ("user", "item")
 
 
 def visual_block(parameters: Mapping[str, Any], state: ModelState | None) -> VisualBlock:
@@ -30,8 +29,8 @@ def visual_block(parameters: Mapping[str, Any], state: ModelState | None) -> Vis
     """
     encoders = VisualBlock(
         "parallel",
-        [_encoder(parameters, state, side) for side in _SIDES],
-        names=[f"{side}_encoder: {_caption_of_side(state, side)}" for side in _SIDES],
+        [_encoder(parameters, state, side) for side in SIDES],
+        names=[f"{side}_encoder: {_caption_of_side(state, side)}" for side in SIDES],
         name_details=["", ""],
         dash_wrapped=False,
     )
@@ -46,7 +45,7 @@ def visual_block(parameters: Mapping[str, Any], state: ModelState | None) -> Vis
 
 
 def _encoder(
-    parameters: Mapping[str, Any], state: ModelState | None, side: str
+    parameters: Mapping[str, Any], state: ModelState | None, side: SideName
 ) -> BaseEstimator | str:
     """The encoder of a side; the fitted one if there is one."""
     if state is not None:
@@ -58,7 +57,7 @@ def _encoder(
     return FeatureEncoder() if encoder is None else encoder
 
 
-def _caption_of_side(state: ModelState | None, side: str) -> str:
+def _caption_of_side(state: ModelState | None, side: SideName) -> str:
     """Numbers of ids and fields."""
     if state is None:
         return f"{side}s"
@@ -84,7 +83,7 @@ def _details(parameters: Mapping[str, Any], state: ModelState | None) -> str:
     """The text that unfolds below the caption of the towers."""
     lines: list[tuple[str, Any]] = []
     if state is not None:
-        for side in _SIDES:
+        for side in SIDES:
             names = EntityEmbedder.of(state, side).field_names
             lines.append((f"{side} fields", ", ".join(names)))
     lines += [

@@ -11,7 +11,7 @@ import pandas as pd
 from sktwotower._data.entity_building import add_entities
 from sktwotower._data.histories import PastItems, Windows
 from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
-from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._nn.towers import Tower
 from sktwotower._search.top_k import DotScores
 from sktwotower._training.state import ModelState, SideState
@@ -39,13 +39,13 @@ class EntityEmbedder:
     past: PastItems | None = None
 
     @classmethod
-    def of(cls, state: ModelState, name: str) -> EntityEmbedder:
+    def of(cls, state: ModelState, name: SideName) -> EntityEmbedder:
         """The embedder of the users or the items."""
         past = state.past if name == "user" else None
         return cls(state.roles, state.side(name), state.tower(name), past)
 
     @property
-    def name(self) -> str:
+    def name(self) -> SideName:
         """``"user"`` or ``"item"``."""
         return self.state.name
 

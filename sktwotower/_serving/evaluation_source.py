@@ -14,13 +14,12 @@ from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import DotScores
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.recommend import pair_scores
 from sktwotower._training.state import ModelState
 
 
 @dataclass(frozen=True, eq=False)
 class StateEvaluation:
-    """What :class:`~sktwotower.metrics._rankers.EvaluationSource` asks for.
+    """What :class:`~sktwotower.metrics._sources.EvaluationSource` asks for.
 
     Attributes
     ----------
@@ -78,14 +77,16 @@ class StateEvaluation:
 
     def pair_scores(self, interactions: Interactions) -> np.ndarray:
         """Score of each row's pair, (n_rows,)."""
-        return pair_scores(
-            self.state,
-            (self.users.codes(interactions.users), self.items.codes(interactions.items)),
-            (
-                as_feature_frame(interactions.user_features),
-                as_feature_frame(interactions.item_features),
-            ),
+        users = EntityEmbedder.of(self.state, "user").vectors(
+            self.users.codes(interactions.users),
+            as_feature_frame(interactions.user_features),
         )
+        items = EntityEmbedder.of(self.state, "item").vectors(
+            self.items.codes(interactions.items),
+            as_feature_frame(interactions.item_features),
+        )
+        scores: np.ndarray = np.einsum("nd,nd->n", users, items)
+        return scores
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
         """Embeddings of items, (n, embedding_dim)."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.queries import OTHER
+from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.faiss_index import FaissIndex, approximate_top_k, recall_of
 from sktwotower._search.top_k import generator_of, top_k
@@ -24,7 +24,7 @@ def with_index(
     state: ModelState, index: str | None, side: str, parameters: Mapping[str, int]
 ) -> ModelState:
     """The state with an index over one side; see ``TwoTowerRecommender.build_index``."""
-    if side not in OTHER:
+    if side != "user" and side != "item":
         raise ValueError(f"side={side!r} must be 'item' or 'user'.")
     built = None
     if index is not None:
@@ -69,7 +69,7 @@ def index_report(
 
 def _report(
     state: ModelState,
-    side: str,
+    side: SideName,
     index: FaissIndex,
     k: int,
     n_queries: int,

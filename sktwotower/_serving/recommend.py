@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
-from sktwotower._data.queries import OTHER, Query, read_history
+from sktwotower._data.queries import Query, read_history
+from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower._search.faiss_index import approximate_top_k
 from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
@@ -52,7 +52,7 @@ def recommend(
     history: Any,
     cold_start: str,
     sample: bool,
-    random_state: Any,
+    random_state: int | np.random.RandomState | None,
     as_frame: bool,
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
@@ -90,7 +90,14 @@ def recommend(
         rows = np.flatnonzero(is_cold)
         found[rows], values[rows] = _most_popular(state, rows, k, chosen, exclude, sampling)
     return ranked_answer(
-        query, chosen, found, values, state.item.vocabulary, as_frame, "user", "item"
+        query,
+        chosen,
+        found,
+        values,
+        state.item.vocabulary,
+        as_frame=as_frame,
+        query_name="user",
+        answer_name="item",
     )
 
 
@@ -113,13 +120,20 @@ def recommend_users(
     exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
     found, values = _ranked(state, "user", scores, n_recommendations, chosen, exclude)
     return ranked_answer(
-        query, chosen, found, values, state.user.vocabulary, as_frame, "item", "user"
+        query,
+        chosen,
+        found,
+        values,
+        state.user.vocabulary,
+        as_frame=as_frame,
+        query_name="item",
+        answer_name="user",
     )
 
 
 def similar(
     state: ModelState,
-    side: str,
+    side: SideName,
     ids: Any,
     *,
     n_recommendations: int,
@@ -140,16 +154,25 @@ def similar(
         itself = chosen.columns_of_ids(query.ids, vocabulary)
     exclude = chosen.pairs(np.arange(len(query)), itself, len(query))
     found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
-    return ranked_answer(query, chosen, found, values, vocabulary, as_frame, "query", side)
+    return ranked_answer(
+        query,
+        chosen,
+        found,
+        values,
+        vocabulary,
+        as_frame=as_frame,
+        query_name="query",
+        answer_name=side,
+    )
 
 
-def choices(state: ModelState, side: str) -> np.ndarray:
+def choices(state: ModelState, side: SideName) -> np.ndarray:
     """Codes that queries choose from unless they name candidates, ascending."""
     return state.catalogue if side == "item" else state.user.recommendable()
 
 
 def _candidate_scores(
-    state: ModelState, side: str, candidates: Any, vectors: np.ndarray
+    state: ModelState, side: SideName, candidates: Any, vectors: np.ndarray
 ) -> tuple[CandidateSet, DotScores]:
     """What queries choose from, users or items, and the scores of their vectors for it."""
     embedder = EntityEmbedder.of(state, side)
@@ -176,10 +199,11 @@ def _excluded(
     state: ModelState,
     query: Query,
     chosen: CandidateSet,
-    side: str,
+    side: SideName,
     exclude_seen: bool,
     exclude_interactions: Any,
 ) -> sp.csr_matrix | None:
+    """Pairs of queries and candidates that are left out; None: nothing is."""
     return excluded_pairs(
         query,
         chosen,
@@ -193,7 +217,7 @@ def _excluded(
 
 def _ranked(
     state: ModelState,
-    side: str,
+    side: SideName,
     scores: DotScores,
     k: int,
     chosen: CandidateSet,
@@ -238,17 +262,3 @@ def _most_popular(
     filled = found >= 0
     values[filled] = counts[found[filled]]
     return found, values
-
-
-def pair_scores(
-    state: ModelState,
-    codes: tuple[np.ndarray, np.ndarray],
-    features: tuple[pd.DataFrame | None, pd.DataFrame | None],
-) -> np.ndarray:
-    """Scores of single pairs of a user and an item, (n_pairs,) float32."""
-    users, items = (
-        EntityEmbedder.of(state, side).vectors(of_side, given)
-        for side, of_side, given in zip(("user", "item"), codes, features, strict=True)
-    )
-    scores: np.ndarray = np.einsum("nd,nd->n", users, items)
-    return scores

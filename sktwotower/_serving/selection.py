@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sktwotower._data.queries import Query, read_pairs
-from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import (
     CandidateSet,
@@ -24,7 +24,7 @@ from sktwotower.utils._warnings import warn
 def read_candidates(
     candidates: Any,
     n_queries: int,
-    side: str,
+    side: SideName,
     *,
     vocabulary: Vocabulary,
     catalogue: np.ndarray,
@@ -67,7 +67,7 @@ def read_candidates(
 def excluded_pairs(
     query: Query,
     candidates: CandidateSet,
-    side: str,
+    side: SideName,
     *,
     seen: sp.csr_matrix | None,
     exclude_interactions: Any,
@@ -106,7 +106,7 @@ def excluded_pairs(
     return further if exclude is None else exclude + further
 
 
-def warn_of_unknown(codes: np.ndarray, side: str = "item") -> None:
+def warn_of_unknown(codes: np.ndarray, side: SideName) -> None:
     """Warn of candidates that are not known; their code is 0."""
     n_unknown = int((codes == 0).sum())
     if n_unknown:

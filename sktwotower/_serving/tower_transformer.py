@@ -22,7 +22,7 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    side : EntityEmbedder
+    embedder : EntityEmbedder
         The users or the items of a fitted model.
 
     Examples
@@ -36,8 +36,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
     array(['item_embedding0', 'item_embedding1'], dtype=object)
     """
 
-    def __init__(self, side: EntityEmbedder) -> None:
-        self.side = side
+    def __init__(self, embedder: EntityEmbedder) -> None:
+        self.embedder = embedder
 
     def __sklearn_clone__(self) -> TowerTransformer:
         return self
@@ -46,8 +46,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         return True
 
     def __repr__(self) -> str:
-        n, dim = self.side.state.embeddings.shape
-        return f"TowerTransformer({self.side.name!r}, {n} ids, embedding_dim={dim})"
+        n, dim = self.embedder.state.embeddings.shape
+        return f"TowerTransformer({self.embedder.name!r}, {n} ids, embedding_dim={dim})"
 
     def fit(self, X: Any = None, y: Any = None) -> TowerTransformer:
         """Do nothing; the tower is fitted.
@@ -79,33 +79,33 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         ndarray of shape (n, embedding_dim), float32
             The embeddings.
         """
-        side = self.side
+        embedder = self.embedder
         ids, features = as_pandas(X), None
         if isinstance(ids, pd.DataFrame):
             frame = ids
-            ids, features = side.columns.read(frame)
+            ids, features = embedder.columns.read(frame)
             if ids is None and features is None and frame.shape[1] == 1:
                 ids = frame.iloc[:, 0]
             elif ids is None and features is None:
                 raise ValueError(
-                    f"The {side.name} tower finds neither ids nor features in X; its "
+                    f"The {embedder.name} tower finds neither ids nor features in X; its "
                     f"columns are {list(frame.columns)}, ids are in one of "
-                    f"{list(side.columns.ids)} and features are "
-                    f"{side.columns.features}."
+                    f"{list(embedder.columns.ids)} and features are "
+                    f"{embedder.columns.features}."
                 )
             elif ids is None:
-                return side.vectors(np.zeros(len(frame), dtype=np.int32), features)
+                return embedder.vectors(np.zeros(len(frame), dtype=np.int32), features)
         elif not isinstance(ids, pd.Series):
             ids = np.asarray(ids, dtype=None if hasattr(ids, "dtype") else object)
             if ids.ndim == 2:
                 if ids.shape[1] != 1:
                     raise ValueError(
-                        f"The {side.name} tower embeds one column of ids, or a frame with "
-                        f"features; X is an array with {ids.shape[1]} columns."
+                        f"The {embedder.name} tower embeds one column of ids, or a frame "
+                        f"with features; X is an array with {ids.shape[1]} columns."
                     )
                 ids = ids[:, 0]
-        codes = side.state.vocabulary.codes(id_array(ids, what=f"{side.name} id"))
-        return side.vectors(codes, features)
+        codes = embedder.state.vocabulary.codes(id_array(ids, what=f"{embedder.name} id"))
+        return embedder.vectors(codes, features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's dimensions.
@@ -120,5 +120,6 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         ndarray of shape (embedding_dim,), object
             ``user_embedding0`` and so on.
         """
-        prefix, dim = f"{self.side.name}_embedding", self.side.state.embeddings.shape[1]
-        return np.array([f"{prefix}{i}" for i in range(dim)], dtype=object)
+        side = self.embedder.state
+        dim = side.embeddings.shape[1]
+        return np.array([f"{side.name}_embedding{i}" for i in range(dim)], dtype=object)

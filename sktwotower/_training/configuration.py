@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar
 
 import torch
 from sklearn.base import BaseEstimator
 
 from sktwotower._data.entity_table import EntityTable, as_table
-from sktwotower._data.roles import ColumnRoles, Rows, Selection
+from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import Column
 
-SideName = Literal["user", "item"]
-SIDES: tuple[SideName, ...] = get_args(SideName)
-
+R = TypeVar("R", ObjectiveSpec, "StoppingRule")
 # Where a learned temperature starts, for cosines.
 _FIRST_TEMPERATURE = 0.12
 
@@ -155,7 +153,7 @@ class Configuration:
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
-        same = set(cls.__dataclass_fields__) & set(values) - {"temperature"}
+        same = {field.name for field in fields(cls)} & set(values) - {"temperature"}
         configuration = cls(
             **{name: values[name] for name in same},
             owner=owner,
@@ -217,12 +215,6 @@ class Configuration:
                 f"popularity_prior={self.popularity_prior} is in units of the temperature, "
                 "which must not change in training: set temperature to a number."
             )
-        for size in self.hidden_layer_sizes or ():
-            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
-                raise ValueError(
-                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers of "
-                    "at least 1; () has no hidden layer, None no layer at all."
-                )
         self.objective.refuse()
 
     def _refuse_decay(self) -> None:
@@ -269,12 +261,20 @@ def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
     )
 
 
-def _part(record: Any, values: Mapping[str, Any]) -> Any:
+def _part(record: type[R], values: Mapping[str, Any]) -> R:
     """A record of those parameters that it has fields for."""
-    return record(**{name: values[name] for name in record.__dataclass_fields__})
+    return record(**{field.name: values[field.name] for field in fields(record)})
 
 
-def _hidden_sizes(sizes: Any) -> tuple[Any, ...] | None:
+def _hidden_sizes(sizes: Any) -> tuple[int, ...] | None:
+    """The widths of the hidden layers, checked."""
     if sizes is None:
         return None
-    return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
+    widths = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
+    for width in widths:
+        if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+            raise ValueError(
+                f"hidden_layer_sizes={sizes!r} must hold integers of at least 1; () has no "
+                "hidden layer, None no layer at all."
+            )
+    return widths

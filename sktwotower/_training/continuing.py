@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from sktwotower._data.encoder_growth import column_source
+from sktwotower._data.roles import SIDES
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
-from sktwotower._nn.resize import Source, Sources
-from sktwotower._training.configuration import SIDES, Configuration
+from sktwotower._nn.resize import RowSource, RowSources
+from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower._training.state import ModelState
 
@@ -21,7 +22,7 @@ def table_sources(
     data: TrainingData,
     configuration: Configuration,
     n_history_items: int,
-) -> Sources:
+) -> RowSources:
     """For each table, the rows of the table before that its rows start from.
 
     Parameters
@@ -35,12 +36,12 @@ def table_sources(
     n_history_items : int
         Rows of the new history table; 0: there is none.
     """
-    sources: Sources = {}
+    sources: RowSources = {}
     for name in SIDES:
         old = before.side(name).entities
-        now = data.users if name == "user" else data.items
+        now = data.side(name).entities
         if configuration.side(name).id_embedding:
-            sources[f"{name}_tower.id_table"] = Source.append(
+            sources[f"{name}_tower.id_table"] = RowSource.append(
                 int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
             )
         sparse, dense = now.field_order()
@@ -49,7 +50,7 @@ def table_sources(
         for i, field in enumerate(dense):
             sources[f"{name}_tower.dense_tables.{i}"] = column_source(old, now, [field])
     if n_history_items:
-        sources["user_tower.history_table"] = Source.append(
+        sources["user_tower.history_table"] = RowSource.append(
             int(before.item.entities.id_codes.max()) + 1, n_history_items, first=-1
         )
     return sources
@@ -61,12 +62,12 @@ def streaming_frequencies(
     n_new: int,
     batch_size: int,
 ) -> StreamingFrequencies | None:
-    """How often items are in a batch; for new items the rows to come say it.
+    """How often items are in a batch; new items start from their counts in the new rows.
 
     Parameters
     ----------
     before : StreamingFrequencies or None
-        The frequencies so far; None: the replayed rows say them.
+        The frequencies so far; None: computed from the replayed rows.
     rows : TrainingRows
         The new rows, and then the replayed ones.
     n_new : int

@@ -17,12 +17,34 @@ from sktwotower._data.interactions import (
     read_interactions,
     read_later,
 )
-from sktwotower._data.roles import ColumnRoles, as_interactions
+from sktwotower._data.roles import (
+    SIDES,
+    ColumnRoles,
+    Rows,
+    SideName,
+    as_interactions,
+)
 from sktwotower._data.stored_interactions import StoredInteractions
-from sktwotower._training.configuration import SIDES, Configuration, SideConfiguration
+from sktwotower._training.configuration import Configuration, SideConfiguration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
 from sktwotower.utils._columns import Column, is_dataset
+
+
+@dataclass(frozen=True, eq=False)
+class SideData:
+    """The users or the items of a fit.
+
+    Attributes
+    ----------
+    entities : Entities
+        Vocabulary, encoder and encoded features.
+    id_columns : tuple of str or int
+        Columns of a frame that may hold their ids.
+    """
+
+    entities: Entities
+    id_columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,29 +55,26 @@ class TrainingData:
     ----------
     roles : ColumnRoles
         What the columns of X mean.
-    users, items : Entities
-        Both sides, with vocabulary, encoder and encoded features.
-    user_id_columns, item_id_columns : tuple of str or int
-        Columns of a frame that may hold their ids.
+    user, item : SideData
+        Both sides.
     interactions : InteractionCodes
         The rows of X.
     user_inputs : ndarray of shape (n_samples,)
         Row of the user side's features that each interaction has.
     weights : ndarray of shape (n_samples,) or None
         Sample weights.
-    train_rows : ndarray of shape (n_samples,), bool
-        The rows that train; the others only count as seen.
     """
 
     roles: ColumnRoles
-    users: Entities
-    items: Entities
-    user_id_columns: tuple[Column, ...]
-    item_id_columns: tuple[Column, ...]
+    user: SideData
+    item: SideData
     interactions: InteractionCodes
     user_inputs: np.ndarray
     weights: np.ndarray | None
-    train_rows: np.ndarray
+
+    def side(self, name: SideName) -> SideData:
+        """The users or the items."""
+        return self.user if name == "user" else self.item
 
 
 def read_training_rows(
@@ -81,10 +100,10 @@ def read_training_rows(
     ValueError
         For invalid input, or if no row is a positive.
     """
-    stored, columns = None, X
+    stored = None
     if is_dataset(X):
         stored = StoredInteractions(X, owner=configuration.owner)
-        columns = stored.columns
+        columns: Rows = stored.columns
     else:
         columns = as_interactions(X, owner=configuration.owner)
     if before is None:
@@ -110,7 +129,9 @@ def read_training_rows(
     return roles, interactions
 
 
-def read_validation_rows(X: Any, y: Any, roles: ColumnRoles) -> Interactions:
+def read_validation_rows(
+    X: Any, y: ArrayLike | str | None, roles: ColumnRoles
+) -> Interactions:
     """Check the rows to validate on; their times do not matter."""
     if not is_dataset(X):
         return read_later(X, y, None, roles=roles)
@@ -162,16 +183,12 @@ def encode(
     ValueError
         If a tower has no field, or features cannot be encoded.
     """
-    sides, codes, inputs, id_columns = {}, {}, {}, {}
+    sides, codes, inputs = {}, {}, {}
     for name in SIDES:
         side = configuration.side(name)
         is_user = name == "user"
         table = side.checked_table(roles)
-        named = [roles.name_of(side.column), None if table is None else table.id_column]
-        id_columns[name] = tuple(
-            dict.fromkeys(column for column in named if column is not None)
-        )
-        sides[name], codes[name], inputs[name] = build_entities(
+        entities, codes[name], inputs[name] = build_entities(
             interactions.users if is_user else interactions.items,
             train_rows,
             table,
@@ -183,19 +200,19 @@ def encode(
             every_row=is_user,
             before=None if before is None else before.side(name).entities,
         )
-        _refuse_no_field(side, sides[name], configuration)
+        _refuse_no_field(side, entities, configuration)
+        named = [roles.name_of(side.column), None if table is None else table.id_column]
+        id_columns = dict.fromkeys(column for column in named if column is not None)
+        sides[name] = SideData(entities, tuple(id_columns))
     return TrainingData(
         roles=roles,
-        users=sides["user"],
-        items=sides["item"],
-        user_id_columns=id_columns["user"],
-        item_id_columns=id_columns["item"],
+        user=sides["user"],
+        item=sides["item"],
         interactions=InteractionCodes(
             codes["user"], codes["item"], interactions.positive, interactions.times
         ),
         user_inputs=inputs["user"],
         weights=interactions.weights,
-        train_rows=train_rows,
     )
 
 
@@ -209,16 +226,16 @@ def with_popularity(
     """
     if configuration.popularity_prior is None:
         return data
-    counts = n_positives(interactions, len(data.items))
+    counts = n_positives(interactions, len(data.item.entities))
     logs = np.log1p(counts)
-    has_rows = data.items.id_codes > 0
+    has_rows = data.item.entities.id_codes > 0
     logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
     weight = configuration.temperature * configuration.popularity_prior
-    weights = np.full(len(data.users.id_codes), weight, dtype=np.float32)
+    weights = np.full(len(data.user.entities.id_codes), weight, dtype=np.float32)
     return replace(
         data,
-        users=replace(data.users, popularity=weights),
-        items=replace(data.items, popularity=logs),
+        user=replace(data.user, entities=replace(data.user.entities, popularity=weights)),
+        item=replace(data.item, entities=replace(data.item.entities, popularity=logs)),
     )
 
 

@@ -71,7 +71,7 @@ class Fit:
             raise ValueError(divergence_message(configuration, "loss", loss, n_epochs))
         stop = False
         if self.validation is not None:
-            stop = self.validation.score(self.training.state(self.run, self.log))
+            stop = self.validation.score(self.training.validated_state(self.run, self.log))
         if configuration.verbose:
             seconds = time.perf_counter() - started
             print(f"epoch {label}  {self._losses()}  {seconds:.1f} s")
@@ -86,9 +86,16 @@ class Fit:
 
     def snapshot(self) -> ModelState:
         """A model of its own, as if training had stopped here."""
-        state = self.training.state(self.run, self.log)
-        towers, optimizer = deepcopy((state.towers, state.optimizer))
-        return replace(state, towers=towers.cpu().eval(), optimizer=optimizer)
+        state = self.training.complete_state(self.run, self.log)
+        towers, optimizer, frequencies = deepcopy(
+            (state.towers, state.optimizer, state.frequencies)
+        )
+        return replace(
+            state,
+            towers=towers.cpu().eval(),
+            optimizer=optimizer,
+            frequencies=frequencies,
+        )
 
     def finish(self, refit_rows: np.ndarray | None = None) -> ModelState:
         """The model: the best epoch if training stops early, else the last one.
@@ -107,7 +114,10 @@ class Fit:
                 self.run = self.training.start(refit_rows)
                 for _ in range(validation.best_epoch):
                     next(self.run.epochs)
-        return self.training.final_state(self.run, self.log)
+        self.run.epochs.close()  # frees its rows before histories are made of all rows
+        state = self.training.complete_state(self.run, self.log)
+        state.towers.cpu().eval()
+        return state
 
     def _losses(self) -> str:
         line = f"loss {self.loss_curve[-1]:.4f}"

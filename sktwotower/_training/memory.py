@@ -25,7 +25,7 @@ def training_bytes(
 ) -> int:
     """Bytes of the embedding tables, what is kept of them, and the embeddings.
 
-    Beside each table there are its average, the moments of the optimiser and, with an L2
+    Beside each table there are its average, the moments of the optimizer and, with an L2
     penalty, a gradient of all rows. Sparse fields of few columns are counted once more, as
     a matrix. Layers are not counted: they are small.
 
@@ -38,7 +38,7 @@ def training_bytes(
     embedding_dim : int
         Width of the tables.
     optimizer : {"adamw", "adam", "adagrad", "sgd"}
-        Name of the optimiser.
+        Name of the optimizer.
     average : bool
         Whether an average of the weights is kept.
     has_penalty : bool

@@ -21,9 +21,9 @@ def past_items(
     """Histories of all users, from these interactions."""
     return PastItems.of(
         interactions,
-        len(data.users),
+        len(data.user.entities),
         configuration.history_size,
-        data.items.id_codes,
+        data.item.entities.id_codes,
     )
 
 
@@ -67,8 +67,8 @@ def training_rows(
         torch.from_numpy(ordered.items),
         torch.from_numpy(ordered.positive),
         None if weights is None else torch.from_numpy(weights),
-        n_users=len(data.users) + 1,
-        n_items=len(data.items) + 1,
+        n_users=len(data.user.entities) + 1,
+        n_items=len(data.item.entities) + 1,
         user_inputs=None if is_users else torch.from_numpy(inputs),
     )
     if configuration.popularity_prior is not None:  # it counts as 1 in training

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sktwotower._data.histories import PastItems
+from sktwotower._data.roles import SideName
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.two_towers import TwoTowers
-from sktwotower._training.configuration import Configuration, SideName
+from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower._training.divergence import divergence_message
 from sktwotower._training.state import SideState
@@ -23,7 +24,7 @@ def embedded_side(
     past: PastItems | None,
     epoch: int,
 ) -> SideState:
-    """The users or the items, embedded by their tower as it is now.
+    """The users or the items, embedded by their tower.
 
     Parameters
     ----------
@@ -47,14 +48,11 @@ def embedded_side(
     ValueError
         If an embedding is not finite.
     """
-    is_user = name == "user"
-    entities = data.users if is_user else data.items
-    tower = towers.user_tower if is_user else towers.item_tower
-    if is_user or not configuration.is_self_supervised:  # else the unknown id is trained
-        tower.set_unknown_id()
-    rows = rows.head(len(entities) + 1)
+    side = data.side(name)
+    tower = towers.user_tower if name == "user" else towers.item_tower
+    rows = rows.head(len(side.entities) + 1)
     inputs: TowerRows = rows
-    if is_user and past is not None:
+    if name == "user" and past is not None:
         inputs = past.rows(rows, np.arange(len(rows)))
     vectors = tower.embed(inputs).numpy()
     if not np.isfinite(vectors).all():  # no loss has seen the last step
@@ -62,8 +60,8 @@ def embedded_side(
         raise ValueError(divergence_message(configuration, what, "NaN or infinite", epoch))
     return SideState(
         name=name,
-        id_columns=data.user_id_columns if is_user else data.item_id_columns,
-        entities=entities,
+        id_columns=side.id_columns,
+        entities=side.entities,
         embeddings=vectors[1:],
         unknown=vectors[0].copy(),
         trains_cold_path=configuration.trains_cold_path(name),

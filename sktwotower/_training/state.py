@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
-from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
@@ -39,10 +39,11 @@ class SideState:
         Whether the tower was trained without ids, so that an entity without training rows
         is placed by its features.
     index : FaissIndex or None
-        An index over the embeddings that queries choose from. It is in no copy.
+        An index over the embeddings that queries choose from. Pickles and deep copies do
+        not contain it.
     """
 
-    name: str
+    name: SideName
     id_columns: tuple[Column, ...]
     entities: Entities
     embeddings: np.ndarray
@@ -96,7 +97,9 @@ class TrainingLog:
     @property
     def best_validation_score(self) -> float | None:
         """The highest validation score."""
-        return None if self.validation_scores is None else max(self.validation_scores)
+        if self.validation_scores is None:
+            return None
+        return max((s for s in self.validation_scores if s == s), default=float("nan"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ class ModelState:
     optimizer : tuple of str and dict
         Name and memory of the optimizer, for a later training.
     frequencies : StreamingFrequencies or None
-        How often items have been in a batch; None: the interactions say it.
+        How often items have been in a batch; None: computed from the interactions.
     log : TrainingLog
         How training went.
     """
@@ -152,11 +155,11 @@ class ModelState:
         """Known items."""
         return self.item.vocabulary
 
-    def side(self, name: str) -> SideState:
+    def side(self, name: SideName) -> SideState:
         """The users or the items."""
         return self.user if name == "user" else self.item
 
-    def tower(self, name: str) -> Tower:
+    def tower(self, name: SideName) -> Tower:
         """The tower of the users or the items."""
         return self.towers.user_tower if name == "user" else self.towers.item_tower
 
@@ -168,8 +171,10 @@ class ModelState:
 
     def with_items(self, item: SideState) -> ModelState:
         """The state with more items, or with other features of items."""
-        seen = self.seen.copy()
-        seen.resize(len(self.user.entities), len(item.entities))
+        shape = len(self.user.entities), len(item.entities)
+        # The same arrays: only columns are added, and the matrix may be mapped from a file.
+        arrays = self.seen.data, self.seen.indices, self.seen.indptr
+        seen = sp.csr_matrix(arrays, shape=shape)
         past = self.past
         if past is not None:
             past = replace(past, id_codes=item.entities.id_codes)

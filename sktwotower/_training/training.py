@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
+from sktwotower._data.roles import SIDES
 from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
 from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.lazy_tables import LazyTables, may_be_lazy
 from sktwotower._nn.negatives import StreamingFrequencies
@@ -23,13 +25,19 @@ from sktwotower._nn.optim import (
     make_optimizer,
     make_schedule,
 )
-from sktwotower._nn.resize import Sources, copy_weights, recall, remember
+from sktwotower._nn.resize import (
+    OptimizerState,
+    RowSources,
+    copy_weights,
+    recall,
+    remember,
+)
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.trainer import train
 from sktwotower._nn.two_towers import TwoTowers, average_of
-from sktwotower._training.configuration import SIDES, Configuration
+from sktwotower._training.configuration import Configuration
 from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, with_popularity
 from sktwotower._training.memory import training_bytes, warn_if_too_large
@@ -106,22 +114,21 @@ class Training:
         self.before = before
         self.seed = seed
         self.n_epochs = n_epochs
-        self.continues = continues and before is not None
         self.replayed = before.interactions if before is not None and continues else None
         self.interactions = data.interactions  # all that the model will have seen
         if self.replayed is not None:
             self.interactions = self.replayed.followed_by(data.interactions)
         self.data = data = with_popularity(data, self.interactions, configuration)
-        self.user_rows = data.users.rows(with_id=configuration.user.id_embedding)
-        self.item_rows = data.items.rows(with_id=configuration.item.id_embedding)
+        self.user_rows = data.user.entities.rows(with_id=configuration.user.id_embedding)
+        self.item_rows = data.item.entities.rows(with_id=configuration.item.id_embedding)
         self.catalogue = recommendable(
-            data.items, trains_cold_path=configuration.trains_cold_path("item")
+            data.item.entities, trains_cold_path=configuration.trains_cold_path("item")
         )
         self.seen = pair_matrix(
             self.interactions.users,
             self.interactions.items,
-            len(data.users),
-            len(data.items),
+            len(data.user.entities),
+            len(data.item.entities),
         )
         self.draw_masks = self._mask_drawer()
         if configuration.verbose:
@@ -184,22 +191,20 @@ class Training:
         served = towers if average is None else cast(TwoTowers, average.module)
         return TrainingRun(epochs, served, towers, optimizer, tables, frequencies, past)
 
-    def state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model as it is served at this point of a run."""
-        return self._state(run, log, run.past)
+    def validated_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
+        """The model to validate: histories have training rows only, as in training."""
+        return self._state(run, log, run.past, {})
 
-    def final_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model at the end of a run: on the CPU, with histories of all rows."""
-        run.epochs.close()  # frees its rows before histories are made of all rows
+    def complete_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
+        """The model to serve: histories have all rows, and the optimizer its memory."""
         past = None
         if self.configuration.history_size:
             past = past_items(self.interactions, self.data, self.configuration)
-        state = self._state(run, log, past)
-        run.served.cpu().eval()
+        state = self._state(run, log, past, remember(run.optimizer, run.trained))
         return replace(
             state,
-            user=replace(state.user, entities=self.data.users.now()),
-            item=replace(state.item, entities=self.data.items.now()),
+            user=replace(state.user, entities=state.user.entities.now()),
+            item=replace(state.item, entities=state.item.entities.now()),
         )
 
     def rows_that_stay(self, run: TrainingRun) -> dict[nn.Parameter, Tensor]:
@@ -212,8 +217,8 @@ class Training:
             return {}
         users, items = run.trained.user_tower, run.trained.item_tower
         codes = self.data.interactions
-        user_ids = self.data.users.id_codes[codes.users]
-        item_ids = self.data.items.id_codes[codes.items]
+        user_ids = self.data.user.entities.id_codes[codes.users]
+        item_ids = self.data.item.entities.id_codes[codes.items]
         without = {}
         for table, ids in (
             (users.id_table, user_ids),
@@ -227,8 +232,15 @@ class Training:
         return without
 
     def _state(
-        self, run: TrainingRun, log: TrainingLog, past: PastItems | None
+        self,
+        run: TrainingRun,
+        log: TrainingLog,
+        past: PastItems | None,
+        memory: OptimizerState,
     ) -> ModelState:
+        run.served.user_tower.set_unknown_id()
+        if not self.configuration.is_self_supervised:  # else training has set it
+            run.served.item_tower.set_unknown_id()
         sides = {
             name: embedded_side(
                 name,
@@ -250,15 +262,12 @@ class Training:
             interactions=self.interactions,
             seen=self.seen,
             past=past,
-            optimizer=(
-                self.configuration.optimizer,
-                remember(run.optimizer, run.trained),
-            ),
+            optimizer=(self.configuration.optimizer, memory),
             frequencies=run.frequencies,
             log=log,
         )
 
-    def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, Sources]:
+    def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, RowSources]:
         """New towers, and the rows of the tables before that theirs start from."""
         configuration = self.configuration
         n_history_items = self._n_history_items()
@@ -269,7 +278,7 @@ class Training:
             learned=configuration.learns_temperature,
             tied=configuration.tie_history,
         )
-        sources: Sources = {}
+        sources: RowSources = {}
         if self.before is not None:
             sources = table_sources(self.before, self.data, configuration, n_history_items)
         return towers, sources
@@ -294,7 +303,7 @@ class Training:
     def _n_history_items(self) -> int:
         if not self.configuration.history_size:
             return 0
-        return int(self.data.items.id_codes.max()) + 1
+        return int(self.data.item.entities.id_codes.max()) + 1
 
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
         """The same rows; a few columns before a linear layer become a matrix."""
@@ -318,18 +327,21 @@ class Training:
             )
         if self.configuration.verbose:
             print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
+        in_history = None
+        if isinstance(user_inputs, HistoryRows):
+            in_history = user_inputs.in_history
         batches = objective.batches(
             rows,
             items,
             n_new=n_new,
             frequencies=frequencies,
             rank_slice=None if ranks is None else ranks.slice_of,
-            in_history=getattr(user_inputs, "in_history", None),
+            in_history=in_history,
         )
         return objective, batches, frequencies
 
     def _make_optimizer(
-        self, towers: TwoTowers, n_rows: int, sources: Sources
+        self, towers: TwoTowers, n_rows: int, sources: RowSources
     ) -> torch.optim.Optimizer:
         configuration = self.configuration
         optimizer = make_optimizer(
@@ -340,7 +352,7 @@ class Training:
             weight_decay=self._weight_decay(n_rows),
             epsilon=configuration.epsilon,
         )
-        if self.before is not None and self.continues:
+        if self.before is not None and self.replayed is not None:
             name, memory = self.before.optimizer
             if name == configuration.optimizer:
                 recall(optimizer, towers, memory, sources)
@@ -358,9 +370,9 @@ class Training:
 
     def _mask_drawer(self) -> DrawMasks | None:
         pattern = self.configuration.objective.ssl_pattern
-        if pattern is None or not self.configuration.is_self_supervised:
+        if pattern is None or self.configuration.ssl_weight == 0:
             return None
-        blocks = self.data.items.blocks()
+        blocks = self.data.item.entities.blocks()
         fields = [block[self.catalogue] for kind in blocks for block in kind]
         return mask_drawer(pattern, self.item_rows, fields)
 
@@ -391,7 +403,7 @@ class Training:
         warn_if_too_large(needed, device)
 
     def _report_catalogue(self) -> None:
-        n_outside = len(self.data.items) - len(self.catalogue)
+        n_outside = len(self.data.item.entities) - len(self.catalogue)
         if n_outside:
             print(
                 f"{n_outside} items without a training row are recommended only when "

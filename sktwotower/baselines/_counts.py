@@ -14,7 +14,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.interactions import (
+    Interactions,
+    read_interactions,
+    read_later,
+)
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower._data.vocabulary import Vocabulary
@@ -54,11 +58,7 @@ class Counts:
 
     @classmethod
     def of(
-        cls,
-        roles: ColumnRoles,
-        interactions: Interactions,
-        counted: np.ndarray,
-        **fields: Any,
+        cls, roles: ColumnRoles, interactions: Interactions, counted: np.ndarray
     ) -> Self:
         """The counts of checked rows.
 
@@ -70,8 +70,6 @@ class Counts:
             The rows.
         counted : ndarray of shape (n_rows,), bool
             The rows that make an item popular.
-        **fields
-            What a subclass knows besides.
         """
         users, items = Vocabulary(interactions.users), Vocabulary(interactions.items)
         user_codes = users.codes(interactions.users)
@@ -89,7 +87,6 @@ class Counts:
             catalogue=np.unique(item_codes[positive]),
             positives=positives.astype(np.float32),
             popularity=counts.astype(np.float64),
-            **fields,
         )
 
     def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -180,4 +177,5 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Scores; an unknown item has 0.
         """
-        return self._evaluation_source().pair_scores(self._read(X, None, None))
+        counts = self._evaluation_source()
+        return counts.pair_scores(read_later(X, None, None, roles=counts.roles))

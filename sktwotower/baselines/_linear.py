@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,7 +27,7 @@ class LinearCounts(Counts):
         From an item that a user has, a row, to an item that is scored, a column.
     """
 
-    weights: Any = None
+    weights: np.ndarray | sp.csr_matrix
 
     def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         weights = self.weights[:, item_codes - 1]
@@ -60,23 +60,23 @@ class LinearRecommender(CountingRecommender):
     Attributes
     ----------
     item_weights_ : ndarray or sparse matrix of shape (n_items, n_items)
-        From an item of the user, a row, to a scored item, a column.
+        Rows are items that the user has, columns are scored items.
     """
 
     _state: LinearCounts
 
     @property
-    def item_weights_(self) -> Any:
+    def item_weights_(self) -> np.ndarray | sp.csr_matrix:
         """Item-item weights, (n_items, n_items)."""
         check_is_fitted(self)
         return self._state.weights
 
     def _count(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
-    ) -> LinearCounts:
-        """The counts; their weights are not set yet."""
+    ) -> Counts:
+        """The counts of the training rows."""
         _, roles, interactions = self._read_training(X, y, sample_weight)
-        return LinearCounts.of(roles, interactions, interactions.positive)
+        return Counts.of(roles, interactions, interactions.positive)
 
 
 class EASERecommender(LinearRecommender):
@@ -172,7 +172,7 @@ class EASERecommender(LinearRecommender):
         precision = np.linalg.inv(gram)
         weights = -precision / np.diag(precision)
         np.fill_diagonal(weights, 0.0)
-        self._state = replace(counts, weights=weights.astype(np.float32))
+        self._state = LinearCounts(**vars(counts), weights=weights.astype(np.float32))
         return self
 
 
@@ -277,5 +277,5 @@ class ItemKNNRecommender(LinearRecommender):
             weights.data = 1.0 - weights.data
             weights.data[weights.data < 1e-12] = 0.0  # of items that share no user
             weights.eliminate_zeros()
-        self._state = replace(counts, weights=weights.astype(np.float32))
+        self._state = LinearCounts(**vars(counts), weights=weights.astype(np.float32))
         return self

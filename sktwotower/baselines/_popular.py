@@ -29,9 +29,9 @@ class PopularRecommender(CountingRecommender):
     timestamp_column : str or int, default=None
         Column of X with numbers or datetimes, for the `window`.
     window : float or timedelta, default=None
-        Count only rows within this time before the latest positive one, both ends
-        included: a duration for datetimes; a number, in their unit, for numbers. None: all
-        rows. Older items score 0, and stay in the catalogue.
+        Count only rows at most this long before the latest positive row. Give a duration
+        if timestamps are datetimes, and a number in their unit if they are numbers. Both
+        ends are included. None: all rows. Older items score 0, and stay in the catalogue.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class PopularRecommender(CountingRecommender):
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> PopularRecommender:
-        """Count.
+        """Count the positives of each item.
 
         Parameters
         ----------

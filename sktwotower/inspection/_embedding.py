@@ -313,10 +313,10 @@ def _feature(recommender: ItemEmbedder, name: str) -> pd.Series:
     if isinstance(recommender, TwoTowerRecommender):
         entities = recommender._state.item.entities
         known += entities.columns
-        given, places = entities.raw_features, entities.raw_positions
-        if given is not None and places is not None and name in known:
-            column = given if isinstance(given, pd.Series) else given[name]
-            values = column.reset_index(drop=True).reindex(places[1:])
+        raw, positions = entities.raw_features, entities.raw_positions
+        if raw is not None and positions is not None and name in known:
+            column = raw if isinstance(raw, pd.Series) else raw[name]
+            values = column.reset_index(drop=True).reindex(positions[1:])
             return values.reset_index(drop=True)
     table = as_table(
         getattr(recommender, "item_table", None),

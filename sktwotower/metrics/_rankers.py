@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
-from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.top_k import top_k
 from sktwotower.metrics._sources import EvaluationSource, Recommender, Source, name_of
 from sktwotower.utils._columns import id_array, is_frame
@@ -183,7 +183,8 @@ class NativeRanker:
         scores = self.source.query_scores(queries, self.candidates.codes)
         exclude = None
         if self.exclude_seen:
-            exclude = self._seen(queries)
+            codes = self.source.users.codes(queries.users)
+            exclude = seen_pairs(self.source.seen, codes, self.candidates)
             exclude = exclude - exclude.multiply(relevant.sign())
             exclude.eliminate_zeros()
         ranked = top_k(scores, depth, exclude=exclude)[0]
@@ -195,15 +196,6 @@ class NativeRanker:
 
     def n_dropped(self) -> np.ndarray:
         return self._n_dropped
-
-    def _seen(self, queries: Interactions) -> sp.csr_matrix:
-        """Pairs of queries and candidates that are in the training data."""
-        user_codes = self.source.users.codes(queries.users)
-        known = user_codes > 0
-        seen = self.source.seen[user_codes[known] - 1]
-        rows = np.repeat(np.flatnonzero(known), np.diff(seen.indptr))
-        columns = self.candidates.columns(seen.indices + 1)
-        return self.candidates.pairs(rows, columns, len(queries))
 
     def _popularity(self) -> np.ndarray:
         n_users = np.asarray(self.source.seen.sum(axis=0), dtype=np.float64).ravel()

@@ -96,7 +96,7 @@ def test_decay_without_a_gradient(name):
     assert torch.equal(layer.detach(), before_layer)
 
 
-def test_the_list_of_optimisers():
+def test_the_list_of_optimizers():
     assert set(DECOUPLED) == set(NAMES)
     assert {name for name, decoupled in DECOUPLED.items() if decoupled} == {"adamw", "sgd"}
 

@@ -1,4 +1,4 @@
-"""Towers and optimisers that go on with more rows; frequencies of a stream."""
+"""Towers and optimizers that go on with more rows; frequencies of a stream."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import make_optimizer
-from sktwotower._nn.resize import Source, copy_weights, recall, remember, rows_stay
+from sktwotower._nn.resize import RowSource, copy_weights, recall, remember, rows_stay
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from tests._nn.helpers import only_ids
@@ -56,13 +56,13 @@ def step(towers, optimizer, rows):
 
 
 def test_appended_rows_start_from_one_of_the_old():
-    source = Source.append(2, 4, first=0)
+    source = RowSource.append(2, 4, first=0)
     old = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert source.weights(old).tolist() == [[1, 2], [3, 4], [1, 2], [1, 2]]
     assert source.memory("exp_avg", old).tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
     # The size of gradients is that of an average row, the unknown one left out.
     assert source.memory("exp_avg_sq", old).tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
-    empty = Source.append(2, 3, first=-1)
+    empty = RowSource.append(2, 3, first=-1)
     assert empty.weights(old).tolist() == [[1, 2], [3, 4], [0, 0]]
 
 
@@ -73,7 +73,7 @@ def test_weights_and_optimizer_state_are_carried_over():
         step(small, optimizer, [1, 2])
     memory = remember(optimizer, small)
     large = towers_of(5, 2, seed=1)
-    sources = {"user_tower.id_table": Source.append(3, 5, first=0)}
+    sources = {"user_tower.id_table": RowSource.append(3, 5, first=0)}
     copy_weights(large, small, sources)
     assert torch.equal(large.user_tower.id_table[:3], small.user_tower.id_table)
     assert torch.equal(large.user_tower.id_table[3], small.user_tower.id_table[0])

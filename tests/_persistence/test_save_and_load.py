@@ -571,7 +571,7 @@ def test_a_callable_that_selects_columns_and_a_mask_come_back(model, tmp_path):
     _assert_same(loaded.recommend([0]), load(tmp_path / "model").recommend([0]), "old")
 
 
-def test_the_optimiser_can_be_left_out(data, model, tmp_path):
+def test_the_optimizer_can_be_left_out(data, model, tmp_path):
     X = data.interactions[:50]
     model.save(tmp_path / "whole")
     model.save(tmp_path / "small", optimizer=False)
