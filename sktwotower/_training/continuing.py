@@ -5,13 +5,14 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktwotower._data.encoder_growth import column_source
 from sktwotower._data.roles import SIDES
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.resize import RowSource, RowSources
+from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower._training.state import ModelState
@@ -99,3 +100,43 @@ def streaming_frequencies(
         frequencies = StreamingFrequencies(log_absence(old))
     frequencies.extend(log_absence(new + (share * old).round().long()))
     return frequencies
+
+
+def rows_that_stay(
+    data: TrainingData, configuration: Configuration, towers: TwoTowers
+) -> dict[nn.Parameter, Tensor]:
+    """Rows of the tables of ids and of history without an interaction in X.
+
+    With a weight decay there are none: it shrinks all rows, and replayed rows train them
+    again.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The rows of X.
+    configuration : Configuration
+        Has the weight decay.
+    towers : TwoTowers
+        As they are trained.
+
+    Returns
+    -------
+    dict of Parameter to Tensor of shape (n_rows,), bool
+        For each table, True for a row that does not change.
+    """
+    if configuration.weight_decay != 0:
+        return {}
+    users, items = towers.user_tower, towers.item_tower
+    user_ids = data.user.entities.id_codes[data.interactions.users]
+    item_ids = data.item.entities.id_codes[data.interactions.items]
+    without = {}
+    for table, ids in (
+        (users.id_table, user_ids),
+        (items.id_table, item_ids),
+        (users.history_table, item_ids),
+    ):
+        if table is not None:
+            without[table] = torch.ones(len(table), dtype=torch.bool)
+            without[table][torch.from_numpy(ids).long()] = False
+            without[table][0] = False  # the unknown id belongs to no interaction
+    return without

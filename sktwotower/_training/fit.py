@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from sktwotower._nn.resize import rows_stay
+from sktwotower._training.continuing import rows_that_stay
 from sktwotower._training.divergence import divergence_message
 from sktwotower._training.early_stopping import Validation
 from sktwotower._training.state import ModelState, TrainingLog
@@ -79,8 +80,9 @@ class Fit:
 
     def continue_for(self, n_epochs: int) -> None:
         """Train for some epochs; rows of tables without an interaction in X stay."""
-        run = self.run
-        with rows_stay(run.optimizer, run.tables, self.training.rows_that_stay(run)):
+        run, training = self.run, self.training
+        stay = rows_that_stay(training.data, training.configuration, run.trained)
+        with rows_stay(run.optimizer, run.tables, stay):
             for epoch in range(1, n_epochs + 1):
                 self.next_epoch(f"{epoch}/{n_epochs}")
 

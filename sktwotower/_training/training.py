@@ -8,7 +8,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
@@ -132,7 +131,7 @@ class Training:
         )
         self.draw_masks = self._mask_drawer()
         if configuration.verbose:
-            self._report_catalogue()
+            _report_catalogue(len(data.item.entities) - len(self.catalogue))
 
     @torch.inference_mode(False)  # the caller may be in it
     def start(self, train_rows: np.ndarray) -> TrainingRun:
@@ -206,30 +205,6 @@ class Training:
             user=replace(state.user, entities=state.user.entities.now()),
             item=replace(state.item, entities=state.item.entities.now()),
         )
-
-    def rows_that_stay(self, run: TrainingRun) -> dict[nn.Parameter, Tensor]:
-        """Rows of the tables of ids and of history without an interaction in X.
-
-        With a weight decay there are none: it shrinks all rows, and replayed rows train
-        them again.
-        """
-        if self.configuration.weight_decay != 0:
-            return {}
-        users, items = run.trained.user_tower, run.trained.item_tower
-        codes = self.data.interactions
-        user_ids = self.data.user.entities.id_codes[codes.users]
-        item_ids = self.data.item.entities.id_codes[codes.items]
-        without = {}
-        for table, ids in (
-            (users.id_table, user_ids),
-            (items.id_table, item_ids),
-            (users.history_table, item_ids),
-        ):
-            if table is not None:
-                without[table] = torch.ones(len(table), dtype=torch.bool)
-                without[table][torch.from_numpy(ids).long()] = False
-                without[table][0] = False  # the unknown id belongs to no interaction
-        return without
 
     def _state(
         self,
@@ -402,11 +377,12 @@ class Training:
         )
         warn_if_too_large(needed, device)
 
-    def _report_catalogue(self) -> None:
-        n_outside = len(self.data.item.entities) - len(self.catalogue)
-        if n_outside:
-            print(
-                f"{n_outside} items without a training row are recommended only when "
-                "candidates names them: no positive has trained the item tower without "
-                "ids. Set id_dropout to have them in the catalogue."
-            )
+
+def _report_catalogue(n_outside: int) -> None:
+    """Print how many items only ``candidates`` can bring into an answer."""
+    if n_outside:
+        print(
+            f"{n_outside} items without a training row are recommended only when "
+            "candidates names them: no positive has trained the item tower without "
+            "ids. Set id_dropout to have them in the catalogue."
+        )
