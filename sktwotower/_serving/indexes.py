@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.roles import OTHER, SideName
+from sktwotower._data.roles import OTHER, SIDES, SideName
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.faiss_index import FaissIndex, approximate_top_k, recall_of
 from sktwotower._search.top_k import generator_of, top_k
@@ -24,21 +24,22 @@ def with_index(
     state: ModelState, index: str | None, side: str, parameters: Mapping[str, int]
 ) -> ModelState:
     """The state with an index over one side; see ``TwoTowerRecommender.build_index``."""
-    if side != "user" and side != "item":
+    if side not in SIDES:
         raise ValueError(f"side={side!r} must be 'item' or 'user'.")
+    name: SideName = "user" if side == "user" else "item"
     built = None
     if index is not None:
-        embeddings = state.side(side).embeddings
+        embeddings = state.side(name).embeddings
         scale = None
-        if side == "item" and state.user.entities.popularity is not None:
+        if name == "item" and state.user.entities.popularity is not None:
             # A graph joins items that are near each other. They must be near in the sense
             # of the users, who weigh popularity by one number.
             scale = np.ones(embeddings.shape[1], dtype=np.float32)
             scale[-1] = state.user.embeddings[0, -1] or 1.0
-        vectors = embeddings[choices(state, side) - 1]
+        vectors = embeddings[choices(state, name) - 1]
         built = FaissIndex(index, vectors, parameters, scale=scale)
-    changed = replace(state.side(side), index=built)
-    if side == "user":
+    changed = replace(state.side(name), index=built)
+    if name == "user":
         return replace(state, user=changed)
     return replace(state, item=changed)
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.interactions import read_later
+from sktwotower._data.roles import SideName
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.evaluation_source import StateEvaluation
@@ -160,7 +161,10 @@ def feature_importance(
         item_features=None,
     )
     asked = state.users.codes(interactions.users[interactions.positive])
-    codes = {"user": np.unique(asked[asked > 0]), "item": state.catalogue}
+    codes: dict[SideName, np.ndarray] = {
+        "user": np.unique(asked[asked > 0]),
+        "item": state.catalogue,
+    }
     # Embedded like the shuffled ones, in the same batches: where a shuffle changes
     # nothing, not even the rounding differs, and items that are tied stay in order.
     plain = state
@@ -213,7 +217,7 @@ def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
 
 def _with_shuffled(
     state: ModelState,
-    name: str,
+    name: SideName,
     part: _Part | None,
     codes: np.ndarray,
     others: np.ndarray,

@@ -562,7 +562,7 @@ def test_kinds(kind, where):
     ).fit(rows)
     fields = model._state.item.entities.fields
     assert {name: part.stop - part.start for name, part in fields.items()} == widths
-    tower = model.item_tower_.side.tower
+    tower = model.item_tower_.embedder.tower
     tables = [t for t in (tower.column_table, *tower.dense_tables) if t is not None]
     assert sum(len(t) for t in tables) == sum(widths.values())
     # The tower reads them: equal features, equal vectors.
