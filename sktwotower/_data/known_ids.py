@@ -95,7 +95,7 @@ def refuse_other_kinds(ids: Ids, vocabulary: Vocabulary, *, where: str, what: st
 
 
 def refuse_mixed(ids: Ids, *, where: str, what: str) -> None:
-    """Raise ValueError for a column with numbers and with strings that look like numbers."""
+    """Raise ValueError for a column of numbers and of strings that look like numbers."""
     distinct = _distinct(ids)
     _refuse_numbers_and_spelled_ones(distinct, distinct, f"{where} has {what}s that are")
 

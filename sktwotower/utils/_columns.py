@@ -59,7 +59,13 @@ def _arrow_kinds(schema: Any) -> Any:
 
 
 def as_objects(rows: Any) -> np.ndarray:
-    """Lists of rows as an object array; NumPy could turn all values into strings."""
+    """Lists of rows as an object array; NumPy could turn all values into strings.
+
+    Arrays of one dtype keep it, which says how exact floats are.
+    """
+    if len(rows) and all(isinstance(row, np.ndarray) for row in rows):
+        if len({(row.dtype, row.shape) for row in rows}) == 1:
+            return np.stack(rows)
     try:
         return np.array(rows, dtype=object)
     except ValueError as error:

@@ -21,11 +21,13 @@ def exact_limit(float_type: Any) -> float:
 def inexact(series: pd.Series) -> tuple[np.ndarray, str]:
     """Which floats may stand for several integers, (n,) bool, and the floats' type."""
     dtype: Any = series.dtype
-    if dtype == object:
-        types = {t for t in set(map(type, series)) if issubclass(t, float | np.floating)}
+    if dtype.kind == "O":
+        types: list[Any] = [
+            t for t in set(map(type, series)) if issubclass(t, float | np.floating)
+        ]
         for kind in sorted(types, key=exact_limit):
             limit = exact_limit(kind)
-            bad = [type(v) is kind and abs(v) >= limit for v in series]
+            bad = [type(v) is kind and bool(abs(v) >= limit) for v in series]
             if any(bad):
                 return np.array(bad), kind.__name__
         return np.zeros(len(series), dtype=bool), ""
