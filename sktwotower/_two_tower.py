@@ -16,6 +16,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 
 from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.roles import SIDES
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS
@@ -27,6 +28,7 @@ from sktwotower._training.data import (
     encode,
     read_training_rows,
     read_validation_rows,
+    refuse_other_ids,
     rows_that_train,
 )
 from sktwotower._training.early_stopping import Validation, hold_out
@@ -575,6 +577,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         seed = random_state.randint(np.iinfo(np.int32).max)
         data = encode(interactions, train_rows, roles, configuration, before)
         del interactions  # ids have codes from here on
+        if held_out is not None and X_val is not None:
+            known = {name: data.side(name).entities.vocabulary for name in SIDES}
+            refuse_other_ids(held_out, roles, known)
         training = Training(configuration, data, before, seed=seed, n_epochs=self.max_iter)
         validation = None
         if held_out is not None:
@@ -762,7 +767,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 f"{type(frame).__name__}."
             )
         items = EntityEmbedder.of(state, "item")
-        ids, features = items.rows_of(frame, "frame")
+        ids, features = items.rows_to_add(frame, "frame")
         entities = state.item.entities
         if not entities.fields:
             raise ValueError(

@@ -211,7 +211,14 @@ class RecommenderMixin:
             If no row is relevant.
         """
         source = self._evaluation_source()
-        rows = read_later(X, y, sample_weight, roles=source.roles)
+        rows = read_later(
+            X,
+            y,
+            sample_weight,
+            roles=source.roles,
+            users=source.users,
+            items=source.items,
+        )
         evaluation = evaluate(source, rows, ["ndcg@10"])
         evaluation.warn_if_undefined()
         return evaluation.means["ndcg@10"]

@@ -21,6 +21,7 @@ from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.feature_frames import joined_rows
 from sktwotower._data.feature_rows import FeatureRows, FeatureSource, with_rows_from_before
 from sktwotower._data.interactions import DedupedFeatures
+from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Ids, Vocabulary
 from sktwotower.utils import _column_store as column_store
@@ -75,7 +76,7 @@ def build_entities(
     """
     vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
     if table is not None:
-        _warn_of_lacking(table, ids, before, parameter)
+        _check_ids_of_table(table, ids, before, vocabulary, parameter)
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
     id_codes = _id_codes(len(vocabulary), codes, trained, before)
@@ -160,14 +161,28 @@ def add_entities(
     return longer, codes
 
 
-def _warn_of_lacking(
-    table: EntityTable, ids: Ids, before: Entities | None, parameter: str
+def _check_ids_of_table(
+    table: EntityTable,
+    ids: Ids,
+    before: Entities | None,
+    known: Vocabulary,
+    parameter: str,
 ) -> None:
+    """Refuse a table of other ids than the known ones; warn of those that it lacks."""
+    where = f"column {table.id_column!r} of {parameter}"
+    refuse_other_kinds(table.ids, known, where=where, what="id")
     distinct = Vocabulary(ids).ids
     lacking = Vocabulary(table.ids).codes(distinct) == 0
     if before is not None:  # features from before are kept
         lacking &= ~before.described[before.vocabulary.codes(distinct)]
     n_lacking = int(lacking.sum())
+    if n_lacking == len(distinct) and not known.codes(table.ids).any():
+        raise ValueError(
+            f"{parameter} has none of the {n_lacking} ids that X has: its ids, in column "
+            f"{table.id_column!r}, begin with {table.ids[:3].tolist()}, those of X with "
+            f"{distinct[:3].tolist()}. Name the id column with EntityTable(frame, "
+            "id_column), or give features of the ids of X."
+        )
     if n_lacking:
         warn(
             f"{parameter} lacks {n_lacking} of the {len(distinct)} ids that X has; their "

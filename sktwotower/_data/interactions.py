@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import column_or_1d
 
+from sktwotower._data.known_ids import refuse_mixed, warn_of_unknown
 from sktwotower._data.roles import ColumnRoles, Frame
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     Column,
@@ -177,10 +179,36 @@ def read_later(
     sample_weight: ArrayLike | None,
     *,
     roles: ColumnRoles,
+    users: Vocabulary,
+    items: Vocabulary,
 ) -> Interactions:
-    """The checked rows of an X that comes after ``fit``; their times are not read."""
+    """The checked rows of an X that comes after ``fit``; their times are not read.
+
+    Warns of ids of another type than the known ``users`` and ``items``.
+    """
     roles = replace(roles, timestamp_column=None)
-    return read_interactions(roles.check(X), y, sample_weight, roles=roles)
+    interactions = read_interactions(roles.check(X), y, sample_weight, roles=roles)
+    warn_of_other_kinds(interactions, roles, users, items)
+    return interactions
+
+
+def warn_of_other_kinds(
+    interactions: Interactions, roles: ColumnRoles, users: Vocabulary, items: Vocabulary
+) -> None:
+    """Warn of ids of another type than the known ones."""
+    for side, ids, known in (
+        ("user", interactions.users, users),
+        ("item", interactions.items, items),
+    ):
+        where = roles.description(f"{side}_column")
+        warn_of_unknown(ids, known.codes(ids), known, where=where, what=f"{side} id")
+
+
+def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:
+    """Raise ValueError for a column to learn from with 100 and "100"."""
+    for side, ids in (("user", interactions.users), ("item", interactions.items)):
+        where = roles.description(f"{side}_column")
+        refuse_mixed(ids, where=where, what=f"{side} id")
 
 
 def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categorical:
@@ -197,6 +225,7 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     index, codes = pd.Index(distinct), column_store.empty(len(column), np.int32)
     for block in column_store.blocks(len(column)):
         codes[block] = index.get_indexer(column[block].astype(kind))
+    distinct = distinct.astype(column.dtype)  # floats say how exact they are
     return to_categorical(
         codes, roles.checked_ids(distinct, role, getattr(roles, role), codes)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
+from sktwotower._data.column_names import did_you_mean, refuse_misspelt, with_index
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -194,10 +195,10 @@ class ColumnRoles:
     def check(self, X: Any) -> Rows:
         """An X that comes after ``fit``, as a pandas frame or a 2-D array.
 
-        A frame needs only the columns that are used; an array must have as many columns
-        as the X of ``fit``.
+        A frame needs only the columns that are used, or has them in its index; an array
+        must have as many columns as the X of ``fit``.
         """
-        X = as_interactions(X, owner=self.owner)
+        X = as_interactions(X, owner=self.owner, in_index=self.named_columns)
         self.check_columns(X)
         return X
 
@@ -205,6 +206,7 @@ class ColumnRoles:
         """The part of :meth:`check` that does not look at rows."""
         names = self.feature_names
         if isinstance(X, pd.DataFrame) and names is not None:
+            self.refuse_misspelt(X)
             return
         # scikit-learn's check asks an estimator for its name and its columns.
         estimator = type(self.owner, (), {})()
@@ -218,11 +220,34 @@ class ColumnRoles:
                 f"{n_columns} features as input."
             )
 
+    @property
+    def named_columns(self) -> list[str]:
+        """Names of the columns that have a role and a name."""
+        columns = (self.user_column, self.item_column, self.timestamp_column)
+        return [str(name) for name in map(self.name_of, columns) if name is not None]
+
+    def refuse_misspelt(self, X: Rows) -> None:
+        """Raise ValueError for a column that is not read because of its spelling."""
+        if not isinstance(X, pd.DataFrame):
+            return
+        wanted = [] if self.timestamp_column is None else [self.timestamp_column]
+        names = [str(name) for name in map(self.name_of, wanted)]
+        for features in (self.user_features, self.item_features):
+            if features is not None and features.by_name:
+                names += features.names
+        refuse_misspelt(X, names, self.names or [], where="X")
+
     def refuse_lacking_features(self, X: Rows) -> None:
         """Raise ValueError if a frame to learn from lacks feature columns."""
         for features in (self.user_features, self.item_features):
             if features is not None:
                 features.refuse_lacking(X)
+
+    def description(self, role: str) -> str:
+        """The column of a role for messages: ``"column 'user' of X"``."""
+        column = getattr(self, role)
+        name = self.name_of(column)
+        return f"column {column if name is None else name!r} of X"
 
     def has_times(self, X: Rows) -> bool:
         """Whether X has the timestamp column; an array has all columns."""
@@ -256,6 +281,7 @@ class ColumnRoles:
             raise ValueError(
                 f"X lacks the column {names[position]!r} ({role}={given!r}) that "
                 f"{self.owner} was fitted with; the columns are {list(X.columns)}."
+                f"{did_you_mean(names[position], X.columns)}"
             )
         return X[names[position]]
 
@@ -329,10 +355,15 @@ class ColumnRoles:
         return FeatureColumns(labels, positions, by_name, single=single)
 
 
-def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
-    """X as a pandas frame or a 2-D array with at least one row; ids may be anything."""
+def as_interactions(
+    X: Any, *, owner: str, in_index: Sequence[Column | None] = ()
+) -> pd.DataFrame | np.ndarray:
+    """X as a pandas frame or a 2-D array with at least one row; ids may be anything.
+
+    Levels of a frame's index that are named ``in_index`` become columns.
+    """
     if is_frame(X):
-        frame: pd.DataFrame = as_pandas(X)
+        frame: pd.DataFrame = with_index(as_pandas(X), in_index)
         refuse_repeated_names(frame, where="X")
         refuse_no_rows(frame.shape, owner=owner)
         return frame

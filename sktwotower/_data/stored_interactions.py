@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from sktwotower._data.column_names import with_index
 from sktwotower._data.interactions import (
     DedupedFeatures,
     Interactions,
@@ -26,6 +27,7 @@ from sktwotower._data.roles import (
 )
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
+    Column,
     column_position,
     refuse_missing_times,
     refuse_repeated_names,
@@ -49,6 +51,8 @@ class StoredInteractions:
         A Parquet file, a directory of them, or any Arrow dataset.
     owner : str
         Name of the estimator, for messages.
+    in_index : sequence of str
+        Names of columns that may be in the index of the frame that pandas has written.
 
     Attributes
     ----------
@@ -65,14 +69,17 @@ class StoredInteractions:
         If the files are not Parquet, or have no rows.
     """
 
-    def __init__(self, X: Any, *, owner: str) -> None:
+    def __init__(
+        self, X: Any, *, owner: str, in_index: Sequence[Column | None] = ()
+    ) -> None:
         self._dataset = _open(X)
         schema = self._dataset.schema
-        self.columns: pd.DataFrame = _to_pandas(schema.empty_table(), schema)
+        self.columns: pd.DataFrame = _to_pandas(schema.empty_table(), schema, in_index)
         refuse_repeated_names(self.columns, where="X")
-        # An index that pandas has written is not a column.
+        # An index that pandas has written is not a column, unless its name has a role.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self._stored: list[str] = [name for name in schema.names if name not in index]
+        stored: list[str] = [name for name in schema.names if name not in index]
+        self._stored = stored + list(self.columns.columns[len(stored) :])
         self._n_rows = self._dataset.count_rows()
         refuse_no_rows((self._n_rows, self.columns.shape[1]), owner=owner)
 
@@ -370,12 +377,14 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
 
 def _column(values: Any, name: str, schema: Any) -> pd.Series:
     """An Arrow array as a column, like ``pandas.read_parquet``."""
-    return _to_pandas(_arrow().table({name: values}), schema).iloc[:, 0]
+    return _to_pandas(_arrow().table({name: values}), schema, [name]).iloc[:, 0]
 
 
-def _to_pandas(table: Any, schema: Any) -> pd.DataFrame:
+def _to_pandas(
+    table: Any, schema: Any, in_index: Sequence[Column | None] = ()
+) -> pd.DataFrame:
     frame: pd.DataFrame = table.replace_schema_metadata(schema.metadata).to_pandas()
-    return frame.reset_index(drop=True)
+    return with_index(frame, in_index).reset_index(drop=True)
 
 
 def _open(X: Any) -> Any:

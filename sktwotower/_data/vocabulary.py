@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._ids import joined, kinds_of, positions_in, signed_where_possible
 
 Ids = np.ndarray | pd.Categorical
 
@@ -15,7 +19,7 @@ class Vocabulary:
     """Codes of ids.
 
     Codes are 1, 2, ... in the order of the ids; 0 means unknown. A code never changes
-    when ids are added.
+    when ids are added. Integers stay integers: int64, else uint64, else objects.
 
     Parameters
     ----------
@@ -34,17 +38,25 @@ class Vocabulary:
         """Ids in the order of their codes, (n,)."""
         return self._index.to_numpy()
 
+    @cached_property
+    def kinds(self) -> dict[str, Any]:
+        """The kinds of ids, with the first id of each."""
+        return kinds_of(self.ids)
+
     def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for unknown ids."""
         if isinstance(ids, pd.Categorical):
             return column_store.take(self.codes(ids.categories.to_numpy()), ids.codes)
-        return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
+        return positions_in(self._index, ids).astype(np.int32) + 1
 
     def extend(self, ids: Ids) -> Vocabulary:
         """A vocabulary with further ids, whose codes come last."""
         new = _distinct(ids[self.codes(ids) == 0])
         longer = Vocabulary()
-        longer._index = self._index.append(pd.Index(new)) if len(new) else self._index
+        if len(new):
+            longer._index = joined(self._index, new) if len(self) else pd.Index(new)
+        else:
+            longer._index = self._index
         return longer
 
 
@@ -55,4 +67,5 @@ def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
         for block in column_store.blocks(len(ids)):
             codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
         return ids.categories.to_numpy()[codes]
-    return pd.unique(np.asarray(ids))
+    distinct = pd.unique(np.asarray(ids))
+    return signed_where_possible(distinct) if distinct.dtype.kind in "iu" else distinct

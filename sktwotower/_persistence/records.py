@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from sktwotower._data.column_names import with_index
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import InteractionCodes, PastItems
@@ -26,7 +27,7 @@ from sktwotower._nn.towers import ACTIVATIONS, Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import expect, reading
 from sktwotower._training.state import ModelState, SideState, TrainingLog
-from sktwotower.utils._columns import as_pandas
+from sktwotower.utils._columns import as_pandas, is_frame
 
 Values = dict[str, Any]
 
@@ -85,12 +86,15 @@ def parameters_values(parameters: Values) -> Values:
     values = dict(parameters)
     for name, table in parameters.items():
         if isinstance(table, EntityTable):
-            frame, features = as_pandas(table.frame), table.features
+            frame, features = table.rows, table.features
             if features is not None:
                 features = features if isinstance(features, str) else list(features)
                 wanted = [features] if isinstance(features, str) else features
                 frame = frame[list(dict.fromkeys([table.id_column, *wanted]))]
             values |= {name: frame, f"{name}.arguments": [table.id_column, features]}
+        elif is_frame(table):  # an index is not stored, and may hold the ids
+            frame = as_pandas(table)
+            values[name] = with_index(frame, frame.index.names)
     return values
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sktwotower.utils._columns import as_pandas, id_array
+from sktwotower.utils._ids import positions_in
 
 
 class KnownIds(Protocol):
@@ -60,7 +61,7 @@ class CandidateSet:
         """Columns of ids, (n,), including ids that only the frame has; -1 for others."""
         if self.ids is None:
             return self.columns(known.codes(ids))
-        return pd.Index(self.ids).get_indexer(pd.Index(ids))
+        return positions_in(pd.Index(self.ids), ids)
 
     def pairs(
         self, queries: np.ndarray, columns: np.ndarray, n_queries: int
@@ -132,7 +133,7 @@ def flat_pairs(rows: list | np.ndarray, what: str) -> tuple[np.ndarray, np.ndarr
         flat = pd.Series(list(chain.from_iterable(rows)), dtype=object)
     queries = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     is_id = flat.notna().to_numpy()
-    return queries[is_id], id_array(flat[is_id], what=what)
+    return queries[is_id], id_array(flat[is_id], what=what, where="candidates")
 
 
 def seen_pairs(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_history
 from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
@@ -18,7 +19,7 @@ from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.selection import (
     excluded_pairs,
     read_candidates,
-    warn_of_unknown,
+    warn_of_left_out,
 )
 from sktwotower._training.data import n_positives
 from sktwotower._training.state import ModelState
@@ -114,7 +115,7 @@ def recommend_users(
     """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
     check_count(n_recommendations)
     items = EntityEmbedder.of(state, "item")
-    query = items.query(item_ids, "item_ids")
+    query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
     vectors = items.vectors(query.codes, query.features)
     chosen, scores = _candidate_scores(state, "user", candidates, vectors)
     exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
@@ -143,7 +144,7 @@ def similar(
     """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
     check_count(n_recommendations)
     embedder = EntityEmbedder.of(state, side)
-    query = embedder.query(ids, f"{side}_ids")
+    query = embedder.query(ids, f"{side}_ids", unknown=_like_unknown(side))
     vectors = embedder.vectors(query.codes, query.features)
     if embedder.state.entities.popularity is not None:  # popularity is no likeness
         vectors[:, -1] = 0.0
@@ -164,6 +165,11 @@ def similar(
         query_name="query",
         answer_name=side,
     )
+
+
+def _like_unknown(side: SideName) -> str:
+    """What a warning says of ids that have nothing to look for neighbours by."""
+    return f"have no features, so that their vector is that of an unknown {side}"
 
 
 def choices(state: ModelState, side: SideName) -> np.ndarray:
@@ -189,8 +195,10 @@ def _candidate_scores(
     ids, features = embedder.rows_of(candidates, "candidates")
     codes = vocabulary.codes(ids)
     if features is None:
-        warn_of_unknown(codes, side)
+        warn_of_left_out(ids, codes, vocabulary, side)
         ids, codes = ids[codes > 0], codes[codes > 0]
+    else:
+        warn_of_unknown(ids, codes, vocabulary, where="candidates", what=f"{side} id")
     scores = DotScores(vectors, embedder.vectors(codes, features))
     return CandidateSet(codes, ids), scores
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_pairs
-from sktwotower._data.roles import ColumnRoles, SideName
+from sktwotower._data.roles import OTHER, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import (
     CandidateSet,
@@ -18,7 +19,6 @@ from sktwotower._search.candidate_sets import (
     seen_pairs,
 )
 from sktwotower.utils._columns import id_array, is_frame
-from sktwotower.utils._warnings import warn
 
 
 def read_candidates(
@@ -53,12 +53,13 @@ def read_candidates(
         )
     rows = ids_of_each_query(candidates, n_queries)
     if rows is None:
-        codes = vocabulary.codes(id_array(candidates, what="candidate id"))
-        warn_of_unknown(codes, side)
+        ids = id_array(candidates, what="candidate id", where="candidates")
+        codes = vocabulary.codes(ids)
+        warn_of_left_out(ids, codes, vocabulary, side)
         return CandidateSet(np.unique(codes[codes > 0]))
     queries, ids = flat_pairs(rows, what="candidate id")
     codes = vocabulary.codes(ids)
-    warn_of_unknown(codes, side)
+    warn_of_left_out(ids, codes, vocabulary, side)
     chosen = CandidateSet(np.unique(codes[codes > 0]))
     allowed = chosen.pairs(queries, chosen.columns(codes), n_queries)
     return replace(chosen, allowed=allowed)
@@ -101,16 +102,28 @@ def excluded_pairs(
         return exclude
     numbers, asked, others = read_pairs(exclude_interactions, query, side, roles=roles)
     columns = candidates.columns_of_ids(others, vocabulary)
+    warn_of_unknown(
+        others,
+        np.maximum(vocabulary.codes(others), columns + 1),  # a frame may have new ids
+        vocabulary,
+        where="exclude_interactions",
+        what=f"{OTHER[side]} id",
+        then="exclude nothing",
+    )
     n_distinct = int(numbers.max(initial=-1)) + 1
     further = candidates.pairs(asked, columns, n_distinct)[numbers]
     return further if exclude is None else exclude + further
 
 
-def warn_of_unknown(codes: np.ndarray, side: SideName) -> None:
+def warn_of_left_out(
+    ids: np.ndarray, codes: np.ndarray, vocabulary: Vocabulary, side: SideName
+) -> None:
     """Warn of candidates that are not known; their code is 0."""
-    n_unknown = int((codes == 0).sum())
-    if n_unknown:
-        warn(
-            f"{n_unknown} of {len(codes)} candidates are not known {side}s and are left "
-            "out."
-        )
+    warn_of_unknown(
+        ids,
+        codes,
+        vocabulary,
+        where="candidates",
+        what=f"{side} id",
+        then="are left out",
+    )

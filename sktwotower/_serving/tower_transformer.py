@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from sktwotower._data.column_names import refuse_row
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower.utils._columns import as_pandas, id_array
 
@@ -80,10 +82,12 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
             The embeddings.
         """
         embedder = self.embedder
+        name = embedder.name
         ids, features = as_pandas(X), None
+        refuse_row(ids, embedder.columns.names, where="X", side=name)
         if isinstance(ids, pd.DataFrame):
             frame = ids
-            ids, features = embedder.columns.read(frame)
+            ids, features = embedder.columns.read(frame, name, where="X")
             if ids is None and features is None and frame.shape[1] == 1:
                 ids = frame.iloc[:, 0]
             elif ids is None and features is None:
@@ -104,7 +108,10 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                         f"with features; X is an array with {ids.shape[1]} columns."
                     )
                 ids = ids[:, 0]
-        codes = embedder.state.vocabulary.codes(id_array(ids, what=f"{embedder.name} id"))
+        ids = id_array(ids, what=f"{name} id")
+        vocabulary = embedder.state.vocabulary
+        codes = vocabulary.codes(ids)
+        warn_of_unknown(ids, codes, vocabulary, where="X", what=f"{name} id")
         return embedder.vectors(codes, features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -183,6 +183,11 @@ class Configuration:
             item_features=self.item.features,
         )
 
+    @property
+    def role_columns(self) -> tuple[Column | None, ...]:
+        """``user_column``, ``item_column`` and ``timestamp_column``."""
+        return self.user.column, self.item.column, self.timestamp_column
+
     def refuse_other_columns(self, roles: ColumnRoles) -> None:
         """Raise ValueError if a training is continued with other columns of X."""
         for role, column in (

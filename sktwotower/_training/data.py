@@ -15,8 +15,9 @@ from sktwotower._data.interactions import (
     Interactions,
     codes_of,
     read_interactions,
-    read_later,
+    refuse_mixed_ids,
 )
+from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import (
     SIDES,
     ColumnRoles,
@@ -25,6 +26,7 @@ from sktwotower._data.roles import (
     as_interactions,
 )
 from sktwotower._data.stored_interactions import StoredInteractions
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._training.configuration import Configuration, SideConfiguration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
@@ -100,12 +102,12 @@ def read_training_rows(
     ValueError
         For invalid input, or if no row is a positive.
     """
-    stored = None
+    stored, named = None, configuration.role_columns
     if is_dataset(X):
-        stored = StoredInteractions(X, owner=configuration.owner)
+        stored = StoredInteractions(X, owner=configuration.owner, in_index=named)
         columns: Rows = stored.columns
     else:
-        columns = as_interactions(X, owner=configuration.owner)
+        columns = as_interactions(X, owner=configuration.owner, in_index=named)
     if before is None:
         roles = configuration.roles(columns)
     else:
@@ -122,6 +124,7 @@ def read_training_rows(
             roles=roles,
             in_blocks=isinstance(X, np.memmap),
         )
+    refuse_mixed_ids(interactions, roles)
     if not interactions.positive.any():
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
@@ -133,12 +136,25 @@ def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
     """Check the rows to validate on; their times do not matter."""
-    if not is_dataset(X):
-        return read_later(X, y, None, roles=roles)
-    stored = StoredInteractions(X, owner=roles.owner)
-    roles.check_columns(stored.columns)
     without_times = replace(roles, timestamp_column=None)
+    if not is_dataset(X):
+        return read_interactions(roles.check(X), y, roles=without_times)
+    stored = StoredInteractions(X, owner=roles.owner, in_index=roles.named_columns)
+    roles.check_columns(stored.columns)
     return stored.read(y, None, roles=without_times).expanded()
+
+
+def refuse_other_ids(
+    interactions: Interactions, roles: ColumnRoles, known: dict[SideName, Vocabulary]
+) -> None:
+    """Raise ValueError for ids whose type is not that of the known ids."""
+    for side, vocabulary in known.items():
+        refuse_other_kinds(
+            interactions.users if side == "user" else interactions.items,
+            vocabulary,
+            where=roles.description(f"{side}_column"),
+            what=f"{side} id",
+        )
 
 
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
@@ -183,6 +199,9 @@ def encode(
     ValueError
         If a tower has no field, or features cannot be encoded.
     """
+    if before is not None:
+        known = {name: before.side(name).vocabulary for name in SIDES}
+        refuse_other_ids(interactions, roles, known)
     sides, codes, inputs = {}, {}, {}
     for name in SIDES:
         side = configuration.side(name)

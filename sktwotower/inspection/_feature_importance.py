@@ -156,7 +156,14 @@ def feature_importance(
     rng = numpy_random_state(random_state)
     state = recommender._state
     interactions = replace(
-        read_later(X, y, sample_weight, roles=state.roles),
+        read_later(
+            X,
+            y,
+            sample_weight,
+            roles=state.roles,
+            users=state.users,
+            items=state.items,
+        ),
         user_features=None,
         item_features=None,
     )

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.known_ids import other_kinds, warn_of_unknown
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.top_k import top_k
 from sktwotower.metrics._sources import EvaluationSource, Recommender, Source, name_of
@@ -328,13 +329,23 @@ def _largest(cut_offs: list[int | None], n_items: int) -> int:
 
 def _known_codes(source: EvaluationSource, candidates: ArrayLike) -> np.ndarray:
     """Ascending codes of the candidates that are known."""
-    codes = source.items.codes(_candidate_ids(candidates))
+    ids = _candidate_ids(candidates)
+    codes = source.items.codes(ids)
     known = np.unique(codes[codes > 0])
     if not len(known):
+        other = other_kinds(ids, source.items)
         raise ValueError(
             f"None of the {len(codes)} candidates is a known item; candidates are "
-            "item ids as in X."
+            f"item ids as in X{other and ': ' + other}."
         )
+    warn_of_unknown(
+        ids,
+        codes,
+        source.items,
+        where="candidates",
+        what="item id",
+        then="are left out",
+    )
     return known
 
 
@@ -343,7 +354,9 @@ def _candidate_ids(candidates: ArrayLike) -> np.ndarray:
         raise TypeError(
             "candidates must be item ids (1-D); got a frame. Pass its id column."
         )
-    return np.asarray(pd.unique(id_array(candidates, what="candidate id")))
+    return np.asarray(
+        pd.unique(id_array(candidates, what="candidate id", where="candidates"))
+    )
 
 
 def _no_embeddings(source: Source) -> str:

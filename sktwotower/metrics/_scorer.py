@@ -13,7 +13,11 @@ from sklearn import get_config
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.interactions import (
+    Interactions,
+    read_interactions,
+    warn_of_other_kinds,
+)
 from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
@@ -289,8 +293,12 @@ def read_rows(
     recommender, X = unwrap(model, X)
     source = source_of(recommender)
     roles = _roles_of(source, user_column, item_column)
-    rows = as_interactions(X, owner=owner)
-    return source, X, read_interactions(rows, y, sample_weight, roles=roles)
+    rows = as_interactions(X, owner=owner, in_index=roles.named_columns)
+    interactions = read_interactions(rows, y, sample_weight, roles=roles)
+    if isinstance(source, EvaluationSource):
+        roles.refuse_misspelt(rows)
+        warn_of_other_kinds(interactions, roles, source.users, source.items)
+    return source, X, interactions
 
 
 def _roles_of(

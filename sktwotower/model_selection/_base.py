@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_array, indexable
 
+from sktwotower._data.column_names import with_index
 from sktwotower.utils._columns import (
     Column,
     as_pandas,
@@ -122,7 +123,7 @@ def n_of_each(n_rows: IntArray, count: int, share: float | None) -> IntArray:
 
 def column_of(X: Any, column: Column, role: str) -> pd.Series:
     """The column of X that the parameter `role` names, as a Series."""
-    X = as_pandas(X) if is_frame(X) else X
+    X = with_index(as_pandas(X), [column]) if is_frame(X) else X
     names = list(X.columns) if hasattr(X, "columns") else None
     if names is None:
         # As objects, since NumPy would turn all values into strings if one is a string.

@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._ids import (
+    exact_limit,
+    has_complex,
+    inexact,
+    numbers_of_objects,
+    signed_where_possible,
+)
+
 Column = str | int
 
 
@@ -51,7 +59,13 @@ def _arrow_kinds(schema: Any) -> Any:
 
 
 def as_objects(rows: Any) -> np.ndarray:
-    """Lists of rows as an object array; NumPy could turn all values into strings."""
+    """Lists of rows as an object array; NumPy could turn all values into strings.
+
+    Arrays of one dtype keep it, which says how exact floats are.
+    """
+    if len(rows) and all(isinstance(row, np.ndarray) for row in rows):
+        if len({(row.dtype, row.shape) for row in rows}) == 1:
+            return np.stack(rows)
     try:
         return np.array(rows, dtype=object)
     except ValueError as error:
@@ -121,8 +135,8 @@ def id_array(
 ) -> np.ndarray:
     """Ids as a 1-D array with a plain dtype and nothing missing.
 
-    Categoricals become their categories, nullable integers plain integers, and strings
-    objects. An object column of integers becomes integers.
+    Categoricals become their categories, and strings objects. Integers of any kind become
+    int64, or uint64 where one of them needs it; objects where neither holds all of them.
 
     Parameters
     ----------
@@ -138,7 +152,8 @@ def id_array(
     Raises
     ------
     ValueError
-        For missing, infinite or complex ids.
+        For missing, infinite or complex ids, and for floats so large that they may be
+        rounded integers.
     TypeError
         For ids that cannot be hashed.
     """
@@ -154,9 +169,7 @@ def id_array(
     series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
-    if series.dtype == object:
-        series = series.infer_objects()
-    if series.dtype.kind == "c":
+    if series.dtype.kind == "c" or has_complex(series):
         raise ValueError(f"Complex data not supported: {where} has complex {what}s.")
     missing = series.isna().to_numpy()
     if missing.any():
@@ -165,30 +178,55 @@ def id_array(
             f"{where} has {rows} with a missing {what} (NaN, None or NaT) {first}; "
             "drop or fill them first."
         )
-    if series.dtype.kind == "f":
-        values = series.to_numpy(dtype=np.float64)
-        infinite = np.isinf(values)
-        if infinite.any():
-            rows, first = where_first(infinite, positions)
-            raise ValueError(
-                f"{where} has {rows} with an infinite {what} (inf) {first}; "
-                "drop or replace them first."
-            )
-        return values
-    if series.dtype.kind in "iu":
-        plain = np.uint64 if series.dtype.kind == "u" else np.int64
-        return series.to_numpy(dtype=plain)
-    if series.dtype.kind == "M":
-        return series.to_numpy()
-    values = series.to_numpy(dtype=object)
-    try:
-        pd.factorize(values)
-    except TypeError as error:
-        raise TypeError(
-            f"{where} has a {what} that cannot be hashed: argument must be a string, "
-            f"a number or another hashable id ({error})."
-        ) from error
+    _refuse_inexact(series, what=what, where=where, positions=positions)
+    values = _plain_values(series)
+    if values.dtype == object:
+        try:
+            pd.factorize(values)
+        except TypeError as error:
+            raise TypeError(
+                f"{where} has a {what} that cannot be hashed: argument must be a string, "
+                f"a number or another hashable id ({error})."
+            ) from error
     return values
+
+
+def _refuse_inexact(
+    series: pd.Series, *, what: str, where: str, positions: np.ndarray | None
+) -> None:
+    """Raise ValueError for floats that are infinite or may be rounded integers."""
+    bad, kind = inexact(series)
+    if not bad.any():
+        return
+    infinite = np.isinf(series[bad].to_numpy(dtype=np.float64)).any()
+    if infinite:
+        bad = np.isinf(series.where(bad, 0).to_numpy(dtype=np.float64))
+        rows, first = where_first(bad, positions)
+        raise ValueError(
+            f"{where} has {rows} with an infinite {what} (inf) {first}; "
+            "drop or replace them first."
+        )
+    rows, first = where_first(bad, positions)
+    value = series[bad].iloc[0]
+    raise ValueError(
+        f"{where} has {rows} with a {kind} {what} that may be a rounded integer {first}: "
+        f"{float(value)!r}. From {exact_limit(kind):.0f} on several integers are the "
+        f"same {kind}. Pass ids as integers or strings, from the file on: as float they "
+        "are rounded already."
+    )
+
+
+def _plain_values(series: pd.Series) -> np.ndarray:
+    """Ids of which none is missing, with a dtype of NumPy."""
+    if series.dtype == object:
+        numbers = numbers_of_objects(series.to_numpy())
+        series = series.infer_objects() if numbers is None else pd.Series(numbers)
+    kind = series.dtype.kind
+    if kind == "u":
+        return signed_where_possible(series.to_numpy(dtype=np.uint64))
+    if kind in "bif":
+        return series.to_numpy(dtype={"b": bool, "i": np.int64, "f": np.float64}[kind])
+    return series.to_numpy() if kind == "M" else series.to_numpy(dtype=object)
 
 
 def time_numbers(column: Any, *, name: Column) -> np.ndarray:
