@@ -330,7 +330,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     >>> item_ids.shape
     (2, 3)
     >>> model.recommend([0], n_recommendations=2, as_frame=True).columns.tolist()
-    ['user', 'item', 'score', 'rank']
+    ['user_id', 'item_id', 'score', 'rank']
     """
 
     _parameter_constraints: dict = {

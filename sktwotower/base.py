@@ -13,7 +13,7 @@ from sktwotower._data.queries import read_query
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores, top_k
-from sktwotower._serving.answers import Answer, check_count, ranked_answer
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.selection import excluded_pairs, read_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
@@ -100,8 +100,8 @@ class RecommenderMixin:
     def recommend(
         self,
         X: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -134,12 +134,14 @@ class RecommenderMixin:
             are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
-        frame : DataFrame with columns user, item, score, rank
+        frame : DataFrame with columns of user ids, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
-            there is no padding.
+            there is no padding. Ids are in columns called as in the X of ``fit``, or
+            ``user`` and ``item`` if it had no names.
         """
-        check_is_fitted(self)
         check_count(n_recommendations)
+        roles = self._fitted().roles
+        names = FrameNames.of(roles, "user", "item") if as_frame else None
         source = self._evaluation_source()
         query = read_query(
             X, "user", where="X", roles=source.roles, vocabulary=source.users
@@ -166,16 +168,7 @@ class RecommenderMixin:
             exclude=exclude,
             allowed=chosen.allowed,
         )
-        return ranked_answer(
-            query,
-            chosen,
-            columns,
-            scores,
-            source.items,
-            as_frame=as_frame,
-            query_name="user",
-            answer_name="item",
-        )
+        return ranked_answer(query, chosen, columns, scores, source.items, names=names)
 
     def score(
         self,

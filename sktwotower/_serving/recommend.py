@@ -14,7 +14,7 @@ from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower._search.faiss_index import approximate_top_k
 from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
-from sktwotower._serving.answers import Answer, check_count, ranked_answer
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.selection import (
     excluded_pairs,
@@ -58,6 +58,7 @@ def recommend(
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, "user", "item") if as_frame else None
     if cold_start not in ("tower", "popular", "mean"):
         raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
     users = EntityEmbedder.of(state, "user")
@@ -90,16 +91,8 @@ def recommend(
     if cold_start == "popular" and is_cold.any():
         rows = np.flatnonzero(is_cold)
         found[rows], values[rows] = _most_popular(state, rows, k, chosen, exclude, sampling)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        state.item.vocabulary,
-        as_frame=as_frame,
-        query_name="user",
-        answer_name="item",
-    )
+    items = state.item.vocabulary
+    return ranked_answer(query, chosen, found, values, items, names=names)
 
 
 def recommend_users(
@@ -114,22 +107,15 @@ def recommend_users(
 ) -> Answer:
     """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, "item", "user") if as_frame else None
     items = EntityEmbedder.of(state, "item")
     query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
     vectors = items.vectors(query.codes, query.features)
     chosen, scores = _candidate_scores(state, "user", candidates, vectors)
     exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
     found, values = _ranked(state, "user", scores, n_recommendations, chosen, exclude)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        state.user.vocabulary,
-        as_frame=as_frame,
-        query_name="item",
-        answer_name="user",
-    )
+    users = state.user.vocabulary
+    return ranked_answer(query, chosen, found, values, users, names=names)
 
 
 def similar(
@@ -143,6 +129,7 @@ def similar(
 ) -> Answer:
     """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, side, side) if as_frame else None
     embedder = EntityEmbedder.of(state, side)
     query = embedder.query(ids, f"{side}_ids", unknown=_like_unknown(side))
     vectors = embedder.vectors(query.codes, query.features)
@@ -155,16 +142,7 @@ def similar(
         itself = chosen.columns_of_ids(query.ids, vocabulary)
     exclude = chosen.pairs(np.arange(len(query)), itself, len(query))
     found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        vocabulary,
-        as_frame=as_frame,
-        query_name="query",
-        answer_name=side,
-    )
+    return ranked_answer(query, chosen, found, values, vocabulary, names=names)
 
 
 def _like_unknown(side: SideName) -> str:
