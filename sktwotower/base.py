@@ -204,7 +204,7 @@ class RecommenderMixin:
             If no row is relevant.
         """
         source = self._evaluation_source()
-        rows = read_later(X, y, sample_weight, roles=source.roles)
+        rows = read_later(X, y, sample_weight, roles=source.roles, with_times=True)
         evaluation = evaluate(source, rows, ["ndcg@10"])
         evaluation.warn_if_undefined()
         return evaluation.means["ndcg@10"]

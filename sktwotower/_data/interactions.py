@@ -23,6 +23,7 @@ from sktwotower.utils._columns import (
 from sktwotower.utils._sklearn import (
     check_sample_weight,
 )
+from sktwotower.utils._times import TimeRange, time_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,8 @@ class Interactions(column_store.Columns):
         Feature columns of X. DedupedFeatures where X was read in blocks.
     labels : ndarray of shape (n,) or None
         The values of y; None: 1 everywhere.
+    time_range : TimeRange or None
+        Kind and range of ``times``, and of the times of training so far.
     """
 
     users: np.ndarray
@@ -76,6 +79,7 @@ class Interactions(column_store.Columns):
     user_features: Frame | None = None
     item_features: Frame | None = None
     labels: np.ndarray | None = None
+    time_range: TimeRange | None = None
 
     def without_zero_weights(self) -> Interactions:
         """The rows with a weight above 0."""
@@ -120,6 +124,7 @@ def read_interactions(
     *,
     roles: ColumnRoles,
     in_blocks: bool = False,
+    where: str = "X",
 ) -> Interactions:
     """Split X, y and sample_weight into checked columns.
 
@@ -137,21 +142,25 @@ def read_interactions(
     in_blocks : bool, default=False
         Whether ids and times are read in blocks of rows, because X is mapped from a file
         and may not fit into memory.
+    where : str, default="X"
+        Name of X, for messages.
 
     Raises
     ------
     ValueError
         For invalid input; the message names the column, the number of rows and the first.
+        For times of another kind or unit than those of training, if ``roles`` know them.
     """
-    read_ids: Callable[[Any, str], Any] = roles.ids
+    read_ids: Callable[[Any, str], Any] = partial(roles.ids, where=where)
     if in_blocks:
         read_ids = partial(_ids_in_blocks, roles)
     users, items = read_ids(X, "user_column"), read_ids(X, "item_column")
-    times = None
+    times, time_range = None, None
     if roles.timestamp_column is not None:
-        column = roles.column(X, "timestamp_column")
+        column = roles.column(X, "timestamp_column", where=where)
         read_times = _times_in_blocks if in_blocks else time_numbers
-        times = read_times(column, name=roles.timestamp_column)
+        times = read_times(column, name=roles.timestamp_column, where=where)
+        time_range = roles.time_range(time_kind(pd.Series(column)), times, where=where)
     weights = None
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
@@ -168,6 +177,7 @@ def read_interactions(
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
         labels,
+        time_range,
     ).without_zero_weights()
 
 
@@ -177,10 +187,18 @@ def read_later(
     sample_weight: ArrayLike | None,
     *,
     roles: ColumnRoles,
+    with_times: bool = False,
+    where: str = "X",
 ) -> Interactions:
-    """The checked rows of an X that comes after ``fit``; their times are not read."""
-    roles = replace(roles, timestamp_column=None)
-    return read_interactions(roles.check(X), y, sample_weight, roles=roles)
+    """The checked rows of an X that comes after ``fit``; their times are not needed.
+
+    With ``with_times=True`` they are read if they are there, and refused if they are of
+    another kind or unit than those of ``fit``. Messages call X ``where``.
+    """
+    rows = roles.check(X, where=where)
+    if not with_times or not roles.has_times(rows):
+        roles = replace(roles, timestamp_column=None)
+    return read_interactions(rows, y, sample_weight, roles=roles, where=where)
 
 
 def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categorical:
@@ -202,17 +220,17 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     )
 
 
-def _times_in_blocks(column: np.ndarray, *, name: Column) -> np.ndarray:
+def _times_in_blocks(column: np.ndarray, *, name: Column, where: str) -> np.ndarray:
     missing = column_store.empty(len(column), bool)
     for block in column_store.blocks(len(column)):
         missing[block] = pd.isna(column[block])
-    refuse_missing_times(missing, name=name)
+    refuse_missing_times(missing, name=name, where=where)
     first, *others = column_store.blocks(len(column))
-    numbers = time_numbers(column[first], name=name)
+    numbers = time_numbers(column[first], name=name, where=where)
     times = column_store.empty(len(column), numbers.dtype)
     times[first] = numbers
     for block in others:
-        times[block] = time_numbers(column[block], name=name)
+        times[block] = time_numbers(column[block], name=name, where=where)
     return times
 
 

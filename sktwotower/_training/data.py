@@ -126,19 +126,20 @@ def read_training_rows(
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
         )
-    return roles, interactions
+    return replace(roles, times=interactions.time_range), interactions
 
 
 def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
-    """Check the rows to validate on; their times do not matter."""
+    """Check the rows to validate on, which may lack times."""
     if not is_dataset(X):
-        return read_later(X, y, None, roles=roles)
+        return read_later(X, y, None, roles=roles, with_times=True, where="X_val")
     stored = StoredInteractions(X, owner=roles.owner)
     roles.check_columns(stored.columns)
-    without_times = replace(roles, timestamp_column=None)
-    return stored.read(y, None, roles=without_times).expanded()
+    if not roles.has_times(stored.columns):
+        roles = replace(roles, timestamp_column=None)
+    return stored.read(y, None, roles=roles).expanded()
 
 
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
