@@ -211,6 +211,7 @@ class RecommenderMixin:
             roles=source.roles,
             users=source.users,
             items=source.items,
+            with_times=True,
         )
         evaluation = evaluate(source, rows, ["ndcg@10"])
         evaluation.warn_if_undefined()

@@ -26,6 +26,7 @@ from sktwotower.utils._columns import (
 )
 from sktwotower.utils._forms import as_listed, given
 from sktwotower.utils._sklearn import check_feature_names, column_indices, feature_names
+from sktwotower.utils._times import TimeRange
 
 Frame = pd.DataFrame | pd.Series
 Rows = pd.DataFrame | np.ndarray
@@ -122,6 +123,8 @@ class ColumnRoles:
         Name of the estimator, for messages.
     user_features, item_features : FeatureColumns or None
         Feature columns of X, which are read if X has them.
+    times : TimeRange or None
+        What the timestamps of training were; None: there were none.
     """
 
     user_column: Column = 0
@@ -131,6 +134,7 @@ class ColumnRoles:
     owner: str = "This estimator"
     user_features: FeatureColumns | None = None
     item_features: FeatureColumns | None = None
+    times: TimeRange | None = None
 
     @classmethod
     def of_fit(
@@ -243,11 +247,11 @@ class ColumnRoles:
             if features is not None:
                 features.refuse_lacking(X)
 
-    def description(self, role: str) -> str:
+    def description(self, role: str, *, where: str = "X") -> str:
         """The column of a role for messages: ``"column 'user' of X"``."""
         column = getattr(self, role)
         name = self.name_of(column)
-        return f"column {column if name is None else name!r} of X"
+        return f"column {column if name is None else name!r} of {where}"
 
     def has_times(self, X: Rows) -> bool:
         """Whether X has the timestamp column; an array has all columns."""
@@ -282,6 +286,21 @@ class ColumnRoles:
                 f"{did_you_mean(names[position], X.columns)}"
             )
         return X[names[position]]
+
+    def time_range(self, kind: str, times: np.ndarray, *, where: str = "X") -> TimeRange:
+        """The range of the times of training and of these, (n,).
+
+        Raises
+        ------
+        ValueError
+            If these are of another kind, or numbers of another unit; the message calls
+            what has them ``where``.
+        """
+        if self.times is not None:
+            name = self.timestamp_column
+            assert name is not None
+            self.times.refuse_others(kind, times, name=name, where=where)
+        return TimeRange.of(kind, times).joined(self.times)
 
     def ids(self, X: Rows, role: str, *, where: str = "X") -> np.ndarray:
         """The ids in the column of X that has a role, checked."""

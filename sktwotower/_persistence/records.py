@@ -28,6 +28,7 @@ from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import expect, reading
 from sktwotower._training.state import ModelState, SideState, TrainingLog
 from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._times import TimeRange
 
 Values = dict[str, Any]
 
@@ -113,6 +114,8 @@ def roles_of(values: Values) -> ColumnRoles:
     for name in ("user_features", "item_features"):
         if values[name] is not None:
             values[name] = FeatureColumns(**values[name])
+    if values["times"] is not None:
+        values["times"] = TimeRange(**values["times"])
     return ColumnRoles(**values)
 
 

@@ -129,19 +129,23 @@ def read_training_rows(
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
         )
-    return roles, interactions
+    return replace(roles, times=interactions.time_range), interactions
 
 
 def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
-    """Check the rows to validate on; their times do not matter."""
-    without_times = replace(roles, timestamp_column=None)
+    """Check the rows to validate on, which may lack times."""
     if not is_dataset(X):
-        return read_interactions(roles.check(X), y, roles=without_times)
+        rows = roles.check(X, where="X_val")
+        if not roles.has_times(rows):
+            roles = replace(roles, timestamp_column=None)
+        return read_interactions(rows, y, roles=roles, where="X_val")
     stored = StoredInteractions(X, owner=roles.owner, in_index=roles.named_columns)
     roles.check_columns(stored.columns)
-    return stored.read(y, None, roles=without_times).expanded()
+    if not roles.has_times(stored.columns):
+        roles = replace(roles, timestamp_column=None)
+    return stored.read(y, None, roles=roles).expanded()
 
 
 def refuse_other_ids(

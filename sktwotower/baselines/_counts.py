@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -165,7 +165,7 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
-        return rows, roles, interactions
+        return rows, replace(roles, times=interactions.time_range), interactions
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.

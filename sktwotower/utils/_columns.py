@@ -79,17 +79,22 @@ def as_objects(rows: Any, *, where: str = "X") -> np.ndarray:
 
 def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
     """Raise ValueError if two columns have the same name, or names have levels."""
-    if isinstance(frame.columns, pd.MultiIndex):
-        raise ValueError(
-            f"{where} has a MultiIndex of columns, {frame.columns.tolist()}; give them "
-            'names of one level, for example frame.columns = ["_".join(map(str, name)) '
-            "for name in frame.columns]."
-        )
+    refuse_levels(frame, where=where)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise ValueError(
             f"{where} has several columns named {repeated[0]!r}; column names must be "
             f"unique. The columns are {list(frame.columns)}."
+        )
+
+
+def refuse_levels(frame: pd.DataFrame, *, where: str) -> None:
+    """Raise ValueError if the names of columns have levels: a MultiIndex."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ValueError(
+            f"{where} has a MultiIndex of columns, {frame.columns.tolist()}; give them "
+            'names of one level, for example frame.columns = ["_".join(map(str, name)) '
+            "for name in frame.columns]."
         )
 
 
@@ -255,15 +260,17 @@ def _plain_values(series: pd.Series) -> np.ndarray:
     return series.to_numpy() if kind == "M" else series.to_numpy(dtype=object)
 
 
-def time_numbers(column: Any, *, name: Column) -> np.ndarray:
+def time_numbers(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
     """Timestamps as numbers of the same order, (n,).
+
+    Datetimes without a zone are taken as UTC, as pandas does with ``utc=True``.
 
     Parameters
     ----------
     column : array-like of shape (n,)
         Numbers, datetimes, dates or durations.
-    name : str or int
-        Name of the column, for messages.
+    name, where : str or int, str
+        Name of the column, and what has it, for messages.
 
     Raises
     ------
@@ -271,7 +278,7 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         If a timestamp is missing, or the values have no order in time.
     """
     series = pd.Series(column).reset_index(drop=True)
-    refuse_missing_times(series.isna().to_numpy(), name=name)
+    refuse_missing_times(series.isna().to_numpy(), name=name, where=where)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -291,17 +298,17 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
     types = ", ".join(sorted({type(value).__name__ for value in series}))
     raise ValueError(
-        f"timestamp_column={name!r} holds values of type {types}, which have no order in "
+        f"Column {name!r} of {where} holds values of type {types}, which have no order in "
         "time; give numbers or datetimes, for example with pandas.to_datetime."
     )
 
 
-def refuse_missing_times(missing: np.ndarray, *, name: Column) -> None:
+def refuse_missing_times(missing: np.ndarray, *, name: Column, where: str = "X") -> None:
     """Raise ValueError if a row has no timestamp."""
     if missing.any():
         rows, first = where_first(missing)
         raise ValueError(
-            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{where} has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
             f"{first}; drop or fill them first."
         )
 

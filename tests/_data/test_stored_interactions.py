@@ -372,7 +372,7 @@ def test_memory_mapped_arrays(frame, tmp_path):
         (
             {"when": ["a", "b", "c", "d"]},
             {"timestamp_column": "when"},
-            "timestamp_column='when' holds values of type str, which have no order",
+            "Column 'when' of X holds values of type str, which have no order",
         ),
         (
             {"size": [1.0, 2.0, 3.0, float("inf")]},
