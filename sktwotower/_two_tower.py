@@ -560,18 +560,20 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         configuration = self._configuration()
         before = self._state if self.warm_start and self._is_fitted() else None
-        roles, interactions = read_training_rows(X, y, sample_weight, configuration)
-        random_state = numpy_random_state(self.random_state, self.device)
+        roles, interactions = read_training_rows(X, y, sample_weight, configuration, before)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         held_out, refit_rows = None, None
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
             held_out = read_validation_rows(X_val, y_val, roles)
-        elif self.early_stopping:
-            rows = self._hold_out(interactions, random_state)
+        elif configuration.stopping.early_stopping:
+            rows = _held_out_rows(interactions, configuration, random_state)
             held_out = interactions.take(rows).expanded()
-            if self.refit:  # each entity keeps a row, so that all codes stay as they are
+            if (
+                configuration.stopping.refit
+            ):  # each entity keeps a row, so that all codes stay as they are
                 refit_rows = train_rows
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
@@ -580,12 +582,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if held_out is not None and X_val is not None:
             known = {name: data.side(name).entities.vocabulary for name in SIDES}
             refuse_other_ids(held_out, roles, known)
-        training = Training(configuration, data, before, seed=seed, n_epochs=self.max_iter)
+        n_epochs = configuration.max_iter
+        training = Training(configuration, data, before, seed=seed, n_epochs=n_epochs)
         validation = None
         if held_out is not None:
             validation = Validation(held_out, StateEvaluation, configuration.stopping)
         self._state = self._run_epochs(
             Fit(training, train_rows, validation),
+            n_epochs,
             refit_rows=refit_rows,
             task=_callback_task(self, X, y, sample_weight),
         )
@@ -639,21 +643,18 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             raise ValueError(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
             )
+        n_epochs = int(n_epochs)
         configuration = self._configuration()
         before = self._state if self._is_fitted() else None
-        if before is not None:
-            configuration.refuse_other_columns(before.roles)
         roles, interactions = read_training_rows(
-            X,
-            y,
-            sample_weight,
-            configuration,
-            before=None if before is None else before.roles,
+            X, y, sample_weight, configuration, before, continues=True
         )
-        random_state = numpy_random_state(self.random_state, self.device)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        data = encode(interactions, train_rows, roles, configuration, before)
+        data = encode(
+            interactions, train_rows, roles, configuration, before, continues=True
+        )
         del interactions  # ids have codes from here on
         training = Training(
             configuration, data, before, seed=seed, n_epochs=n_epochs, continues=True
@@ -705,30 +706,21 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The parameters, checked and resolved."""
         return Configuration.of(self.get_params(deep=False), owner=type(self).__name__)
 
-    def _hold_out(
-        self, interactions: Interactions, random_state: np.random.RandomState
-    ) -> np.ndarray:
-        """The rows that early stopping validates on."""
-        rows = hold_out(interactions, self.validation_fraction, random_state)
-        if not rows.any():
-            raise ValueError(
-                f"early_stopping=True, but validation_fraction="
-                f"{self.validation_fraction} of {len(interactions)} rows leaves none "
-                "to validate on that a user and an item could spare; raise it, or set "
-                "early_stopping=False."
-            )
-        return rows
-
     def _run_epochs(
-        self, fit: Fit, *, refit_rows: np.ndarray | None, task: dict[str, Any]
+        self,
+        fit: Fit,
+        n_epochs: int,
+        *,
+        refit_rows: np.ndarray | None,
+        task: dict[str, Any],
     ) -> ModelState:
         """Train until an epoch, a callback or the validation metric says stop."""
-        fit_task = self._init_callback_context(max_subtasks=self.max_iter)
+        fit_task = self._init_callback_context(max_subtasks=n_epochs)
         fit_task.call_on_fit_task_begin(**task)
-        for epoch in range(1, self.max_iter + 1):
+        for epoch in range(1, n_epochs + 1):
             epoch_task = fit_task.subcontext(task_name="epoch")
             epoch_task.call_on_fit_task_begin(**task)
-            patience_is_over = fit.next_epoch(f"{epoch}/{self.max_iter}")
+            patience_is_over = fit.next_epoch(f"{epoch}/{n_epochs}")
             stop = epoch_task.call_on_fit_task_end(
                 **task,
                 reconstruction_attributes=partial(_reconstruction, fit.snapshot),
@@ -894,6 +886,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The diagram for a notebook."""
         params = self.get_params(deep=False)
         return visual_block(params, self._state if self._is_fitted() else None)
+
+
+def _held_out_rows(
+    interactions: Interactions,
+    configuration: Configuration,
+    random_state: np.random.RandomState,
+) -> np.ndarray:
+    """The rows that early stopping validates on."""
+    fraction = configuration.stopping.validation_fraction
+    rows = hold_out(interactions, fraction, random_state)
+    if not rows.any():
+        raise ValueError(
+            f"early_stopping=True, but validation_fraction={fraction} of "
+            f"{len(interactions)} rows leaves none to validate on that a user and an item "
+            "could spare; raise it, or set early_stopping=False."
+        )
+    return rows
 
 
 def _callback_task(

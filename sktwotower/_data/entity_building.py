@@ -85,6 +85,8 @@ def build_entities(
     n_new = 0 if rows is None else len(rows.codes)
     if before is not None and before.raw_features is not None:
         rows = with_rows_from_before(rows, before, len(vocabulary))
+        if rows.frame.ndim == 2:  # the encoder may depend on the order
+            rows = replace(rows, frame=rows.frame[before.columns])
     if rows is None or (rows.frame.ndim == 2 and rows.frame.shape[1] == 0):
         empty = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
         return Entities(vocabulary, id_codes, empty, {}), codes, codes

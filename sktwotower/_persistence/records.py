@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktwotower._data.column_names import with_index
 from sktwotower._data.entities import Entities
@@ -23,7 +23,7 @@ from sktwotower._data.roles import ColumnRoles, FeatureColumns
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
-from sktwotower._nn.towers import ACTIVATIONS, Tower
+from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.folder import expect, reading
 from sktwotower._training.state import ModelState, SideState, TrainingLog
@@ -167,8 +167,8 @@ def towers_values(towers: TwoTowers) -> Values:
     return {
         "learned": towers.log_temperature is not None,
         "tied": towers.tied_table is not None,
-        "user": tower_arguments(towers.user_tower),
-        "item": tower_arguments(towers.item_tower),
+        "user": _tower_values(towers.user_tower),
+        "item": _tower_values(towers.item_tower),
         **towers.state_dict(),
     }
 
@@ -197,25 +197,8 @@ def towers_of(values: Values, user: SideState, item: SideState) -> TwoTowers:
     return towers.eval()
 
 
-def tower_arguments(tower: Tower) -> Values:
-    """What a tower was made with."""
-    layers = list(tower.mlp)
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    kinds = {activation: name for name, activation in ACTIVATIONS.items()}
-    history = tower.history_table
-    return {
-        "with_id": tower.id_table is not None,
-        "embedding_dim": tower.dim,
-        "hidden_layer_sizes": (
-            None if tower.is_sum else [layer.out_features for layer in linear[:-1]]
-        ),
-        "activation": next((kinds[type(x)] for x in layers if type(x) in kinds), "relu"),
-        "batch_norm": any(isinstance(layer, nn.BatchNorm1d) for layer in layers),
-        "dropout": max((getattr(layer, "share", 0.0) for layer in layers), default=0.0),
-        "normalize": tower.normalize,
-        "id_dropout": tower.id_dropout,
-        "n_history_items": 0 if history is None else len(history),
-    }
+def _tower_values(tower: Tower) -> Values:
+    return {"with_id": tower.id_table is not None, **tower.arguments()}
 
 
 def interactions_of(values: Values, n_users: int, n_items: int) -> InteractionCodes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
@@ -148,7 +149,7 @@ class Configuration:
         ValueError
             If two parameters do not go together.
         """
-        values = dict(parameters)
+        values = {name: _plain(value) for name, value in parameters.items()}
         parse_metric(values["validation_metric"])
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
@@ -187,20 +188,6 @@ class Configuration:
     def role_columns(self) -> tuple[Column | None, ...]:
         """``user_column``, ``item_column`` and ``timestamp_column``."""
         return self.user.column, self.item.column, self.timestamp_column
-
-    def refuse_other_columns(self, roles: ColumnRoles) -> None:
-        """Raise ValueError if a training is continued with other columns of X."""
-        for role, column in (
-            ("user_column", self.user.column),
-            ("item_column", self.item.column),
-            ("timestamp_column", self.timestamp_column),
-        ):
-            before = getattr(roles, role)
-            if column != before:
-                raise ValueError(
-                    f"{role} cannot change between fit and partial_fit; it was {before!r} "
-                    f"and is {column!r}."
-                )
 
     @property
     def is_self_supervised(self) -> bool:
@@ -254,6 +241,15 @@ class Configuration:
             )
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's, which does not overflow."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
+
+
 def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
     encoder = values[f"{name}_encoder"]
     return SideConfiguration(
@@ -282,4 +278,4 @@ def _hidden_sizes(sizes: Any) -> tuple[int, ...] | None:
                 f"hidden_layer_sizes={sizes!r} must hold integers of at least 1; () has no "
                 "hidden layer, None no layer at all."
             )
-    return widths
+    return tuple(map(int, widths))

@@ -27,6 +27,13 @@ from sktwotower._data.roles import (
 )
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._training.changes import (
+    occasion_of,
+    refuse_other_columns,
+    refuse_other_parameters,
+    refuse_other_roles,
+    refuse_other_table,
+)
 from sktwotower._training.configuration import Configuration, SideConfiguration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
@@ -84,7 +91,9 @@ def read_training_rows(
     y: ArrayLike | str | None,
     sample_weight: ArrayLike | str | None,
     configuration: Configuration,
-    before: ColumnRoles | None = None,
+    before: ModelState | None = None,
+    *,
+    continues: bool = False,
 ) -> tuple[ColumnRoles, Interactions]:
     """Check the rows to learn from.
 
@@ -94,25 +103,33 @@ def read_training_rows(
         As ``fit`` takes them.
     configuration : Configuration
         Says what the columns mean.
-    before : ColumnRoles, optional
-        The roles of a training that is continued.
+    before : ModelState, optional
+        The model that is continued.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``, so that its columns are read.
 
     Raises
     ------
     ValueError
-        For invalid input, or if no row is a positive.
+        For invalid input, if no row is a positive, or if a parameter differs from
+        ``before`` that cannot change.
     """
+    if before is not None:
+        refuse_other_parameters(before, configuration, occasion_of(continues))
     stored, named = None, configuration.role_columns
     if is_dataset(X):
         stored = StoredInteractions(X, owner=configuration.owner, in_index=named)
         columns: Rows = stored.columns
     else:
         columns = as_interactions(X, owner=configuration.owner, in_index=named)
-    if before is None:
-        roles = configuration.roles(columns)
-    else:
-        roles = before
+    if before is not None and continues:
+        roles = before.roles
+        refuse_other_columns(roles, columns, configuration, occasion_of(continues))
         roles.check_columns(columns)
+    else:
+        roles = configuration.roles(columns)
+        if before is not None:
+            refuse_other_roles(before.roles, roles, occasion_of(continues))
     roles.refuse_lacking_features(columns)
     if stored is not None:
         interactions = stored.read(y, sample_weight, roles=roles)
@@ -182,6 +199,8 @@ def encode(
     roles: ColumnRoles,
     configuration: Configuration,
     before: ModelState | None,
+    *,
+    continues: bool = False,
 ) -> TrainingData:
     """Give ids codes, and encode the features of tables and of X.
 
@@ -197,6 +216,8 @@ def encode(
         Tables and encoders.
     before : ModelState or None
         The model to go on from; its codes and encoders stay.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``.
 
     Raises
     ------
@@ -211,6 +232,8 @@ def encode(
         side = configuration.side(name)
         is_user = name == "user"
         table = side.checked_table(roles)
+        if before is not None:
+            refuse_other_table(before, name, table, roles, occasion_of(continues))
         entities, codes[name], inputs[name] = build_entities(
             interactions.users if is_user else interactions.items,
             train_rows,
