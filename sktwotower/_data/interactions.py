@@ -177,10 +177,16 @@ def read_later(
     sample_weight: ArrayLike | None,
     *,
     roles: ColumnRoles,
+    with_times: bool = False,
 ) -> Interactions:
-    """The checked rows of an X that comes after ``fit``; their times are not read."""
-    roles = replace(roles, timestamp_column=None)
-    return read_interactions(roles.check(X), y, sample_weight, roles=roles)
+    """The checked rows of an X that comes after ``fit``.
+
+    ``with_times`` reads their times, if X has them and features in X depend on them.
+    """
+    X = roles.check(X)
+    if not with_times or roles.user_features is None or not roles.has_times(X):
+        roles = replace(roles, timestamp_column=None)
+    return read_interactions(X, y, sample_weight, roles=roles)
 
 
 def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categorical:

@@ -132,13 +132,14 @@ def read_training_rows(
 def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
-    """Check the rows to validate on; their times do not matter."""
+    """Check the rows to validate on; times matter only to choose features of users."""
     if not is_dataset(X):
-        return read_later(X, y, None, roles=roles)
+        return read_later(X, y, None, roles=roles, with_times=True)
     stored = StoredInteractions(X, owner=roles.owner)
     roles.check_columns(stored.columns)
-    without_times = replace(roles, timestamp_column=None)
-    return stored.read(y, None, roles=without_times).expanded()
+    if roles.user_features is None or not roles.has_times(stored.columns):
+        roles = replace(roles, timestamp_column=None)
+    return stored.read(y, None, roles=roles).expanded()
 
 
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
