@@ -130,7 +130,7 @@ class Task:
             pairs,
             exclude_seen=exclude_seen,
             candidates=candidates,
-            query_rows=_rows_of(X, queries.rows) if per_row else None,
+            query_rows=None if X is None else _rows_of(X, queries.rows),
         )
         depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
         n_other = 0
