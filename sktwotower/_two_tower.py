@@ -540,7 +540,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Weights of the rows in the loss, also of explicit negatives; rows of weight 0
             are dropped. If X is a path or a Dataset, the name of a column.
         X_val, y_val : like X and y, default=None
-            Interactions to validate each epoch on, instead of a held-out share of X. Use
+            Interactions to validate each epoch on, instead of a held-out share of X. Pairs
+            that are also in X are dropped, with a warning if they are more than 1 %. Use
             them in a direct call only: scikit-learn's searches would cut them to the fold.
 
         Returns
@@ -586,7 +587,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         training = Training(configuration, data, before, seed=seed, n_epochs=n_epochs)
         validation = None
         if held_out is not None:
-            validation = Validation(held_out, StateEvaluation, configuration.stopping)
+            validation = Validation(
+                held_out,
+                StateEvaluation,
+                configuration.stopping,
+                held_out=X_val is None,
+            )
         self._state = self._run_epochs(
             Fit(training, train_rows, validation),
             n_epochs,

@@ -178,9 +178,19 @@ class RecommenderMixin:
     ) -> float:
         """NDCG@10 over the whole catalogue, mean over users.
 
-        Seen pairs are excluded from the ranking, except the pairs that are scored, so that
-        training rows can be scored, too. Relevant items outside the catalogue are dropped,
-        and users without a relevant item are left out.
+        Seen pairs are excluded from the ranking. Relevant pairs that were seen in training
+        or whose item is not in the catalogue are dropped, and users without another one are
+        left out. A warning gives the share of the seen ones if it is above 1 %; to evaluate
+        repeat purchases, use
+        ``make_ranking_scorer("ndcg@10", exclude_seen=False)(estimator, X)``.
+
+        If *all* relevant pairs that could be recommended were seen, nothing would be left,
+        so they stay in the ranking: the value is one of training rows. A warning says so if
+        X is only a part of the training rows.
+
+        Features of users in X are those of the earliest relevant row of the user, if X has
+        the timestamp column; of several earliest rows, or without timestamps, those that
+        most rows have, and of equally frequent ones the smallest.
 
         Parameters
         ----------
@@ -214,5 +224,5 @@ class RecommenderMixin:
             with_times=True,
         )
         evaluation = evaluate(source, rows, ["ndcg@10"])
-        evaluation.warn_if_undefined()
+        evaluation.warn()
         return evaluation.means["ndcg@10"]
