@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "feature_names",
     "fit_context",
     "is_pipeline",
+    "output_config",
 ]
 
 
