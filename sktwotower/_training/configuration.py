@@ -16,7 +16,6 @@ from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower.metrics._registry import parse_metric
-from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import Column
 
 R = TypeVar("R", ObjectiveSpec, "StoppingRule")
@@ -33,14 +32,14 @@ class SideConfiguration:
     name : {"user", "item"}
         Which side it is.
     column, features, table, encoder, id_embedding
-        ``user_column`` or ``item_column`` and so on; the encoder is never None.
+        ``user_column`` or ``item_column`` and so on.
     """
 
     name: SideName
     column: Column
     features: Selection
     table: Any
-    encoder: BaseEstimator
+    encoder: BaseEstimator | None
     id_embedding: bool
 
     def checked_table(self, roles: ColumnRoles) -> EntityTable | None:
@@ -251,13 +250,12 @@ def _plain(value: Any) -> Any:
 
 
 def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
-    encoder = values[f"{name}_encoder"]
     return SideConfiguration(
         name,
         column=values[f"{name}_column"],
         features=values[f"{name}_features"],
         table=values[f"{name}_table"],
-        encoder=FeatureEncoder() if encoder is None else encoder,
+        encoder=values[f"{name}_encoder"],
         id_embedding=values[f"{name}_id_embedding"],
     )
 

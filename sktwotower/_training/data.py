@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sktwotower._data.encoding import describe_fields
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_building import build_entities
 from sktwotower._data.histories import InteractionCodes
@@ -247,6 +248,9 @@ def encode(
             before=None if before is None else before.side(name).entities,
         )
         _refuse_no_field(side, entities, configuration)
+        if configuration.verbose and before is None and entities.encoder is not None:
+            for line in describe_fields(entities.encoder, entities.fields):
+                print(f"{name} feature {line}")
         named = [roles.name_of(side.column), None if table is None else table.id_column]
         id_columns = dict.fromkeys(column for column in named if column is not None)
         sides[name] = SideData(entities, tuple(id_columns))

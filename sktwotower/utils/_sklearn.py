@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+from sklearn.utils._set_output import _get_output_config as output_config
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
 )
@@ -31,11 +32,40 @@ __all__ = [
     "column_indices",
     "feature_names",
     "fit_context",
+    "is_column_transformer",
+    "is_frozen",
     "is_pipeline",
+    "is_selector",
+    "is_union",
+    "output_config",
 ]
 
 
 def is_pipeline(estimator: Any) -> bool:
     """Whether an estimator is a Pipeline, without importing their module, which is slow."""
-    module = sys.modules.get("sklearn.pipeline")
-    return isinstance(estimator, getattr(module, "Pipeline", ()))
+    return _is_a(estimator, "sklearn.pipeline", "Pipeline")
+
+
+def is_union(estimator: Any) -> bool:
+    """Whether an estimator is a FeatureUnion."""
+    return _is_a(estimator, "sklearn.pipeline", "FeatureUnion")
+
+
+def is_column_transformer(estimator: Any) -> bool:
+    """Whether an estimator is a ColumnTransformer."""
+    return _is_a(estimator, "sklearn.compose", "ColumnTransformer")
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Whether an estimator is a FrozenEstimator."""
+    return _is_a(estimator, "sklearn.frozen", "FrozenEstimator")
+
+
+def is_selector(estimator: Any) -> bool:
+    """Whether an estimator selects features."""
+    return _is_a(estimator, "sklearn.feature_selection", "SelectorMixin")
+
+
+def _is_a(estimator: Any, module: str, name: str) -> bool:
+    # An estimator of a module that was never imported does not exist.
+    return isinstance(estimator, getattr(sys.modules.get(module), name, ()))
