@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from sklearn.callback import ProgressBar
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -15,6 +14,7 @@ from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._training import early_stopping as early_stopping_module
 from sktwotower.datasets import make_interactions
 from sktwotower.metrics import make_ranking_scorer
+from tests.helpers import needs_sklearn_1_9
 
 DATA = make_interactions(n_users=60, n_items=40, n_interactions=900, random_state=0)
 X = DATA.interactions.drop_duplicates(["user_id", "item_id"], ignore_index=True)
@@ -138,8 +138,11 @@ def test_verbose_is_a_line_an_epoch(capsys):
     assert not capsys.readouterr().out
 
 
+@needs_sklearn_1_9
 def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
     pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
     monkeypatch.setenv("COLUMNS", "200")  # rich shortens longer lines
     search = GridSearchCV(
         make(max_iter=2),
