@@ -153,7 +153,7 @@ def stored(path, **roles):
         pa.array([3, None, 1, 3], pa.int8()).drop_null(),
         pa.array([2**63 + 2, 2**63 + 1, 2**63 + 2], pa.uint64()),
         pa.array([0.0, -0.0, 1.5]),
-        pa.array([0.5, 0.25, 0.5], pa.float16()),
+        pa.array(np.array([0.5, 0.25, 0.5], np.float16)),
         pa.array([True, False, True]),
         pa.array(["c", "a", "c"], pa.large_string()),
         pa.array([b"c", b"a", b"c"], pa.binary(1)),

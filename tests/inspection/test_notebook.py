@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import estimator_html_repr
+from sklearn.utils.fixes import parse_version
 
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._training import early_stopping as early_stopping_module
@@ -66,7 +68,14 @@ def test_diagram_after_fit():
     assert "user fields: id, history, onehotencoder, standardscaler" in html
     assert "item fields: id, item_cat_0, item_num_1, item_tags_2" in html
     assert "OneHotEncoder" in html and "FeatureEncoder" in html
-    # The names to copy are the names of set_params.
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="needs scikit-learn 1.7",
+)
+def test_the_names_to_copy_are_those_of_set_params():
+    html = shown(make(user_encoder=ENCODER).fit(X))
     assert 'data-param-prefix="user_encoder__' in html
     assert 'data-param-prefix="item_encoder__' in html
 
