@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 
 from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
@@ -40,11 +39,13 @@ from sktwotower._training.training import Training
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
 from sktwotower.utils._sklearn import (
+    CallbackSupportMixin,
     HasMethods,
     Interval,
     StrOptions,
     VisualBlock,
     fit_context,
+    with_callbacks,
 )
 from sktwotower.utils._warnings import warn
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -31,7 +30,14 @@ from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
 from sktwotower.preprocessing import FeatureEncoder
-from tests.helpers import NAMES, make_model, make_X, parity, same_embeddings
+from tests.helpers import (
+    NAMES,
+    make_model,
+    make_X,
+    needs_sklearn_1_9,
+    parity,
+    same_embeddings,
+)
 
 N_ITEMS = 9
 GLOBAL = check_random_state(None)  # the instance behind np.random.rand
@@ -224,11 +230,16 @@ def test_configurations_of_scikit_learn():
     expected = with_features().fit(X)
     with config_context(transform_output="pandas"):
         assert same_embeddings(with_features().fit(X), expected)
-    with config_context(sparse_interface="sparray"):
-        assert same_embeddings(with_features().fit(X), expected)
     with config_context(enable_metadata_routing=True):
         found = cross_validate(make_model(), X, cv=2, error_score="raise")
         assert np.isfinite(found["test_score"]).all()
+
+
+@needs_sklearn_1_9
+def test_sparse_arrays_of_scikit_learn():
+    expected = with_features().fit(X)
+    with config_context(sparse_interface="sparray"):
+        assert same_embeddings(with_features().fit(X), expected)
 
 
 # --- random states -------------------------------------------------------------------
@@ -1003,7 +1014,10 @@ def test_validation_rows_that_cannot_be_validated_on():
 
 
 @pytest.mark.slow
+@needs_sklearn_1_9
 def test_scoring_monitor_scores_each_epoch():
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring=make_ranking_scorer(["ndcg@5", "recall@3"]))
     model = make_model(max_iter=4).set_callbacks(monitor).fit(X)
     logs = monitor.get_logs().data
@@ -1025,7 +1039,10 @@ def test_scoring_monitor_scores_each_epoch():
     )  # nor has it changed the fit
 
 
+@needs_sklearn_1_9
 def test_scoring_monitor_with_labels_and_weights():
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring=make_ranking_scorer(["ndcg@5"]))
     y, weights = np.arange(90) % 3, np.linspace(0, 1, 90)
     model = make_model().set_callbacks(monitor).fit(X, y, sample_weight=weights)
@@ -1034,8 +1051,11 @@ def test_scoring_monitor_with_labels_and_weights():
     assert whole["ndcg@5"] == expected
 
 
+@needs_sklearn_1_9
 def test_progress_bar():
     pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
     model = make_model(max_iter=3).set_callbacks(ProgressBar()).fit(X)
     assert same_embeddings(model, make_model(max_iter=3).fit(X))
 
@@ -1068,6 +1088,7 @@ class Recorder:
         return False
 
 
+@needs_sklearn_1_9
 def test_a_callback_sees_a_usable_estimator_and_may_stop():
     callback = Recorder(stop_after=2)
     model = make_model(max_iter=5, dropout=0.2).set_callbacks(callback).fit(X)
@@ -1079,12 +1100,14 @@ def test_a_callback_sees_a_usable_estimator_and_may_stop():
     assert np.isfinite(model.score(X))
 
 
+@needs_sklearn_1_9
 def test_a_callback_that_draws_random_numbers_changes_nothing():
     callback = Recorder()
     model = make_model(max_iter=4, dropout=0.3).set_callbacks(callback).fit(X)
     assert same_embeddings(model, make_model(max_iter=4, dropout=0.3).fit(X))
 
 
+@needs_sklearn_1_9
 def test_a_callback_is_torn_down_when_the_fit_fails():
     callback = Recorder()
     model = make_model(learning_rate=1e30, weight_decay=0.0, normalize=False, max_iter=50)
@@ -1345,6 +1368,7 @@ class Interrupts(Recorder):
             raise KeyboardInterrupt
 
 
+@needs_sklearn_1_9
 def test_an_interrupted_refit_leaves_the_model_as_it_was():
     before = torch.get_rng_state()
     model = make_model().fit(X)

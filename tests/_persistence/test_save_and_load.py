@@ -306,7 +306,7 @@ def encoders():
         ),
         "bins": ColumnTransformer(
             [
-                ("bins", KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf"), [2]),
+                ("bins", KBinsDiscretizer(3, strategy="uniform"), [2]),
                 ("log", FunctionTransformer(np.log1p), ["year"]),
             ]
         ),

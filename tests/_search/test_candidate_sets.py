@@ -126,7 +126,7 @@ def test_tuples_are_ids():
     [
         np.arange(5),
         np.arange(5).astype(float),
-        pd.date_range("2020-01-01", periods=5).to_numpy(),
+        pd.date_range("2020-01-01", periods=5).as_unit("us").to_numpy(),
         pd.date_range("2020-01-01", periods=5, tz="Europe/Vienna"),
         [dt.date(2020, 1, day) for day in range(1, 6)],
     ],

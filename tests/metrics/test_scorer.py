@@ -749,7 +749,9 @@ def test_halving_search_over_epochs():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:OptunaSearchCV is experimental", "ignore:`optuna.terminator` module has been"
+    "ignore:OptunaSearchCV is experimental",
+    "ignore:`optuna.terminator` module has been",
+    "ignore:The OptunaSearchCV or classes:FutureWarning",  # scikit-learn 1.6
 )
 def test_optuna():
     optuna = pytest.importorskip("optuna")
