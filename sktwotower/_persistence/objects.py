@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from zipfile import ZIP_DEFLATED
+from zipfile import ZIP_DEFLATED, ZipFile
 
-from sktwotower._persistence.folder import ArtefactError, reading
+from sktwotower._persistence.manifest import ArtefactError, StoredFiles, reading
 from sktwotower.utils._extra import extra
 
 Objects = dict[str, object]
@@ -50,16 +50,21 @@ def write_objects(file: Path, objects: Objects) -> None:
     io.dump(objects, file, compression=ZIP_DEFLATED)
 
 
-def read_objects(file: Path, trusted: Iterable[str]) -> Objects:
-    """The objects.
+def read_objects(name: str, files: StoredFiles, trusted: Iterable[str]) -> Objects:
+    """The objects of a file.
 
     Raises
     ------
     ArtefactError
-        For types that are not trusted, before anything is made or imported.
+        For types that are not trusted, before anything is made or imported, and for a file
+        that is much larger than its size when it is unpacked.
     """
-    io = extra("skops.io")
+    io, file = extra("skops.io"), files.path(name)
     with reading(file.name):
+        with ZipFile(file) as archive:
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+        if n_bytes > files.most_bytes:
+            raise ValueError(f"{n_bytes} bytes are too much for its size")
         names = _TRUSTED.union(trusted)
         unknown = sorted(set(io.get_untrusted_types(file=file)) - names)
         if unknown:
