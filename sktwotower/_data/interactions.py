@@ -200,8 +200,8 @@ def warn_of_other_kinds(
         ("user", interactions.users, users),
         ("item", interactions.items, items),
     ):
-        where = roles.description(f"{side}_column")
-        warn_of_unknown(ids, known.codes(ids), known, where=where, what=f"{side} id")
+        subject = f"ids in {roles.description(f'{side}_column')}"
+        warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
 
 
 def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:

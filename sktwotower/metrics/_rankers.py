@@ -333,7 +333,7 @@ def _known_codes(source: EvaluationSource, candidates: ArrayLike) -> np.ndarray:
     codes = source.items.codes(ids)
     known = np.unique(codes[codes > 0])
     if not len(known):
-        other = other_kinds(ids, source.items)
+        other = other_kinds(ids, codes, source.items)
         raise ValueError(
             f"None of the {len(codes)} candidates is a known item; candidates are "
             f"item ids as in X{other and ': ' + other}."
@@ -342,8 +342,8 @@ def _known_codes(source: EvaluationSource, candidates: ArrayLike) -> np.ndarray:
         ids,
         codes,
         source.items,
-        where="candidates",
-        what="item id",
+        side="item",
+        subject="candidates",
         then="are left out",
     )
     return known
