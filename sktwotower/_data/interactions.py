@@ -221,8 +221,8 @@ def warn_of_other_kinds(
         ("user", interactions.users, users),
         ("item", interactions.items, items),
     ):
-        column = roles.description(f"{side}_column", where=where)
-        warn_of_unknown(ids, known.codes(ids), known, where=column, what=f"{side} id")
+        subject = f"ids in {roles.description(f'{side}_column', where=where)}"
+        warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
 
 
 def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:

@@ -12,22 +12,29 @@ from sktwotower.utils._ids import described, kinds_of, number_in
 from sktwotower.utils._warnings import warn
 
 
-def other_kinds(unknown: np.ndarray, vocabulary: Vocabulary) -> str:
-    """What to say of unknown ids that cannot be known because of their type; else "".
+def other_kinds(
+    ids: np.ndarray,
+    codes: np.ndarray,
+    vocabulary: Vocabulary,
+    known_as: str = "the known ones",
+) -> str:
+    """What to say of ids that are unknown because of their type; "" if there are none.
 
-    An id has another kind if no known id has it (a string among numbers), or if the id
-    is known in another spelling ("100" where both numbers and strings are known).
+    Either no id is known and none has the type of a known one; or some are known in
+    another spelling ("100" where 100 is known).
     """
+    unknown = ids[codes == 0]
     if not len(unknown) or not len(vocabulary):
         return ""
-    known = vocabulary.kinds
-    other = {kind: first for kind, first in kinds_of(unknown).items() if kind not in known}
-    if not other and len(known) > 1:
+    known, other = vocabulary.kinds, kinds_of(unknown)
+    if len(known) == 1 and set(other) == set(known):
+        return ""
+    if len(unknown) < len(ids) or set(other) & set(known):
         other = kinds_of(_known_in_another_spelling(unknown, vocabulary))
     if not other:
         return ""
     return (
-        f"they are of type {described(other)}, where the known ones are of type "
+        f"they are of type {described(other)}, where {known_as} are of type "
         f"{described(known)}; {_what_to_do(other, known)}"
     )
 
@@ -37,11 +44,11 @@ def warn_of_unknown(
     codes: np.ndarray,
     vocabulary: Vocabulary,
     *,
-    where: str,
-    what: str,
+    side: str,
+    subject: str,
     then: str | None = None,
 ) -> None:
-    """Warn of unknown ids: of all, or of those whose type differs from the known ones'.
+    """Warn of unknown ids: of all, or if their type differs from the known ones'.
 
     Parameters
     ----------
@@ -49,10 +56,10 @@ def warn_of_unknown(
         Ids and their codes; 0 for unknown ones.
     vocabulary : Vocabulary
         The known ids.
-    where : str
-        The argument or the column, for the message.
-    what : str
-        What an id is: ``"user id"``.
+    side : {"user", "item"}
+        What they are ids of.
+    subject : str
+        The ids and the argument or column that has them: ``"user ids of history"``.
     then : str, optional
         What becomes of unknown ids: ``"are left out"``. None: unknown ids are normal, and
         the warning is of another type only.
@@ -60,14 +67,24 @@ def warn_of_unknown(
     n_unknown = int((codes == 0).sum())
     if not n_unknown:
         return
-    reason = other_kinds(ids[codes == 0], vocabulary)
+    reason = other_kinds(ids, codes, vocabulary)
     if not reason and then is None:
         return
     result = f" and {then}" if then else ""
     reason = f": {reason}" if reason else ""
-    warn(
-        f"{n_unknown} of the {len(codes)} {what}s of {where} are not known{result}{reason}."
-    )
+    warn(f"{n_unknown} of {len(codes)} {subject} are not known {side}s{result}{reason}.")
+
+
+def warn_of_other_queries(
+    ids: np.ndarray, codes: np.ndarray, asked: Vocabulary, side: str, argument: str
+) -> None:
+    """Warn of rows of an argument whose ids have another type than those asked for."""
+    reason = other_kinds(ids, codes, asked, known_as="those of the query")
+    if reason:
+        warn(
+            f"Rows of {argument} have {side} ids that are not among those of the query: "
+            f"{reason}."
+        )
 
 
 def refuse_other_kinds(ids: Ids, vocabulary: Vocabulary, *, where: str, what: str) -> None:
@@ -120,7 +137,7 @@ def _known_in_another_spelling(unknown: np.ndarray, vocabulary: Vocabulary) -> n
     """Strings whose number is known, and numbers whose string is."""
     pairs = [
         (value, str(value) if number is None else number)
-        for value in unknown.tolist()
+        for value in pd.unique(unknown).tolist()
         if isinstance(value, str | int | float)
         and ((number := number_in(value)) is not None or not isinstance(value, str))
     ]

@@ -17,7 +17,7 @@ from sktwotower._data.column_names import (
     with_index,
 )
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.known_ids import warn_of_unknown
+from sktwotower._data.known_ids import warn_of_other_queries, warn_of_unknown
 from sktwotower._data.roles import OTHER, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
@@ -147,8 +147,8 @@ def read_query(
             query.ids,
             query.codes,
             vocabulary,
-            where=where,
-            what=f"{side} id",
+            side=side,
+            subject=f"{side} ids of {where}",
             then=unknown if query.features is None else None,
         )
     return query
@@ -252,12 +252,17 @@ def read_history(
         assert roles.timestamp_column is not None
         times = time_numbers(column, name=roles.timestamp_column)
     warn_of_unknown(
-        item_ids, codes, items, where="history", what="item id", then="are left out"
+        item_ids,
+        codes,
+        items,
+        side="item",
+        subject="item ids of history",
+        then="are left out",
     )
     number, distinct = pd.factorize(query.ids)
     asked = Vocabulary(distinct)
     user_of = asked.codes(users) - 1
-    warn_of_unknown(users, user_of + 1, asked, where="history", what="user id")
+    warn_of_other_queries(users, user_of + 1, asked, "user", "history")
     kept = np.flatnonzero((codes > 0) & (user_of >= 0))
     kept = kept[np.argsort(user_of[kept], kind="stable")]
     interactions = InteractionCodes(
@@ -295,8 +300,7 @@ def read_pairs(
     numbers, distinct = pd.factorize(query.ids)
     known = Vocabulary(distinct)
     of_query = known.codes(asked) - 1
-    where = "exclude_interactions"
-    warn_of_unknown(asked, of_query + 1, known, where=where, what=f"{side} id")
+    warn_of_other_queries(asked, of_query + 1, known, side, "exclude_interactions")
     inside = of_query >= 0
     return numbers, of_query[inside], others[inside]
 

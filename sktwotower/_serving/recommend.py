@@ -176,7 +176,7 @@ def _candidate_scores(
         warn_of_left_out(ids, codes, vocabulary, side)
         ids, codes = ids[codes > 0], codes[codes > 0]
     else:
-        warn_of_unknown(ids, codes, vocabulary, where="candidates", what=f"{side} id")
+        warn_of_unknown(ids, codes, vocabulary, side=side, subject="candidates")
     scores = DotScores(vectors, embedder.vectors(codes, features))
     return CandidateSet(codes, ids), scores
 

@@ -106,8 +106,8 @@ def excluded_pairs(
         others,
         np.maximum(vocabulary.codes(others), columns + 1),  # a frame may have new ids
         vocabulary,
-        where="exclude_interactions",
-        what=f"{OTHER[side]} id",
+        side=OTHER[side],
+        subject=f"{OTHER[side]} ids of exclude_interactions",
         then="exclude nothing",
     )
     n_distinct = int(numbers.max(initial=-1)) + 1
@@ -123,7 +123,7 @@ def warn_of_left_out(
         ids,
         codes,
         vocabulary,
-        where="candidates",
-        what=f"{side} id",
+        side=side,
+        subject="candidates",
         then="are left out",
     )

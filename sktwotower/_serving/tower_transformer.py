@@ -111,7 +111,7 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
         ids = id_array(ids, what=f"{name} id")
         vocabulary = embedder.state.vocabulary
         codes = vocabulary.codes(ids)
-        warn_of_unknown(ids, codes, vocabulary, where="X", what=f"{name} id")
+        warn_of_unknown(ids, codes, vocabulary, side=name, subject=f"{name} ids of X")
         return embedder.vectors(codes, features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -142,12 +142,12 @@ def _known_codes(source: EvaluationSource, candidates: np.ndarray) -> np.ndarray
     codes = source.items.codes(candidates)
     known = np.unique(codes[codes > 0])
     if not len(known):
-        other = other_kinds(candidates, source.items)
+        other = other_kinds(candidates, codes, source.items)
         raise ValueError(
             f"None of the {len(codes)} candidates is a known item; candidates are "
             f"item ids as in X{other and ': ' + other}."
         )
-    warn_of_unknown(candidates, codes, source.items, where="candidates", what="item id")
+    warn_of_unknown(candidates, codes, source.items, side="item", subject="candidates")
     return known
 
 
