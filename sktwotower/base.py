@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.interactions import read_later
-from sktwotower._data.queries import read_query
+from sktwotower._data.queries import FrameColumns, read_query
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores, top_k
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
-from sktwotower._serving.selection import excluded_pairs, read_candidates
+from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
 
@@ -146,9 +147,17 @@ class RecommenderMixin:
         query = read_query(
             X, "user", where="X", roles=source.roles, vocabulary=source.users
         )
-        chosen = read_candidates(
-            candidates,
-            len(query),
+        reader = CandidateReader(
+            query,
+            "item",
+            "user",
+            source.items,
+            roles,
+            FrameColumns.of_ids(roles, "item"),
+            FrameColumns.of_ids(roles, "user"),
+        )
+        chosen = known_candidates(
+            reader.read(candidates),
             "item",
             vocabulary=source.items,
             catalogue=source.catalogue,

@@ -257,10 +257,12 @@ def test_ways_to_name_columns(encoder, user, item, output):
     pipeline = make_pipeline(encoder, model).set_output(transform=output).fit(X)
     users = X[["age", "user"]].assign(user="new")[5:9]
     items = X[["genre", "item"]].assign(item=[*range(200, 200 + N)])[3:7]
-    whole = X.assign(user="new")[5:9], X.assign(item=[*range(200, 200 + N)])[3:7]
+    rows = X.assign(user="new")
+    whole = rows[5:9], rows.assign(item=[*range(200, 200 + N)])[3:7]
     assert_same_answer(
         pipeline.recommend(users, candidates=items, n_recommendations=3),
         pipeline.recommend(whole[0], candidates=whole[1], n_recommendations=3),
+        atol=1e-6,
     )
 
 

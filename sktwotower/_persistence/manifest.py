@@ -189,7 +189,9 @@ def checked_files(path: Path, manifest: Manifest) -> StoredFiles:
         )
     for name, (size, _) in manifest.files.items():
         if name not in there:
-            raise MissingFileError(f"{folder / name} is missing; the artefact is not whole.")
+            raise MissingFileError(
+                f"{folder / name} is missing; the artefact is not whole."
+            )
         with open_regular(folder / name, within=path) as stream:
             found = os.fstat(stream.fileno()).st_size
         if found != size:
@@ -235,7 +237,9 @@ def open_regular(file: Path, *, within: Path) -> BinaryIO:
         raise ArtefactError(f"{file} cannot be opened: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ArtefactError(f"{file} is no plain file; the artefact was not written by save.")
+        raise ArtefactError(
+            f"{file} is no plain file; the artefact was not written by save."
+        )
     return os.fdopen(descriptor, "rb")
 
 

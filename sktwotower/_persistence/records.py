@@ -9,7 +9,6 @@ from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
@@ -200,8 +199,12 @@ def expect_fields(entities: Entities) -> None:
     """Raise ArtefactError unless the fields divide the columns of the features."""
     end = 0
     for name, columns in entities.fields.items():
-        is_next = columns.start == end and columns.step is None and type(columns.stop) is int
-        expect(is_next and columns.stop >= end, MANIFEST, f"has the field {name!r} {columns}")
+        is_next = (
+            columns.start == end and columns.step is None and type(columns.stop) is int
+        )
+        expect(
+            is_next and columns.stop >= end, MANIFEST, f"has the field {name!r} {columns}"
+        )
         end = columns.stop
     n = entities.features.shape[1]
     expect(end == n, MANIFEST, f"has fields of {end} columns, where there are {n}")

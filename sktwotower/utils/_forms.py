@@ -6,6 +6,7 @@ from collections.abc import Iterator, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 
 def refuse_lazy(X: Any, *, where: str) -> None:
@@ -22,6 +23,13 @@ def is_scalar(X: Any) -> bool:
     if isinstance(X, str | bytes) or X is None:
         return True
     return np.ndim(X) == 0 and not hasattr(X, "__iter__") and not hasattr(X, "__dict__")
+
+
+def is_empty(X: Any) -> bool:
+    """Whether X has no rows, or no entries."""
+    return (
+        hasattr(X, "__len__") and not isinstance(X, str) and not issparse(X) and not len(X)
+    )
 
 
 def as_listed(X: Any) -> Any:
