@@ -121,7 +121,9 @@ class ExternalRanker:
             ids = self._ids(rows, depth, exclude_seen=self.exclude_seen)
         filled = ~pd.isna(ids)
         shown = pd.Index(ids[filled]).infer_objects()
-        self.index = self.index.append(shown[self.index.get_indexer(shown) < 0].unique())
+        new = shown[self.index.get_indexer(shown) < 0].unique()
+        if len(new):  # an empty index has no type that counts
+            self.index = self.index.append(new) if len(self.index) else new
         ranked = np.full(ids.shape, -1, dtype=np.int64)
         ranked[filled] = self.index.get_indexer(shown)
         return Ranking(ranked, self.n_items, self._popularity, self._embeddings)
