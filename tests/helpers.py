@@ -39,6 +39,13 @@ def make_X(seed=0, n_rows=90, n_users=12, n_items=9):
     )
 
 
+def other_pairs(rows, seen):
+    """The rows whose pair of user and item is not among other rows."""
+    both = pd.concat([seen[["user", "item"]], rows[["user", "item"]]])
+    repeated = both.duplicated().to_numpy()[len(seen) :]
+    return rows[~repeated].reset_index(drop=True)
+
+
 def parity(seed=0, n_users=40, n_items=30, n_each=10):
     """Even users take even items at random, odd users take odd ones."""
     rng = np.random.RandomState(seed)

@@ -35,6 +35,7 @@ from tests.helpers import (
     make_model,
     make_X,
     needs_sklearn_1_9,
+    other_pairs,
     parity,
     same_embeddings,
 )
@@ -44,6 +45,8 @@ GLOBAL = check_random_state(None)  # the instance behind np.random.rand
 
 
 X = make_X()
+DISTINCT = X.drop_duplicates(["user", "item"], ignore_index=True)  # for folds
+NEW = other_pairs(make_X(1), X)
 USERS = pd.DataFrame({"user": range(14), "age": np.arange(14.0), "sex": list("mf") * 7})
 ITEMS = pd.DataFrame(
     {
@@ -168,19 +171,19 @@ def test_pipeline():
 def test_cross_validation():
     cv = KFold(3, shuffle=True, random_state=0)
     found = cross_validate(
-        with_features(), X, cv=cv, return_estimator=True, error_score="raise"
+        with_features(), DISTINCT, cv=cv, return_estimator=True, error_score="raise"
     )
     for (train, test), estimator, score in zip(
-        cv.split(X), found["estimator"], found["test_score"], strict=True
+        cv.split(DISTINCT), found["estimator"], found["test_score"], strict=True
     ):
-        by_hand = with_features().fit(X.iloc[train])
+        by_hand = with_features().fit(DISTINCT.iloc[train])
         assert same_embeddings(estimator, by_hand)
-        assert score == by_hand.score(X.iloc[test])
+        assert score == by_hand.score(DISTINCT.iloc[test])
     weighted = cross_validate(
         make_model(),
-        X,
+        DISTINCT,
         cv=cv,
-        params={"sample_weight": np.arange(90.0)},
+        params={"sample_weight": np.arange(float(len(DISTINCT)))},
         error_score="raise",
     )
     assert np.isfinite(weighted["test_score"]).all()
@@ -189,7 +192,7 @@ def test_cross_validation():
 def test_cross_validation_by_time():
     found = cross_validate(
         make_model(),
-        X,
+        DISTINCT,
         cv=LastInteractionsSplit(n_last=2, timestamp_column="time", user_column="user"),
         scoring=make_ranking_scorer(["ndcg@10", "recall@5"]),
         error_score="raise",
@@ -207,13 +210,13 @@ def test_grid_search(scoring):
         scoring=scoring,
         cv=KFold(2, shuffle=True, random_state=0),
         error_score="raise",
-    ).fit(X)
+    ).fit(DISTINCT)
     assert len(search.cv_results_["params"]) == 4
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     assert search.best_estimator_.recommend([0])[0].shape == (1, 10)
-    assert search.predict(X).shape == (90,)
-    by_hand = clone(search.estimator).set_params(**search.best_params_).fit(X)
+    assert search.predict(DISTINCT).shape == (len(DISTINCT),)
+    by_hand = clone(search.estimator).set_params(**search.best_params_).fit(DISTINCT)
     assert same_embeddings(search.best_estimator_, by_hand)
 
 
@@ -221,7 +224,7 @@ def test_grid_search_over_tables_and_losses_of_tables():
     table = EntityTable(ITEMS, "item")
     search = GridSearchCV(
         make_model(), {"item_table": [None, table], "hidden_layer_sizes": [(), (8,)]}, cv=2
-    ).fit(X)
+    ).fit(DISTINCT)
     tables = [p["item_table"] for p in search.cv_results_["params"]]
     assert sum(found is table for found in tables) == 2
 
@@ -231,7 +234,7 @@ def test_configurations_of_scikit_learn():
     with config_context(transform_output="pandas"):
         assert same_embeddings(with_features().fit(X), expected)
     with config_context(enable_metadata_routing=True):
-        found = cross_validate(make_model(), X, cv=2, error_score="raise")
+        found = cross_validate(make_model(), DISTINCT, cv=2, error_score="raise")
         assert np.isfinite(found["test_score"]).all()
 
 
@@ -385,17 +388,17 @@ def test_fits_in_threads():
 
 def test_inputs_are_not_mutated():
     frame, y, weights = X.copy(), np.arange(90) % 4, np.linspace(0, 1, 90)
-    users, items, X_val = USERS.copy(), ITEMS.copy(), X[:20].copy()
+    users, items, X_val = USERS.copy(), ITEMS.copy(), NEW[:20].copy()
     model = make_model(
         user_table=users, item_table=items, hidden_layer_sizes=[4], early_stopping=True
     )
     model.fit(frame, y, sample_weight=weights, X_val=X_val, y_val=y[:20])
     model.recommend(frame)
-    model.score(frame, y)
+    model.score(X_val, y[:20])
     pd.testing.assert_frame_equal(frame, X)
     pd.testing.assert_frame_equal(users, USERS)
     pd.testing.assert_frame_equal(items, ITEMS)
-    pd.testing.assert_frame_equal(X_val, X[:20])
+    pd.testing.assert_frame_equal(X_val, NEW[:20])
     assert (y == np.arange(90) % 4).all()
     assert (weights == np.linspace(0, 1, 90)).all()
     assert model.hidden_layer_sizes == [4]
@@ -919,25 +922,25 @@ def test_refit_is_a_fit_of_all_rows_for_the_best_number_of_epochs():
 
 def test_patience():
     model = make_model(max_iter=30, early_stopping=True, n_iter_no_change=2, tol=1.0).fit(
-        X, X_val=make_X(1)
+        X, X_val=NEW
     )
     assert model.n_iter_ == 3  # one epoch of progress, two without
-    model.set_params(n_iter_no_change=50).fit(X, X_val=make_X(1))
+    model.set_params(n_iter_no_change=50).fit(X, X_val=NEW)
     assert model.n_iter_ == 30
-    assert model.score(make_X(1)) == max(model.validation_scores_)
+    assert model.score(NEW) == max(model.validation_scores_)
 
 
 def test_validation_without_early_stopping_only_looks():
     plain = make_model(max_iter=5, dropout=0.2).fit(X)
-    looked = make_model(max_iter=5, dropout=0.2).fit(X, X_val=make_X(1))
+    looked = make_model(max_iter=5, dropout=0.2).fit(X, X_val=NEW)
     assert same_embeddings(plain, looked)
     assert len(looked.validation_scores_) == 5
-    assert looked.validation_scores_[-1] == looked.score(make_X(1))
+    assert looked.validation_scores_[-1] == looked.score(NEW)
 
 
 def test_validation_metric_and_labels():
-    data = make_X(1)
-    y_val = np.arange(90) % 3
+    data = NEW
+    y_val = np.arange(len(data)) % 3
     model = make_model(validation_metric="recall@2").fit(X, X_val=data, y_val=y_val)
     scorer = make_ranking_scorer("recall@2")
     assert model.validation_scores_[-1] == scorer(model, data, y_val)

@@ -66,7 +66,7 @@ class Task:
     depth : int
         Length of the rankings.
     seen : ndarray of shape (n_pairs,), bool
-        Pairs that rankings leave out, since they are in the training data.
+        Pairs of candidates that rankings leave out, as they are in the training data.
     n_other_features : int
         Rows with other item features than those the item is ranked with.
     """
@@ -136,7 +136,7 @@ class Task:
         n_other = 0
         if isinstance(source, EvaluationSource) and interactions.item_features is not None:
             n_other = source.n_other_item_features(interactions)
-        seen = ranker.seen(depth)
+        seen = ranker.seen(depth) & (ranker.columns() >= 0)
         return cls(interactions, specs, queries, pairs, ranker, depth, seen, n_other)
 
     def has_nothing_left(self, seen: np.ndarray) -> bool:

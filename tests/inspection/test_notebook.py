@@ -179,9 +179,9 @@ def test_early_stopping_never_sees_the_test_fold(monkeypatch, timestamp_column):
     validated = []  # once a fit, which has one epoch
     evaluate = early_stopping_module.evaluate
 
-    def recorded(recommender, interactions, *more):
+    def recorded(recommender, interactions, *more, **options):
         validated.append(interactions)
-        return evaluate(recommender, interactions, *more)
+        return evaluate(recommender, interactions, *more, **options)
 
     monkeypatch.setattr(early_stopping_module, "evaluate", recorded)
     search = GridSearchCV(
