@@ -358,9 +358,7 @@ def labels_of(X: Rows) -> list:
     return list(range(X.shape[1])) if isinstance(X, np.ndarray) else list(X.columns)
 
 
-def as_interactions(
-    X: Any, *, owner: str, where: str = "X"
-) -> pd.DataFrame | np.ndarray:
+def as_interactions(X: Any, *, owner: str, where: str = "X") -> pd.DataFrame | np.ndarray:
     """X as a pandas frame or a 2-D array with at least one row; ids may be anything.
 
     Messages call X ``where``.
@@ -385,8 +383,8 @@ def as_interactions(
         X = as_objects(X, where=where)
     if np.ndim(X) != 2:
         raise ValueError(
-            f"{where} must be rows of (user id, item id), in two dimensions: a frame, a 2-D "
-            f"array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
+            f"{where} must be rows of (user id, item id), in two dimensions: a frame, a "
+            f"2-D array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
         )
     return check_array(X, dtype=None, ensure_all_finite=False, input_name=where)
 
@@ -394,6 +392,8 @@ def as_interactions(
 def _how_to_give_rows(X: Any) -> str:
     if isinstance(X, Mapping):
         return "Make a frame of its columns: pandas.DataFrame(...)."
+    if np.ndim(X) == 1 and any(np.ndim(row) == 1 for row in X):
+        return "The rows are not all of one length."
     if np.ndim(X) == 1:
         return "Reshape your data: for a single row give a list of one row."
     if isinstance(as_listed(X), list):

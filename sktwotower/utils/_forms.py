@@ -27,7 +27,9 @@ def is_scalar(X: Any) -> bool:
 
 def is_empty(X: Any) -> bool:
     """Whether X has no rows, or no entries."""
-    return hasattr(X, "__len__") and not isinstance(X, str) and not issparse(X) and not len(X)
+    return (
+        hasattr(X, "__len__") and not isinstance(X, str) and not issparse(X) and not len(X)
+    )
 
 
 def as_listed(X: Any) -> Any:
