@@ -180,7 +180,7 @@ class CandidateReader:
         found, features = read_entities(
             frame, self.side, where="candidates", columns=self.columns
         )
-        return GivenCandidates(found, features)
+        return GivenCandidates(found, features if len(found) else None)
 
     def _of_pair_columns(
         self, frame: pd.DataFrame, ids: pd.Series, asked: pd.Series
@@ -228,7 +228,7 @@ class CandidateReader:
                     f"{kinds[1]}."
                 )
         if features is not None:
-            features = features[inside].reset_index(drop=True)
+            features = features[inside].reset_index(drop=True) if inside.any() else None
         return GivenCandidates(ids[inside], features, groups[inside], group_of_query)
 
     def _of_lists(self, candidates: Any) -> GivenCandidates:

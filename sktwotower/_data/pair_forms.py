@@ -79,6 +79,12 @@ def pairs_by_id(
         The ids of each pair. Missing values, which pad lists, are left out.
     """
     if isinstance(X, Mapping):
+        columns = [name for name in (*names, *others) if name in X]
+        if columns:
+            raise ValueError(
+                f"{where} is a dict with the columns {columns}; make it a frame, with "
+                "pandas.DataFrame(...)."
+            )
         keys: Any = list(X)
         lists = [_listed(v, f"{where}[{k!r}]", ordered) for k, v in X.items()]
     elif isinstance(X, pd.Series):

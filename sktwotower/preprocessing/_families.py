@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
+from sktwotower.utils._forms import refuse_lazy
+
 LISTS = (list, tuple, set, frozenset, np.ndarray)
 BOOLEANS = (bool, np.bool_)
 NUMBERS = (numbers.Number, decimal.Decimal)
@@ -203,6 +205,7 @@ def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
     reset : bool
         Whether they are set, as in ``fit``.
     """
+    refuse_lazy(X, where="X")
     if hasattr(X, "columns") and hasattr(X, "shape"):
         _check_frame(encoder, X)
         validate_data(encoder, X, reset=reset, skip_check_array=True)
