@@ -38,6 +38,7 @@ from sktwotower._training.state import ModelState
 from sktwotower._training.training import Training
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
+from sktwotower.utils._forms import refuse_lazy
 from sktwotower.utils._sklearn import (
     CallbackSupportMixin,
     HasMethods,
@@ -760,6 +761,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             If ids are missing or repeated, or if there is no feature to place items by.
         """
         state = self._fitted()
+        refuse_lazy(frame, where="frame")
         if not is_frame(frame):
             raise TypeError(
                 f"add_items takes a frame with item ids and features; got "

@@ -239,7 +239,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
                 short = short.partition("__")[2]
             return short if short in known else column
 
-        return answer.rename(columns={column: name(column) for column in answer})
+        return answer.rename(columns={column: name(column) for column in map(str, answer)})
 
     def _transform_rows(self, value: Any) -> Any:
         """An argument of a query for the last step: rows transformed, others unchanged."""

@@ -129,7 +129,9 @@ def test_polars_forms(model):
 
 
 def test_users_that_are_refused(model):
-    with pytest.raises(ValueError, match=r"X must be user ids.*the string 'u0'.*list of one: \['u0'\]"):
+    with pytest.raises(
+        ValueError, match=r"X must be user ids.*the string 'u0'.*list of one: \['u0'\]"
+    ):
         model.recommend("u0")
     with pytest.raises(ValueError, match="one dimension; got a 3-D ndarray"):
         model.recommend(np.zeros((1, 1, 1)))

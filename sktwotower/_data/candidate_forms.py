@@ -12,9 +12,9 @@ import scipy.sparse as sp
 
 from sktwotower._data.known_ids import warn_of_other_queries
 from sktwotower._data.pair_forms import (
+    are_lists,
     flat_lists,
     has_lists,
-    is_list,
     pairs_by_id,
     ungrouped,
 )
@@ -133,7 +133,7 @@ class CandidateReader:
         if not has_lists(series):
             if index.name is not None and index.name in self.columns.ids:
                 self._refuse_ids_in_index(index)
-            return list(series.array) if series.dtype == object else series.array
+            return series.array
         is_default = index.equals(pd.RangeIndex(len(index)))
         some_are_ids = bool(index.isin(ids).any())
         other_kind = pd.api.types.infer_dtype(index) != pd.api.types.infer_dtype(ids)
@@ -151,8 +151,8 @@ class CandidateReader:
 
     def _refuse_ids_in_index(self, index: pd.Index) -> None:
         raise ValueError(
-            f"candidates is a Series whose index {index.name!r} has the {self.side} ids; its "
-            "values would be taken for ids. Give candidates.index."
+            f"candidates is a Series whose index {index.name!r} has the {self.side} ids; "
+            "its values would be taken for ids. Give candidates.index."
         )
 
     def _of_frame(self, frame: pd.DataFrame) -> GivenCandidates:
@@ -180,37 +180,37 @@ class CandidateReader:
         found, features = read_entities(
             frame, self.side, where="candidates", columns=self.columns
         )
-        return GivenCandidates(found, features)
+        return GivenCandidates(found, features if len(found) else None)
 
     def _of_pair_columns(
         self, frame: pd.DataFrame, ids: pd.Series, asked: pd.Series
     ) -> GivenCandidates:
         """Pairs, and the features of the candidates if the frame has some."""
         frame = frame.reset_index(drop=True)
-        if ids.dtype == object and has_lists(ids):
-            frame = frame.explode(ids.name).dropna(subset=[ids.name]).infer_objects()
+        if has_lists(ids):
+            frame = frame.explode([ids.name]).dropna(subset=[ids.name]).infer_objects()
             ids, asked = frame[ids.name], frame[asked.name]
-        values = [
+        asked_ids, found = (
             id_array(
                 column, what=f"{side} id", where=f"Column {column.name!r} of candidates"
             )
             for column, side in ((asked, self.asked), (ids, self.side))
-        ]
+        )
         names = [name for name in self.columns.features if name in frame.columns]
         if not names:
-            return self._of_pairs(*values)
+            return self._of_pairs(asked_ids, found)
         features = frame[names].reset_index(drop=True)
-        first = pd.factorize(values[1])[0]
-        rows = pd.DataFrame(features.astype(str)).assign(**{"": first}).drop_duplicates()
-        differ = rows[""].duplicated()
-        if differ.any():
-            row = int(differ.idxmax())
+        distinct = ~features.astype(str).assign(**{"": pd.factorize(found)[0]}).duplicated()
+        rows = np.flatnonzero(distinct)  # more than items where features differ
+        repeated = pd.Series(found[rows]).duplicated().to_numpy()
+        if repeated.any():
+            row = rows[repeated.argmax()]
             raise ValueError(
-                f"candidates has several rows of {self.side} {values[1][row]!r} with different "
+                f"candidates has several rows of {self.side} {found[row]!r} with different "
                 f"features (row {row}); the columns of features are {names}. Give each "
                 f"{self.side} the same features in all rows, or leave these columns out."
             )
-        return self._of_pairs(*values, features)
+        return self._of_pairs(asked_ids, found, features)
 
     def _of_pairs(
         self, asked: np.ndarray, ids: np.ndarray, features: pd.DataFrame | None = None
@@ -223,7 +223,7 @@ class CandidateReader:
             asked, groups + 1, Vocabulary(distinct), self.asked, "candidates"
         )
         if features is not None:
-            features = features[inside].reset_index(drop=True)
+            features = features[inside].reset_index(drop=True) if inside.any() else None
         return GivenCandidates(ids[inside], features, groups[inside], group_of_query)
 
     def _of_lists(self, candidates: Any) -> GivenCandidates:
@@ -244,20 +244,19 @@ class CandidateReader:
             rows = np.asarray(candidates)
             self._refuse_mask(rows)
         else:
-            rows = [as_pandas(row) for row in candidates] if _holds(candidates) else []
-            if not has_lists(rows):
+            if not has_lists(candidates):
                 return GivenCandidates(self._ids_for_all(candidates))
             if is_set:
                 raise ValueError(
                     "candidates is a set of sets, which has no order; give a list of one "
                     f"set for each query, or a dict of sets by {self.asked} id."
                 )
-            if not all(map(is_list, rows)):
+            if not are_lists(candidates):
                 raise ValueError(
                     "candidates mixes lists and single ids; give one list of ids for all "
                     "queries, or one list for each."
                 )
-            rows = [as_listed(row) for row in rows]
+            rows = [as_listed(as_pandas(row)) for row in candidates]
         if len(rows) != len(self.query):
             raise ValueError(
                 f"candidates has {len(rows)} lists of ids for {len(self.query)} queries; "
@@ -288,8 +287,3 @@ class CandidateReader:
 
 def _are_bools(ids: np.ndarray) -> bool:
     return bool(pd.api.types.infer_dtype(ids.ravel()) == "boolean")
-
-
-def _holds(values: Any) -> bool:
-    """Whether an array-like of one dimension may hold lists."""
-    return getattr(values, "dtype", object) == object

@@ -140,13 +140,15 @@ class PastItems:
     ) -> Self:
         """Histories of all users from their interactions."""
         histories = Histories(interactions, n_users)
-        if interactions.times is None:
+        times = interactions.times
+        if times is None:
             return cls(histories, size, id_codes, None)
-        times = histories.ordered(interactions.times)
-        rows = interactions.take(~interactions.positive)
+        is_negative = ~interactions.positive
+        rows = interactions.take(is_negative)
         negatives = Histories(replace(rows, positive=~rows.positive), n_users)
-        ordered = negatives.ordered(rows.times)
-        return cls(histories, size, id_codes, times, (negatives, ordered))
+        of_negatives = negatives.ordered(column_store.take(times, is_negative))
+        of_positives = histories.ordered(times)
+        return cls(histories, size, id_codes, of_positives, (negatives, of_negatives))
 
     def rows(
         self,
@@ -269,7 +271,8 @@ def are_among(rows: InteractionCodes, known: InteractionCodes) -> np.ndarray:
     """Which rows have the user, item and time of a known row, (n,) bool."""
     both = known.followed_by(rows)
     is_new = np.arange(len(both)) >= len(known)
-    keys = both.users, both.items, both.times
+    assert both.times is not None
+    keys = [both.users, both.items, both.times]
     order = np.lexsort((is_new, *keys))  # the last key is the first
     starts_group = np.ones(len(both), dtype=bool)
     starts_group[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)

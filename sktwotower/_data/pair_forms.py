@@ -31,7 +31,19 @@ def is_list(value: Any) -> bool:
 
 def has_lists(values: Iterable[Any]) -> bool:
     """Whether one of the values is several ids."""
-    return any(map(is_list, values))
+    dtype = getattr(values, "dtype", object)
+    if dtype is not object and dtype != np.dtype(object) and "list" not in str(dtype):
+        return False
+    return any(map(is_list, _one_of_each_type(values)))
+
+
+def are_lists(values: Iterable[Any]) -> bool:
+    """Whether each of the values is several ids."""
+    return all(map(is_list, _one_of_each_type(values)))
+
+
+def _one_of_each_type(values: Iterable[Any]) -> Iterable[Any]:
+    return {type(value): value for value in values}.values()
 
 
 def pairs_by_id(
@@ -67,34 +79,38 @@ def pairs_by_id(
         The ids of each pair. Missing values, which pad lists, are left out.
     """
     if isinstance(X, Mapping):
-        keys: list[Any] = list(X)
+        columns = [name for name in (*names, *others) if name in X]
+        if columns:
+            raise ValueError(
+                f"{where} is a dict with the columns {columns}; make it a frame, with "
+                "pandas.DataFrame(...)."
+            )
+        keys: Any = list(X)
         lists = [_listed(v, f"{where}[{k!r}]", ordered) for k, v in X.items()]
     elif isinstance(X, pd.Series):
-        level = next((name for name in X.index.names if name in names), None)
+        level: Any = next((name for name in X.index.names if name in names), None)
         if level is None and isinstance(X.index, pd.MultiIndex):
             raise ValueError(
                 f"{where} is a Series with the index levels {list(X.index.names)}, none of "
-                f"which is called like a column of {what[0]}s ({_either(names)}); rename one, or "
-                "give a frame of pairs."
+                f"which is called like a column of {what[0]}s ({_either(names)}); rename "
+                "one, or give a frame of pairs."
             )
-        other = next((name for name in X.index.names if name in others), None)
+        other: Any = next((name for name in X.index.names if name in others), None)
         if level is not None and other is not None:
             pairs = (X[X] if X.dtype == bool else X).index
             return (
                 id_array(pairs.get_level_values(level), what=what[0], where=where),
                 id_array(pairs.get_level_values(other), what=what[1], where=where),
             )
-        values = X.tolist()
-        if level is None and not has_lists(values):
+        if level is None and not has_lists(X):
             return None
-        keys = X.index.get_level_values(level or 0).tolist()
-        if has_lists(values):
-            lists = [
-                _listed(v, f"{where}[{k!r}]", ordered)
-                for k, v in zip(keys, values, strict=True)
-            ]
-        else:
-            lists = [[value] for value in values]
+        keys = X.index.get_level_values(level or 0)
+        if not has_lists(X):
+            ids = id_array(keys, what=what[0], where=f"The index of {where}")
+            return ids, id_array(X, what=what[1], where=where)
+        lists = [
+            _listed(v, f"{where}[{k!r}]", ordered) for k, v in zip(keys, X, strict=True)
+        ]
     else:
         return None
     numbers, flat = flat_lists(lists, what=what[1], where=where)
@@ -123,7 +139,8 @@ def _listed(value: Any, where: str, ordered: bool) -> Any:
     value = as_pandas(value, where=where)
     if ordered and isinstance(value, Set):
         raise ValueError(
-            f"{where} is {given(value)}, which has no order; give a list in the order of time."
+            f"{where} is {given(value)}, which has no order; give a list in the order of "
+            "time."
         )
     value = as_listed(value)
     if isinstance(value, tuple) or is_list(value):

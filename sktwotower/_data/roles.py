@@ -413,8 +413,8 @@ def as_interactions(
         X = as_objects(X, where=where)
     if np.ndim(X) != 2:
         raise ValueError(
-            f"{where} must be rows of (user id, item id), in two dimensions: a frame, a 2-D "
-            f"array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
+            f"{where} must be rows of (user id, item id), in two dimensions: a frame, a "
+            f"2-D array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
         )
     return check_array(X, dtype=None, ensure_all_finite=False, input_name=where)
 
@@ -422,6 +422,8 @@ def as_interactions(
 def _how_to_give_rows(X: Any) -> str:
     if isinstance(X, Mapping):
         return "Make a frame of its columns: pandas.DataFrame(...)."
+    if np.ndim(X) == 1 and any(np.ndim(row) == 1 for row in X):
+        return "The rows are not all of one length."
     if np.ndim(X) == 1:
         return "Reshape your data: for a single row give a list of one row."
     if isinstance(as_listed(X), list):

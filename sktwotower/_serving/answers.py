@@ -57,10 +57,8 @@ class FrameNames:
         repeated = [name for name in columns if columns.count(name) > 1]
         if repeated:
             raise ValueError(
-                f"as_frame=True would make two columns {repeated[0]!r}: ids have the name of "
-                f"their column of X, beside {columns[2:]}"
-                + (" and 'query'" if side == answer else "")
-                + ". Rename the column of X before fit, or use as_frame=False."
+                f"as_frame=True would make two columns {repeated[0]!r}: columns of ids are "
+                "called as in X. Rename that column of X before fit, or use as_frame=False."
             )
         return names
 

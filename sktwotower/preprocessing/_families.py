@@ -22,6 +22,7 @@ import pandas as pd
 from sklearn.utils.validation import validate_data
 
 from sktwotower.utils._columns import as_pandas
+from sktwotower.utils._forms import refuse_lazy
 
 LISTS = (list, tuple, set, frozenset, np.ndarray)
 BOOLEANS = (bool, np.bool_)
@@ -259,6 +260,7 @@ def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
     reset : bool
         Whether they are set, as in ``fit``.
     """
+    refuse_lazy(X, where="X")
     if hasattr(X, "column_names"):  # an Arrow table
         X = as_pandas(X)
     if hasattr(X, "columns") and hasattr(X, "shape"):

@@ -121,8 +121,8 @@ def column_position(column: Column, names: list, *, role: str, where: str = "X")
     """
     labelled = [position for position, name in enumerate(names) if name == column]
     by_label = (
-        " Integers are positions; to choose a column by its label, make the labels strings: "
-        "frame.columns = frame.columns.astype(str)."
+        " Integers are positions; to choose a column by its label, make the labels "
+        "strings: frame.columns = frame.columns.astype(str)."
     )
     if isinstance(column, str):
         if column in names:

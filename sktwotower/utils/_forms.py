@@ -6,6 +6,7 @@ from collections.abc import Iterator, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import issparse
 
 
@@ -20,16 +21,14 @@ def refuse_lazy(X: Any, *, where: str) -> None:
 
 def is_scalar(X: Any) -> bool:
     """Whether X is a single value: a number, a string, bytes, None or a moment."""
-    if isinstance(X, str | bytes) or X is None:
-        return True
-    return np.ndim(X) == 0 and not hasattr(X, "__iter__") and not hasattr(X, "__dict__")
+    return bool(pd.api.types.is_scalar(X))
 
 
 def is_empty(X: Any) -> bool:
-    """Whether X has no rows, or no entries."""
-    return (
-        hasattr(X, "__len__") and not isinstance(X, str) and not issparse(X) and not len(X)
-    )
+    """Whether X has no rows, or no entries; a single value has no length."""
+    if isinstance(X, str | bytes) or issparse(X) or not hasattr(X, "__len__"):
+        return False
+    return X.size == 0 if isinstance(X, np.ndarray) else len(X) == 0
 
 
 def as_listed(X: Any) -> Any:
@@ -41,6 +40,7 @@ def as_listed(X: Any) -> Any:
 
 def given(X: Any) -> str:
     """What X is, for messages."""
+    X = _of_no_dimension(X)
     if X is None:
         return "None"
     if isinstance(X, str):
@@ -55,6 +55,7 @@ def given(X: Any) -> str:
 
 def how_to_list(X: Any) -> str:
     """What to give instead of X where a list of ids is wanted."""
+    X = _of_no_dimension(X)
     if X is None:
         return "Give a list of ids."
     if is_scalar(X):
@@ -64,3 +65,8 @@ def how_to_list(X: Any) -> str:
     if isinstance(as_listed(X), list):
         return "Give a list: list(...), or sorted(...) of a set, which has no order."
     return "For a single one give a list of one."
+
+
+def _of_no_dimension(X: Any) -> Any:
+    """The value of an array of no dimension; others as they are."""
+    return X.item() if isinstance(X, np.ndarray) and X.ndim == 0 else X

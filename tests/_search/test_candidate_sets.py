@@ -285,7 +285,9 @@ def test_integer_ids_by_user():
     wanted = [[4, None], [5, None]]
     lists = {2: [4], 1: [5]}
     for candidates in (lists, pd.Series(lists), pd.Series([[5], [4]], index=[1, 2])):
-        assert model.recommend([2, 1], candidates=candidates, **options)[0].tolist() == wanted
+        assert (
+            model.recommend([2, 1], candidates=candidates, **options)[0].tolist() == wanted
+        )
     # The default index numbers rows; here it could be ids as well.
     in_order = pd.Series([[4], [5]])
     assert model.recommend([7, 8], candidates=in_order, **options)[0].tolist() == wanted
@@ -300,7 +302,9 @@ def test_integer_ids_by_user():
 
 def test_new_items_of_each_user():
     """Features in a frame of pairs score items that training did not have."""
-    table = pd.DataFrame({"item": [f"i{i}" for i in range(N_ITEMS)], "kind": list("xyz") * 3})
+    table = pd.DataFrame(
+        {"item": [f"i{i}" for i in range(N_ITEMS)], "kind": list("xyz") * 3}
+    )
     model = TwoTowerRecommender(
         embedding_dim=4, max_iter=2, random_state=0, item_table=table, id_dropout=0.3
     ).fit(X)
@@ -328,8 +332,18 @@ def a_set(*values):
 
 @pytest.mark.parametrize(
     "candidates",
-    [{"i1", "i2"}, a_set("i1", "i2"), {"i1": 0, "i2": 0}.keys(), {0: "i1", 1: "i2"}.values()]
-    + [pd.Index(["i1", "i2"]), np.array(["i1", "i2"]), ("i1", "i2"), pd.Categorical(["i1", "i2"])]
+    [
+        {"i1", "i2"},
+        a_set("i1", "i2"),
+        {"i1": 0, "i2": 0}.keys(),
+        {0: "i1", 1: "i2"}.values(),
+    ]
+    + [
+        pd.Index(["i1", "i2"]),
+        np.array(["i1", "i2"]),
+        ("i1", "i2"),
+        pd.Categorical(["i1", "i2"]),
+    ]
     + [pd.DataFrame({"item": ["i1", "i2"], "price": [1, 2]}), "iterator"],
     ids=lambda candidates: type(candidates).__name__,
 )
@@ -357,7 +371,10 @@ def test_ids_for_all_queries(model, candidates):
         (np.ones((2, N_ITEMS), dtype=bool), "candidates is a mask"),
         (sp.csr_matrix(np.ones((2, N_ITEMS))), "candidates must be.*a sparse matrix"),
         (pd.DataFrame({"user": ["u0"]}), "candidates has no column with item ids"),
-        (X["item"].value_counts(), "candidates is a Series whose index 'item' has the item"),
+        (
+            X["item"].value_counts(),
+            "candidates is a Series whose index 'item' has the item",
+        ),
         (
             PAIRS.set_index(["user", "item"]).assign(n=1)["n"].rename_axis(["a", "b"]),
             r"candidates is a Series with the index levels \['a', 'b'\]",
@@ -370,7 +387,9 @@ def test_forms_that_are_refused(model, candidates, message):
 
 
 def test_no_user_is_found_because_of_the_type(model):
-    with pytest.warns(UserWarning, match="candidates has none of the users.*integer") as caught:
+    with pytest.warns(
+        UserWarning, match="candidates has none of the users.*integer"
+    ) as caught:
         ids, _ = model.recommend(["u0"], 1, candidates={0: ["i1"]})
     assert ids.tolist() == [[None]]
     assert caught[0].filename == __file__
