@@ -751,7 +751,7 @@ def test_halving_search_over_epochs():
 @pytest.mark.filterwarnings(
     "ignore:OptunaSearchCV is experimental",
     "ignore:`optuna.terminator` module has been",
-    "ignore:The OptunaSearchCV or classes:FutureWarning",  # scikit-learn 1.6
+    "ignore:The OptunaSearchCV or classes",  # with scikit-learn 1.6
 )
 def test_optuna():
     optuna = pytest.importorskip("optuna")
