@@ -243,11 +243,11 @@ class ColumnRoles:
             if features is not None:
                 features.refuse_lacking(X)
 
-    def description(self, role: str) -> str:
+    def description(self, role: str, where: str = "X") -> str:
         """The column of a role for messages: ``"column 'user' of X"``."""
         column = getattr(self, role)
         name = self.name_of(column)
-        return f"column {column if name is None else name!r} of X"
+        return f"column {column if name is None else name!r} of {where}"
 
     def has_times(self, X: Rows) -> bool:
         """Whether X has the timestamp column; an array has all columns."""
