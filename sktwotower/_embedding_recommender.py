@@ -83,8 +83,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def recommend(
         self,
         X: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -143,9 +143,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             order of the draw. Rows with fewer items are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
-        frame : DataFrame with columns user, item, score, rank
+        frame : DataFrame with columns of user ids, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
-            there is no padding. Users without ids are named by the index of the frame.
+            there is no padding. Ids are in columns called as in the X of ``fit``, or
+            ``user`` and ``item`` if it had no names, so that a merge needs no renaming.
+            Users without ids are named by the index of the frame.
 
         See Also
         --------
@@ -174,8 +176,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def recommend_users(
         self,
         item_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -209,8 +211,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<u, v>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns item, user, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns of item ids, user ids, score, rank
+            With ``as_frame=True``, instead of the two arrays, with names as in
+            :meth:`recommend`.
 
         See Also
         --------
@@ -243,8 +246,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def similar_items(
         self,
         item_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
@@ -270,8 +273,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<v, v'>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns query, item, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns query, item ids, score, rank
+            With ``as_frame=True``, instead of the two arrays. The items found are in a
+            column called as in the X of ``fit``, or ``item``.
         """
         return queries.similar(
             self._fitted(),
@@ -285,8 +289,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def similar_users(
         self,
         user_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
@@ -311,8 +315,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<u, u'>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns query, user, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns query, user ids, score, rank
+            With ``as_frame=True``, instead of the two arrays. The users found are in a
+            column called as in the X of ``fit``, or ``user``.
         """
         return queries.similar(
             self._fitted(),

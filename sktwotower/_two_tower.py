@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 
 from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
@@ -39,12 +38,15 @@ from sktwotower._training.state import ModelState
 from sktwotower._training.training import Training
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
+from sktwotower.utils._forms import refuse_lazy
 from sktwotower.utils._sklearn import (
+    CallbackSupportMixin,
     HasMethods,
     Interval,
     StrOptions,
     VisualBlock,
     fit_context,
+    with_callbacks,
 )
 from sktwotower.utils._warnings import warn
 
@@ -330,7 +332,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     >>> item_ids.shape
     (2, 3)
     >>> model.recommend([0], n_recommendations=2, as_frame=True).columns.tolist()
-    ['user', 'item', 'score', 'rank']
+    ['user_id', 'item_id', 'score', 'rank']
     """
 
     _parameter_constraints: dict = {
@@ -540,7 +542,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Weights of the rows in the loss, also of explicit negatives; rows of weight 0
             are dropped. If X is a path or a Dataset, the name of a column.
         X_val, y_val : like X and y, default=None
-            Interactions to validate each epoch on, instead of a held-out share of X. Use
+            Interactions to validate each epoch on, instead of a held-out share of X. Pairs
+            that are also in X are dropped, with a warning if they are more than 1 %. Use
             them in a direct call only: scikit-learn's searches would cut them to the fold.
 
         Returns
@@ -560,18 +563,20 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         configuration = self._configuration()
         before = self._state if self.warm_start and self._is_fitted() else None
-        roles, interactions = read_training_rows(X, y, sample_weight, configuration)
-        random_state = numpy_random_state(self.random_state, self.device)
+        roles, interactions = read_training_rows(X, y, sample_weight, configuration, before)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         held_out, refit_rows = None, None
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
             held_out = read_validation_rows(X_val, y_val, roles)
-        elif self.early_stopping:
-            rows = self._hold_out(interactions, random_state)
+        elif configuration.stopping.early_stopping:
+            rows = _held_out_rows(interactions, configuration, random_state)
             held_out = interactions.take(rows).expanded()
-            if self.refit:  # each entity keeps a row, so that all codes stay as they are
+            if (
+                configuration.stopping.refit
+            ):  # each entity keeps a row, so that all codes stay as they are
                 refit_rows = train_rows
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
@@ -580,12 +585,19 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if held_out is not None and X_val is not None:
             known = {name: data.side(name).entities.vocabulary for name in SIDES}
             refuse_other_ids(held_out, roles, known, "X_val")
-        training = Training(configuration, data, before, seed=seed, n_epochs=self.max_iter)
+        n_epochs = configuration.max_iter
+        training = Training(configuration, data, before, seed=seed, n_epochs=n_epochs)
         validation = None
         if held_out is not None:
-            validation = Validation(held_out, StateEvaluation, configuration.stopping)
+            validation = Validation(
+                held_out,
+                StateEvaluation,
+                configuration.stopping,
+                held_out=X_val is None,
+            )
         self._state = self._run_epochs(
             Fit(training, train_rows, validation),
+            n_epochs,
             refit_rows=refit_rows,
             task=_callback_task(self, X, y, sample_weight),
         )
@@ -639,21 +651,18 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             raise ValueError(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
             )
+        n_epochs = int(n_epochs)
         configuration = self._configuration()
         before = self._state if self._is_fitted() else None
-        if before is not None:
-            configuration.refuse_other_columns(before.roles)
         roles, interactions = read_training_rows(
-            X,
-            y,
-            sample_weight,
-            configuration,
-            before=None if before is None else before.roles,
+            X, y, sample_weight, configuration, before, continues=True
         )
-        random_state = numpy_random_state(self.random_state, self.device)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        data = encode(interactions, train_rows, roles, configuration, before)
+        data = encode(
+            interactions, train_rows, roles, configuration, before, continues=True
+        )
         del interactions  # ids have codes from here on
         training = Training(
             configuration, data, before, seed=seed, n_epochs=n_epochs, continues=True
@@ -705,30 +714,21 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The parameters, checked and resolved."""
         return Configuration.of(self.get_params(deep=False), owner=type(self).__name__)
 
-    def _hold_out(
-        self, interactions: Interactions, random_state: np.random.RandomState
-    ) -> np.ndarray:
-        """The rows that early stopping validates on."""
-        rows = hold_out(interactions, self.validation_fraction, random_state)
-        if not rows.any():
-            raise ValueError(
-                f"early_stopping=True, but validation_fraction="
-                f"{self.validation_fraction} of {len(interactions)} rows leaves none "
-                "to validate on that a user and an item could spare; raise it, or set "
-                "early_stopping=False."
-            )
-        return rows
-
     def _run_epochs(
-        self, fit: Fit, *, refit_rows: np.ndarray | None, task: dict[str, Any]
+        self,
+        fit: Fit,
+        n_epochs: int,
+        *,
+        refit_rows: np.ndarray | None,
+        task: dict[str, Any],
     ) -> ModelState:
         """Train until an epoch, a callback or the validation metric says stop."""
-        fit_task = self._init_callback_context(max_subtasks=self.max_iter)
+        fit_task = self._init_callback_context(max_subtasks=n_epochs)
         fit_task.call_on_fit_task_begin(**task)
-        for epoch in range(1, self.max_iter + 1):
+        for epoch in range(1, n_epochs + 1):
             epoch_task = fit_task.subcontext(task_name="epoch")
             epoch_task.call_on_fit_task_begin(**task)
-            patience_is_over = fit.next_epoch(f"{epoch}/{self.max_iter}")
+            patience_is_over = fit.next_epoch(f"{epoch}/{n_epochs}")
             stop = epoch_task.call_on_fit_task_end(
                 **task,
                 reconstruction_attributes=partial(_reconstruction, fit.snapshot),
@@ -761,6 +761,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             If ids are missing or repeated, or if there is no feature to place items by.
         """
         state = self._fitted()
+        refuse_lazy(frame, where="frame")
         if not is_frame(frame):
             raise TypeError(
                 f"add_items takes a frame with item ids and features; got "
@@ -894,6 +895,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The diagram for a notebook."""
         params = self.get_params(deep=False)
         return visual_block(params, self._state if self._is_fitted() else None)
+
+
+def _held_out_rows(
+    interactions: Interactions,
+    configuration: Configuration,
+    random_state: np.random.RandomState,
+) -> np.ndarray:
+    """The rows that early stopping validates on."""
+    fraction = configuration.stopping.validation_fraction
+    rows = hold_out(interactions, fraction, random_state)
+    if not rows.any():
+        raise ValueError(
+            f"early_stopping=True, but validation_fraction={fraction} of "
+            f"{len(interactions)} rows leaves none to validate on that a user and an item "
+            "could spare; raise it, or set early_stopping=False."
+        )
+    return rows
 
 
 def _callback_task(

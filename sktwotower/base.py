@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.interactions import read_later
-from sktwotower._data.queries import read_query
+from sktwotower._data.queries import FrameColumns, read_query
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores, top_k
-from sktwotower._serving.answers import Answer, check_count, ranked_answer
-from sktwotower._serving.selection import excluded_pairs, read_candidates
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
+from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
 
@@ -100,8 +101,8 @@ class RecommenderMixin:
     def recommend(
         self,
         X: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -134,19 +135,29 @@ class RecommenderMixin:
             are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
-        frame : DataFrame with columns user, item, score, rank
+        frame : DataFrame with columns of user ids, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
-            there is no padding.
+            there is no padding. Ids are in columns called as in the X of ``fit``, or
+            ``user`` and ``item`` if it had no names.
         """
-        check_is_fitted(self)
         check_count(n_recommendations)
+        roles = self._fitted().roles
+        names = FrameNames.of(roles, "user", "item") if as_frame else None
         source = self._evaluation_source()
         query = read_query(
             X, "user", where="X", roles=source.roles, vocabulary=source.users
         )
-        chosen = read_candidates(
-            candidates,
-            len(query),
+        reader = CandidateReader(
+            query,
+            "item",
+            "user",
+            source.items,
+            roles,
+            FrameColumns.of_ids(roles, "item"),
+            FrameColumns.of_ids(roles, "user"),
+        )
+        chosen = known_candidates(
+            reader.read(candidates),
             "item",
             vocabulary=source.items,
             catalogue=source.catalogue,
@@ -166,16 +177,7 @@ class RecommenderMixin:
             exclude=exclude,
             allowed=chosen.allowed,
         )
-        return ranked_answer(
-            query,
-            chosen,
-            columns,
-            scores,
-            source.items,
-            as_frame=as_frame,
-            query_name="user",
-            answer_name="item",
-        )
+        return ranked_answer(query, chosen, columns, scores, source.items, names=names)
 
     def score(
         self,
@@ -185,9 +187,19 @@ class RecommenderMixin:
     ) -> float:
         """NDCG@10 over the whole catalogue, mean over users.
 
-        Seen pairs are excluded from the ranking, except the pairs that are scored, so that
-        training rows can be scored, too. Relevant items outside the catalogue are dropped,
-        and users without a relevant item are left out.
+        Seen pairs are excluded from the ranking. Relevant pairs that were seen in training
+        or whose item is not in the catalogue are dropped, and users without another one are
+        left out. A warning gives the share of the seen ones if it is above 1 %; to evaluate
+        repeat purchases, use
+        ``make_ranking_scorer("ndcg@10", exclude_seen=False)(estimator, X)``.
+
+        If *all* relevant pairs that could be recommended were seen, nothing would be left,
+        so they stay in the ranking: the value is one of training rows. A warning says so if
+        X is only a part of the training rows.
+
+        Features of users in X are those of the earliest relevant row of the user, if X has
+        the timestamp column; of several earliest rows, or without timestamps, those that
+        most rows have, and of equally frequent ones the smallest.
 
         Parameters
         ----------
@@ -218,7 +230,8 @@ class RecommenderMixin:
             roles=source.roles,
             users=source.users,
             items=source.items,
+            with_times=True,
         )
         evaluation = evaluate(source, rows, ["ndcg@10"])
-        evaluation.warn_if_undefined()
+        evaluation.warn()
         return evaluation.means["ndcg@10"]

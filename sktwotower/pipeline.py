@@ -77,6 +77,8 @@ class Pipeline(sklearn_pipeline.Pipeline):
       other steps need all their columns.
     - A frame or array without rows is passed on unchanged.
 
+    With ``as_frame=True`` the columns of ids are called as in the X of the first step.
+
     Use the last step, ``pipeline[-1]``, for all other methods and attributes.
 
     Examples
@@ -92,77 +94,80 @@ class Pipeline(sklearn_pipeline.Pipeline):
     """
 
     @available_if(_last_step_has("recommend"))
-    def recommend(self, X: Any, **options: Any) -> Any:
+    def recommend(self, X: Any, *args: Any, **options: Any) -> Any:
         """The best items for each user: ``recommend`` of the last step.
 
         Parameters
         ----------
         X : array-like of shape (n_queries,), or frame or 2-D array of user rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays, such as `history`, are
-            transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays, such as `history`, are transformed.
 
         Returns
         -------
         object
             The answer of the last step: item ids and scores, or a frame.
         """
-        return self._forward("recommend", X, options)
+        return self._forward("recommend", X, *args, **options)
 
     @available_if(_last_step_has("similar_items"))
-    def similar_items(self, item_ids: Any, **options: Any) -> Any:
+    def similar_items(self, item_ids: Any, *args: Any, **options: Any) -> Any:
         """The items most like these: ``similar_items`` of the last step.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: item ids and scores, or a frame.
         """
-        return self._forward("similar_items", item_ids, options)
+        return self._forward("similar_items", item_ids, *args, **options)
 
     @available_if(_last_step_has("similar_users"))
-    def similar_users(self, user_ids: Any, **options: Any) -> Any:
+    def similar_users(self, user_ids: Any, *args: Any, **options: Any) -> Any:
         """The users most like these: ``similar_users`` of the last step.
 
         Parameters
         ----------
         user_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: user ids and scores, or a frame.
         """
-        return self._forward("similar_users", user_ids, options)
+        return self._forward("similar_users", user_ids, *args, **options)
 
     @available_if(_last_step_has("recommend_users"))
-    def recommend_users(self, item_ids: Any, **options: Any) -> Any:
+    def recommend_users(self, item_ids: Any, *args: Any, **options: Any) -> Any:
         """The best users for each item: ``recommend_users`` of the last step.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: user ids and scores, or a frame.
         """
-        return self._forward("recommend_users", item_ids, options)
+        return self._forward("recommend_users", item_ids, *args, **options)
 
     @available_if(_last_step_has("add_items"))
     def add_items(self, frame: Any) -> Pipeline:
@@ -178,7 +183,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         self : Pipeline
             The same pipeline, with more items.
         """
-        self._forward("add_items", frame, {})
+        self._forward("add_items", frame)
         return self
 
     @available_if(_last_step_has("partial_fit"))
@@ -212,7 +217,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         self.steps[-1][1].partial_fit(self._transform(X), y, **params)
         return self
 
-    def _forward(self, method: str, query: Any, options: dict[str, Any]) -> Any:
+    def _forward(self, method: str, query: Any, *args: Any, **options: Any) -> Any:
         check_is_fitted(self)
         options = {
             name: value
@@ -220,7 +225,21 @@ class Pipeline(sklearn_pipeline.Pipeline):
             else self._transform_rows(value)
             for name, value in options.items()
         }
-        return getattr(self.steps[-1][1], method)(self._transform_rows(query), **options)
+        ask = getattr(self.steps[-1][1], method)
+        answer = ask(self._transform_rows(query), *args, **options)
+        return self._renamed(answer) if isinstance(answer, pd.DataFrame) else answer
+
+    def _renamed(self, answer: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the columns of X by their names before the first step."""
+        known = set(getattr(self, "feature_names_in_", ()))
+
+        def name(column: str) -> str:
+            short = column  # a ColumnTransformer puts the name of a transformer before
+            while short not in known and "__" in short:
+                short = short.partition("__")[2]
+            return short if short in known else column
+
+        return answer.rename(columns={column: name(column) for column in map(str, answer)})
 
     def _transform_rows(self, value: Any) -> Any:
         """An argument of a query for the last step: rows transformed, others unchanged."""

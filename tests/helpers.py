@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sktwotower import TwoTowerRecommender
 
@@ -36,6 +37,13 @@ def make_X(seed=0, n_rows=90, n_users=12, n_items=9):
             "time": rng.permutation(n_rows),
         }
     )
+
+
+def other_pairs(rows, seen):
+    """The rows whose pair of user and item is not among other rows."""
+    both = pd.concat([seen[["user", "item"]], rows[["user", "item"]]])
+    repeated = both.duplicated().to_numpy()[len(seen) :]
+    return rows[~repeated].reset_index(drop=True)
 
 
 def parity(seed=0, n_users=40, n_items=30, n_each=10):
@@ -74,6 +82,14 @@ def is_mapped(array):
     if isinstance(array, memoryview):
         array = array.obj
     return isinstance(array, mmap.mmap)
+
+
+# --- other versions ------------------------------------------------------------------
+
+# Callbacks and the setting sparse_interface are new there.
+needs_sklearn_1_9 = pytest.mark.skipif(
+    importlib.util.find_spec("sklearn.callback") is None, reason="needs scikit-learn 1.9"
+)
 
 
 # --- other processes and files -------------------------------------------------------

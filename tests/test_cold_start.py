@@ -300,9 +300,7 @@ def test_popular_among_candidates_and_without_the_seen():
 
 def test_new_items_have_a_popularity_of_0():
     model = make_model(user_table=None, id_dropout=0.2).fit(X).add_items(NEW)
-    frame = model.recommend(
-        [-1], cold_start="popular", n_recommendations=15, as_frame=True
-    )
+    frame = model.recommend([-1], cold_start="popular", n_recommendations=15, as_frame=True)
     assert set(frame["item"][-3:]) == {90, 91, 92}
     assert frame["score"][-3:].tolist() == [0.0] * 3
     unseen = pd.DataFrame({"item": [0, 99], "genre": "a"})
@@ -374,9 +372,7 @@ def test_users_with_features_or_a_history_are_not_cold(cold_start):
     # Clicks of another user, or on unknown items, are no history.
     lukewarm = model.recommend([-1], cold_start=cold_start)
     assert not np.array_equal(lukewarm[1], model.recommend([-1])[1])
-    other = model.recommend(
-        [-1], cold_start=cold_start, history=clicks.assign(user=-3)
-    )
+    other = model.recommend([-1], cold_start=cold_start, history=clicks.assign(user=-3))
     np.testing.assert_array_equal(other[1], lukewarm[1])
     with pytest.warns(UserWarning, match="2 of 2 item ids of history"):
         unknown = model.recommend(

@@ -193,16 +193,6 @@ def test_a_refused_chunk_changes_nothing(data, chunks):
     assert pickle.dumps(model) == before
 
 
-def test_another_architecture_is_refused(chunks):
-    first, second = chunks
-    for parameters in ({"embedding_dim": 8}, {"hidden_layer_sizes": (3,)}):
-        model = make_model().fit(first).set_params(**parameters)
-        with pytest.raises(ValueError, match="cannot change their architecture"):
-            model.partial_fit(second)
-        model.set_params(embedding_dim=4, hidden_layer_sizes=())
-        model.partial_fit(second)  # as if nothing had been
-
-
 def test_a_chunk_that_diverges_changes_nothing(chunks):
     first, second = chunks
     second = second[: len(first) // 20]  # so few that not all rows are replayed

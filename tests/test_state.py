@@ -15,6 +15,7 @@ import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
+from tests.helpers import needs_sklearn_1_9
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 30, 20
@@ -245,14 +246,14 @@ def partial_fit_of_another_architecture(model):
 
 
 FAILURES = [
-    (interrupted, KeyboardInterrupt),
-    (failing_callback, OSError),
+    pytest.param(interrupted, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(failing_callback, OSError, marks=needs_sklearn_1_9),
     (diverging, ValueError),
     (refused_rows, ValueError),
     (refused_other_columns, ValueError),
     (refused_parameters, ValueError),
     (refused_encoder, ValueError),
-    (interrupted_warm_start, KeyboardInterrupt),
+    pytest.param(interrupted_warm_start, KeyboardInterrupt, marks=needs_sklearn_1_9),
     (diverging_partial_fit, ValueError),
     (refused_partial_fit, ValueError),
     (partial_fit_of_another_architecture, ValueError),
@@ -315,6 +316,7 @@ class KeepLast(Interrupt):
                 raise KeyboardInterrupt
 
 
+@needs_sklearn_1_9
 @pytest.mark.parametrize("average", [True, False])
 def test_a_callback_keeps_the_model_of_each_epoch(average):
     """It is a model of its own: what is trained afterwards does not change it."""
@@ -331,6 +333,7 @@ def test_a_callback_keeps_the_model_of_each_epoch(average):
     assert second.partial_fit(NEXT).n_iter_ == 3
 
 
+@needs_sklearn_1_9
 def test_a_kept_model_knows_all_rows(tmp_path):
     """Its histories have the held-out rows of early stopping; saving changes nothing."""
     pytest.importorskip("skops")
@@ -344,6 +347,7 @@ def test_a_kept_model_knows_all_rows(tmp_path):
     assert kept.validation_scores_ is not None and len(kept.validation_scores_) == 2
 
 
+@needs_sklearn_1_9
 def test_others_answer_while_one_thread_fits(fitted):
     model, _ = fitted
     model = copy.copy(model)

@@ -16,7 +16,6 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -31,13 +30,23 @@ from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
 from sktwotower.preprocessing import FeatureEncoder
-from tests.helpers import NAMES, make_model, make_X, parity, same_embeddings
+from tests.helpers import (
+    NAMES,
+    make_model,
+    make_X,
+    needs_sklearn_1_9,
+    other_pairs,
+    parity,
+    same_embeddings,
+)
 
 N_ITEMS = 9
 GLOBAL = check_random_state(None)  # the instance behind np.random.rand
 
 
 X = make_X()
+DISTINCT = X.drop_duplicates(["user", "item"], ignore_index=True)  # for folds
+NEW = other_pairs(make_X(1), X)
 USERS = pd.DataFrame({"user": range(14), "age": np.arange(14.0), "sex": list("mf") * 7})
 ITEMS = pd.DataFrame(
     {
@@ -162,19 +171,19 @@ def test_pipeline():
 def test_cross_validation():
     cv = KFold(3, shuffle=True, random_state=0)
     found = cross_validate(
-        with_features(), X, cv=cv, return_estimator=True, error_score="raise"
+        with_features(), DISTINCT, cv=cv, return_estimator=True, error_score="raise"
     )
     for (train, test), estimator, score in zip(
-        cv.split(X), found["estimator"], found["test_score"], strict=True
+        cv.split(DISTINCT), found["estimator"], found["test_score"], strict=True
     ):
-        by_hand = with_features().fit(X.iloc[train])
+        by_hand = with_features().fit(DISTINCT.iloc[train])
         assert same_embeddings(estimator, by_hand)
-        assert score == by_hand.score(X.iloc[test])
+        assert score == by_hand.score(DISTINCT.iloc[test])
     weighted = cross_validate(
         make_model(),
-        X,
+        DISTINCT,
         cv=cv,
-        params={"sample_weight": np.arange(90.0)},
+        params={"sample_weight": np.arange(float(len(DISTINCT)))},
         error_score="raise",
     )
     assert np.isfinite(weighted["test_score"]).all()
@@ -183,7 +192,7 @@ def test_cross_validation():
 def test_cross_validation_by_time():
     found = cross_validate(
         make_model(),
-        X,
+        DISTINCT,
         cv=LastInteractionsSplit(n_last=2, timestamp_column="time", user_column="user"),
         scoring=make_ranking_scorer(["ndcg@10", "recall@5"]),
         error_score="raise",
@@ -201,13 +210,13 @@ def test_grid_search(scoring):
         scoring=scoring,
         cv=KFold(2, shuffle=True, random_state=0),
         error_score="raise",
-    ).fit(X)
+    ).fit(DISTINCT)
     assert len(search.cv_results_["params"]) == 4
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     assert search.best_estimator_.recommend([0])[0].shape == (1, 10)
-    assert search.predict(X).shape == (90,)
-    by_hand = clone(search.estimator).set_params(**search.best_params_).fit(X)
+    assert search.predict(DISTINCT).shape == (len(DISTINCT),)
+    by_hand = clone(search.estimator).set_params(**search.best_params_).fit(DISTINCT)
     assert same_embeddings(search.best_estimator_, by_hand)
 
 
@@ -215,7 +224,7 @@ def test_grid_search_over_tables_and_losses_of_tables():
     table = EntityTable(ITEMS, "item")
     search = GridSearchCV(
         make_model(), {"item_table": [None, table], "hidden_layer_sizes": [(), (8,)]}, cv=2
-    ).fit(X)
+    ).fit(DISTINCT)
     tables = [p["item_table"] for p in search.cv_results_["params"]]
     assert sum(found is table for found in tables) == 2
 
@@ -224,11 +233,16 @@ def test_configurations_of_scikit_learn():
     expected = with_features().fit(X)
     with config_context(transform_output="pandas"):
         assert same_embeddings(with_features().fit(X), expected)
+    with config_context(enable_metadata_routing=True):
+        found = cross_validate(make_model(), DISTINCT, cv=2, error_score="raise")
+        assert np.isfinite(found["test_score"]).all()
+
+
+@needs_sklearn_1_9
+def test_sparse_arrays_of_scikit_learn():
+    expected = with_features().fit(X)
     with config_context(sparse_interface="sparray"):
         assert same_embeddings(with_features().fit(X), expected)
-    with config_context(enable_metadata_routing=True):
-        found = cross_validate(make_model(), X, cv=2, error_score="raise")
-        assert np.isfinite(found["test_score"]).all()
 
 
 # --- random states -------------------------------------------------------------------
@@ -374,17 +388,17 @@ def test_fits_in_threads():
 
 def test_inputs_are_not_mutated():
     frame, y, weights = X.copy(), np.arange(90) % 4, np.linspace(0, 1, 90)
-    users, items, X_val = USERS.copy(), ITEMS.copy(), X[:20].copy()
+    users, items, X_val = USERS.copy(), ITEMS.copy(), NEW[:20].copy()
     model = make_model(
         user_table=users, item_table=items, hidden_layer_sizes=[4], early_stopping=True
     )
     model.fit(frame, y, sample_weight=weights, X_val=X_val, y_val=y[:20])
     model.recommend(frame)
-    model.score(frame, y)
+    model.score(X_val, y[:20])
     pd.testing.assert_frame_equal(frame, X)
     pd.testing.assert_frame_equal(users, USERS)
     pd.testing.assert_frame_equal(items, ITEMS)
-    pd.testing.assert_frame_equal(X_val, X[:20])
+    pd.testing.assert_frame_equal(X_val, NEW[:20])
     assert (y == np.arange(90) % 4).all()
     assert (weights == np.linspace(0, 1, 90)).all()
     assert model.hidden_layer_sizes == [4]
@@ -908,25 +922,25 @@ def test_refit_is_a_fit_of_all_rows_for_the_best_number_of_epochs():
 
 def test_patience():
     model = make_model(max_iter=30, early_stopping=True, n_iter_no_change=2, tol=1.0).fit(
-        X, X_val=make_X(1)
+        X, X_val=NEW
     )
     assert model.n_iter_ == 3  # one epoch of progress, two without
-    model.set_params(n_iter_no_change=50).fit(X, X_val=make_X(1))
+    model.set_params(n_iter_no_change=50).fit(X, X_val=NEW)
     assert model.n_iter_ == 30
-    assert model.score(make_X(1)) == max(model.validation_scores_)
+    assert model.score(NEW) == max(model.validation_scores_)
 
 
 def test_validation_without_early_stopping_only_looks():
     plain = make_model(max_iter=5, dropout=0.2).fit(X)
-    looked = make_model(max_iter=5, dropout=0.2).fit(X, X_val=make_X(1))
+    looked = make_model(max_iter=5, dropout=0.2).fit(X, X_val=NEW)
     assert same_embeddings(plain, looked)
     assert len(looked.validation_scores_) == 5
-    assert looked.validation_scores_[-1] == looked.score(make_X(1))
+    assert looked.validation_scores_[-1] == looked.score(NEW)
 
 
 def test_validation_metric_and_labels():
-    data = make_X(1)
-    y_val = np.arange(90) % 3
+    data = NEW
+    y_val = np.arange(len(data)) % 3
     model = make_model(validation_metric="recall@2").fit(X, X_val=data, y_val=y_val)
     scorer = make_ranking_scorer("recall@2")
     assert model.validation_scores_[-1] == scorer(model, data, y_val)
@@ -1003,7 +1017,10 @@ def test_validation_rows_that_cannot_be_validated_on():
 
 
 @pytest.mark.slow
+@needs_sklearn_1_9
 def test_scoring_monitor_scores_each_epoch():
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring=make_ranking_scorer(["ndcg@5", "recall@3"]))
     model = make_model(max_iter=4).set_callbacks(monitor).fit(X)
     logs = monitor.get_logs().data
@@ -1025,7 +1042,10 @@ def test_scoring_monitor_scores_each_epoch():
     )  # nor has it changed the fit
 
 
+@needs_sklearn_1_9
 def test_scoring_monitor_with_labels_and_weights():
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring=make_ranking_scorer(["ndcg@5"]))
     y, weights = np.arange(90) % 3, np.linspace(0, 1, 90)
     model = make_model().set_callbacks(monitor).fit(X, y, sample_weight=weights)
@@ -1034,8 +1054,11 @@ def test_scoring_monitor_with_labels_and_weights():
     assert whole["ndcg@5"] == expected
 
 
+@needs_sklearn_1_9
 def test_progress_bar():
     pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
     model = make_model(max_iter=3).set_callbacks(ProgressBar()).fit(X)
     assert same_embeddings(model, make_model(max_iter=3).fit(X))
 
@@ -1068,6 +1091,7 @@ class Recorder:
         return False
 
 
+@needs_sklearn_1_9
 def test_a_callback_sees_a_usable_estimator_and_may_stop():
     callback = Recorder(stop_after=2)
     model = make_model(max_iter=5, dropout=0.2).set_callbacks(callback).fit(X)
@@ -1079,12 +1103,14 @@ def test_a_callback_sees_a_usable_estimator_and_may_stop():
     assert np.isfinite(model.score(X))
 
 
+@needs_sklearn_1_9
 def test_a_callback_that_draws_random_numbers_changes_nothing():
     callback = Recorder()
     model = make_model(max_iter=4, dropout=0.3).set_callbacks(callback).fit(X)
     assert same_embeddings(model, make_model(max_iter=4, dropout=0.3).fit(X))
 
 
+@needs_sklearn_1_9
 def test_a_callback_is_torn_down_when_the_fit_fails():
     callback = Recorder()
     model = make_model(learning_rate=1e30, weight_decay=0.0, normalize=False, max_iter=50)
@@ -1345,6 +1371,7 @@ class Interrupts(Recorder):
             raise KeyboardInterrupt
 
 
+@needs_sklearn_1_9
 def test_an_interrupted_refit_leaves_the_model_as_it_was():
     before = torch.get_rng_state()
     model = make_model().fit(X)

@@ -15,6 +15,7 @@ from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.feature_rows import FeatureRows
 from sktwotower._nn.resize import RowSource
+from sktwotower.utils._sklearn import is_frozen
 
 
 def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encoder, Any]:
@@ -83,7 +84,7 @@ def column_source(before: Entities, now: Entities, fields: list[str]) -> RowSour
 
 def _can_grow(encoder: Encoder) -> TypeGuard[GrowingEncoder]:
     """Whether columns of a fitted encoder keep their positions when it learns more."""
-    return hasattr(encoder, "unknown_columns_")
+    return hasattr(encoder, "unknown_columns_") and not is_frozen(encoder)
 
 
 def _is_as_before(before: Entities, rows: FeatureRows) -> np.ndarray:

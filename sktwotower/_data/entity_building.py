@@ -52,7 +52,7 @@ def build_entities(
         Side table; its entities join the vocabulary.
     encoder : estimator or None
         A clone of it is fitted on the features: the rows of the table, or the distinct
-        pairs of an entity and its features in X.
+        pairs of an entity and its features in X. None: a FeatureEncoder.
     parameter : str
         Name of the table's parameter, for messages.
     features : DataFrame, Series or DedupedFeatures of n_samples rows, optional
@@ -73,6 +73,11 @@ def build_entities(
         Code of each interaction's entity.
     inputs : ndarray of shape (n_samples,)
         Row of each interaction in ``entities.features``.
+
+    Raises
+    ------
+    ValueError
+        If features cannot be encoded, or if an encoder has none.
     """
     vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
     if table is not None:
@@ -85,14 +90,18 @@ def build_entities(
     n_new = 0 if rows is None else len(rows.codes)
     if before is not None and before.raw_features is not None:
         rows = with_rows_from_before(rows, before, len(vocabulary))
+        if rows.frame.ndim == 2:  # the encoder may depend on the order
+            rows = replace(rows, frame=rows.frame[before.columns])
     if rows is None or (rows.frame.ndim == 2 and rows.frame.shape[1] == 0):
+        _refuse_idle_encoder(encoder, parameter)
         empty = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
         return Entities(vocabulary, id_codes, empty, {}), codes, codes
     if before is None or before.encoder is None:
-        encoder, encoded = fit_encoder(encoder, rows.frame)
+        name = parameter.replace("_table", "_encoder")
+        encoder, encoded = fit_encoder(encoder, rows.frame, name)
     else:
         encoder, encoded = grow_encoder(before, rows, n_new)
-    encoded = as_features(encoded, source.name)
+    encoded = as_features(encoded, source.name, len(rows.codes))
     matrix, inputs = _in_order_of_codes(encoded, rows)
     fields = field_slices(encoder, encoded)
     raw_positions = _numbered(rows.latest >= 0)
@@ -159,6 +168,17 @@ def add_entities(
         raw_positions=_numbered(has_features),
     )
     return longer, codes
+
+
+def _refuse_idle_encoder(encoder: Encoder | None, parameter: str) -> None:
+    """Raise ValueError if an encoder is given, but no features."""
+    if encoder is not None:
+        side = parameter.removesuffix("_table")
+        raise ValueError(
+            f"{side}_encoder={encoder!r} has nothing to encode: {parameter} has no column "
+            f"of features, and {side}_features names no column of X. Give it one of them, "
+            f"or set {side}_encoder=None."
+        )
 
 
 def _check_ids_of_table(

@@ -20,6 +20,7 @@ from sktwotower.utils._columns import (
     refuse_repeated_names,
     where_first,
 )
+from sktwotower.utils._forms import refuse_lazy
 
 
 class EntityTable:
@@ -69,6 +70,7 @@ class EntityTable:
         id_column: Column,
         features: str | Sequence[str] | None = None,
     ) -> None:
+        refuse_lazy(frame, where="The frame of an EntityTable")
         if not is_frame(frame):
             raise TypeError(
                 f"An EntityTable holds a data frame; got {type(frame).__name__}."
@@ -147,6 +149,7 @@ def as_table(
     """
     if table is None or isinstance(table, EntityTable):
         return table
+    refuse_lazy(table, where=parameter)
     if not is_frame(table):
         raise TypeError(
             f"{parameter} must be a DataFrame, an EntityTable or None; got "

@@ -25,6 +25,7 @@ from sktwotower.utils._columns import (
 from sktwotower.utils._sklearn import (
     check_sample_weight,
 )
+from sktwotower.utils._times import TimeRange, time_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ class Interactions(column_store.Columns):
         Feature columns of X. DedupedFeatures where X was read in blocks.
     labels : ndarray of shape (n,) or None
         The values of y; None: 1 everywhere.
+    time_range : TimeRange or None
+        Kind and range of ``times``, and of the times of training so far.
     """
 
     users: np.ndarray
@@ -78,6 +81,7 @@ class Interactions(column_store.Columns):
     user_features: Frame | None = None
     item_features: Frame | None = None
     labels: np.ndarray | None = None
+    time_range: TimeRange | None = None
 
     def without_zero_weights(self) -> Interactions:
         """The rows with a weight above 0."""
@@ -122,6 +126,7 @@ def read_interactions(
     *,
     roles: ColumnRoles,
     in_blocks: bool = False,
+    where: str = "X",
 ) -> Interactions:
     """Split X, y and sample_weight into checked columns.
 
@@ -139,21 +144,25 @@ def read_interactions(
     in_blocks : bool, default=False
         Whether ids and times are read in blocks of rows, because X is mapped from a file
         and may not fit into memory.
+    where : str, default="X"
+        Name of X, for messages.
 
     Raises
     ------
     ValueError
         For invalid input; the message names the column, the number of rows and the first.
+        For times of another kind or unit than those of training, if ``roles`` know them.
     """
-    read_ids: Callable[[Any, str], Any] = roles.ids
+    read_ids: Callable[[Any, str], Any] = partial(roles.ids, where=where)
     if in_blocks:
         read_ids = partial(_ids_in_blocks, roles)
     users, items = read_ids(X, "user_column"), read_ids(X, "item_column")
-    times = None
+    times, time_range = None, None
     if roles.timestamp_column is not None:
-        column = roles.column(X, "timestamp_column")
+        column = roles.column(X, "timestamp_column", where=where)
         read_times = _times_in_blocks if in_blocks else time_numbers
-        times = read_times(column, name=roles.timestamp_column)
+        times = read_times(column, name=roles.timestamp_column, where=where)
+        time_range = roles.time_range(time_kind(pd.Series(column)), times, where=where)
     weights = None
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
@@ -170,6 +179,7 @@ def read_interactions(
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
         labels,
+        time_range,
     ).without_zero_weights()
 
 
@@ -181,26 +191,37 @@ def read_later(
     roles: ColumnRoles,
     users: Vocabulary,
     items: Vocabulary,
+    with_times: bool = False,
+    where: str = "X",
 ) -> Interactions:
-    """The checked rows of an X that comes after ``fit``; their times are not read.
+    """The checked rows of an X that comes after ``fit``; their times are not needed.
 
-    Warns of ids of another type than the known ``users`` and ``items``.
+    With ``with_times=True`` they are read if they are there, and refused if they are of
+    another kind or unit than those of ``fit``. Warns of ids of another type than the known
+    ``users`` and ``items``. Messages call X ``where``.
     """
-    roles = replace(roles, timestamp_column=None)
-    interactions = read_interactions(roles.check(X), y, sample_weight, roles=roles)
-    warn_of_other_kinds(interactions, roles, users, items)
+    rows = roles.check(X, where=where)
+    if not with_times or not roles.has_times(rows):
+        roles = replace(roles, timestamp_column=None)
+    interactions = read_interactions(rows, y, sample_weight, roles=roles, where=where)
+    warn_of_other_kinds(interactions, roles, users, items, where=where)
     return interactions
 
 
 def warn_of_other_kinds(
-    interactions: Interactions, roles: ColumnRoles, users: Vocabulary, items: Vocabulary
+    interactions: Interactions,
+    roles: ColumnRoles,
+    users: Vocabulary,
+    items: Vocabulary,
+    *,
+    where: str = "X",
 ) -> None:
     """Warn of ids of another type than the known ones."""
     for side, ids, known in (
         ("user", interactions.users, users),
         ("item", interactions.items, items),
     ):
-        subject = f"ids in {roles.description(f'{side}_column')}"
+        subject = f"ids in {roles.description(f'{side}_column', where=where)}"
         warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
 
 
@@ -231,17 +252,17 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     )
 
 
-def _times_in_blocks(column: np.ndarray, *, name: Column) -> np.ndarray:
+def _times_in_blocks(column: np.ndarray, *, name: Column, where: str) -> np.ndarray:
     missing = column_store.empty(len(column), bool)
     for block in column_store.blocks(len(column)):
         missing[block] = pd.isna(column[block])
-    refuse_missing_times(missing, name=name)
+    refuse_missing_times(missing, name=name, where=where)
     first, *others = column_store.blocks(len(column))
-    numbers = time_numbers(column[first], name=name)
+    numbers = time_numbers(column[first], name=name, where=where)
     times = column_store.empty(len(column), numbers.dtype)
     times[first] = numbers
     for block in others:
-        times[block] = time_numbers(column[block], name=name)
+        times[block] = time_numbers(column[block], name=name, where=where)
     return times
 
 

@@ -18,7 +18,8 @@ from sktwotower._data.column_names import (
 )
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.known_ids import warn_of_other_queries, warn_of_unknown
-from sktwotower._data.roles import OTHER, ColumnRoles, SideName
+from sktwotower._data.pair_forms import pairs_by_id, ungrouped
+from sktwotower._data.roles import OTHER, ColumnRoles, Rows, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -29,6 +30,7 @@ from sktwotower.utils._columns import (
     time_numbers,
     where_first,
 )
+from sktwotower.utils._times import time_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,12 @@ class FrameColumns:
     ids: Sequence[Column] = ()
     features: Sequence[Column] = ()
     known: Sequence[Column] = ()
+
+    @classmethod
+    def of_ids(cls, roles: ColumnRoles, side: SideName) -> FrameColumns:
+        """The column of ids that X has, if it has a name."""
+        name = roles.name_of(getattr(roles, f"{side}_column"))
+        return cls(() if name is None else (name,))
 
     @property
     def names(self) -> list[Column]:
@@ -162,7 +170,7 @@ def _read_query(
     vocabulary: Vocabulary,
     columns: FrameColumns | None,
 ) -> Query:
-    X = as_pandas(X)
+    X = as_pandas(X, where=where)
     names = [*(roles.names or ()), *(columns.names if columns is not None else ())]
     refuse_row(X, names, where=where, side=side)
     if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
@@ -182,8 +190,8 @@ def _read_query(
         label = f"Column {named.name!r} of {where}"
         ids = id_array(named, what=f"{side} id", where=label)
         return Query(ids, vocabulary.codes(ids), features)
-    rows = roles.check(X)  # laid out like the X of fit
-    ids = roles.ids(rows, f"{side}_column")
+    rows = roles.check(X, where=where)  # laid out like the X of fit
+    ids = roles.ids(rows, f"{side}_column", where=where)
     feature_columns = roles.features(side)
     if feature_columns is not None:
         features = as_feature_frame(feature_columns.read(rows))
@@ -200,7 +208,7 @@ def read_entities(
     ValueError
         If the frame has no column with ids, or an id twice.
     """
-    frame = as_pandas(frame)
+    frame = as_pandas(frame, where=where)
     column, features = columns.read(frame, side, where=where)
     if column is None:
         names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
@@ -227,8 +235,9 @@ def read_history(
 
     Parameters
     ----------
-    history : frame or 2-D array
-        Rows laid out like the X of ``fit``; the timestamp may be missing.
+    history : frame, 2-D array, dict or Series
+        Rows laid out like the X of ``fit``; the timestamp may be missing. Or lists of item
+        ids by user id, in the order of time.
     query : Query
         The users.
     roles : ColumnRoles
@@ -242,15 +251,16 @@ def read_history(
         Its ``users`` are positions in the query. A user who is asked for several times has
         the rows at each position.
     """
-    rows = roles.check(history)
-    users = roles.ids(rows, "user_column")
-    item_ids = roles.ids(rows, "item_column")
+    users, item_ids, rows = _read_sides(
+        history, "user", roles=roles, where="history", ordered=True
+    )
     codes = items.codes(item_ids)
     times = None
-    if roles.has_times(rows):
-        column = roles.column(rows, "timestamp_column")
+    if rows is not None and roles.has_times(rows):
+        column = roles.column(rows, "timestamp_column", where="history")
         assert roles.timestamp_column is not None
-        times = time_numbers(column, name=roles.timestamp_column)
+        times = time_numbers(column, name=roles.timestamp_column, where="history")
+        roles.time_range(time_kind(pd.Series(column)), times, where="history")
     warn_of_unknown(
         item_ids,
         codes,
@@ -294,15 +304,45 @@ def read_pairs(
     others : ndarray of shape (n_pairs,)
         Ids of the other side.
     """
-    rows = roles.check(exclude_interactions)
-    asked = roles.ids(rows, f"{side}_column")
-    others = roles.ids(rows, f"{OTHER[side]}_column")
+    asked, others, _ = _read_sides(
+        exclude_interactions, side, roles=roles, where="exclude_interactions"
+    )
     numbers, distinct = pd.factorize(query.ids)
     known = Vocabulary(distinct)
     of_query = known.codes(asked) - 1
     warn_of_other_queries(asked, of_query + 1, known, side, "exclude_interactions")
     inside = of_query >= 0
     return numbers, of_query[inside], others[inside]
+
+
+def _read_sides(
+    X: Any, side: SideName, *, roles: ColumnRoles, where: str, ordered: bool = False
+) -> tuple[np.ndarray, np.ndarray, Rows | None]:
+    """Ids of a side and of the other one, and the rows if X has rows.
+
+    X may also be lists of ids by the ids of the side.
+    """
+    X = ungrouped(as_pandas(X, where=where))
+    if isinstance(X, pd.MultiIndex):
+        X = X.to_frame(index=False)
+    if isinstance(X, pd.Series) and X.index.equals(pd.RangeIndex(len(X))):
+        raise ValueError(
+            f"{where} is a Series without {side} ids in its index; give rows of user and "
+            f"item ids, or lists by {side} id."
+        )
+    pairs = pairs_by_id(
+        X,
+        FrameColumns.of_ids(roles, side).ids,
+        FrameColumns.of_ids(roles, OTHER[side]).ids,
+        where=where,
+        what=(f"{side} id", f"{OTHER[side]} id"),
+        ordered=ordered,
+    )
+    if pairs is not None:
+        return *pairs, None
+    rows = roles.check(X, where=where)
+    asked = roles.ids(rows, f"{side}_column", where=where)
+    return asked, roles.ids(rows, f"{OTHER[side]}_column", where=where), rows
 
 
 def as_feature_frame(features: pd.DataFrame | pd.Series | None) -> pd.DataFrame | None:

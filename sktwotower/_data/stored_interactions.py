@@ -34,6 +34,7 @@ from sktwotower.utils._columns import (
     time_numbers,
 )
 from sktwotower.utils._extra import extra
+from sktwotower.utils._times import time_kind
 
 _BLOCK_SIZE = 2**20  # rows that are read at a time
 
@@ -136,6 +137,7 @@ class StoredInteractions:
             None if user_features is None else user_features.result(roles.user_features),
             None if item_features is None else item_features.result(roles.item_features),
             None if labels is None else labels.values,
+            None if times is None else roles.time_range(times.kind, times.values),
         ).without_zero_weights()
 
     def _stored_as(self, name: Any) -> str:
@@ -195,11 +197,13 @@ class _Times(_Numbers):
         super().__init__(name, n, partial(time_numbers, name=role))
         self._role = role
         self._missing = column_store.full(n, False, bool)
+        self.kind = ""
 
     def add(self, rows: slice, block: Any) -> None:
-        missing = block.column(self.names[0]).to_pandas().isna().to_numpy()
-        self._missing[rows] = missing
+        column = block.column(self.names[0]).to_pandas()
+        self._missing[rows] = column.isna().to_numpy()
         if not self._missing.any():
+            self.kind = time_kind(column)
             super().add(rows, block)
 
     def checked(self) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.interactions import Interactions
 from sktwotower._data.queries import as_feature_frame
 from sktwotower._data.roles import ColumnRoles
@@ -87,6 +88,23 @@ class StateEvaluation:
         )
         scores: np.ndarray = np.einsum("nd,nd->n", users, items)
         return scores
+
+    def n_other_item_features(self, interactions: Interactions) -> int:
+        """Number of rows whose item features are not those that the item is ranked with."""
+        features = as_feature_frame(interactions.item_features)
+        entities = self.state.item.entities
+        if features is None or entities.raw_positions is None:
+            return 0
+        codes = self.items.codes(interactions.items)
+        known = np.flatnonzero(entities.described[codes])
+        features = features.iloc[known].reset_index(drop=True)
+        ranked_with = pd.DataFrame(entities.complete(codes[known], features.iloc[:, :0]))
+        differ = np.zeros(len(known), dtype=bool)
+        for name, column in features.items():
+            both = [column.astype(object), ranked_with[name].astype(object)]
+            values = value_codes(pd.concat(both, ignore_index=True))
+            differ |= values[: len(known)] != values[len(known) :]
+        return int(differ.sum())
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
         """Embeddings of items, (n, embedding_dim)."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sktwotower._data.encoding import describe_fields
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_building import build_entities
 from sktwotower._data.histories import InteractionCodes
@@ -27,6 +28,13 @@ from sktwotower._data.roles import (
 )
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._training.changes import (
+    occasion_of,
+    refuse_other_columns,
+    refuse_other_parameters,
+    refuse_other_roles,
+    refuse_other_table,
+)
 from sktwotower._training.configuration import Configuration, SideConfiguration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
@@ -84,7 +92,9 @@ def read_training_rows(
     y: ArrayLike | str | None,
     sample_weight: ArrayLike | str | None,
     configuration: Configuration,
-    before: ColumnRoles | None = None,
+    before: ModelState | None = None,
+    *,
+    continues: bool = False,
 ) -> tuple[ColumnRoles, Interactions]:
     """Check the rows to learn from.
 
@@ -94,25 +104,33 @@ def read_training_rows(
         As ``fit`` takes them.
     configuration : Configuration
         Says what the columns mean.
-    before : ColumnRoles, optional
-        The roles of a training that is continued.
+    before : ModelState, optional
+        The model that is continued.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``, so that its columns are read.
 
     Raises
     ------
     ValueError
-        For invalid input, or if no row is a positive.
+        For invalid input, if no row is a positive, or if a parameter differs from
+        ``before`` that cannot change.
     """
+    if before is not None:
+        refuse_other_parameters(before, configuration, occasion_of(continues))
     stored, named = None, configuration.role_columns
     if is_dataset(X):
         stored = StoredInteractions(X, owner=configuration.owner, in_index=named)
         columns: Rows = stored.columns
     else:
         columns = as_interactions(X, owner=configuration.owner, in_index=named)
-    if before is None:
-        roles = configuration.roles(columns)
-    else:
-        roles = before
+    if before is not None and continues:
+        roles = before.roles
+        refuse_other_columns(roles, columns, configuration, occasion_of(continues))
         roles.check_columns(columns)
+    else:
+        roles = configuration.roles(columns)
+        if before is not None:
+            refuse_other_roles(before.roles, roles, occasion_of(continues))
     roles.refuse_lacking_features(columns)
     if stored is not None:
         interactions = stored.read(y, sample_weight, roles=roles)
@@ -129,19 +147,23 @@ def read_training_rows(
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
         )
-    return roles, interactions
+    return replace(roles, times=interactions.time_range), interactions
 
 
 def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
-    """Check the rows to validate on; their times do not matter."""
-    without_times = replace(roles, timestamp_column=None)
+    """Check the rows to validate on, which may lack times."""
     if not is_dataset(X):
-        return read_interactions(roles.check(X), y, roles=without_times)
+        rows = roles.check(X, where="X_val")
+        if not roles.has_times(rows):
+            roles = replace(roles, timestamp_column=None)
+        return read_interactions(rows, y, roles=roles, where="X_val")
     stored = StoredInteractions(X, owner=roles.owner, in_index=roles.named_columns)
     roles.check_columns(stored.columns)
-    return stored.read(y, None, roles=without_times).expanded()
+    if not roles.has_times(stored.columns):
+        roles = replace(roles, timestamp_column=None)
+    return stored.read(y, None, roles=roles).expanded()
 
 
 def refuse_other_ids(
@@ -155,7 +177,7 @@ def refuse_other_ids(
         refuse_other_kinds(
             interactions.users if side == "user" else interactions.items,
             vocabulary,
-            where=roles.description(f"{side}_column", where),
+            where=roles.description(f"{side}_column", where=where),
             what=f"{side} id",
         )
 
@@ -181,6 +203,8 @@ def encode(
     roles: ColumnRoles,
     configuration: Configuration,
     before: ModelState | None,
+    *,
+    continues: bool = False,
 ) -> TrainingData:
     """Give ids codes, and encode the features of tables and of X.
 
@@ -196,6 +220,8 @@ def encode(
         Tables and encoders.
     before : ModelState or None
         The model to go on from; its codes and encoders stay.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``.
 
     Raises
     ------
@@ -210,6 +236,8 @@ def encode(
         side = configuration.side(name)
         is_user = name == "user"
         table = side.checked_table(roles)
+        if before is not None:
+            refuse_other_table(before, name, table, roles, occasion_of(continues))
         entities, codes[name], inputs[name] = build_entities(
             interactions.users if is_user else interactions.items,
             train_rows,
@@ -223,6 +251,9 @@ def encode(
             before=None if before is None else before.side(name).entities,
         )
         _refuse_no_field(side, entities, configuration)
+        if configuration.verbose and before is None and entities.encoder is not None:
+            for line in describe_fields(entities.encoder, entities.fields):
+                print(f"{name} feature {line}")
         named = [roles.name_of(side.column), None if table is None else table.id_column]
         id_columns = dict.fromkeys(column for column in named if column is not None)
         sides[name] = SideData(entities, tuple(id_columns))

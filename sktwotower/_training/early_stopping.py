@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from sktwotower._data.interactions import Interactions
+from sktwotower._data.interactions import Interactions, codes_of
 from sktwotower._training.configuration import StoppingRule
 from sktwotower._training.state import ModelState
 from sktwotower.metrics._evaluation import evaluate
@@ -25,7 +26,7 @@ def hold_out(
     With timestamps they are the latest rows of each user, ``fraction`` of the user's rows
     on average; without, a random share of all rows. Each user and each item keeps at least
     one row, so that all of them are trained. A row is not held out if its pair is also in
-    a training row, because a seen item would not be recommended.
+    a training row, with any label, because a seen item would not be recommended.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def hold_out(
         share = np.floor(fraction * counts + random_state.uniform(size=len(counts)))
         held = rank_from_end(users, times) < np.minimum(share, counts - 1)[users]
     pairs = users * (items.max(initial=0) + 1) + items
-    held &= ~np.isin(pairs, pairs[~held])
+    held &= ~np.isin(pairs, pairs[~held]) & ~_are_rejected(interactions)[positive]
     # An item whose rows are all held out gets one back, with all rows of that pair.
     trained = np.bincount(items[~held], minlength=items.max(initial=0) + 1) > 0
     back = ~trained[items] & (rank_from_end(items) == 0)
@@ -61,6 +62,15 @@ def hold_out(
     mask = np.zeros(len(interactions), dtype=bool)
     mask[positive[held]] = True
     return mask
+
+
+def _are_rejected(interactions: Interactions) -> np.ndarray:
+    """Whether each row's pair is also in a row that is not positive, (n,) bool."""
+    if interactions.positive.all():
+        return np.zeros(len(interactions), dtype=bool)
+    users, items = codes_of(interactions.users), codes_of(interactions.items)
+    pairs = users.astype(np.int64) * (items.max(initial=0) + 1) + items
+    return np.isin(pairs, pairs[~interactions.positive])
 
 
 class Validation:
@@ -74,6 +84,10 @@ class Validation:
         Makes what the evaluation asks for from a :class:`ModelState`.
     rule : StoppingRule
         The metric, and when to stop.
+    held_out : bool
+        Whether the rows are a part of the X of ``fit`` that does not train, and are seen
+        only for that reason. Of other rows, pairs that were seen are dropped, as a scorer
+        does it; the caller is warned after the first epoch.
     """
 
     def __init__(
@@ -81,10 +95,13 @@ class Validation:
         interactions: Interactions,
         source_of: Callable[[ModelState], EvaluationSource],
         rule: StoppingRule,
+        *,
+        held_out: bool,
     ) -> None:
         self.interactions = interactions
         self.source_of = source_of
         self.rule = rule
+        self.held_out = held_out
         self.scores: list[float] = []
         self.best_score = -np.inf
         self.best_epoch = 0
@@ -94,12 +111,18 @@ class Validation:
     def score(self, state: ModelState) -> bool:
         """Score this epoch; True if training should stop."""
         metric = self.rule.validation_metric
-        evaluation = evaluate(self.source_of(state), self.interactions, [metric])
-        if evaluation.n_users == 0:
+        evaluation = evaluate(
+            self.source_of(state), self.interactions, [metric], held_out=self.held_out
+        )
+        if evaluation.counts["n_users"] == 0:
             raise ValueError(
                 "There is nothing to validate on: none of the items of X_val is in the "
                 "catalogue, which has the items of X."
             )
+        if not (self.held_out or self.scores):
+            evaluation.warn()
+            if evaluation.users is not None:  # rankings do not read them
+                self.interactions = replace(self.interactions, item_features=None)
         score = evaluation.means[metric]
         self.scores.append(score)
         progress = score > self.best_score + self.rule.tol

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -120,6 +120,10 @@ class Counts:
             self.users.codes(interactions.users), self.items.codes(interactions.items)
         )
 
+    def n_other_item_features(self, interactions: Interactions) -> int:
+        """Items have no features here."""
+        return 0
+
     def item_vectors(self, item_codes: np.ndarray) -> None:
         """Items have no vectors here."""
 
@@ -165,7 +169,7 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
-        return rows, roles, interactions
+        return rows, replace(roles, times=interactions.time_range), interactions
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.

@@ -14,14 +14,13 @@ from typing import IO, NamedTuple
 
 from sklearn.utils import Bunch
 
+from sktwotower.datasets._arrays import interactions_to_array, table_to_array
 from sktwotower.datasets._movielens_formats import (
     OpenFile,
     Tables,
-    interactions_to_array,
     read_1m,
     read_100k,
     read_csv_set,
-    table_to_array,
 )
 
 _BASE_URL = "https://files.grouplens.org/datasets/movielens/"

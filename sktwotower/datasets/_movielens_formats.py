@@ -11,7 +11,6 @@ from collections.abc import Callable
 from itertools import compress
 from typing import IO, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 OpenFile = Callable[[str], IO[bytes]]
@@ -130,26 +129,6 @@ def read_1m(open_file: OpenFile) -> Tables:
         None,
         _read_text(open_file, "README", "latin-1"),
     )
-
-
-def interactions_to_array(interactions: pd.DataFrame) -> np.ndarray:
-    """Interactions as float64; timestamps as unix seconds, which float64 holds exactly."""
-    return _with_unix_seconds(interactions).to_numpy(dtype=np.float64)
-
-
-def table_to_array(table: pd.DataFrame | None) -> np.ndarray | None:
-    """A table as objects; timestamps as unix seconds, missing values as None."""
-    if table is None:
-        return None
-    array = _with_unix_seconds(table).to_numpy(dtype=object)
-    array[table.isna().to_numpy()] = None
-    return array
-
-
-def _with_unix_seconds(table: pd.DataFrame) -> pd.DataFrame:
-    if "timestamp" not in table:
-        return table
-    return table.assign(timestamp=table["timestamp"].astype("int64"))
 
 
 def _dates(seconds: pd.Series) -> pd.Series:

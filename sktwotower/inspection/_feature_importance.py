@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.interactions import read_later
-from sktwotower._data.roles import SideName
-from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._data.roles import SIDES
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._training.seeding import numpy_random_state
-from sktwotower._training.state import ModelState
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.inspection._plotting import refuse
+from sktwotower.inspection._shuffling import HISTORY, ID, Part, ShuffledEvaluation
 from sktwotower.metrics._evaluation import evaluate
-from sktwotower.metrics._registry import parse_metric
+from sktwotower.metrics._query_rows import varies_within_users
+from sktwotower.metrics._registry import POINTWISE, parse_metric
 from sktwotower.metrics._sources import Model, last_estimator, unwrap
-
-# What is shuffled: the ids, the histories, or a slice of the encoded features.
-_Part = str | slice
-_ID, _HISTORY = "id", "history"
 
 
 def feature_importance(
@@ -39,6 +32,8 @@ def feature_importance(
     n_repeats: int = 5,
     random_state: int | np.random.RandomState | None = None,
     sample_weight: ArrayLike | None = None,
+    exclude_seen: bool = True,
+    per_row: bool | None = None,
 ) -> pd.DataFrame:
     r"""How much worse the ranking becomes when one field of a tower is shuffled.
 
@@ -49,8 +44,9 @@ def feature_importance(
 
     with :math:`m` the metric over the whole catalogue and :math:`m_{f, r}` the metric after
     the :math:`r`-th of :math:`R` shuffles. A shuffle gives each entity the value of this
-    field of another entity and keeps its other fields. Nothing is trained again, and the
-    model does not change. Start with the defaults, on rows that were held out.
+    field of another entity and keeps its other fields. Fields are columns of tables and of
+    X. Nothing is trained again, and the model does not change. Start with the defaults, on
+    rows that were held out.
 
     Parameters
     ----------
@@ -58,18 +54,29 @@ def feature_importance(
         A fitted model, a Pipeline that ends in one, or a fitted search over either.
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Interactions with the columns of the X of ``fit``; use rows that the model was not
-        trained on. Their users are ranked for, and their items are relevant. Feature
-        columns of X are not read: users and items have the features of training.
+        trained on. Their users are ranked for, and their items are relevant. Users have
+        their features in X, as a scorer reads them, and items those of training. Features
+        that X lacks are those of training.
     y, sample_weight : array-like of shape (n_samples,), default=None
         As a scorer of :func:`~sktwotower.metrics.make_ranking_scorer` takes them.
     metric : str, default="ndcg@10"
         A name as in :func:`~sktwotower.metrics.make_ranking_scorer`.
     n_repeats : int, default=5
         Number of shuffles of each field. Each shuffle ranks the catalogue once for all
-        users of X. One is enough for a first look; ``importance_std`` is then 0.
+        users of X, or for all rows. One is enough for a first look; ``importance_std`` is
+        then 0.
     random_state : int, RandomState instance or None, default=None
         Draws the shuffles, which all fields of a side share. None uses a new generator,
         not NumPy's global one.
+
+    exclude_seen : bool, default=True
+        As in :func:`~sktwotower.metrics.make_ranking_scorer`: whether seen pairs are left
+        out of the rankings, and dropped where they are relevant. Set it to False for
+        repeat purchases.
+    per_row : bool, default=None
+        As in :func:`~sktwotower.metrics.make_ranking_scorer`: whether each row is ranked
+        with its own features. None: yes if rows of a user have different features, such as
+        the time of day.
 
     Returns
     -------
@@ -101,13 +108,17 @@ def feature_importance(
     --------
     sktwotower.metrics.make_ranking_scorer : The metric alone.
     sklearn.inspection.permutation_importance : Shuffles columns of X, not the columns of
-        tables, and not histories.
+        tables, and not histories. Its values for item features in X are 0, because a
+        scorer ranks items with their features of training; it warns of that.
 
     Notes
     -----
     Items are shuffled within the catalogue, and users within the known users that have a
     relevant row in X. Unknown users are ranked with the vector of the unknown user, in all
-    rankings. Seen pairs are not shuffled, and are left out of the rankings as always.
+    rankings. If X has features of users, then all users who are ranked for, or all rows
+    with `per_row`, are shuffled. Metrics of rows, such as ``roc_auc``, shuffle the rows
+    for a side with features in X. Seen pairs are not shuffled, and are left out of the
+    rankings as always.
 
     The importance describes this model, not the data:
 
@@ -150,48 +161,45 @@ def feature_importance(
     True
     """
     recommender, X = _recommender_of(model, X)
-    parse_metric(metric)
+    name, _ = parse_metric(metric)
     if not isinstance(n_repeats, Integral) or n_repeats is True or n_repeats < 1:
         raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
     rng = numpy_random_state(random_state)
     state = recommender._state
-    interactions = replace(
-        read_later(
-            X,
-            y,
-            sample_weight,
-            roles=state.roles,
-            users=state.users,
-            items=state.items,
-        ),
-        user_features=None,
-        item_features=None,
+    rows = read_later(
+        X,
+        y,
+        sample_weight,
+        roles=state.roles,
+        users=state.users,
+        items=state.items,
+        with_times=True,
     )
-    asked = state.users.codes(interactions.users[interactions.positive])
-    codes: dict[SideName, np.ndarray] = {
-        "user": np.unique(asked[asked > 0]),
-        "item": state.catalogue,
-    }
+    if per_row is None:
+        per_row = varies_within_users(rows)
+    evaluated = ShuffledEvaluation.of(
+        state, rows, by_row=name in POINTWISE, per_row=per_row
+    )
+    options: dict[str, Any] = {"exclude_seen": exclude_seen, "per_row": per_row}
     # Embedded like the shuffled ones, in the same batches: where a shuffle changes
     # nothing, not even the rounding differs, and items that are tied stay in order.
-    plain = state
-    for name in codes:
-        plain = _with_shuffled(plain, name, None, codes[name], codes[name])
-    evaluation = evaluate(StateEvaluation(plain), interactions, [metric])
-    evaluation.warn_if_undefined()
+    plain = evaluated.with_vectors("user", None).with_vectors("item", None)
+    evaluation = evaluate(plain, evaluated.rows, [metric], **options)
+    evaluation.warn()
     baseline = evaluation.means[metric]
-    rows = []
-    for name in codes:
-        shuffles = [rng.permutation(codes[name]) for _ in range(n_repeats)]
-        for field, part in _parts(EntityEmbedder.of(state, name)):
+    found = []
+    for side in SIDES:
+        inputs = evaluated.inputs[side]
+        shuffles = [rng.permutation(np.arange(len(inputs))) for _ in range(n_repeats)]
+        for field, part in _parts(inputs.embedder):
             scores = []
             for others in shuffles:
-                shuffled = _with_shuffled(plain, name, part, codes[name], others)
-                evaluation = evaluate(StateEvaluation(shuffled), interactions, [metric])
+                shuffled = plain.with_vectors(side, part, others)
+                evaluation = evaluate(shuffled, evaluated.rows, [metric], **options)
                 scores.append(evaluation.means[metric])
-            rows.append((name, field, baseline - np.mean(scores), np.std(scores)))
+            found.append((side, field, baseline - np.mean(scores), np.std(scores)))
     names = ["side", "field", "importance_mean", "importance_std"]
-    frame = pd.DataFrame(rows, columns=names).sort_values(
+    frame = pd.DataFrame(found, columns=names).sort_values(
         "importance_mean", ascending=False, kind="stable", ignore_index=True
     )
     frame.attrs["baseline"] = baseline
@@ -212,57 +220,11 @@ def _recommender_of(model: Model, X: Any) -> tuple[TwoTowerRecommender, Any]:
     return last, unwrap(model, X)[1]
 
 
-def _parts(side: EntityEmbedder) -> list[tuple[str, _Part]]:
+def _parts(side: EntityEmbedder) -> list[tuple[str, Part]]:
     """The fields of a side by name, and the part of its input that each one is."""
-    parts: list[tuple[str, _Part]] = []
+    parts: list[tuple[str, Part]] = []
     if side.tower.id_table is not None:
-        parts.append(("id", _ID))
+        parts.append(("id", ID))
     if side.past is not None:
-        parts.append(("history", _HISTORY))
+        parts.append(("history", HISTORY))
     return parts + list(side.state.entities.fields.items())
-
-
-def _with_shuffled(
-    state: ModelState,
-    name: SideName,
-    part: _Part | None,
-    codes: np.ndarray,
-    others: np.ndarray,
-) -> ModelState:
-    """A state in which some entities have one field of others.
-
-    Parameters
-    ----------
-    state : ModelState
-        It does not change.
-    name : {"user", "item"}
-        The side of the entities.
-    part : str, slice or None
-        The field; None: each entity keeps all of its own.
-    codes : ndarray of shape (n,)
-        The entities that are embedded again.
-    others : ndarray of shape (n,)
-        The entities whose field they get.
-    """
-    embedder = EntityEmbedder.of(state, name)
-    side = embedder.state
-    entities = side.entities.take(codes)
-    history_codes = codes
-    if isinstance(part, slice):
-        features, of_others = entities.features, side.entities.features[others]
-        blocks = [features[:, : part.start], of_others[:, part], features[:, part.stop :]]
-        entities = replace(entities, features=sp.hstack(blocks, format="csr"))
-    elif part == _ID:
-        entities = replace(entities, id_codes=side.entities.id_codes[others])
-    elif part == _HISTORY:
-        history_codes = others
-    inputs: EntityRows = entities.rows(with_id=embedder.tower.id_table is not None)
-    rows: TowerRows = inputs
-    if embedder.past is not None:
-        rows = embedder.past.rows(inputs, history_codes)
-    embeddings = side.embeddings.copy()
-    embeddings[codes - 1] = embedder.tower.embed(rows).numpy()
-    changed = replace(side, embeddings=embeddings, index=None)
-    if name == "user":
-        return replace(state, user=changed)
-    return replace(state, item=changed)

@@ -19,7 +19,8 @@ from sktwotower.inspection._plotting import (
     percent_ticks,
 )
 from sktwotower.inspection._reading import read_positives
-from sktwotower.metrics._rankers import RelevantPairs, make_ranker
+from sktwotower.metrics._rankers import make_ranker
+from sktwotower.metrics._relevant_pairs import RelevantPairs
 from sktwotower.metrics._sources import Model, Source
 
 KINDS = ("curve", "bar")
@@ -312,6 +313,6 @@ def _recommended(
     repeated = pd.Series(positives.users).duplicated().to_numpy()
     queries = positives.take(np.flatnonzero(~repeated))
     ranker = make_ranker(source, queries, RelevantPairs.none(), exclude_seen=exclude_seen)
-    ranked = ranker.rank(np.arange(len(queries)), k)[0].ranked
+    ranked = ranker.rank(np.arange(len(queries)), k).ranked
     candidates = ranker.item_ids
     return candidates[ranked[ranked >= 0]], candidates

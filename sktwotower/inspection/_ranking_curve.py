@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
@@ -19,16 +18,18 @@ from sktwotower.inspection._plotting import (
     named_models,
     whole_ticks,
 )
-from sktwotower.inspection._reading import read_positives
-from sktwotower.metrics._evaluation import measure
+from sktwotower.inspection._reading import read_relevant
+from sktwotower.metrics._evaluation import measured_alike
 from sktwotower.metrics._registry import (
-    AGGREGATE,
     METRICS,
     WITHOUT_CUT_OFF,
+    MetricSpec,
     parse_metric,
     read_metrics,
 )
-from sktwotower.metrics._sources import Model, Source, name_of
+from sktwotower.metrics._sources import Model, name_of
+from sktwotower.metrics._task import Task
+from sktwotower.metrics._user_metrics import UserMetrics
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class RankingCurveDisplay:
         confidence_level : float, default=0.95
             Confidence of the bands, in (0, 1).
         exclude_seen : bool, default=True
-            As in :func:`~sktwotower.metrics.make_ranking_scorer`.
+            As in :func:`~sktwotower.metrics.compare`.
         ax, line_kwargs
             As in :meth:`plot`.
 
@@ -216,12 +217,20 @@ class RankingCurveDisplay:
                 f"confidence_level must be between 0 and 1; got {confidence_level!r}."
             )
         named = named_models(models, caller)
-        curves = {}
+        specs = read_metrics([f"{name}@{k}" for k in cut_offs])
+        sources, tasks = {}, {}
         for label, model in named.items():
-            source, positives = read_positives(model, X, y, sample_weight, caller=caller)
-            curves[label] = _curve(
-                source, positives, name, cut_offs, float(confidence_level), exclude_seen
-            )
+            source, rows = read_relevant(model, X, y, sample_weight, caller=caller)
+            sources[label] = source
+            tasks[label] = Task.of(source, rows, specs, exclude_seen=exclude_seen)
+        curves = {}
+        for label, users in measured_alike(tasks).items():
+            if not users.measured.any():
+                raise ValueError(
+                    "There is nothing to draw: none of the relevant items of X is in the "
+                    f"catalogue of {name_of(sources[label])}."
+                )
+            curves[label] = _curve(users, specs, float(confidence_level))
         display = cls(cut_offs, curves, name, confidence_level=float(confidence_level))
         return display.plot(ax, line_kwargs=line_kwargs)
 
@@ -296,25 +305,13 @@ def _checked_k(k: int | ArrayLike) -> np.ndarray:
 
 
 def _curve(
-    source: Source,
-    positives: Interactions,
-    metric: str,
-    cut_offs: np.ndarray,
-    confidence_level: float,
-    exclude_seen: bool,
+    users: UserMetrics, specs: dict[str, MetricSpec], confidence_level: float
 ) -> RankingCurve:
-    """Rank once and measure at every cut-off."""
-    specs = read_metrics([f"{metric}@{k}" for k in cut_offs])
-    users = measure(source, positives, specs, exclude_seen=exclude_seen)
+    """The means of a metric at every cut-off."""
     n_users = int(users.measured.sum())
-    if not n_users:
-        raise ValueError(
-            "There is nothing to draw: none of the relevant items of X is in the "
-            f"catalogue of {name_of(source)}."
-        )
-    if metric in AGGREGATE:
+    if not users.per_user:  # of all rankings together
         mean = np.array([users.aggregate(spec) for spec in specs.values()])
-        unknown = np.full(len(cut_offs), np.nan)
+        unknown = np.full(len(specs), np.nan)
         return RankingCurve(mean, unknown, unknown, n_users)
     weights = np.ones(len(users.user_ids)) if users.weights is None else users.weights
     mean, error = np.array(

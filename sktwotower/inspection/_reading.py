@@ -21,6 +21,19 @@ def read_positives(
     caller: str,
 ) -> tuple[Source, Interactions]:
     """The source inside a model, and the positive rows of X."""
+    source, interactions = read_relevant(model, X, y, sample_weight, caller=caller)
+    return source, interactions.take(interactions.positive)
+
+
+def read_relevant(
+    model: Model,
+    X: Any,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
+    *,
+    caller: str,
+) -> tuple[Source, Interactions]:
+    """The source inside a model, and the rows of X, some of which are positive."""
     check_recommender(model, caller)
     source, _, interactions = read_rows(
         model, X, y, sample_weight, user_column=None, item_column=None, owner=caller
@@ -29,4 +42,4 @@ def read_positives(
         raise ValueError(
             f"{caller} has nothing to look at: no row of X is relevant (y > 0)."
         )
-    return source, interactions.take(interactions.positive)
+    return source, interactions

@@ -16,11 +16,13 @@ from sktwotower.metrics._bootstrap import (
     mean_of,
     paired_bootstrap,
 )
-from sktwotower.metrics._evaluation import MetricSpecs, UserMetrics, measure
+from sktwotower.metrics._evaluation import measure, measured_alike
 from sktwotower.metrics._registry import AGGREGATE, Metrics, metrics_of_users
-from sktwotower.metrics._scorer import kept_rows, read_rows
+from sktwotower.metrics._scorer import kept_rows, read_rows, rows_to_ask
 from sktwotower.metrics._slices import ALL, By, slices_of
 from sktwotower.metrics._sources import Model
+from sktwotower.metrics._task import MetricSpecs, Task
+from sktwotower.metrics._user_metrics import UserMetrics
 from sktwotower.utils._columns import Column
 
 
@@ -38,6 +40,7 @@ def ranking_report(
     item_column: Column | None = None,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
+    per_row: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
     """Means of ranking metrics with confidence intervals, for all users and for slices.
@@ -69,14 +72,15 @@ def ranking_report(
         - ``"cold"``: ``"new"`` users without training data and ``"known"`` users.
         - a Series indexed by user id, or a dict: the label of each user. Other users are
           in no slice.
-        - an array of n_samples labels: the label of a user is the label of its first row.
+        - an array of n_samples labels: the label of a user is the most frequent one of its
+          rows, and of equally frequent ones the smallest.
         - a callable: takes an array of user ids and returns their labels.
     n_bootstrap : int, default=1000
         Number of resamples. 1000 is enough for intervals of 95 %.
     confidence : float, default=0.95
         Share of the resampled means inside the interval.
-    user_column, item_column, exclude_seen, candidates
-        As in :func:`make_ranking_scorer`.
+    user_column, item_column, exclude_seen, candidates, per_row
+        As in :func:`make_ranking_scorer`. Seen pairs are dropped, unless all were seen.
     random_state : int, RandomState instance or None, default=None
         Draws the users. An int gives the same intervals at every call.
 
@@ -86,8 +90,9 @@ def ranking_report(
         One row for each slice and metric, the slice ``"all"`` first. The columns are
         ``slice``, ``metric``, ``mean``, ``low``, ``high`` and ``n_users``, the number of
         users in the mean. ``report.attrs["n_left_out"]`` has, by slice, the number of
-        users without a relevant candidate, and ``report.attrs["n_dropped"]`` the number
-        of relevant items that are not candidates.
+        users without a relevant pair that counts, ``report.attrs["n_dropped"]`` the number
+        of relevant pairs that were dropped, and ``report.attrs["n_seen"]`` those of them
+        that were seen in training.
 
     Raises
     ------
@@ -129,8 +134,15 @@ def ranking_report(
         owner="ranking_report",
     )
     users = measure(
-        source, interactions, specs, exclude_seen=exclude_seen, candidates=candidates
+        source,
+        interactions,
+        specs,
+        exclude_seen=exclude_seen,
+        candidates=candidates,
+        per_row=per_row,
+        X=rows_to_ask(rows_of_X, sample_weight) if per_row else None,
     )
+    users.warn()
     slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
     kept = kept_rows(sample_weight, len(rows_of_X))
     labelled = slices_of(by, source, users, kept)
@@ -141,7 +153,7 @@ def ranking_report(
     columns = ["slice", "metric", "mean", "low", "high", "n_users"]
     report = pd.DataFrame(rows, columns=columns)
     counts = {name: users.counts(chosen) for name, chosen in slices.items()}
-    for count in ("n_left_out", "n_dropped"):
+    for count in ("n_left_out", "n_dropped", "n_seen"):
         report.attrs[count] = {name: of_slice[count] for name, of_slice in counts.items()}
     return report
 
@@ -159,6 +171,7 @@ def compare(
     item_column: Column | None = None,
     exclude_seen: bool = True,
     candidates: ArrayLike | None = None,
+    per_row: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
     """Test whether models are better than the first one, by a paired bootstrap over users.
@@ -183,8 +196,12 @@ def compare(
         Number of resamples. The p-value is at least ``2 / (n_bootstrap + 1)``.
     confidence : float, default=0.95
         Share of the resampled differences inside the interval.
-    user_column, item_column, exclude_seen
+    user_column, item_column, per_row
         As in :func:`make_ranking_scorer`.
+    exclude_seen : bool, default=True
+        As in :func:`make_ranking_scorer`. A pair that one of the models has seen is dropped
+        for all of them, so that all are measured on the same pairs; the pairs stay if none
+        would be left.
     candidates : array-like of shape (n_candidates,), default=None
         Ids of the items to rank. None: the catalogue of each model. If the catalogues
         differ, so do the tasks: give candidates to compare models fairly.
@@ -249,9 +266,9 @@ def compare(
             f"{aggregate[0]!r} is one number for all users together; compare needs metrics "
             "with a value a user, such as 'ndcg@10'."
         )
-    measured = {}
+    tasks = {}
     for name, model in models.items():
-        source, _, interactions = read_rows(
+        source, rows_of_X, interactions = read_rows(
             model,
             X,
             y,
@@ -260,13 +277,18 @@ def compare(
             item_column=item_column,
             owner="compare",
         )
-        measured[name] = measure(
-            source, interactions, specs, exclude_seen=exclude_seen, candidates=candidates
+        tasks[name] = Task.of(
+            source,
+            interactions,
+            specs,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            per_row=per_row,
+            X=rows_to_ask(rows_of_X, sample_weight) if per_row else None,
         )
-    (first, baseline), *others = measured.items()
+    (first, baseline), *others = measured_alike(tasks).items()
     rows = []
     for name, users in others:
-        _refuse_other_users(users, baseline, name, first)
         rows += _rows_of_model(name, users, baseline, specs, resampling)
     columns = ["model", "metric", "mean", "baseline", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "below", "above", "p_value", "n_users"])
@@ -331,14 +353,3 @@ def _values(users: UserMetrics, metrics: Iterable[str]) -> np.ndarray:
     """Values of these metrics, (n_users, n_metrics); NaN where not defined."""
     columns = [users.per_user[metric] for metric in metrics]
     return np.column_stack([np.empty((len(users.user_ids), 0)), *columns])
-
-
-def _refuse_other_users(
-    users: UserMetrics, baseline: UserMetrics, name: str, first: str
-) -> None:
-    """Raise ValueError unless both have the same users in the same order."""
-    if list(users.user_ids) != list(baseline.user_ids):
-        raise ValueError(
-            f"Models {first!r} and {name!r} read different users from X; do they name the "
-            "same user_column, and do their pipelines leave the ids alone?"
-        )

@@ -40,6 +40,7 @@ class _RankingScorer:
         n_ranked: int,
         by: str | Mapping[Any, Any] | pd.Series | None,
         with_counts: bool,
+        per_row: bool,
     ) -> None:
         self.metrics = metrics
         self.user_column = user_column
@@ -49,6 +50,7 @@ class _RankingScorer:
         self.n_ranked = n_ranked
         self.by = by
         self.with_counts = with_counts
+        self.per_row = per_row
         self.weight_request: bool | str | None = None
 
     def __repr__(self) -> str:
@@ -93,9 +95,11 @@ class _RankingScorer:
             n_ranked=self.n_ranked,
             exclude_seen=self.exclude_seen,
             candidates=self.candidates,
+            per_row=self.per_row,
+            X=rows_to_ask(X, sample_weight) if self.per_row else None,
             predictions=_predictions(source, X, sample_weight),
         )
-        evaluation.warn_if_undefined()
+        evaluation.warn()
         is_single = isinstance(self.metrics, str) or callable(self.metrics)
         if is_single and self.by is None and not self.with_counts:
             return next(iter(evaluation.means.values()))
@@ -136,6 +140,12 @@ def kept_rows(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(weights) > 0, n)
 
 
+def rows_to_ask(X: Any, sample_weight: ArrayLike | None) -> pd.DataFrame | np.ndarray:
+    """The rows of X that have a weight, for an external recommender."""
+    rows = as_interactions(X, owner="A ranking scorer")
+    return rows[kept_rows(sample_weight, len(rows))]
+
+
 def make_ranking_scorer(
     metrics: Metrics,
     *,
@@ -146,13 +156,15 @@ def make_ranking_scorer(
     by: str | Mapping[Any, Any] | pd.Series | None = None,
     with_counts: bool = False,
     n_ranked: int = DEFAULT_K,
+    per_row: bool = False,
 ) -> _RankingScorer:
     """Make a scorer of ranking metrics for cross-validation, searches and curves.
 
     Use it wherever scikit-learn takes ``scoring``. The scorer ranks the whole catalogue
     for each user of X. The relevant items of a user are the items of its rows with
-    ``y > 0``, or of all its rows without y. Relevant items that are not candidates are
-    dropped, and users without a relevant candidate are left out of the mean; `with_counts`
+    ``y > 0``, or of all its rows without y. Relevant pairs that no ranking can contain are
+    dropped: those whose item is not a candidate and, with `exclude_seen`, those that were
+    seen in training. Users without another one are left out of the mean; `with_counts`
     returns how many. Start with ``"ndcg@10"``.
 
     Parameters
@@ -181,8 +193,12 @@ def make_ranking_scorer(
         Columns of X with the ids. None: the columns of the estimator, or the first two
         columns if it has no such parameters.
     exclude_seen : bool, default=True
-        Leave pairs of the training data out of the rankings, except pairs that are being
-        scored. Set it to False if users often return to the same items.
+        Leave pairs of the training data out of the rankings, and drop them where they are
+        relevant, with a warning if they are more than 1 % of the relevant pairs. Set it to
+        False to evaluate repeat purchases: if users return to items that they had. If *all*
+        relevant pairs that could be recommended were seen, nothing would be left, so they
+        stay in the ranking. The value is then one of training rows, as in learning curves
+        and with ``return_train_score``; a warning says so if X is only a part of them.
     candidates : array-like of shape (n_candidates,), default=None
         Ids of the items to rank, for all users; None: the catalogue. Unknown ids are left
         out, since folds know different items.
@@ -192,10 +208,19 @@ def make_ranking_scorer(
         users is NaN. Labels must be by user id: labels of rows would not fit other folds.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
-        ``"n_left_out"``, the users without a relevant candidate, and ``"n_dropped"``, the
-        relevant items that are not candidates.
+        ``"n_left_out"``, the users without a relevant pair that counts, ``"n_dropped"``,
+        the relevant pairs that were dropped, and ``"n_seen"``, those of them that were
+        seen in training.
     n_ranked : int, default=10
         Length of the rankings that callables get; at most the number of candidates.
+    per_row : bool, default=False
+        Rank for each relevant row by itself, with the user features of the row and its
+        item as the only relevant one. Use it if features in X are a context, such as the
+        time of day or the device. The value of a user is the mean over its rows. By
+        default a user is ranked once, with the features of the earliest relevant row if X
+        has the timestamp column; of several earliest rows, or without timestamps, with the
+        features that most rows have, and of equally frequent ones the smallest. So the
+        order of rows does not matter.
 
     Returns
     -------
@@ -203,8 +228,8 @@ def make_ranking_scorer(
         ``scorer(estimator, X, y=None, sample_weight=None)``. The estimator is a fitted
         recommender of this package, a Pipeline that ends in one, a fitted search over
         either, or any fitted estimator with ``recommend(X, n_recommendations=...,
-        exclude_seen=...)``, which also needs ``candidates`` if they are given. With
-        weights, a user counts with the mean weight of its relevant rows, and rows of
+        exclude_seen=...)``, which also needs ``candidates`` if they are given; see Notes.
+        With weights, a user counts with the mean weight of its relevant rows, and rows of
         weight 0 do not count. With metadata routing, request weights by
         ``scorer.set_score_request(sample_weight=True)``.
 
@@ -221,6 +246,15 @@ def make_ranking_scorer(
 
     Notes
     -----
+    A recommender of another package is asked by user ids, so features in X have no effect;
+    with `per_row` it is asked by rows of X, and must take them. A scorer asks its method
+    ``seen_items(user_ids)``, if it has one, for the items of each user in training. Without
+    it, the scorer finds them out: if a relevant item is not among the first ones, it asks
+    for the complete ranking of the user, with and without ``exclude_seen``, which can cost
+    more than everything else. If the recommender refuses so long a ranking, a warning says
+    that seen pairs count as misses. Unlike the catalogue here, items that it never
+    recommends count as misses, too, unless it has ``item_ids_``.
+
     A search takes the largest value as the best. Small values of ``popularity`` and
     ``gini`` are usually preferred, so do not choose models by them.
 
@@ -274,6 +308,7 @@ def make_ranking_scorer(
         n_ranked,
         by,
         with_counts,
+        per_row,
     )
 
 
@@ -294,6 +329,8 @@ def read_rows(
     source = source_of(recommender)
     roles = _roles_of(source, user_column, item_column)
     rows = as_interactions(X, owner=owner, in_index=roles.named_columns)
+    if not roles.has_times(rows):
+        roles = replace(roles, timestamp_column=None)
     interactions = read_interactions(rows, y, sample_weight, roles=roles)
     if isinstance(source, EvaluationSource):
         roles.refuse_misspelt(rows)
@@ -308,7 +345,7 @@ def _roles_of(
 ) -> ColumnRoles:
     """The columns of the call, else of the estimator, else the first two."""
     if isinstance(source, EvaluationSource):
-        roles = replace(source.roles, timestamp_column=None)
+        roles = source.roles
     else:
         roles = ColumnRoles(
             user_column=getattr(source, "user_column", ColumnRoles.user_column),

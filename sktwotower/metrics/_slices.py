@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sktwotower.metrics._evaluation import UserMetrics
+from sktwotower.metrics._query_rows import most_frequent
 from sktwotower.metrics._sources import EvaluationSource, Source, name_of
+from sktwotower.metrics._user_metrics import UserMetrics
 
 By = str | ArrayLike | Mapping[Any, Any] | Callable[[np.ndarray], ArrayLike] | None
 
@@ -75,7 +76,7 @@ def _labels(by: Any, users: UserMetrics, kept: np.ndarray) -> tuple[np.ndarray, 
             f"by has shape {labels.shape}; an array needs one label for each of the "
             f"{len(kept)} rows of X."
         )
-    labels = labels[kept][users.first_rows]
+    labels = most_frequent(users.user_of_row, labels[kept], n_users)
     return labels, _distinct(labels)
 
 
@@ -111,10 +112,12 @@ def _by_cold(source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
 
 def _n_seen(source: Source, user_ids: np.ndarray) -> np.ndarray:
     """Number of items of each user in the training data; 0 for unknown users."""
+    if hasattr(source, "seen_items"):
+        return np.array([len(set(items)) for items in source.seen_items(user_ids)])
     if not isinstance(source, EvaluationSource):
         raise TypeError(
             f"{name_of(source)} does not say what users had in training, which "
-            "by='activity' and by='cold' need; pass by as labels of users."
+            "by='activity' and by='cold' need (seen_items); pass by as labels of users."
         )
     n_seen = np.zeros(len(source.users) + 1, dtype=np.int64)
     n_seen[1:] = np.diff(source.seen.indptr)

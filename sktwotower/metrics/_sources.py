@@ -57,16 +57,27 @@ class EvaluationSource(Protocol):
     def item_vectors(self, item_codes: np.ndarray, /) -> np.ndarray | None:
         """Vectors of these items, (n_items, n_dimensions); None if there are none."""
 
+    def n_other_item_features(self, interactions: Interactions, /) -> int:
+        """Number of rows whose item features are not those that the item is ranked with."""
+
 
 class Recommender(Protocol):
     """What a recommender of another package must have to be evaluated.
 
     ``item_ids_``, ``item_counts_``, ``item_embeddings_``, ``user_ids_`` and ``predict`` are
     read if a metric or a slice needs them.
+
+    A method ``seen_items(user_ids)`` returns the item ids of each user in the training
+    data, one sequence a user, empty for unknown users. It is optional: without it, seen
+    pairs are found by asking for complete rankings, with and without ``exclude_seen``, for
+    each user one of whose relevant items is not recommended.
     """
 
     def recommend(self, X: Any, *, n_recommendations: int, exclude_seen: bool) -> Any:
-        """Item ids, one row a user, best first; or a tuple that starts with them."""
+        """Item ids, one row a user, best first; or a tuple that starts with them.
+
+        X holds user ids; with ``per_row=True`` it holds rows of the X that is scored.
+        """
 
 
 Source = EvaluationSource | Recommender
@@ -91,6 +102,14 @@ def name_of(source: Source) -> str:
     if isinstance(source, EvaluationSource):
         return source.roles.owner
     return type(source).__name__
+
+
+def no_embeddings(source: Source) -> str:
+    """The message for a recommender without item vectors."""
+    return (
+        f"{name_of(source)} has no item vectors, which 'diversity' needs; use "
+        "sktwotower.metrics.intra_list_diversity with vectors of your own."
+    )
 
 
 def last_estimator(model: Any) -> Any:

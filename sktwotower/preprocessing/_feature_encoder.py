@@ -55,6 +55,9 @@ class FeatureEncoder(FieldEncoder):
         Value of each of the n entries of a multi-valued row: 1/n, 1 or 1/sqrt(n). A
         tower sums embeddings with these weights, so this is how the values of a row are
         pooled.
+    sparse_output : bool, default=True
+        Whether the output is a sparse matrix. A frame (``set_output``) cannot hold one:
+        set False for it. A model takes both.
 
     Attributes
     ----------
@@ -140,6 +143,7 @@ class FeatureEncoder(FieldEncoder):
         "max_categories": [Interval(Integral, 1, None, closed="left"), None],
         "separator": [str, None],
         "multi_combiner": [StrOptions({"mean", "sum", "sqrtn"})],
+        "sparse_output": ["boolean"],
     }
 
     def __init__(
@@ -149,11 +153,13 @@ class FeatureEncoder(FieldEncoder):
         max_categories: int | None = None,
         separator: str | None = "|",
         multi_combiner: str = "mean",
+        sparse_output: bool = True,
     ) -> None:
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.separator = separator
         self.multi_combiner = multi_combiner
+        self.sparse_output = sparse_output
 
     @property
     def kinds_(self) -> dict[str, str]:
@@ -163,7 +169,9 @@ class FeatureEncoder(FieldEncoder):
     def _make_field(self, column: Column) -> Field:
         kind = self._kind_of(column)
         if kind in ("category", "boolean"):
-            return CategoryField(kind, self.min_frequency, self.max_categories)
+            return CategoryField(
+                kind, self.separator, self.min_frequency, self.max_categories
+            )
         if kind == "multi_hot":
             return MultiHotField(
                 self.separator,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._forms import given, how_to_list, refuse_lazy
 from sktwotower.utils._ids import (
     exact_limit,
     has_complex,
@@ -34,11 +35,13 @@ def is_dataset(X: Any) -> bool:
     )
 
 
-def as_pandas(X: Any) -> Any:
+def as_pandas(X: Any, *, where: str = "X") -> Any:
     """Convert frames and columns of polars and pyarrow to pandas; return others as is.
 
     Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors.
+    A polars LazyFrame is refused; the message calls it ``where``.
     """
+    refuse_lazy(X, where=where)
     if not hasattr(X, "to_pandas"):
         return X
     frame = X.to_pandas()
@@ -58,7 +61,7 @@ def _arrow_kinds(schema: Any) -> Any:
     return zip(schema.names, schema.types, strict=True)
 
 
-def as_objects(rows: Any) -> np.ndarray:
+def as_objects(rows: Any, *, where: str = "X") -> np.ndarray:
     """Lists of rows as an object array; NumPy could turn all values into strings.
 
     Arrays of one dtype keep it, which says how exact floats are.
@@ -69,11 +72,14 @@ def as_objects(rows: Any) -> np.ndarray:
     try:
         return np.array(rows, dtype=object)
     except ValueError as error:
-        raise ValueError(f"The rows are not all of one length ({error}).") from error
+        raise ValueError(
+            f"The rows of {where} are not all of one length ({error})."
+        ) from error
 
 
 def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
-    """Raise ValueError if two columns of a frame have the same name."""
+    """Raise ValueError if two columns have the same name, or names have levels."""
+    refuse_levels(frame, where=where)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise ValueError(
@@ -82,7 +88,17 @@ def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
         )
 
 
-def column_position(column: Column, names: list, *, role: str) -> int:
+def refuse_levels(frame: pd.DataFrame, *, where: str) -> None:
+    """Raise ValueError if the names of columns have levels: a MultiIndex."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ValueError(
+            f"{where} has a MultiIndex of columns, {frame.columns.tolist()}; give them "
+            'names of one level, for example frame.columns = ["_".join(map(str, name)) '
+            "for name in frame.columns]."
+        )
+
+
+def column_position(column: Column, names: list, *, role: str, where: str = "X") -> int:
     """Position of a column among ``names``.
 
     Parameters
@@ -90,27 +106,42 @@ def column_position(column: Column, names: list, *, role: str) -> int:
     column : str or int
         A name, or a position; negative positions count from the end.
     names : list
-        Names of all columns, or their positions if they have no names.
+        Names of all columns, or their positions if they have no names. Integers that are
+        no positions are labels, by which no column can be chosen.
     role : str
         The parameter that names the column, for the message.
+    where : str
+        What has the columns, for the message.
 
     Raises
     ------
     ValueError
-        If there is no such column; the message lists all columns.
+        If there is no such column, or an integer is the position of one column and the
+        label of another; the message lists all columns.
     """
+    labelled = [position for position, name in enumerate(names) if name == column]
+    by_label = (
+        " Integers are positions; to choose a column by its label, make the labels "
+        "strings: frame.columns = frame.columns.astype(str)."
+    )
     if isinstance(column, str):
         if column in names:
             return names.index(column)
         known = f"the columns are {names}"
-        if all(isinstance(name, int) for name in names):
+        if names == list(range(len(names))):
             known = f"it has no column names but {len(names)} positions"
-        raise ValueError(f"{role}={column!r} is not a column of X; {known}.")
+        raise ValueError(f"{role}={column!r} is not a column of {where}; {known}.")
     if -len(names) <= column < len(names):
-        return column % len(names)
+        position = column % len(names)
+        if labelled and labelled != [position]:
+            raise ValueError(
+                f"{role}={column} is the position of one column of {where} and the label "
+                f"of another; the columns are {names}.{by_label}"
+            )
+        return position
     raise ValueError(
-        f"{role}={column} is not a column of X; it has {len(names)} feature(s), "
-        f"{names} in order."
+        f"{role}={column} is not a column of {where}; it has {len(names)} feature(s), "
+        f"{names} in order.{by_label if labelled else ''}"
     )
 
 
@@ -157,14 +188,14 @@ def id_array(
     TypeError
         For ids that cannot be hashed.
     """
-    column = as_pandas(column)
+    column = as_pandas(column, where=where)
     if isinstance(column, list | tuple):
         column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
     if np.ndim(column) != 1:
         hint = " Read a file first, with pandas.read_parquet." if is_dataset(column) else ""
         raise ValueError(
-            f"{where} must be {what}s in one dimension; got {np.ndim(column)}. "
-            f"For a single one give a list of one.{hint}"
+            f"{where} must be {what}s in one dimension; got {given(column)}. "
+            f"{how_to_list(column)}{hint}"
         )
     series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -229,15 +260,17 @@ def _plain_values(series: pd.Series) -> np.ndarray:
     return series.to_numpy() if kind == "M" else series.to_numpy(dtype=object)
 
 
-def time_numbers(column: Any, *, name: Column) -> np.ndarray:
+def time_numbers(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
     """Timestamps as numbers of the same order, (n,).
+
+    Datetimes without a zone are taken as UTC, as pandas does with ``utc=True``.
 
     Parameters
     ----------
     column : array-like of shape (n,)
         Numbers, datetimes, dates or durations.
-    name : str or int
-        Name of the column, for messages.
+    name, where : str or int, str
+        Name of the column, and what has it, for messages.
 
     Raises
     ------
@@ -245,7 +278,7 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         If a timestamp is missing, or the values have no order in time.
     """
     series = pd.Series(column).reset_index(drop=True)
-    refuse_missing_times(series.isna().to_numpy(), name=name)
+    refuse_missing_times(series.isna().to_numpy(), name=name, where=where)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -265,17 +298,17 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
     types = ", ".join(sorted({type(value).__name__ for value in series}))
     raise ValueError(
-        f"timestamp_column={name!r} holds values of type {types}, which have no order in "
+        f"Column {name!r} of {where} holds values of type {types}, which have no order in "
         "time; give numbers or datetimes, for example with pandas.to_datetime."
     )
 
 
-def refuse_missing_times(missing: np.ndarray, *, name: Column) -> None:
+def refuse_missing_times(missing: np.ndarray, *, name: Column, where: str = "X") -> None:
     """Raise ValueError if a row has no timestamp."""
     if missing.any():
         rows, first = where_first(missing)
         raise ValueError(
-            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{where} has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
             f"{first}; drop or fill them first."
         )
 

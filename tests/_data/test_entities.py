@@ -548,6 +548,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:This Pipeline instance is not fitted:FutureWarning")
 @pytest.mark.parametrize("where", ["table", "X"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds(kind, where):

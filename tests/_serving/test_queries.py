@@ -257,9 +257,7 @@ def test_a_history_is_seen(history_size):
     assert all(set(row) - {None} == everything for row in found)
     if history_size == 0:  # and that is all that it is
         expected = all_scores(model, [0, -1])
-        np.testing.assert_array_equal(
-            all_scores(model, [0, -1], history=history), expected
-        )
+        np.testing.assert_array_equal(all_scores(model, [0, -1], history=history), expected)
 
 
 def test_a_history_by_hand():
@@ -312,9 +310,7 @@ def test_timestamps_order_a_history():
     model = make_model(
         user_id_embedding=False, history_size=1, timestamp_column="time"
     ).fit(X)
-    single = {
-        item: all_scores(model, [-2], history=clicks(-2, [item])) for item in (3, 5)
-    }
+    single = {item: all_scores(model, [-2], history=clicks(-2, [item])) for item in (3, 5)}
     assert differ(single[3], single[5])
 
     def found(user, items, times=None):

@@ -22,7 +22,15 @@ from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
-from tests.helpers import NAMES, make_model, make_X, pairwise, parity, same_embeddings
+from tests.helpers import (
+    NAMES,
+    make_model,
+    make_X,
+    other_pairs,
+    pairwise,
+    parity,
+    same_embeddings,
+)
 
 # The design's table, and not the package's.
 TAKEN = {
@@ -644,7 +652,7 @@ def test_the_temperature_is_of_the_best_epoch(average):
     parameters = dict(
         temperature="learned", average=average, lr_schedule="constant", learning_rate=0.05
     )
-    X_val = make_X(seed=1, n_rows=30)[["user", "item"]]
+    X_val = other_pairs(make_X(seed=1, n_rows=90)[["user", "item"]], X)
     stopped = make_model(**parameters, max_iter=30, early_stopping=True).fit(X, X_val=X_val)
     best = int(np.argmax(stopped.validation_scores_)) + 1
     assert best < stopped.n_iter_
@@ -980,6 +988,8 @@ def test_parameters():
 
 @pytest.mark.slow
 def test_grid_search_over_losses():
+    once = ~X.duplicated(["user", "item"])
+    rows, labels = X[once], np.asarray(LABELS)[once]
     search = GridSearchCV(
         make_model(max_iter=3),
         [
@@ -988,12 +998,13 @@ def test_grid_search_over_losses():
         ],
         cv=KFold(2, shuffle=True, random_state=0),
         error_score="raise",
-    ).fit(X, LABELS)
+    ).fit(rows, labels)
     scores = search.cv_results_["mean_test_score"]
     assert len(scores) == 8
     assert np.isfinite(scores).all()
     assert len(set(scores)) > 3
-    by_hand = clone(search.estimator).set_params(**search.best_params_).fit(X, LABELS)
+    by_hand = clone(search.estimator).set_params(**search.best_params_)
+    by_hand.fit(rows, labels)
     assert same_embeddings(search.best_estimator_, by_hand)
 
 

@@ -328,6 +328,9 @@ def test_ranking_curve_ranks_once(popular):
             self.n_calls += 1
             return popular.recommend(X, **options)
 
+        def seen_items(self, user_ids):
+            return [[] for _ in user_ids]  # none of TEST
+
     models = [Counting(), Counting()]
     X = TEST[["user_id", "item_id"]]
     RankingCurveDisplay.from_estimators(models, X, k=20)

@@ -20,21 +20,23 @@ from sktwotower.metrics._bootstrap import bootstrap_means, interval, paired_boot
 from sktwotower.model_selection import train_test_split_interactions
 
 
-def interactions(seed=0, n=120):
-    rng = np.random.RandomState(seed)
-    users = np.minimum(rng.geometric(0.12, n), 14)
-    return pd.DataFrame(
+def interactions(n=60, n_others=40):
+    """Distinct pairs of users of different activity, and others."""
+    rng = np.random.RandomState(0)
+    users = np.minimum(rng.geometric(0.12, 600), 14)
+    pairs = pd.DataFrame(
         {
             "user": [f"u{i}" for i in users],
-            "item": [f"i{i}" for i in rng.randint(0, 9, n)],
+            "item": [f"i{i}" for i in rng.randint(0, 9, 600)],
         }
-    )
+    ).drop_duplicates(ignore_index=True)
+    return pairs[:n], pairs[n : n + n_others]
 
 
-X = interactions()
+X, OTHERS = interactions()
 NEW = pd.concat(
     [
-        interactions(1, 50),
+        OTHERS,
         # Two users without a training row, one of them without a known item.
         pd.DataFrame({"user": ["new", "lost", "u1"], "item": ["i3", "unheard", "unheard"]}),
     ],
@@ -140,7 +142,11 @@ def test_means_are_those_of_the_scorer(model):
     others = report[~one_number]
     assert (others["low"] <= others["mean"]).all()
     assert (others["mean"] <= others["high"]).all()
-    assert report.attrs == {"n_left_out": {"all": 1}, "n_dropped": {"all": 2}}
+    assert report.attrs == {
+        "n_left_out": {"all": 1},
+        "n_dropped": {"all": 2},
+        "n_seen": {"all": 0},
+    }
 
 
 def test_users_without_positives_are_left_out_and_counted(model):
@@ -150,7 +156,11 @@ def test_users_without_positives_are_left_out_and_counted(model):
     assert report.attrs["n_left_out"] == {"all": 2}
     repeated = pd.concat([NEW, NEW])
     again = ranking_report(model, repeated, metrics="ndcg@3", n_bootstrap=5)
-    assert again.attrs == {"n_left_out": {"all": 1}, "n_dropped": {"all": 2}}
+    assert again.attrs == {
+        "n_left_out": {"all": 1},
+        "n_dropped": {"all": 2},
+        "n_seen": {"all": 0},
+    }
 
 
 def check_slices(model, data, by, label_of):
@@ -293,7 +303,11 @@ def test_no_relevant_item_is_known(model):
     report = ranking_report(model, lost, metrics=["ndcg@3", "coverage@3"], by="activity")
     assert report["n_users"].tolist() == [0, 0]
     assert report[["mean", "low", "high"]].isna().all(axis=None)
-    assert report.attrs == {"n_left_out": {"all": 2}, "n_dropped": {"all": 2}}
+    assert report.attrs == {
+        "n_left_out": {"all": 2},
+        "n_dropped": {"all": 2},
+        "n_seen": {"all": 0},
+    }
 
 
 # --- compare -------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
-from sktwotower.metrics import _evaluation, make_ranking_scorer, ndcg
+from sktwotower.metrics import _external_ranker, _task, make_ranking_scorer, ndcg
 
 ALL = [
     "ndcg@3",
@@ -44,17 +44,17 @@ ALL = [
 ]
 
 
-def interactions(seed=0, n=90):
-    rng = np.random.RandomState(seed)
-    return pd.DataFrame(
-        {
-            "user": [f"u{i}" for i in rng.randint(0, 12, n)],
-            "item": [f"i{i}" for i in rng.randint(0, 9, n)],
-        }
+def interactions(n=60, seed=0, n_users=12, n_items=9):
+    """Distinct pairs, and 30 others."""
+    pairs = np.random.RandomState(seed).permutation(n_users * n_items)
+    users, items = np.divmod(pairs, n_items)
+    frame = pd.DataFrame(
+        {"user": [f"u{i}" for i in users], "item": [f"i{i}" for i in items]}
     )
+    return frame[:n], frame[n : n + 30].reset_index(drop=True)
 
 
-X, NEW = interactions(), interactions(seed=1, n=40)
+X, NEW = interactions()
 
 
 def reorder(frame):
@@ -95,11 +95,16 @@ def brute_force(model, data, metric, y=None, seen=X, exclude_seen=True):
     values, shown = [], set()
     users = data["user"].unique()
     answers, _ = model.recommend(users, n_recommendations=99, exclude_seen=False)
+    had = set(seen[["user", "item"]].itertuples(index=False, name=None))
+    pairs = set(data[["user", "item"]].itertuples(index=False, name=None))
+    pairs = {(user, item) for user, item in pairs if item in catalogue}
+    of_training = not exclude_seen or pairs <= had
     for user, ids in zip(users, answers, strict=True):
-        relevant = set(data["item"][data["user"] == user]) & catalogue
+        relevant = {i for u, i in pairs if u == user and (of_training or (u, i) not in had)}
         if not relevant:
             continue
-        hidden = set(seen["item"][seen["user"] == user]) - relevant
+        stay = pairs if of_training else set()
+        hidden = {i for u, i in had - stay if u == user}
         items = [i for i in ids if i is not None and not (exclude_seen and i in hidden)]
         if metric.startswith("coverage"):
             shown |= set(items[: int(metric.split("@")[1])])
@@ -324,6 +329,9 @@ def test_short_and_long_rows_of_an_external_recommender():
         def recommend(self, X, *, n_recommendations, exclude_seen):
             return list(self.rows)
 
+        def seen_items(self, user_ids):
+            return [[] for _ in user_ids]
+
     data = pd.DataFrame({"user": [1, 2, 2], "item": ["a", "b", "z"]})
     scorer = make_ranking_scorer(["precision@2", "recall@2"])
     expected = {"precision@2": 0.5, "recall@2": 0.75}
@@ -528,7 +536,8 @@ def test_blocks_of_users_are_one_evaluation(model, monkeypatch):
         names = metrics if estimator is model else ALL
         whole = make_ranking_scorer(names)(estimator, NEW)
         with monkeypatch.context() as patch:
-            patch.setattr(_evaluation, "_BLOCK_SIZE", 20)
+            patch.setattr(_task, "_BLOCK_SIZE", 20)
+            patch.setattr(_external_ranker, "_BLOCK_SIZE", 20)
             assert make_ranking_scorer(names)(estimator, NEW) == pytest.approx(whole)
 
 
@@ -651,8 +660,13 @@ def test_candidates_of_an_external_estimator():
     among = ["i1", "i3", "i4"]
     scorer = make_ranking_scorer(["recall@50", "coverage@3", "auc"], candidates=among)
     found = scorer(Chooses().fit(X), X)
-    assert found["recall@50"] == 0  # it leaves out seen items, and all are seen
+    assert found["recall@50"] == 1  # rows of training stay in the ranking
     assert 0 < found["coverage@3"] <= 1
+    assert scorer(Chooses().fit(X), NEW) == pytest.approx(
+        make_ranking_scorer(["recall@50", "coverage@3", "auc"], candidates=among)(
+            PopularRecommender().fit(X), NEW
+        )
+    )
 
 
 def test_metrics_that_need_attributes_of_an_external_estimator():
@@ -737,7 +751,9 @@ def test_halving_search_over_epochs():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:OptunaSearchCV is experimental", "ignore:`optuna.terminator` module has been"
+    "ignore:OptunaSearchCV is experimental",
+    "ignore:`optuna.terminator` module has been",
+    "ignore:The OptunaSearchCV or classes",  # with scikit-learn 1.6
 )
 def test_optuna():
     optuna = pytest.importorskip("optuna")
@@ -764,7 +780,7 @@ def test_learning_curve():
     sizes, train, test = learning_curve(
         TINY, X, None, train_sizes=[0.5, 1.0], cv=2, scoring=ONE, error_score="raise"
     )
-    assert sizes.tolist() == [22, 45]
+    assert sizes.tolist() == [15, 30]
     assert np.isfinite(train).all() and np.isfinite(test).all()
 
 
@@ -786,14 +802,17 @@ def test_validation_curve():
 def test_permutation_importance():
     noisy = X.assign(noise=np.arange(len(X)))
     model = clone(TINY).fit(noisy)
-    found = permutation_importance(
-        model, noisy, None, scoring=ONE, n_repeats=2, random_state=0
-    )
+    # Among shuffled users and items there are pairs of training.
+    with pytest.warns(UserWarning, match="relevant pairs of X .* were seen in training"):
+        found = permutation_importance(
+            model, noisy, None, scoring=ONE, n_repeats=2, random_state=0
+        )
     assert found.importances.shape == (3, 2)
     assert not found.importances[2].any()
-    several = permutation_importance(
-        model, noisy, None, scoring=TWO, n_repeats=2, random_state=0
-    )
+    with pytest.warns(UserWarning, match="were seen in training"):
+        several = permutation_importance(
+            model, noisy, None, scoring=TWO, n_repeats=2, random_state=0
+        )
     np.testing.assert_array_equal(several["ndcg@5"].importances, found.importances)
 
 

@@ -15,15 +15,18 @@ from sktwotower.metrics import make_ranking_scorer, ranking_report
 from sktwotower.model_selection import LastInteractionsSplit, UserKFold
 
 
-def interactions(seed, n):
-    rng = np.random.RandomState(seed)
-    users = np.minimum(rng.geometric(0.12, n), 14)
-    return pd.DataFrame({"user": users, "item": rng.randint(0, 9, n)})
+def interactions(n, n_others):
+    """Distinct pairs of users of different activity, and others."""
+    rng = np.random.RandomState(0)
+    users = np.minimum(rng.geometric(0.12, 600), 14)
+    pairs = pd.DataFrame({"user": users, "item": rng.randint(0, 9, 600)})
+    pairs = pairs.drop_duplicates(ignore_index=True)
+    return pairs[:n], pairs[n : n + n_others]
 
 
-X = interactions(0, 120)
+X, OTHERS = interactions(60, 40)
 STRANGERS = pd.DataFrame({"user": [91, 91, 92], "item": [3, 4, 99]})
-NEW = pd.concat([interactions(1, 50), STRANGERS], ignore_index=True)
+NEW = pd.concat([OTHERS, STRANGERS], ignore_index=True)
 METRICS = ["ndcg@3", "recall@2", "coverage@2", "auc"]
 ODD = {user: "odd" if user % 2 else "even" for user in range(1, 15)}
 
@@ -43,16 +46,16 @@ def test_values_are_those_of_the_report(model, by):
         assert found == pytest.approx(row.mean, nan_ok=True)
         if row.metric != "auc":  # which is not defined if everything is relevant
             assert scores[f"n_users{suffix}"] == row.n_users
-        for count in ("n_left_out", "n_dropped"):
+        for count in ("n_left_out", "n_dropped", "n_seen"):
             assert scores[f"{count}{suffix}"] == report.attrs[count][row.slice]
     n_slices = report["slice"].nunique()
-    assert len(scores) == n_slices * (len(METRICS) + 3)
+    assert len(scores) == n_slices * (len(METRICS) + 4)
 
 
 def test_counts(model):
     scores = make_ranking_scorer("ndcg@3", with_counts=True)(model, NEW)
     known = NEW["user"][NEW["item"] < 99].nunique()
-    assert list(scores) == ["ndcg@3", "n_users", "n_left_out", "n_dropped"]
+    assert list(scores) == ["ndcg@3", "n_users", "n_left_out", "n_dropped", "n_seen"]
     assert (scores["n_users"], scores["n_left_out"], scores["n_dropped"]) == (known, 1, 1)
     assert scores["ndcg@3"] == make_ranking_scorer("ndcg@3")(model, NEW)
     # Pairs outside the candidates count once.
@@ -69,7 +72,7 @@ def test_counts(model):
 @pytest.mark.parametrize(("by", "n_empty"), [("activity", 2), ("cold", 1), (ODD, 1)])
 def test_keys_do_not_depend_on_the_rows(model, by, n_empty):
     scorer = make_ranking_scorer("ndcg@3", by=by, with_counts=True)
-    one_user = X[X["user"] == 1]
+    one_user = NEW[NEW["user"] == 1]
     scores = scorer(model, one_user)
     assert list(scores) == list(scorer(model, NEW))
     empty = [key for key, value in scores.items() if np.isnan(value)]

@@ -1,0 +1,288 @@
+"""Rankings of users by recommenders of other packages."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktwotower._data.interactions import Interactions
+from sktwotower.metrics._relevant_pairs import Ranking, RelevantPairs, largest
+from sktwotower.metrics._sources import Recommender, name_of, no_embeddings
+from sktwotower.utils._columns import is_frame
+from sktwotower.utils._warnings import warn
+
+# Ids that are held at a time.
+_BLOCK_SIZE = 2**22
+# How many items are asked for, at first and at most, where no number of items is known.
+_FIRST_DEPTH, _LAST_DEPTH = 2**9, 2**20
+
+
+class ExternalRanker:
+    """Rankings of any recommender through its public ``recommend``.
+
+    The candidates are the recommender's ``item_ids_`` if it has them, else the relevant
+    items and all that it recommends.
+
+    What was seen is what its ``seen_items`` says. Without this method, it is what a
+    complete ranking has with ``exclude_seen=False``, but not with ``exclude_seen=True``.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        asked: Any,
+        user_ids: np.ndarray,
+        relevant: RelevantPairs,
+        exclude_seen: bool,
+        candidates: np.ndarray | None,
+    ) -> None:
+        self.recommender = recommender
+        self.asked = asked
+        self.user_ids = user_ids
+        self.pairs = relevant
+        self.exclude_seen = exclude_seen
+        self.options: dict[str, Any] = {}
+        known_ids = getattr(recommender, "item_ids_", None)
+        if candidates is not None:
+            if known_ids is not None:
+                is_known = pd.Index(candidates).isin(np.asarray(known_ids))
+                candidates = candidates[is_known] if is_known.any() else candidates
+            known_ids = self.options["candidates"] = candidates
+        self.n_known = None if known_ids is None else len(known_ids)
+        self.index = pd.Index(
+            pd.unique(np.asarray(relevant.item_ids if known_ids is None else known_ids))
+        )
+        self._head: np.ndarray | None = None  # of all queries, if they have been ranked
+        self._other_seen: set[tuple[Any, Any]] = set()
+
+    @property
+    def n_items(self) -> int:
+        return len(self.index)
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        return self.index.to_numpy()
+
+    def depth(self, cut_offs: list[int | None]) -> int:
+        if self.n_known is not None:
+            return largest(cut_offs, self.n_known)
+        lengths = [k for k in cut_offs if k is not None]
+        if len(lengths) < len(cut_offs):
+            raise TypeError(
+                f"{name_of(self.recommender)} has no item_ids_, so its complete "
+                "ranking, which 'auc' needs, has no known length; give candidates."
+            )
+        return max(lengths)
+
+    def columns(self) -> np.ndarray:
+        return self.index.get_indexer(self.pairs.item_ids)
+
+    def seen(self, depth: int) -> np.ndarray:
+        if not self.exclude_seen or not len(self.pairs):
+            return np.zeros(len(self.pairs), dtype=bool)
+        queries = np.arange(len(self.user_ids))
+        if hasattr(self.recommender, "seen_items"):
+            told = _pairs_of(queries, self._seen_items(queries))
+            return self._among(np.arange(len(self.pairs)), told)
+        seen = np.zeros(len(self.pairs), dtype=bool)
+        heads = []
+        try:
+            for rows in _blocks(queries, self._width(depth)):
+                head = self._ids(rows, depth, exclude_seen=True)
+                heads.append(head)
+                seen[self._seen_among_misses(rows, head)] = True
+        except _NoCompleteRanking as failure:
+            warn(
+                f"{name_of(self.recommender)} does not say which items a user has seen, "
+                f"and its complete rankings do not tell ({failure.__cause__}). Relevant "
+                "pairs that were seen count as misses. Give it a method "
+                "seen_items(user_ids) with the items of each user, or set "
+                "exclude_seen=False."
+            )
+            return np.zeros(len(self.pairs), dtype=bool)
+        if len(queries) * depth <= _BLOCK_SIZE:
+            self._head = np.concatenate(heads)
+        return seen
+
+    def rank(self, rows: np.ndarray, depth: int, *, with_relevant: bool = False) -> Ranking:
+        if with_relevant and self.exclude_seen:
+            ids = np.concatenate(
+                [
+                    self._ids_with_relevant(block, depth)
+                    for block in _blocks(rows, self._width(depth))
+                ]
+            )
+        elif self._head is not None and self._head.shape[1] == depth:
+            ids = self._head[rows]
+        else:
+            ids = self._ids(rows, depth, exclude_seen=self.exclude_seen)
+        filled = ~pd.isna(ids)
+        shown = pd.Index(ids[filled]).infer_objects()
+        new = shown[self.index.get_indexer(shown) < 0].unique()
+        if len(new):  # an empty index has no type that counts
+            self.index = self.index.append(new) if len(self.index) else new
+        ranked = np.full(ids.shape, -1, dtype=np.int64)
+        ranked[filled] = self.index.get_indexer(shown)
+        return Ranking(ranked, self.n_items, self._popularity, self._embeddings)
+
+    def covers_training(self, interactions: Interactions) -> bool:
+        known = getattr(self.recommender, "user_ids_", None)
+        if known is not None and not pd.Index(known).isin(interactions.users).all():
+            return False
+        rows = set(zip(interactions.users, interactions.items, strict=True))
+        return self._other_seen <= rows
+
+    def _width(self, depth: int) -> int:
+        """Length of the longest ranking that a query may need."""
+        return max(depth, _FIRST_DEPTH if self.n_known is None else self.n_known)
+
+    def _ids(self, rows: np.ndarray, depth: int, *, exclude_seen: bool) -> np.ndarray:
+        """Rankings of some queries as ids, (n_rows, depth); padded with None."""
+        answers = self._answers(rows, depth, exclude_seen)
+        ids = np.full((len(answers), depth), None, dtype=object)
+        for row, answer in zip(ids, answers, strict=True):
+            row[: len(answer)] = answer[:depth]
+        return ids
+
+    def _answers(self, rows: np.ndarray, depth: int, exclude_seen: bool) -> Any:
+        """One sequence of item ids a query."""
+        is_pandas = isinstance(self.asked, pd.DataFrame)
+        asked = self.asked.iloc[rows] if is_pandas else self.asked[rows]
+        answers = self.recommender.recommend(
+            asked, n_recommendations=depth, exclude_seen=exclude_seen, **self.options
+        )
+        if isinstance(answers, tuple):
+            answers = answers[0]
+        if is_frame(answers) or len(answers) != len(rows):
+            what = "users" if np.ndim(asked) == 1 else "rows of X (per_row=True)"
+            raise TypeError(
+                f"{name_of(self.recommender)}.recommend returned a "
+                f"{type(answers).__name__} of {len(answers)} rows for {len(rows)} "
+                f"{what}; a scorer needs one row of item ids for each, or a tuple that "
+                "starts with such rows."
+            )
+        return answers
+
+    def _complete(self, rows: np.ndarray, *, exclude_seen: bool) -> np.ndarray:
+        """Complete rankings of some queries as ids, padded with None."""
+        depth = _FIRST_DEPTH if self.n_known is None else self.n_known
+        try:
+            while True:
+                ids = self._ids(rows, depth, exclude_seen=exclude_seen)
+                if self.n_known is not None or pd.isna(ids[:, -1]).all():
+                    return ids
+                if depth >= _LAST_DEPTH:
+                    raise ValueError(f"more than {depth} items are recommended")
+                depth *= 2
+        except Exception as error:  # of another package: some refuse so many items
+            raise _NoCompleteRanking from error
+
+    def _seen_among_misses(self, rows: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """Seen pairs among those of some queries, whose first items are known."""
+        inside = np.isin(self.pairs.queries, rows)
+        left = np.flatnonzero(inside & (self.columns() >= 0))
+        left = left[~self._among(left, _pairs_of(rows, head))]
+        for exclude_seen in (True, False):
+            rows = np.unique(self.pairs.queries[left])
+            if not len(rows):
+                break
+            complete = _pairs_of(rows, self._complete(rows, exclude_seen=exclude_seen))
+            left = left[self._among(left, complete) ^ exclude_seen]
+        return left
+
+    def _among(self, pairs: np.ndarray, others: pd.DataFrame) -> np.ndarray:
+        """Whether some relevant pairs are among other pairs of a query and an item."""
+        index = pd.Index(pd.unique(np.asarray(self.pairs.item_ids)))
+        columns = index.get_indexer(pd.Index(others["item"]).infer_objects())
+        keys = others["query"].to_numpy(dtype=np.int64) * len(index) + columns
+        wanted = self.pairs.queries[pairs] * len(index)
+        wanted = wanted + index.get_indexer(self.pairs.item_ids[pairs])
+        return np.isin(wanted, keys[columns >= 0])
+
+    def _seen_items(self, rows: np.ndarray) -> Any:
+        """The items that the user of each query has seen, from ``seen_items``."""
+        recommender: Any = self.recommender
+        users = self.user_ids[rows]
+        answers = recommender.seen_items(users)
+        if len(answers) != len(users):
+            raise TypeError(
+                f"{name_of(self.recommender)}.seen_items returned {len(answers)} rows for "
+                f"{len(users)} users; it must return the item ids of each."
+            )
+        return answers
+
+    def _ids_with_relevant(self, rows: np.ndarray, depth: int) -> np.ndarray:
+        """Rankings without the seen items that are not relevant, (n_rows, depth)."""
+        ranked = [_filled(row) for row in self._complete(rows, exclude_seen=False)]
+        if hasattr(self.recommender, "seen_items"):
+            seen = [set(items) for items in self._seen_items(rows)]
+        else:
+            unseen = self._complete(rows, exclude_seen=True)
+            both = zip(ranked, unseen, strict=True)
+            seen = [set(items) - set(others) for items, others in both]
+        relevant: dict[int, set] = {query: set() for query in rows}
+        wanted = np.flatnonzero(np.isin(self.pairs.queries, rows))
+        items = pd.Series(self.pairs.item_ids[wanted]).astype(object)
+        for query, item in zip(self.pairs.queries[wanted], items, strict=True):
+            relevant[query].add(item)
+        ids = np.full((len(rows), depth), None, dtype=object)
+        for n, query in enumerate(rows):
+            hidden = seen[n] - relevant[query]
+            kept = [item for item in ranked[n] if item not in hidden][:depth]
+            ids[n, : len(kept)] = kept
+            self._other_seen |= {(self.user_ids[query], item) for item in hidden}
+        return ids
+
+    def _popularity(self) -> np.ndarray:
+        counts = self._item_attribute("item_counts_")
+        if counts is None:
+            raise TypeError(
+                f"{name_of(self.recommender)} does not say how often an item was in "
+                "its training data (item_ids_ and item_counts_), which metrics of "
+                "popularity need; use the functions of sktwotower.metrics on arrays."
+            )
+        return counts
+
+    def _embeddings(self) -> np.ndarray:
+        vectors = self._item_attribute("item_embeddings_")
+        if vectors is None:
+            raise TypeError(no_embeddings(self.recommender))
+        return vectors
+
+    def _item_attribute(self, name: str) -> np.ndarray | None:
+        """An attribute in the order of ``item_ids_``, by candidate; 0 for other items."""
+        values = getattr(self.recommender, name, None)
+        item_ids = getattr(self.recommender, "item_ids_", None)
+        if values is None or item_ids is None:
+            return None
+        values = np.asarray(values, dtype=np.float64)
+        by_candidate = np.zeros((self.n_items, *values.shape[1:]))
+        columns = self.index.get_indexer(np.asarray(item_ids))
+        by_candidate[columns[columns >= 0]] = values[columns >= 0]
+        return by_candidate
+
+
+class _NoCompleteRanking(Exception):
+    """A recommender does not rank as many items as there are."""
+
+
+def _blocks(rows: np.ndarray, width: int) -> list[np.ndarray]:
+    """Rows in blocks of rankings of this width."""
+    size = max(1, _BLOCK_SIZE // max(width, 1))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _filled(row: np.ndarray) -> list[Any]:
+    """The ids of a ranking without its padding."""
+    return list(row[~pd.isna(row)])
+
+
+def _pairs_of(rows: np.ndarray, answers: Any) -> pd.DataFrame:
+    """Queries and the items of their answers, a row for each pair."""
+    lengths = [len(answer) for answer in answers]
+    items = np.fromiter(chain.from_iterable(answers), dtype=object, count=sum(lengths))
+    pairs = pd.DataFrame({"query": np.repeat(rows, lengths), "item": items})
+    return pairs[pairs["item"].notna()]

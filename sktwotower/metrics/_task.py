@@ -1,0 +1,325 @@
+"""One evaluation: what is asked, what of it was seen, and the metrics of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from sktwotower._data.interactions import Interactions
+from sktwotower.metrics._matched import RankedRelevance, match_relevance
+from sktwotower.metrics._query_rows import QueryRows, query_rows
+from sktwotower.metrics._rankers import make_ranker
+from sktwotower.metrics._registry import ACCURACY, AGGREGATE, BEYOND, MetricSpec
+from sktwotower.metrics._relevant_pairs import Ranker, Ranking, RelevantPairs
+from sktwotower.metrics._sources import EvaluationSource, Source
+from sktwotower.metrics._user_metrics import UserMetrics
+
+MetricSpecs = dict[str, MetricSpec]
+
+# Ranked items that are held at a time: complete rankings are as large as all scores.
+_BLOCK_SIZE = 2**23
+
+# Up to this share of the relevant pairs, seen ones are dropped without a warning.
+_NOTED_SHARE = 0.01
+
+_SEEN_NOTE = (
+    "{} were seen in training. They are dropped, since seen items are not recommended. To "
+    "evaluate repeat purchases, set exclude_seen=False in make_ranking_scorer, "
+    "ranking_report or compare."
+)
+_TRAINING_NOTE = (
+    "All relevant pairs of X that could be recommended were seen in training, and X is not "
+    "all of the training rows. They stay in the ranking, so this is a score of training "
+    "rows. Score rows that were held out; to evaluate repeat purchases, set "
+    "exclude_seen=False in make_ranking_scorer, ranking_report or compare."
+)
+_FEATURES_NOTE = (
+    "{} have other item features than the item had in training. Items are ranked with "
+    "their features of training, so item features in X do not change the score. "
+    "sktwotower.inspection.feature_importance measures which of them matter; "
+    "permutation_importance does not."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a recommender is asked, and which of the relevant pairs it has seen.
+
+    Attributes
+    ----------
+    interactions : Interactions
+        The rows that are scored.
+    specs : dict of str to MetricSpec
+        The metrics.
+    queries : QueryRows
+        The rows that are asked with.
+    pairs : RelevantPairs
+        Relevant items of the queries.
+    ranker : Ranker
+        Ranks the candidates.
+    depth : int
+        Length of the rankings.
+    seen : ndarray of shape (n_pairs,), bool
+        Pairs of candidates that rankings leave out, as they are in the training data.
+    n_other_features : int
+        Rows with other item features than those the item is ranked with.
+    """
+
+    interactions: Interactions
+    specs: MetricSpecs
+    queries: QueryRows
+    pairs: RelevantPairs
+    ranker: Ranker
+    depth: int
+    seen: np.ndarray
+    n_other_features: int
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        interactions: Interactions,
+        specs: MetricSpecs,
+        *,
+        exclude_seen: bool = True,
+        candidates: ArrayLike | None = None,
+        per_row: bool = False,
+        X: Any = None,
+    ) -> Task:
+        """Prepare an evaluation.
+
+        Parameters
+        ----------
+        source : EvaluationSource or Recommender
+            Ranks the items.
+        interactions : Interactions
+            The positive rows are relevant.
+        specs : dict of str to MetricSpec
+            Metrics of rankings.
+        exclude_seen : bool, default=True
+            Leave pairs of the training data out of the rankings.
+        candidates : array-like of shape (n_candidates,), default=None
+            Ids of the items to rank; None: the catalogue.
+        per_row : bool, default=False
+            Whether each relevant row is a query of its own, instead of each user.
+        X : DataFrame or ndarray, optional
+            The same rows, for an external recommender that is asked by row.
+        """
+        positive = interactions.positive
+        if not positive.any():
+            raise ValueError(
+                "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
+                "metric is defined."
+            )
+        queries = query_rows(interactions, per_row=per_row)
+        labels = interactions.labels
+        pairs = RelevantPairs(
+            queries.query_of_pair,
+            interactions.items[positive],
+            None if labels is None else labels[positive],
+        )
+        ranker = make_ranker(
+            source,
+            interactions.take(queries.rows),
+            pairs,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            query_rows=None if X is None else _rows_of(X, queries.rows),
+        )
+        depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
+        n_other = 0
+        if isinstance(source, EvaluationSource) and interactions.item_features is not None:
+            n_other = source.n_other_item_features(interactions)
+        seen = ranker.seen(depth) & (ranker.columns() >= 0)
+        return cls(interactions, specs, queries, pairs, ranker, depth, seen, n_other)
+
+    def has_nothing_left(self, seen: np.ndarray) -> bool:
+        """Whether all pairs that could be recommended are among those seen."""
+        could_be = self.ranker.columns() >= 0
+        return bool((could_be & seen).any() and not (could_be & ~seen).any())
+
+    def measured(
+        self, seen: np.ndarray, *, is_training: bool, held_out: bool = False
+    ) -> UserMetrics:
+        """Rank, and measure user by user.
+
+        Parameters
+        ----------
+        seen : ndarray of shape (n_pairs,), bool
+            Pairs that are dropped as seen.
+        is_training : bool
+            Whether the rows are training rows, so that seen pairs stay.
+        held_out : bool, default=False
+            Whether seen pairs stay because the recommender was not trained on them.
+        """
+        with_relevant = held_out or is_training
+        kept = np.ones(len(self.pairs), dtype=bool) if with_relevant else ~seen
+        n_queries = len(self.queries)
+        per_query, head = _measure_queries(self, kept, with_relevant)
+        columns = np.where(kept, self.ranker.columns(), -1)
+        is_ranked = np.bincount(self.pairs.queries[columns >= 0], minlength=n_queries) > 0
+        head[~is_ranked] = -1
+        n_seen = self.pairs.counts(~kept, n_queries)
+        users = _OfUsers.of(self, is_ranked)
+        return UserMetrics(
+            user_ids=self.queries.user_ids,
+            user_of_row=self.queries.users,
+            per_user={key: users.mean(values) for key, values in per_query.items()},
+            measured=users.sum(is_ranked) > 0,
+            n_dropped=users.sum(self.pairs.counts(columns < 0, n_queries)),
+            n_seen=users.sum(n_seen),
+            weights=_mean_weights(self.interactions, self.queries),
+            ranked=head,
+            is_ranked=is_ranked,
+            user_of_query=self.queries.user_of_query,
+            n_items=self.ranker.n_items,
+            notes=self._notes(seen, is_training, int(n_seen.sum())),
+        )
+
+    def _notes(self, seen: np.ndarray, is_training: bool, n_seen: int) -> tuple[str, ...]:
+        """What the caller should be warned of."""
+        notes = []
+        n_pairs = int(self.pairs.counts(np.ones_like(seen), len(self.queries)).sum())
+        if is_training and not (
+            np.array_equal(seen, self.seen)
+            and self.ranker.covers_training(self.interactions)
+        ):
+            notes.append(_TRAINING_NOTE)
+        if n_seen > _NOTED_SHARE * n_pairs:
+            share = (
+                f"{n_seen} of the {n_pairs} relevant pairs of X ({n_seen / n_pairs:.1%})"
+            )
+            notes.append(_SEEN_NOTE.format(share))
+        if self.n_other_features:
+            share = f"{self.n_other_features} of the {len(self.interactions)} rows of X"
+            notes.append(_FEATURES_NOTE.format(share))
+        return tuple(notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfUsers:
+    """Brings values of queries to their users."""
+
+    users: np.ndarray
+    n_users: int
+    defined: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, task: Task, defined: np.ndarray) -> _OfUsers:
+        """For queries of which some have metrics."""
+        users, weights = task.queries.user_of_query, task.interactions.weights
+        if weights is None or len(np.unique(users)) == len(users):
+            of_queries = np.ones(len(users))
+        else:
+            of_queries = weights[task.queries.rows]
+        return cls(users, len(task.queries.user_ids), defined, of_queries)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sums of counts, (n_users,) int64."""
+        return np.bincount(self.users, values, self.n_users).astype(np.int64)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Means over the queries for which a metric is defined, (n_users,)."""
+        defined = self.defined & ~np.isnan(values)
+        users, weights = self.users[defined], self.weights[defined]
+        totals = np.bincount(users, weights, self.n_users)
+        means = np.full(self.n_users, np.nan)
+        sums = np.bincount(users, weights * values[defined], self.n_users)
+        np.divide(sums, totals, out=means, where=totals > 0)
+        return means
+
+
+def _rows_of(X: Any, rows: np.ndarray) -> Any:
+    return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
+
+
+def _cut_off(spec: MetricSpec, pairs: RelevantPairs) -> int | None:
+    """How many ranks a metric looks at; None: all."""
+    if spec.name == "r_precision":
+        return int(np.bincount(pairs.queries).max())
+    return spec.k
+
+
+def _mean_weights(interactions: Interactions, queries: QueryRows) -> np.ndarray | None:
+    """Mean weight of the relevant rows of each user, (n_users,); None without weights."""
+    if interactions.weights is None:
+        return None
+    users, n_users = queries.users[interactions.positive], len(queries.user_ids)
+    n_rows = np.bincount(users, minlength=n_users)
+    weights = interactions.weights[interactions.positive]
+    return np.bincount(users, weights, n_users) / np.maximum(n_rows, 1)
+
+
+def _measure_queries(
+    task: Task, kept: np.ndarray, with_relevant: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Metrics with a value a query, (n_queries,) each, and the heads of the rankings."""
+    specs, ranker, n_queries = task.specs, task.ranker, len(task.queries)
+
+    def relevance() -> sp.csr_matrix:
+        columns = np.where(kept, ranker.columns(), -1)
+        return task.pairs.matrix(columns, n_queries, ranker.n_items)
+
+    n_kept = max((spec.k for spec in specs.values() if spec.k is not None), default=1)
+    size = max(1, _BLOCK_SIZE // max(task.depth, 1))
+    blocks, heads = [], []
+    relevant = relevance()
+    for start in range(0, n_queries, size):
+        rows = np.arange(start, min(start + size, n_queries))
+        ranking = ranker.rank(rows, task.depth, with_relevant=with_relevant)
+        if ranking.n_items != relevant.shape[1]:
+            relevant = relevance()
+        blocks.append(_measure_block(ranking, relevant[rows], specs))
+        heads.append(ranking.ranked[:, :n_kept])
+    head = np.concatenate(heads)
+    per_query = {}
+    for key, spec in specs.items():
+        if spec.name in AGGREGATE:
+            continue
+        if spec.name:
+            per_query[key] = np.concatenate([block[key] for block in blocks])
+        else:
+            per_query[key] = _call(key, spec.function, head[:, : spec.k], relevant)
+    return per_query, head
+
+
+def _measure_block(
+    ranking: Ranking, relevant: sp.csr_matrix, specs: MetricSpecs
+) -> dict[str, np.ndarray]:
+    """Named metrics with a value a query, of some queries."""
+    matched: RankedRelevance | None = None
+    values = {}
+    for key, spec in specs.items():
+        options = {} if spec.k is None else {"k": spec.k}
+        if spec.name in ACCURACY:
+            if matched is None:
+                matched = match_relevance(ranking.ranked, relevant)
+            values[key] = spec.function(matched, **options)
+        elif spec.name in BEYOND:
+            arguments: list[Any] = [ranking.ranked]
+            if spec.name == "serendipity":
+                arguments.append(relevant)
+            is_diversity = spec.name == "diversity"
+            arguments.append(ranking.embeddings() if is_diversity else ranking.popularity())
+            values[key] = spec.function(*arguments, **options)
+    return values
+
+
+def _call(
+    key: str, function: Callable[..., Any], ranked: np.ndarray, relevant: sp.csr_matrix
+) -> np.ndarray:
+    """The checked values of a metric that is a callable, (n_queries,)."""
+    values = np.asarray(function(ranked, sp.csr_array(relevant)), dtype=np.float64)
+    if values.shape != (len(ranked),):
+        raise ValueError(
+            f"Metric {key!r} returned shape {values.shape} for {len(ranked)} users; it "
+            "must return one value a user."
+        )
+    return values
