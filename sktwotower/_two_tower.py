@@ -584,7 +584,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         del interactions  # ids have codes from here on
         if held_out is not None and X_val is not None:
             known = {name: data.side(name).entities.vocabulary for name in SIDES}
-            refuse_other_ids(held_out, roles, known)
+            refuse_other_ids(held_out, roles, known, "X_val")
         n_epochs = configuration.max_iter
         training = Training(configuration, data, before, seed=seed, n_epochs=n_epochs)
         validation = None

@@ -319,7 +319,8 @@ def test_predict_is_what_recommend_says(model):
 
 def test_similar_items_by_brute_force(model):
     queries = [*CATALOGUE, "never", "new"]
-    ids, scores = model.similar_items(queries, n_recommendations=N_ITEMS + 1)
+    with pytest.warns(UserWarning, match="item ids of item_ids are not known items"):
+        ids, scores = model.similar_items(queries, n_recommendations=N_ITEMS + 1)
     vectors = dict(zip(model.item_ids_, model.item_embeddings_.astype(float), strict=True))
     vectors["new"] = model.item_tower_.transform(["new"])[0]
     for query, row, row_scores in zip(queries, ids, scores, strict=True):

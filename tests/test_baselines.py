@@ -69,7 +69,7 @@ def test_ease_scores():
 def test_predict_is_what_recommend_says(model):
     model = clone(model).fit(X)
     frame = model.recommend(
-        [*model.user_ids_, "stranger"],
+        [*model.user_ids_, -1],
         n_recommendations=10,
         exclude_seen=False,
         as_frame=True,
@@ -108,7 +108,7 @@ def test_ease_does_not_learn_from_other_rows():
     np.testing.assert_allclose(
         with_bad.item_weights_[:n, :n], alone.item_weights_, atol=1e-6
     )
-    assert 9900 not in with_bad.recommend(["stranger"], n_recommendations=99)[0]
+    assert 9900 not in with_bad.recommend([-1], n_recommendations=99)[0]
     assert with_bad.recommend([1], candidates=[9900])[0][0, 0] is None  # but it is seen
 
 
@@ -116,7 +116,7 @@ def test_unknown_users_get_popular_items():
     counts = X["item"].value_counts()
     for model in MODELS:
         model = clone(model).fit(X)
-        ids, scores = model.recommend(["stranger"], n_recommendations=len(counts))
+        ids, scores = model.recommend([-1], n_recommendations=len(counts))
         assert scores[0].tolist() == counts.tolist()
         assert counts[ids[0]].tolist() == counts.tolist()
 
@@ -136,7 +136,7 @@ def test_popular_counts_rows():
 
 
 def test_unknown_items_have_score_0():
-    pairs = pd.DataFrame({"user": [0, "stranger"], "item": ["new", "new"]})
+    pairs = pd.DataFrame({"user": [0, -1], "item": [-1, -2]})
     for model in MODELS:
         model = clone(model).fit(X)
         assert model.predict(pairs).tolist() == [0.0, 0.0]

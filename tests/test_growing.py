@@ -324,8 +324,8 @@ def test_histories_grow_in_partial_fit(chunks):
     assert_same_answer(
         model.recommend([user], exclude_seen=False, n_recommendations=5),
         model.recommend(
-            ["new"],
-            history=last.assign(user_id="new"),
+            [-1],
+            history=last.assign(user_id=-1),
             exclude_seen=False,
             n_recommendations=5,
         ),

@@ -142,7 +142,7 @@ def test_round_trips(roundtrip, tmp_path):
     model.fit(X)
     again = roundtrip(model, tmp_path)
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
-    one, other = again.recommend([0, "new"]), model.recommend([0, "new"])
+    one, other = again.recommend([0, -1]), model.recommend([0, -1])
     assert one[0].tolist() == other[0].tolist()
     assert one[1].tolist() == other[1].tolist()
     assert again.score(X) == model.score(X)
@@ -615,9 +615,9 @@ def test_users_with_only_rows_with_y_0_stay_unknown():
         model.item_embeddings_[known_items], trained.item_embeddings_
     )
     for tower, name in ((model.user_tower_, "hates"), (model.item_tower_, "hated")):
-        vector, unknown = tower.transform([name, "no such"])
+        vector, unknown = tower.transform([name, -2])
         np.testing.assert_array_equal(vector, unknown)
-    found, _ = model.recommend(["new", 0], n_recommendations=99)
+    found, _ = model.recommend([-1, 0], n_recommendations=99)
     assert "hated" not in found
     found, _ = model.recommend(["hates"], n_recommendations=99)
     assert set(found[0]) - {None} == set(range(1, N_ITEMS))  # all but the seen one
@@ -958,10 +958,10 @@ def test_early_stopping_never_loses_an_id(time):
             random_state=seed,
         ).fit(data)
         assert set(model.user_ids_) == set(data["user"])
-        found, _ = model.recommend(["new"], n_recommendations=99, exclude_seen=False)
+        found, _ = model.recommend([-1], n_recommendations=99, exclude_seen=False)
         assert set(found[0]) - {None} == set(data["item"])
         # none of them is just the unknown id
-        unknown = model.item_tower_.transform(["no such"])[0]
+        unknown = model.item_tower_.transform([-2])[0]
         assert not (model.item_embeddings_ == unknown).all(axis=1).any()
 
 
@@ -1006,7 +1006,7 @@ def test_nothing_to_hold_out():
 
 
 def test_validation_rows_that_cannot_be_validated_on():
-    unheard = X.assign(item="unheard")
+    unheard = X.assign(item=-1)
     with pytest.raises(ValueError, match="none of the items of X_val is in the catalogue"):
         make_model(early_stopping=True).fit(X, X_val=unheard)
     with pytest.raises(ValueError, match="relevant|positive"):
@@ -1085,7 +1085,7 @@ class Recorder:
         torch.rand(3)
         GLOBAL.rand()
         if fitted_estimator is not None:
-            self.answers.append(fitted_estimator.recommend([0, "new"])[1].tolist())
+            self.answers.append(fitted_estimator.recommend([0, -1])[1].tolist())
         if context.task_name == "epoch" and self.stop_after is not None:
             return context.task_id + 1 >= self.stop_after
         return False
@@ -1099,7 +1099,7 @@ def test_a_callback_sees_a_usable_estimator_and_may_stop():
     assert callback.events == ["setup", "begin fit", *epoch, *epoch, "end fit", "teardown"]
     assert model.n_iter_ == 2
     assert len(model.loss_curve_) == 2
-    assert callback.answers[-1] == model.recommend([0, "new"])[1].tolist()
+    assert callback.answers[-1] == model.recommend([0, -1])[1].tolist()
     assert np.isfinite(model.score(X))
 
 
@@ -1314,12 +1314,12 @@ def test_unknown_ids_are_the_mean_of_the_known():
         (model.user_tower_, model.user_embeddings_),
         (model.item_tower_, model.item_embeddings_),
     ):
-        unknown = tower.transform(["no such"])[0]
+        unknown = tower.transform([-2])[0]
         np.testing.assert_allclose(unknown, vectors.mean(axis=0), atol=1e-6)
     # as is an id whose rows train nothing
     y = (X["user"] != 0).astype(int)
     model = make_model(normalize=False, temperature=1.0).fit(X, y)
-    of_zero, unknown = model.user_tower_.transform([0, "no such"])
+    of_zero, unknown = model.user_tower_.transform([0, -2])
     np.testing.assert_array_equal(of_zero, unknown)
 
 

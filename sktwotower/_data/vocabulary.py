@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -25,10 +22,17 @@ class Vocabulary:
     ----------
     ids : array-like or Categorical of shape (n,), optional
         Ids in the order of their first appearance; repeated ids count once.
+
+    Attributes
+    ----------
+    kinds : dict
+        The kinds of ids, with the first id of each.
     """
 
     def __init__(self, ids: ArrayLike | pd.Categorical = ()) -> None:
-        self._index = pd.Index(_distinct(ids))
+        distinct = _distinct(ids)
+        self._index = pd.Index(distinct)
+        self.kinds = kinds_of(distinct)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -37,11 +41,6 @@ class Vocabulary:
     def ids(self) -> np.ndarray:
         """Ids in the order of their codes, (n,)."""
         return self._index.to_numpy()
-
-    @cached_property
-    def kinds(self) -> dict[str, Any]:
-        """The kinds of ids, with the first id of each."""
-        return kinds_of(self.ids)
 
     def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for unknown ids."""
@@ -52,11 +51,11 @@ class Vocabulary:
     def extend(self, ids: Ids) -> Vocabulary:
         """A vocabulary with further ids, whose codes come last."""
         new = _distinct(ids[self.codes(ids) == 0])
+        if not len(self):
+            return Vocabulary(new)
         longer = Vocabulary()
-        if len(new):
-            longer._index = joined(self._index, new) if len(self) else pd.Index(new)
-        else:
-            longer._index = self._index
+        longer._index = joined(self._index, new) if len(new) else self._index
+        longer.kinds = kinds_of(new) | self.kinds
         return longer
 
 

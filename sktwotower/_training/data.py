@@ -167,14 +167,17 @@ def read_validation_rows(
 
 
 def refuse_other_ids(
-    interactions: Interactions, roles: ColumnRoles, known: dict[SideName, Vocabulary]
+    interactions: Interactions,
+    roles: ColumnRoles,
+    known: dict[SideName, Vocabulary],
+    where: str = "X",
 ) -> None:
     """Raise ValueError for ids whose type is not that of the known ids."""
     for side, vocabulary in known.items():
         refuse_other_kinds(
             interactions.users if side == "user" else interactions.items,
             vocabulary,
-            where=roles.description(f"{side}_column"),
+            where=roles.description(f"{side}_column", where=where),
             what=f"{side} id",
         )
 

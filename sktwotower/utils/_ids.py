@@ -138,7 +138,7 @@ def kinds_of(ids: Any) -> dict[str, Any]:
     if values.dtype != object:
         values = pd.Series(values).astype(object).to_numpy()
     first_of: dict[str, Any] = {}
-    for kind in set(map(type, values)):
+    for kind in dict.fromkeys(map(type, values)):
         example = next(v for v in values if type(v) is kind)
         first_of.setdefault(_kind(example), example)
     return first_of

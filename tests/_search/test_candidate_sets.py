@@ -408,6 +408,10 @@ def pairs(*rows):
     return pd.DataFrame(rows, columns=["user", "item"])
 
 
+UNHEARD = "ignore:.*item ids of exclude_interactions are not known"
+
+
+@pytest.mark.filterwarnings(UNHEARD)
 def test_further_exclusions(model):
     further = pairs(
         ("u3", "i1"), ("u3", "i4"), ("stranger", "i0"), ("else", "i2"), ("u3", "unheard")

@@ -60,7 +60,9 @@ def test_a_merge_needs_no_renaming(make, kind):
             merged = frame.merge(users).merge(items)
             assert len(merged) == len(frame) > 0
             ids, _ = model.recommend(asked, n)
-            assert frame["item_id"].tolist() == [i for i in ids.ravel() if i is not None] or (
+            assert frame["item_id"].tolist() == [
+                i for i in ids.ravel() if i is not None
+            ] or (
                 kind in ("datetime", "zoned")  # arrays hold them as numpy.datetime64
             )
             seen = frame.merge(rows, on=["user_id", "item_id"])
@@ -100,7 +102,9 @@ def test_positions_have_the_names_of_X(make):
 @pytest.mark.parametrize("form", ["array", "list", "integer labels"])
 def test_without_names(make, form):
     rows = X[["user_id", "item_id"]].to_numpy()
-    rows = {"array": rows, "list": rows.tolist(), "integer labels": pd.DataFrame(rows)}[form]
+    rows = {"array": rows, "list": rows.tolist(), "integer labels": pd.DataFrame(rows)}[
+        form
+    ]
     frame = make(0, 1).fit(rows).recommend([1], 2, as_frame=True)
     assert frame.columns.tolist() == ["user", "item", "score", "rank"]
 
@@ -122,7 +126,10 @@ def test_names_of_a_table_do_not_matter():
 
 @pytest.mark.parametrize("name", ["score", "rank"])
 def test_names_that_are_taken(make, name):
-    for renamed, columns in (("user_id", (name, "item_id")), ("item_id", ("user_id", name))):
+    for renamed, columns in (
+        ("user_id", (name, "item_id")),
+        ("item_id", ("user_id", name)),
+    ):
         model = make(*columns).fit(X.rename(columns={renamed: name}))
         message = f"two columns '{name}'.*Rename that column of X before fit"
         with pytest.raises(ValueError, match=message):

@@ -86,14 +86,18 @@ def test_queries_in_other_forms(name, method, form):
 
 
 def test_a_single_string():
-    with pytest.raises(ValueError, match=r"^X must be.*string 'ann'.*list of one: \['ann'\]"):
+    with pytest.raises(
+        ValueError, match=r"^X must be.*string 'ann'.*list of one: \['ann'\]"
+    ):
         fitted().recommend("ann")
 
 
 def test_a_dict_of_columns():
     columns = {"user": ["u0"], "item": ["i0"]}
     for name in ("history", "exclude_interactions", "candidates"):
-        message = rf"^{name} is a dict with the columns \['user', 'item'\].*pandas.DataFrame"
+        message = (
+            rf"^{name} is a dict with the columns \['user', 'item'\].*pandas.DataFrame"
+        )
         with pytest.raises(ValueError, match=message):
             fitted().recommend([1], **{name: columns})
 
@@ -158,7 +162,12 @@ def test_a_lazy_frame_is_not_encoded():
 @pytest.mark.parametrize(
     ("labels", "user", "item", "message"),
     [
-        ([10, 20], 10, 20, r"user_column=10 is not a column of X.*\[10, 20\].*astype\(str\)"),
+        (
+            [10, 20],
+            10,
+            20,
+            r"user_column=10 is not a column of X.*\[10, 20\].*astype\(str\)",
+        ),
         ([10, 20], 0, 20, r"item_column=20 is not a column of X.*Integers are positions"),
         ([1, 0], 0, 1, r"user_column=0 is the position of one column of X and the label"),
         ([1, 2], 0, 1, r"item_column=1 is the position of one column of X and the label"),
@@ -180,7 +189,9 @@ def test_positions_of_columns_with_other_labels():
     with pytest.raises(ValueError, match="position of one column of X and the label"):
         model.predict(frame.set_axis([1, 0], axis=1))
     swapped = frame.set_axis([1, 0], axis=1)
-    with pytest.raises(ValueError, match="one column of exclude_interactions and the label"):
+    with pytest.raises(
+        ValueError, match="one column of exclude_interactions and the label"
+    ):
         model.recommend([1], exclude_interactions=swapped)
 
 
