@@ -78,7 +78,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Column of X with numbers or datetimes that order the interactions. With it, early
         stopping holds out the latest rows of each user instead of random ones, the history
         of a row has earlier interactions only, and features in X are served as they were
-        in the latest row.
+        in the latest row. Later times, such as those of ``history``, must be of the same
+        kind and unit; datetimes without a zone are taken as UTC.
     user_features, item_features : str, int, list, slice, mask or callable, default=None
         Feature columns of X, as :class:`~sklearn.compose.ColumnTransformer` takes columns:
         names, positions, a slice, a boolean mask, or a ``make_column_selector``, which
