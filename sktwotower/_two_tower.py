@@ -261,7 +261,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool or int, default=0
-        1 prints the objective, and a line for each epoch.
+        1 prints what each feature became (its kind, or its transformer, and its number of
+        columns), the objective, and a line for each epoch.
 
     Attributes
     ----------

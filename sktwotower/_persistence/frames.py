@@ -76,8 +76,14 @@ def _store(
             "ordered": bool(dtype.ordered),
         }
         return column.cat.codes, kind
-    if not pd.api.types.is_object_dtype(dtype) and _is_known(column, arrow):
-        return column, {"as": "is", "dtype": str(dtype)}
+    try:
+        if not pd.api.types.is_object_dtype(dtype) and _is_known(column, arrow):
+            return column, {"as": "is", "dtype": str(dtype)}
+    except UnicodeEncodeError as error:  # a lone surrogate
+        raise TypeError(
+            f"Column {name!r} of dtype {dtype} cannot be stored ({error}); replace these "
+            "characters, or make its dtype object."
+        ) from error
     texts = pd.Series(_texts(column.tolist(), name), dtype=object)
     return texts, {"as": "json", "dtype": str(dtype)}
 
@@ -115,3 +121,5 @@ def _texts(values: list, name: Hashable) -> list[str]:
             f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
             "string, a date or a list of such."
         ) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TypeError(f"Column {name!r} cannot be stored: {error}.") from error
