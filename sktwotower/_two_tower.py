@@ -91,7 +91,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Encodes the features; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
         ``ColumnTransformer`` is a field, any other transformer is one field. A text
-        vectorizer takes a table with a single feature.
+        vectorizer takes a table with a single feature. Transformers that need a target y
+        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
+        to encode is an error.
     user_id_embedding, item_id_embedding : bool, default=True
         Whether the id is a field. Without it a side is described by its features (and
         history) alone, and items of the table without interactions are in the catalogue.
