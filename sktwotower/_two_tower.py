@@ -96,7 +96,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Encodes the features; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
         ``ColumnTransformer`` is a field, any other transformer is one field. A text
-        vectorizer takes a table with a single feature.
+        vectorizer takes a table with a single feature. Transformers that need a target y
+        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
+        to encode is an error.
     user_id_embedding, item_id_embedding : bool, default=True
         Whether the id is a field. Without it a side is described by its features (and
         history) alone, and items of the table without interactions are in the catalogue.
@@ -266,7 +268,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool or int, default=0
-        1 prints the objective, and a line for each epoch.
+        1 prints what each feature became (its kind, or its transformer, and its number of
+        columns), the objective, and a line for each epoch.
 
     Attributes
     ----------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import Parameter, signature
 from typing import Any, Protocol, Self
 
@@ -85,19 +88,46 @@ def fit_encoder(
         if _wants_target(step):
             raise ValueError(_supervised_message(step, parameter))
     X = encoder_input(encoder, frame)
-    # Frames hold no sparse matrix, so the user's set_output is not for us.
-    with config_context(transform_output="default"):
-        try:
+    try:
+        with _encoding(frame):
             if is_frozen(encoder):
                 return encoder, encoder.transform(X)
             if hasattr(encoder, "fit_transform"):
                 return encoder, encoder.fit_transform(X)
             return encoder, encoder.fit(X).transform(X)
-        except (TypeError, ValueError) as error:
-            # Some transformers find out when they fit.
-            if "requires y to be passed" in str(error):
-                raise ValueError(_supervised_message(encoder, parameter)) from error
-            raise
+    except (TypeError, ValueError) as error:
+        # Some transformers find out when they fit.
+        if "requires y to be passed" in str(error):
+            raise ValueError(_supervised_message(encoder, parameter)) from error
+        raise
+
+
+def transformed(encoder: Encoder, frame: Frame) -> Any:
+    """The rows of a frame, as a fitted transformer returns them."""
+    with _encoding(frame):
+        return encoder.transform(encoder_input(encoder, frame))
+
+
+@contextmanager
+def _encoding(frame: Frame) -> Iterator[None]:
+    # Frames hold no sparse matrix, so the user's set_output is not for us.
+    with config_context(transform_output="default"):
+        try:
+            yield
+        except OverflowError as error:
+            names = [
+                name
+                for name, column in pd.DataFrame(frame).items()
+                if column.dtype == object and column.map(_is_beyond_floats).any()
+            ]
+            raise ValueError(
+                f"The columns {names} hold numbers that are too large for the encoder "
+                f"({error}); clip them, or take their logarithm."
+            ) from error
+
+
+def _is_beyond_floats(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def encoder_input(encoder: Encoder, frame: Frame) -> Frame:
@@ -223,10 +253,10 @@ def as_features(encoded: Any, parameter: str, n_rows: int) -> sp.csr_matrix:
     try:
         with np.errstate(over="ignore"):  # found below
             matrix = sp.csr_matrix(encoded, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"The encoder of {parameter} returned values that are not numbers ({error}); "
-            "encode all columns as numbers."
+            f"The encoder of {parameter} returned values that are not float32 numbers "
+            f"({error}); encode all columns as such numbers."
         ) from error
     if not (np.abs(matrix.data) <= _LARGEST).all():
         matrix = _clipped(sp.csr_matrix(encoded, dtype=np.float64), parameter)

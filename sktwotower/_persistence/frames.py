@@ -166,7 +166,12 @@ def _as_arrow(column: pd.Series) -> Any:
         column = column.astype(dtype.newbyteorder("="))
     try:
         array = arrow.array(column.array, from_pandas=True)
-    except (arrow.ArrowException, TypeError, NotImplementedError):
+    except (
+        arrow.ArrowException,
+        TypeError,
+        NotImplementedError,
+        UnicodeEncodeError,  # a lone surrogate
+    ):
         return None
     return array if _parquet_keeps(array.type) else None
 
@@ -192,6 +197,8 @@ def _stored_texts(column: pd.Series, name: Hashable) -> tuple[list[str], dict[st
             f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
             "string, a date or a list of such."
         ) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TypeError(f"Column {name!r} cannot be stored: {error}.") from error
     return texts, {"as": "json", "dtype": _encode_dtype(column.dtype, name)}
 
 

@@ -38,7 +38,13 @@ def advice(field: Field, column: Column) -> str | None:
     """
     finders: list[Any] = [_all_alike]
     if isinstance(field, CategoricalField):
-        finders = [_written_lists, _unsplit_strings, _rare_categories, _all_alike]
+        finders = [
+            _written_lists,
+            _written_dates,
+            _unsplit_strings,
+            _rare_categories,
+            _all_alike,
+        ]
     elif isinstance(field, NumberField):
         finders = [_numbered_codes, _merged_numbers]
     if column.missing.all():
@@ -57,6 +63,18 @@ def _written_lists(field: CategoricalField, column: Column) -> str | None:
             "ast.literal_eval or json.loads."
         )
     return None
+
+
+def _written_dates(field: CategoricalField, column: Column) -> str | None:
+    texts = _texts(column)
+    is_wanted = isinstance(column.values.dtype, pd.CategoricalDtype)
+    if is_wanted or len(texts) < 2 or not all(map(_WRITTEN_DATE.match, texts)):
+        return None
+    return (
+        f"holds dates that are written as text, such as {texts[0]!r}, and each is one "
+        "category; parse them with pandas.to_datetime, or say with astype('category') that "
+        "they are categories."
+    )
 
 
 def _unsplit_strings(field: CategoricalField, column: Column) -> str | None:
@@ -88,9 +106,7 @@ def _rare_categories(field: CategoricalField, column: Column) -> str | None:
         return None  # as the caller wanted it
     hint = "encode texts with a TfidfVectorizer"
     texts = _texts(column)[:_MANY_NUMBERS]
-    if len(texts) and all(map(_WRITTEN_DATE.match, texts)):
-        hint = "parse dates with pandas.to_datetime"
-    elif len(texts) and not np.isnan(pd.to_numeric(texts, errors="coerce")).any():
+    if len(texts) and not np.isnan(pd.to_numeric(texts, errors="coerce")).any():
         hint = "turn numbers in strings into numbers with pandas.to_numeric"
     elif column.family == "list":
         hint = "pass vectors as lists of floats"

@@ -1,6 +1,7 @@
 """Features in columns of X, in side tables and in both."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -652,7 +653,10 @@ def test_parameters_of_encoders_are_tuned():
     model = make_model(item_features=["genre"], item_encoder=FeatureEncoder())
     widths = []
     for min_frequency in (1, 2, 3):
-        model.set_params(item_encoder__min_frequency=min_frequency).fit(X)
+        model.set_params(item_encoder__min_frequency=min_frequency)
+        rare = "5 are rare" if min_frequency == 3 else None
+        with pytest.warns(UserWarning, match=rare) if rare else nullcontext():
+            model.fit(X)
         widths.append(model.item_encoder_.output_indices_["genre"].stop)
     assert widths == [5, 5, 1]  # all; four and a rare one; all are rare
     search = GridSearchCV(
@@ -663,7 +667,7 @@ def test_parameters_of_encoders_are_tuned():
             item_encoder=FeatureEncoder(),
         ),
         {
-            "item_encoder__min_frequency": [1, 3],
+            "item_encoder__min_frequency": [1, 2],
             "user_encoder__bins": [StandardScaler(), SplineTransformer(n_knots=3)],
         },
         cv=KFold(2, shuffle=True, random_state=0),
@@ -843,7 +847,7 @@ def test_a_table_that_lacks_ids(side, beside):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X)
-    (warning,) = caught
+    (warning,) = [w for w in caught if "encoded alike" not in str(w.message)]
     assert f"{side}_table lacks 4 of the {12 if side == 'user' else 9} ids" in str(
         warning.message
     )

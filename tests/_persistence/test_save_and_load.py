@@ -397,7 +397,7 @@ def test_ids_of_all_kinds_come_back(tmp_path, kind):
 
 
 def test_arrays_without_names_come_back(tmp_path):
-    X = np.array([["ann", 1, "x"], ["bob", 2, "y"], ["bob", 1, "x"]], dtype=object)
+    X = np.array([["ann", 1, "x"], ["bob", 2, "x"], ["bob", 3, "y"]], dtype=object)
     model = TwoTowerRecommender(item_features=[2], embedding_dim=2, random_state=0).fit(X)
     loaded = saved_and_loaded(model, tmp_path)
     assert not hasattr(loaded, "feature_names_in_")
@@ -411,7 +411,7 @@ def test_odd_features_come_back(tmp_path):
             "item_id": [1, 2, 3],
             "list": [["a", "b"], ["a"], None],
             "vector": [np.array([1.0, 2.0]), np.array([2.0, 3.0]), np.array([0.0, 1.0])],
-            "codes": [[1, 2], [3], [1]],
+            "codes": [[1, 2], [2], [1]],
             "mixed": [1, "a", None],
             "category": pd.Categorical(["x", "y", "x"], categories=["y", "x"]),
             "bins": pd.cut([1.0, 2.0, 3.0], 2).astype(str),

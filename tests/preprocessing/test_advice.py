@@ -39,6 +39,7 @@ def tail(n_frequent, n_rare):
         (pd.Categorical(TITLES), "TfidfVectorizer"),
         (["2020-01-03", "2020-02-04", "2021-03-05"], "pandas.to_datetime"),
         (["3/1/2020", "4/2/2020", "5/3/2021"], "pandas.to_datetime"),
+        (["2020-01-03T10:00:00", "2020-02-04"] * 5, "astype..category"),
         (["1.5", "2.5", "3"], "pandas.to_numeric"),
         ([["x", "y"], ["z"], ["v", "w"]], "lists of floats"),
         ([datetime.time(i) for i in range(4)], "min_frequency=1"),
@@ -77,6 +78,8 @@ def test_one_warning_names_the_column_and_what_to_do(values, advice):
         ["a", "a", "b", "b", "c"],
         [f"City {i}, State {i % 7}" for i in range(80)] * 2,
         ["a|b", "a", "b,a", "b|a"],
+        pd.Categorical(["2020-01-03", "2020-02-04"] * 2),
+        ["1.2.3", "1.2.3", "10.0.1", "10.0.1"],  # versions
         ["(none)", "a", "(none)", "a"],
         [1, 2, 3, 4],
         [1.0, 1.0, 1.0],

@@ -425,6 +425,7 @@ def test_frames_with_integer_names():
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*holds dates that are written as text:UserWarning")
 @pytest.mark.parametrize("kind", ["str", "U", "datetime64[D]", "S"])
 def test_typed_arrays(kind):
     X = np.array([["2020-01-01"], ["2020-01-02"]], dtype=kind)
@@ -758,3 +759,81 @@ def test_rows_are_independent(table, seed):
     refitted = clone(encoder).fit(X.iloc[order])
     assert_array_equal(refitted.get_feature_names_out(), encoder.get_feature_names_out())
     assert_allclose(refitted.transform(X).toarray(), encoded, rtol=1e-4, atol=1e-4)
+
+
+# One kind from every source
+
+SCALARS = pd.DataFrame(
+    {
+        "number": [1, 2, 3, 2],
+        "gaps": [1.5, None, 3.0, 2.0],
+        "text": ["a", "b", "a", "b"],
+        "flag": [True, False, True, False],
+        "flag_gaps": pd.Series([True, None, True, False], dtype=object),
+        "day": [datetime.date(2020, 1, d) for d in (1, 2, 3, 4)],
+        "stamp": pd.to_datetime(["2020-01-01", None, "2020-01-03", "2020-01-04"]),
+        "zoned": pd.date_range("2020", periods=4, tz="Asia/Tokyo"),
+        "span": pd.to_timedelta([1, 2, 3, 4], unit="D"),
+        "clock": [datetime.time(1), datetime.time(1), datetime.time(2), datetime.time(2)],
+        "money": [Decimal("1.50"), Decimal("2.50"), None, Decimal("1.50")],
+        "typed": pd.Categorical(["x", "y", "x", "y"]),
+        "bytes": [b"a", b"b", b"a", b"b"],
+    }
+)
+
+
+@pytest.mark.parametrize("source", ["parquet", "arrow dtypes", "pyarrow", "polars"])
+def test_scalars_have_one_kind_and_code_wherever_they_come_from(source, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    encoder = FeatureEncoder().fit(SCALARS)
+    X = pa.Table.from_pandas(SCALARS, preserve_index=False)
+    if source == "polars":
+        X = pytest.importorskip("polars").from_pandas(SCALARS)
+    elif source != "pyarrow":
+        SCALARS.to_parquet(tmp_path / "frame.parquet")
+        kind = {"dtype_backend": "pyarrow"} if source == "arrow dtypes" else {}
+        X = pd.read_parquet(tmp_path / "frame.parquet", **kind)
+    assert FeatureEncoder().fit(X).kinds_ == encoder.kinds_
+    expected = encoder.transform(SCALARS).toarray()
+    assert_allclose(encoder.transform(X).toarray(), expected, atol=1e-6)
+    assert_allclose(FeatureEncoder().fit_transform(X).toarray(), expected, atol=1e-6)
+
+
+# Output
+
+
+def test_dense_output_is_the_same():
+    encoder = FeatureEncoder(sparse_output=False)
+    encoded = encoder.fit_transform(FILMS)
+    assert type(encoded) is np.ndarray and encoded.dtype == np.float32
+    assert_array_equal(encoded, encode(FILMS))
+    assert_array_equal(encoder.transform(FILMS), encoded)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_output_as_frames(library):
+    module = pytest.importorskip(library)
+    encoder = FeatureEncoder(sparse_output=False).set_output(transform=library)
+    encoded = encoder.fit_transform(FILMS)
+    assert isinstance(encoded, module.DataFrame)
+    assert list(encoded.columns) == encoder.get_feature_names_out().tolist()
+    assert_array_equal(encoded.to_numpy(), encode(FILMS))
+    clone(encoder).fit(FILMS).partial_fit(FILMS).transform(FILMS)
+    sparse_ = FeatureEncoder().set_output(transform=library)
+    message = f"{library.capitalize()} output .* Set sparse_output=False in FeatureEncoder"
+    with pytest.raises(ValueError, match=message):
+        sparse_.fit_transform(FILMS)
+    with config_context(transform_output=library), pytest.raises(ValueError, match=message):
+        FeatureEncoder().fit(FILMS).transform(FILMS)
+
+
+def test_frames_of_a_column_transformer():
+    union = ColumnTransformer(
+        [("f", FeatureEncoder(sparse_output=False), ["genres"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    X = FILMS[["genres", "year"]]
+    encoded = union.fit_transform(X)
+    assert list(encoded)[-1] == "year"
+    assert_array_equal(encoded.iloc[:, :-1], encode(X[["genres"]]))
