@@ -50,7 +50,8 @@ def expect_types(
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    kind, inner = get_origin(hint), get_args(hint)
+    kind: Any = get_origin(hint)
+    inner = get_args(hint)
     if kind in (Union, UnionType):
         return any(_has_type(value, option) for option in inner)
     if kind is Literal:
@@ -94,7 +95,9 @@ def expect_array(
 ) -> None:
     """Raise ArtefactError unless an array has a shape, a kind of dtype and a range."""
     expect(
-        isinstance(array, np.ndarray) and array.shape == shape and array.dtype.kind in kinds,
+        isinstance(array, np.ndarray)
+        and array.shape == shape
+        and array.dtype.kind in kinds,
         file,
         f"has an array {name!r} of shape {np.shape(array)} and dtype "
         f"{getattr(array, 'dtype', None)}, where the model has the shape {shape}",
@@ -116,5 +119,9 @@ def expect_finite(file: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         array = np.asarray(value) if hasattr(value, "numpy") else value
         if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-            is_fine = ~np.isnan(array) & (array > 0) if name == "gaps" else np.isfinite(array)
-            expect(bool(is_fine.all()), file, f"has numbers in {name!r} that are not finite")
+            is_fine = (
+                ~np.isnan(array) & (array > 0) if name == "gaps" else np.isfinite(array)
+            )
+            expect(
+                bool(is_fine.all()), file, f"has numbers in {name!r} that are not finite"
+            )
