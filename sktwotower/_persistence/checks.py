@@ -50,7 +50,8 @@ def expect_types(
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    kind, inner = get_origin(hint), get_args(hint)
+    kind: Any = get_origin(hint)
+    inner = get_args(hint)
     if kind in (Union, UnionType):
         return any(_has_type(value, option) for option in inner)
     if kind is Literal:
