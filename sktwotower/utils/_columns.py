@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._arrow_types import with_plain_types
+
 Column = str | int
 
 
@@ -31,6 +33,8 @@ def as_pandas(X: Any) -> Any:
 
     Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors.
     """
+    if isinstance(X, pd.DataFrame):
+        return with_plain_types(X)
     if not hasattr(X, "to_pandas"):
         return X
     frame = X.to_pandas()
