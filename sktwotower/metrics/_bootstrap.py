@@ -142,7 +142,9 @@ def paired_bootstrap(
             continue
         means = drawn[:, column]
         means = means[~np.isnan(means)]
-        below, above = mean_of(means < 0, None), mean_of(means > 0, None)
+        below, above = (
+            mean_of(side.astype(np.float64), None) for side in (means < 0, means > 0)
+        )
         rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
         tests.append(
             PairedDifference(
