@@ -513,8 +513,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         X_val: Any = None,
         y_val: ArrayLike | None = None,
     ) -> TwoTowerRecommender:
@@ -612,8 +612,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         n_epochs: int = 1,
     ) -> TwoTowerRecommender:
         """Continue training with further interactions; the first call is a ``fit``.

@@ -120,7 +120,7 @@ def test_the_first_call_begins(chunks):
     assert model.validation_scores_ is None
     model.partial_fit(second)
     assert model.n_iter_ == len(model.loss_curve_) == 4
-    assert 0 <= model.score(second) <= 1
+    assert 0 <= model.score(pd.concat([first, second])) <= 1
 
 
 def test_any_iterator_of_frames(data):

@@ -1,13 +1,16 @@
 """A fitted model is what it was fitted to be: its answers come from its state alone."""
 
 import copy
+import inspect
 import pickle
+import sys
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import OneHotEncoder
 
@@ -177,8 +180,9 @@ def test_add_items_asks_the_state():
 class Interrupt:
     """A callback that raises at the end of an epoch."""
 
-    def __init__(self, error):
+    def __init__(self, error, task="epoch"):
         self.error = error
+        self.task = task
 
     def setup(self, estimator, context):
         pass
@@ -190,7 +194,7 @@ class Interrupt:
         pass
 
     def on_fit_task_end(self, estimator, context):
-        if context.task_name == "epoch":
+        if context.task_name == self.task:
             raise self.error
 
 
@@ -199,6 +203,28 @@ DIVERGES = {"learning_rate": 1e30, "weight_decay": 0.0, "normalize": False, "max
 
 def interrupted(model):
     model.set_callbacks(Interrupt(KeyboardInterrupt())).fit(X[::-1])
+
+
+def interrupted_with_validation(model):
+    model.set_callbacks(Interrupt(KeyboardInterrupt())).fit(X[::-1], X_val=X)
+
+
+def interrupted_early_stopping(model):
+    interrupted(model.set_params(early_stopping=True, refit=True))
+
+
+def interrupted_at_the_end(model):
+    """When the model is complete, and other callbacks might see it."""
+    callback = Interrupt(KeyboardInterrupt(), task="fit")
+    model.set_callbacks(callback).fit(X[::-1], X_val=X)
+
+
+def refused_validation(model):
+    model.fit(X[::-1], X_val=X.assign(item=np.nan))
+
+
+def validation_of_nothing(model):
+    model.fit(X[::-1], X_val=X.assign(item=X["item"] + 1000))
 
 
 def failing_callback(model):
@@ -247,6 +273,11 @@ def partial_fit_of_another_architecture(model):
 
 FAILURES = [
     pytest.param(interrupted, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_with_validation, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_early_stopping, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_at_the_end, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    (refused_validation, ValueError),
+    (validation_of_nothing, ValueError),
     pytest.param(failing_callback, OSError, marks=needs_sklearn_1_9),
     (diverging, ValueError),
     (refused_rows, ValueError),
@@ -281,7 +312,7 @@ def test_a_fit_that_fails_changes_nothing(fitted, fail, error):
 
 
 @pytest.mark.parametrize(
-    ("fail", "error"), FAILURES[:7], ids=lambda f: getattr(f, "__name__", "")
+    ("fail", "error"), FAILURES[:12], ids=lambda f: getattr(f, "__name__", "")
 )
 def test_a_first_fit_that_fails_leaves_no_fit(fail, error):
     model = TwoTowerRecommender(**PARAMETERS)
@@ -290,6 +321,97 @@ def test_a_first_fit_that_fails_leaves_no_fit(fail, error):
     assert not hasattr(model, "feature_names_in_") and not hasattr(model, "item_ids_")
     with pytest.raises(NotFittedError):
         model.recommend([1])
+
+
+class RaiseAtCall:
+    """Counts the calls of functions of this package, and is interrupted at one of them."""
+
+    def __init__(self, at=None):
+        self.at = at
+        self.n = 0
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        # Python ignores errors where a generator is closed.
+        is_generator = code.co_flags & inspect.CO_GENERATOR
+        if event == "call" and "sktwotower" in code.co_filename and not is_generator:
+            self.n += 1
+            if self.n == self.at:
+                raise KeyboardInterrupt
+
+    def run(self, call):
+        sys.setprofile(self)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+
+
+LATER = {
+    "early stopping": lambda m: m.set_params(early_stopping=True, refit=True).fit(X[::-1]),
+    "X_val": lambda m: m.fit(X[::-1], X_val=NEXT),
+    "warm start": lambda m: m.set_params(warm_start=True).fit(X[::-1], X_val=NEXT),
+    "partial_fit": lambda m: m.partial_fit(NEXT, n_epochs=2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_first", [False, True], ids=["later", "first"])
+@pytest.mark.parametrize("name", LATER)
+def test_an_interrupt_at_any_call_changes_nothing(name, is_first):
+    """Bit by bit, and a fit afterwards is as if nothing had been."""
+    train = LATER[name]
+
+    def model():
+        made = TwoTowerRecommender(**PARAMETERS)
+        return made if is_first else made.fit(X)
+
+    counter, expected = RaiseAtCall(), model()
+    counter.run(lambda: train(expected))
+    interrupted_model = model()
+    before = {k: pickle.dumps(v) for k, v in vars(interrupted_model).items()}
+    parameters = interrupted_model.get_params(deep=False)
+    n_points = 15
+    for at in np.unique(np.geomspace(30, counter.n, n_points // 2, dtype=int)).tolist() + (
+        np.linspace(1, counter.n, n_points, dtype=int).tolist()
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            RaiseAtCall(at).run(lambda: train(interrupted_model))
+        interrupted_model.set_params(**parameters)
+        now = {k: pickle.dumps(v) for k, v in vars(interrupted_model).items()}
+        assert now == before, at
+    train(interrupted_model)
+    for side in ("user", "item"):
+        one, other = (m._state.side(side).embeddings for m in (interrupted_model, expected))
+        np.testing.assert_array_equal(one, other)
+
+
+class Failing(BaseEstimator):
+    """An encoder that is interrupted in one of its calls."""
+
+    def __init__(self, where="fit"):
+        self.where = where
+
+    def fit(self, X, y=None):
+        if self.where == "fit":
+            raise KeyboardInterrupt
+        return self
+
+    def transform(self, X):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["fit", "transform"])
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_an_interrupt_in_an_encoder_changes_nothing(fitted, where, side):
+    _, expected = fitted
+    model = TwoTowerRecommender(**PARAMETERS).fit(X)
+    state = model._state
+    model.set_params(**{f"{side}_encoder": Failing(where)})
+    for call in (lambda: model.fit(X), lambda: model.fit(X, X_val=NEXT)):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert model._state is state
 
 
 def test_a_failed_fit_can_be_followed_by_another(fitted):
@@ -307,6 +429,7 @@ class KeepLast(Interrupt):
     """Keeps the model of each epoch, and interrupts after the second."""
 
     def __init__(self):
+        super().__init__(None)
         self.models = []
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):

@@ -40,8 +40,8 @@ _TRAINING_NOTE = (
     "exclude_seen=False in make_ranking_scorer, ranking_report or compare."
 )
 _FEATURES_NOTE = (
-    "{} have other item features than the item had in training. Items are ranked with "
-    "their features of training, so item features in X do not change the score. "
+    "X has other values of the item features {} than the items had in training. Items are "
+    "ranked with those of training, so these columns of X do not change the score. "
     "sktwotower.inspection.feature_importance measures which of them matter; "
     "permutation_importance does not."
 )
@@ -67,8 +67,8 @@ class Task:
         Length of the rankings.
     seen : ndarray of shape (n_pairs,), bool
         Pairs of candidates that rankings leave out, as they are in the training data.
-    n_other_features : int
-        Rows with other item features than those the item is ranked with.
+    other_features : list
+        Names of item features that differ from those that items are ranked with.
     """
 
     interactions: Interactions
@@ -78,7 +78,7 @@ class Task:
     ranker: Ranker
     depth: int
     seen: np.ndarray
-    n_other_features: int
+    other_features: list
 
     @classmethod
     def of(
@@ -133,11 +133,11 @@ class Task:
             query_rows=None if X is None else _rows_of(X, queries.rows),
         )
         depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
-        n_other = 0
+        others: list = []
         if isinstance(source, EvaluationSource) and interactions.item_features is not None:
-            n_other = source.n_other_item_features(interactions)
+            others = source.other_item_features(interactions)
         seen = ranker.seen(depth) & (ranker.columns() >= 0)
-        return cls(interactions, specs, queries, pairs, ranker, depth, seen, n_other)
+        return cls(interactions, specs, queries, pairs, ranker, depth, seen, others)
 
     def has_nothing_left(self, seen: np.ndarray) -> bool:
         """Whether all pairs that could be recommended are among those seen."""
@@ -196,9 +196,8 @@ class Task:
                 f"{n_seen} of the {n_pairs} relevant pairs of X ({n_seen / n_pairs:.1%})"
             )
             notes.append(_SEEN_NOTE.format(share))
-        if self.n_other_features:
-            share = f"{self.n_other_features} of the {len(self.interactions)} rows of X"
-            notes.append(_FEATURES_NOTE.format(share))
+        if self.other_features:
+            notes.append(_FEATURES_NOTE.format(self.other_features))
         return tuple(notes)
 
 
