@@ -81,8 +81,6 @@ def test_queries_in_other_forms(name, method, form):
     wanted = r"^X must be rows of \(user id, item id\)"
     if method in OF_IDS:
         wanted = f"^{OF_IDS[method]} must be.*ids"
-        if form == "dict":  # it may be a row
-            wanted, message = f"^{OF_IDS[method]} is a dict", "list of (user|item) ids"
     with pytest.raises(ValueError, match=f"{wanted}.*{message}"):
         ask(name, method, value)
 
