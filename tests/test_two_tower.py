@@ -1397,7 +1397,9 @@ def test_real_ratings():
     # seen films are not recommended, and sequels are neighbours
     top = model.recommend(train[:500], n_recommendations=10, as_frame=True)
     seen = set(zip(train["user_id"], train["item_id"], strict=True))
-    assert not any(pair in seen for pair in zip(top["user_id"], top["item_id"], strict=True))
+    assert not any(
+        pair in seen for pair in zip(top["user_id"], top["item_id"], strict=True)
+    )
     titles = data.item_table.set_index("item_id")["title"]
     similar, _ = model.similar_items([260], n_recommendations=10)  # Star Wars
     assert any("Star Wars" in titles[item] for item in similar[0])

@@ -14,7 +14,12 @@ from sktwotower.utils._forms import as_listed, given, how_to_list, is_scalar
 
 
 def ungrouped(X: Any) -> Any:
-    """Groups of pandas as the frame, or as a Series of the lists of each group."""
+    """Groups of pandas as the frame, or as a Series of the lists of each group.
+
+    The levels of an index become a frame.
+    """
+    if isinstance(X, pd.MultiIndex):
+        return X.to_frame(index=False)
     if isinstance(X, pd.api.typing.DataFrameGroupBy):
         return X.obj
     if isinstance(X, pd.api.typing.SeriesGroupBy):

@@ -43,6 +43,7 @@ class Vocabulary:
 
     def __setstate__(self, state: dict[str, np.ndarray]) -> None:
         self._index = pd.Index(state["ids"])
+        self.kinds = kinds_of(state["ids"])
 
     @property
     def ids(self) -> np.ndarray:

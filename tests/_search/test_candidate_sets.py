@@ -404,6 +404,23 @@ def test_lazy_candidates(model):
         model.recommend(["u0"], candidates=pl.from_pandas(PAIRS).lazy())
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("form", FORMS_BY_USER)
+def test_candidates_of_each_user_through_a_pipeline(form, verbose):
+    ids = make_column_transformer(
+        ("passthrough", ["user", "item"]), verbose_feature_names_out=verbose
+    )
+    prefix = "passthrough__" if verbose else ""
+    model = PopularRecommender(user_column=f"{prefix}user", item_column=f"{prefix}item")
+    pipeline = make_pipeline(ids.set_output(transform="pandas"), model).fit(X)
+    candidates = FORMS_BY_USER[form]
+    if "iterator" in form:
+        return
+    expected, _ = one_by_one(pipeline[-1], USERS, OWN, exclude_seen=False)
+    found, _ = pipeline.recommend(USERS, 5, candidates=candidates, exclude_seen=False)
+    assert found.tolist() == expected.tolist()
+
+
 # --- further pairs to exclude ---------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What is said of arguments in wrong forms: by the name of the argument, with what to do."""
+"""What is said of arguments in wrong forms: their name, what was given, what to do."""
 
 from functools import cache
 
