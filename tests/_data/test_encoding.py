@@ -113,6 +113,16 @@ def test_one_column_by_a_single_name(encoder):
     model.partial_fit(X)
 
 
+@pytest.mark.parametrize("encoder", [None, MultiHotEncoder(), FeatureEncoder()])
+def test_an_encoder_of_a_single_name_learns_more_rows(encoder):
+    model = make(item_table=TEXT, item_encoder=encoder).fit(X)
+    more = pd.DataFrame({"item": range(12, 16), "text": ["new", "newer"] * 2})
+    items = EntityTable(pd.concat([ITEMS, more]), "item", features="text")
+    model.set_params(item_table=items).partial_fit(X)
+    names = model.item_encoder_.get_feature_names_out()
+    assert names[-2:].tolist() == ["text_new", "text_newer"]
+
+
 def test_one_column_of_X_by_a_single_name():
     model = make(user_features="tone", user_encoder=Lengths()).fit(X)
     one, other = model.recommend(pd.DataFrame({"tone": ["a soft tone", "loud"]}))[1]
