@@ -67,7 +67,8 @@ def _has_type(value: Any, hint: Any) -> bool:
             _has_type(k, inner[0]) and _has_type(v, inner[1]) for k, v in value.items()
         )
     if isinstance(kind, type):  # a list, a frozenset, a sequence
-        return isinstance(value, kind) and all(_has_type(x, inner[0]) for x in list(value))
+        entries: Any = value
+        return isinstance(value, kind) and all(_has_type(x, inner[0]) for x in entries)
     if hint is float:
         return type(value) in (float, int)
     if hint is int:
