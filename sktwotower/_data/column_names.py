@@ -53,9 +53,15 @@ def close_name(name: Any, options: Collection) -> str | None:
 
 
 def did_you_mean(name: Any, options: Collection) -> str:
-    """``" Did you mean 'user_id'?"``, or nothing."""
+    """``" Did you mean 'user_id'?"``, or nothing; ``name`` is not among the options."""
     option = close_name(name, options)
     return "" if option is None else f" Did you mean {option!r}?"
+
+
+def meant_by(wanted: Any, names: Collection) -> str:
+    """``" Did you mean 'user_id' by 'userId'?"``, or nothing; ``wanted`` is lacking."""
+    name = close_name(wanted, names)
+    return "" if name is None else f" Did you mean {wanted!r} by {name!r}?"
 
 
 def refuse_misspelt(
@@ -104,10 +110,10 @@ def refuse_unknown(
     if unknown:
         meant = next(filter(None, (did_you_mean(name, ids) for name in unknown)), "")
         raise ValueError(
-            f"{where} has no column with {side} ids ({_or(ids)}), and what {unknown} "
-            f"{'is' if len(unknown) == 1 else 'are'} is not known.{meant} Rename the "
-            f"column with the ids; drop the others if the rows are new {side}s. The known "
-            f"columns are {_names(ids, features, known)}."
+            f"{where} has no column with {side} ids ({_or(ids)}) but has {unknown}, which "
+            f"nobody knows.{meant} Rename the column with the ids, or drop what is not "
+            f"known if the rows are new {side}s. The known columns are "
+            f"{_names(ids, features, known)}."
         )
 
 

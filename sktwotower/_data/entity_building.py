@@ -190,7 +190,8 @@ def _check_ids_of_table(
 ) -> None:
     """Refuse a table of other ids than the known ones; warn of those that it lacks."""
     where = f"column {table.id_column!r} of {parameter}"
-    refuse_other_kinds(table.ids, known, where=where, what="id")
+    name_it = ", or name the id column with EntityTable(frame, id_column)"
+    refuse_other_kinds(table.ids, known, where=where, what="id", or_else=name_it)
     distinct = Vocabulary(ids).ids
     lacking = Vocabulary(table.ids).codes(distinct) == 0
     if before is not None:  # features from before are kept

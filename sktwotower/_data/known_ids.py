@@ -87,11 +87,14 @@ def warn_of_other_queries(
         )
 
 
-def refuse_other_kinds(ids: Ids, vocabulary: Vocabulary, *, where: str, what: str) -> None:
+def refuse_other_kinds(
+    ids: Ids, vocabulary: Vocabulary, *, where: str, what: str, or_else: str = ""
+) -> None:
     """Raise ValueError for ids to learn from whose type differs from the known ones'.
 
     None of them is known and none has the type of a known one; or some are numbers where
-    strings that look like numbers are known, or the other way round.
+    strings that look like numbers are known, or the other way round. ``or_else`` is a
+    further thing that the caller can do, for the message.
     """
     distinct = _distinct(ids)
     codes = vocabulary.codes(distinct)
@@ -104,7 +107,7 @@ def refuse_other_kinds(ids: Ids, vocabulary: Vocabulary, *, where: str, what: st
         raise ValueError(
             f"None of the {len(distinct)} {what}s of {where} is known: they are of type "
             f"{described(kinds)}, where the known ones are of type {described(known)}; "
-            f"{_what_to_do(kinds, known)}."
+            f"{_what_to_do(kinds, known)}{or_else}."
         )
     _refuse_numbers_and_spelled_ones(
         new, vocabulary.ids, f"{where} and the known {what}s together have"
@@ -147,7 +150,7 @@ def _known_in_another_spelling(unknown: np.ndarray, vocabulary: Vocabulary) -> n
 
 
 def _what_to_do(given: dict[str, Any], known: dict[str, Any]) -> str:
-    if set(given) == {"string"} and set(known) == {"number"}:
+    if set(known) == {"number"} and number_in(given.get("string")) is not None:
         return "convert them, with pandas.to_numeric or astype(int)"
     if set(known) == {"string"}:
         return "convert them, with astype(str)"

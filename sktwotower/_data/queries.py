@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.column_names import (
-    did_you_mean,
+    meant_by,
     refuse_misspelt,
     refuse_row,
     refuse_unknown,
@@ -212,7 +212,7 @@ def read_entities(
     column, features = columns.read(frame, side, where=where)
     if column is None:
         names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
-        meant = [did_you_mean(name, frame.columns) for name in columns.ids]
+        meant = [meant_by(name, frame.columns) for name in columns.ids]
         raise ValueError(
             f"{where} has no column with {side} ids ({names}); its columns are "
             f"{list(frame.columns)}.{''.join(meant)}"

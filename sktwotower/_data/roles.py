@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
-from sktwotower._data.column_names import did_you_mean, refuse_misspelt, with_index
+from sktwotower._data.column_names import meant_by, refuse_misspelt, with_index
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -283,7 +283,7 @@ class ColumnRoles:
             raise ValueError(
                 f"{where} lacks the column {names[position]!r} ({role}={column!r}) that "
                 f"{self.owner} was fitted with; the columns are {list(X.columns)}."
-                f"{did_you_mean(names[position], X.columns)}"
+                f"{meant_by(names[position], X.columns)}"
             )
         return X[names[position]]
 

@@ -15,7 +15,7 @@ _PLAIN_NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 
 def exact_limit(float_type: Any) -> float:
     """From here on a float may stand for several integers: 2**24 for float32."""
-    return 2.0 ** (np.finfo(float_type).nmant + 1)
+    return 2.0 ** min(np.finfo(float_type).nmant + 1, 53)  # ids become float64
 
 
 def inexact(series: pd.Series) -> tuple[np.ndarray, str]:
