@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from sktwotower._serving.tower_transformer import TowerTransformer
 from sktwotower._training.state import ModelState
 from sktwotower.base import RecommenderMixin
 
+_replacing = threading.Lock()
+
 
 class EmbeddingRecommenderMixin(RecommenderMixin):
     """A recommender whose score is the dot product of a user's and an item's embedding.
@@ -30,6 +33,28 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def _fitted(self) -> ModelState:
         check_is_fitted(self)
         return self._state
+
+    def _replace_state(self, before: ModelState | None, now: ModelState) -> None:
+        """Replace the state that ``now`` was made of.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread has replaced it meanwhile, whose result would be lost.
+        """
+        with _replacing:
+            current = getattr(self, "_state", None)
+            if current is not before and (
+                current is None
+                or before is None
+                or not current.differs_in_indexes_only(before)
+            ):
+                raise RuntimeError(
+                    "Another thread has changed the model while this call went on from the "
+                    "one before; the model of the other thread stays. Make calls that "
+                    "change a model one after the other, and repeat this one."
+                )
+            self._state = now
 
     def _evaluation_source(self) -> StateEvaluation:
         return StateEvaluation(self._fitted())
@@ -413,7 +438,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         >>> model.recommend(["bob"], n_recommendations=1)[0].tolist()
         [['rum']]
         """
-        self._state = indexes.with_index(self._fitted(), index, side, parameters)
+        state = self._fitted()
+        self._replace_state(state, indexes.with_index(state, index, side, parameters))
         return self
 
     def index_report(

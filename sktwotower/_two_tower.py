@@ -119,7 +119,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         out are the positives of that epoch, and the others are the history. A batch then
         holds whole users with about ``batch_size`` rows, ranked against all items
         (``negatives="full"``). With 0 each row has the user's other rows as its history,
-        which costs more, because each row is then an input of its own.
+        which costs more, because each row is then an input of its own. With very few rows
+        an epoch may leave out none; one random pair is then left out.
         :meth:`partial_fit` uses it in the first call only.
     tie_history : bool, default=False
         Whether histories share the item tower's embeddings of ids instead of learning
@@ -522,10 +523,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         The fitted model is replaced at the end. A fit that is refused, diverges or is
         interrupted leaves the estimator as it was before: fitted or not. Until then the
-        earlier model stays in memory, so delete it before you fit again on large data. To
-        keep a model
-        when you interrupt a long fit, set a callback that keeps the model of each epoch;
-        see :ref:`keep_an_interrupted_fit`.
+        earlier model stays in memory, and other threads are answered from it, so delete it
+        before you fit again on large data. To keep a model when you interrupt a long fit,
+        set a callback that keeps the model of each epoch; see
+        :ref:`keep_an_interrupted_fit`. With ``warm_start``, a change of a parameter that
+        the fitted towers depend on is refused; :doc:`/user_guide/growing` has a list.
 
         Parameters
         ----------
@@ -648,8 +650,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            As ``fit`` does; the model is then what it was before. ``early_stopping`` has
-            no effect, and callbacks are not called.
+            As ``fit`` does, and if a parameter has changed that the fitted towers depend
+            on; the model is then what it was before. ``early_stopping`` has no effect, and
+            callbacks are not called.
+        RuntimeError
+            If another thread has changed the model meanwhile; its model stays.
         """
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
@@ -677,7 +682,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             loss_curve=() if before is None else before.log.loss_curve,
         )
         fit.continue_for(n_epochs)
-        self._state = fit.finish()
+        self._replace_state(before, fit.finish())
         return self
 
     @property
@@ -795,7 +800,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "The path without an id is not trained (id_dropout=0): the new items are "
                 "recommended only when candidates names them."
             )
-        self._state = state.with_items(items.with_entities(ids, features))
+        self._replace_state(state, state.with_items(items.with_entities(ids, features)))
         return self
 
     def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:

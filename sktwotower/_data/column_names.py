@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -124,9 +124,7 @@ def refuse_row(X: Any, names: Collection, *, where: str, side: str) -> None:
         Name of the argument, and whether ids of users or items are expected.
     """
     hint = None
-    if isinstance(X, Mapping):
-        hint = f"a {type(X).__name__}; give a frame, pandas.DataFrame([row]),"
-    elif isinstance(X, pd.Series) and not pd.api.types.is_numeric_dtype(X.index.dtype):
+    if isinstance(X, pd.Series) and not pd.api.types.is_numeric_dtype(X.index.dtype):
         labels = [label for label in X.index if label in names]
         if labels:
             hint = (

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sktwotower._data.encoding import Encoder, GrowingEncoder, transformed
+from sktwotower._data.encoding import Encoder, GrowingEncoder, encoder_input, transformed
 from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.feature_rows import FeatureRows
@@ -43,7 +43,8 @@ def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encod
         new = np.arange(len(rows.codes)) < n_new
         new &= ~_is_as_before(before, rows)
         if new.any():
-            encoder = deepcopy(encoder).partial_fit(rows.frame[new])
+            learned = encoder_input(encoder, rows.frame[new])
+            encoder = deepcopy(encoder).partial_fit(learned)
     return encoder, transformed(encoder, rows.frame)
 
 

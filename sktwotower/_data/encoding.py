@@ -120,9 +120,10 @@ def _encoding(frame: Frame) -> Iterator[None]:
                 for name, column in pd.DataFrame(frame).items()
                 if column.dtype == object and column.map(_is_beyond_floats).any()
             ]
+            where = f"The columns {names} hold" if names else "The encoder makes"
             raise ValueError(
-                f"The columns {names} hold numbers that are too large for the encoder "
-                f"({error}); clip them, or take their logarithm."
+                f"{where} numbers that are too large for a float ({error}); clip them, or "
+                "take their logarithm."
             ) from error
 
 
@@ -298,22 +299,28 @@ def field_slices(encoder: Encoder, encoded: sp.csr_matrix) -> dict[str, slice]:
 def describe_fields(encoder: Encoder, fields: dict[str, slice]) -> list[str]:
     """What each column, or each field, became: ``"genres: multi_hot, 20 columns"``."""
     last = _last_step(encoder)
-    parts = {"features": last}
+    parts = {}
     if is_column_transformer(last):
-        parts = {name: _last_step(part) for name, part, _ in last.transformers_}
+        parts = {name: part for name, part, _ in last.transformers_}
     lines = []
     for name, columns in fields.items():
-        part = parts.get(name, last)
-        kinds = getattr(part, "kinds_", {})
-        if part is last and name in kinds:
+        part = parts.get(name, encoder)
+        kinds = getattr(_last_step(part), "kinds_", {})
+        if name in kinds and name not in parts:
             lines.append(_line(name, kinds[name], columns))
-        elif kinds:  # a transformer of several columns
-            widths = part.output_indices_
+        elif kinds:  # a part of a ColumnTransformer that has several columns
+            widths = _last_step(part).output_indices_
             lines += [_line(f"{name} {c}", kind, widths[c]) for c, kind in kinds.items()]
         else:
-            kind = part if isinstance(part, str) else type(part).__name__
-            lines.append(_line(name, kind, columns))
+            lines.append(_line(name, _kind_of(part), columns))
     return lines
+
+
+def _kind_of(part: Any) -> str:
+    """Names of the transformers of a part, in the order in which they are applied."""
+    if is_pipeline(part):
+        return " + ".join(_kind_of(s) for _, s in part.steps if not isinstance(s, str))
+    return type(part).__name__
 
 
 def _line(name: str, kind: str, columns: slice) -> str:

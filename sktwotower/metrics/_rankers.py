@@ -147,7 +147,14 @@ def _known_codes(source: EvaluationSource, candidates: np.ndarray) -> np.ndarray
             f"None of the {len(codes)} candidates is a known item; candidates are "
             f"item ids as in X{other and ': ' + other}."
         )
-    warn_of_unknown(candidates, codes, source.items, side="item", subject="candidates")
+    warn_of_unknown(
+        candidates,
+        codes,
+        source.items,
+        side="item",
+        subject="candidates",
+        then="are left out",
+    )
     return known
 
 

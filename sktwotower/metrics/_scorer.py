@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import get_config
+from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
@@ -342,7 +343,7 @@ def read_rows(
     owner: str,
 ) -> tuple[Source, Any, Interactions]:
     """The source inside a model, X as it reaches the recommender, and its checked rows."""
-    if hasattr(model, "fit"):
+    if isinstance(model, BaseEstimator):  # others have no state that is known
         check_is_fitted(model)
     recommender, X = unwrap(model, X)
     source = source_of(recommender)

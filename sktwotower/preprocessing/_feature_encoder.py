@@ -113,8 +113,8 @@ class FeatureEncoder(FieldEncoder):
     - *datetime* (dates, timestamps, periods) and *timedelta*: as number, in days.
     - *multi_hot*: lists of strings, of integers (codes) or of other scalars; delimited
       strings. One column per value; empty and missing rows have no entry.
-    - *vector*: lists of floats, or of 0 and 1 (flags), all of one length (at least 2). The
-      standardised entries; missing vectors are zero.
+    - *vector*: lists of floats, or of 0 and 1 (flags), all of one length. The standardised
+      entries; missing vectors are zero. Lists of a single whole number are multi_hot.
 
     A list is a list, tuple, array or Arrow list; the kind depends on the entries only, so
     that it is the same before and after a file. Integers with missing entries are codes

@@ -363,7 +363,7 @@ def test_one_name_is_one_column_for_a_text_vectorizer():
         assert model.item_encoder_.get_feature_names_out().tolist() == words
         np.testing.assert_allclose(
             model.item_tower_.transform(pd.DataFrame({"title": ["red sea"]})),
-            model.item_tower_.transform(pd.DataFrame({"title": ["sea red"], "item": "?"})),
+            model.item_tower_.transform(pd.DataFrame({"title": ["sea red"], "item": -1})),
             atol=1e-6,
         )
 

@@ -195,7 +195,10 @@ def test_bad_plain_frames_name_the_parameter():
 # --- encoded features ----------------------------------------------------------------
 
 
-def build(ids, trained=None, table=FILMS, encoder=OneHotEncoder(), **options):
+ONE_HOT = OneHotEncoder()
+
+
+def build(ids, trained=None, table=FILMS, encoder=ONE_HOT, **options):
     ids = np.asarray(ids)
     trained = np.ones(len(ids), bool) if trained is None else np.asarray(trained)
     if table is not None and not isinstance(table, EntityTable):

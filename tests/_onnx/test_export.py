@@ -104,7 +104,7 @@ def test_a_later_history_is_used(films, films_directory, example):
         [(u, i) for u, items in zip(users, later, strict=True) for i in items],
         columns=["user_id", "item_id"],
     )
-    with pytest.warns(UserWarning, match="1 of the 7 rows of history"):
+    with pytest.warns(UserWarning, match="1 of 7 item ids of history"):
         ids, scores = films.recommend(users, history=history, n_recommendations=20)
     found = server.recommend(users, later)
     np.testing.assert_allclose(

@@ -193,8 +193,8 @@ def test_known_negatives_are_not_added():
 
 def test_the_history_of_another_user_is_not_known():
     model = make_model(**OPTIONS).fit(X)
-    as_new = X[X["user"] == 3].assign(user="new")
-    assert_equal(answers(model, ["new"], history=as_new), answers(model, [3]))
+    as_new = X[X["user"] == 3].assign(user=-1)
+    assert_equal(answers(model, [-1], history=as_new), answers(model, [3]))
     other = answers(model, [4], history=X[X["user"] == 3].assign(user=4, time=999))
     assert not np.allclose(other[1], answers(model, [4])[1])
 
@@ -205,13 +205,13 @@ def test_without_times_nothing_is_known():
     options = {**OPTIONS, "timestamp_column": None, "history_size": 50}
     model = make_model(**options).fit(rows)
     own = rows[rows["user"] == 3]
-    twice = pd.concat([own, own]).assign(user="new")
-    assert_equal(answers(model, [3], history=own), answers(model, ["new"], history=twice))
+    twice = pd.concat([own, own]).assign(user=-1)
+    assert_equal(answers(model, [3], history=own), answers(model, [-1], history=twice))
 
 
 # --- other forms ---------------------------------------------------------------------
 
-LISTS = {3: [1, 2, 5], "new": [4, 4, 7]}
+LISTS = {3: [1, 2, 5], -1: [4, 4, 7]}
 ROWS = pd.DataFrame(
     [(user, item) for user, items in LISTS.items() for item in items],
     columns=["user", "item"],
@@ -230,7 +230,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_histories_and_exclusions_by_user(form):
     model = make_model(**OPTIONS).fit(X)
-    users = ["new", 3, 4]
+    users = [-1, 3, 4]
     for name in ("history", "exclude_interactions"):
         assert_equal(
             model.recommend(users, 99, **{name: FORMS[form]}),

@@ -3,8 +3,10 @@
 import copy
 import random
 import threading
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -183,3 +185,66 @@ def test_others_answer_from_the_model_that_was_there(method):
     new = answers()
     assert old != new
     assert set(found) <= {old, new} and found[0] == old
+
+
+ITEMS = pd.DataFrame({"item": range(30), "colour": list("abc") * 10})
+NEW = pd.DataFrame({"item": [77], "colour": ["a"]})
+
+
+def add(model):
+    with warnings.catch_warnings():  # the path without an id is not trained
+        warnings.simplefilter("ignore")
+        return model.add_items(NEW)
+
+
+CHANGES = {
+    "fit": lambda model: model.fit(X),
+    "partial_fit": lambda model: model.partial_fit(X),
+    "add_items": add,
+    "build_index": lambda model: model.build_index("flat"),
+}
+
+
+def meanwhile(monkeypatch, outer, inner):
+    """Make a change of a model while another one goes on from the state before."""
+    model = model_of({"random_state": 0, "item_table": ITEMS, "max_iter": 1}).fit(X)
+    original = TwoTowerRecommender._replace_state
+
+    def late(self, before, now):
+        monkeypatch.setattr(TwoTowerRecommender, "_replace_state", original)
+        CHANGES[inner](model)
+        model.changed = model._state
+        original(self, before, now)
+
+    monkeypatch.setattr(TwoTowerRecommender, "_replace_state", late)
+    CHANGES[outer](model)
+    return model
+
+
+@pytest.mark.parametrize("outer", ["partial_fit", "add_items", "build_index"])
+@pytest.mark.parametrize("inner", ["fit", "partial_fit", "add_items"])
+def test_no_change_of_another_thread_is_lost(monkeypatch, outer, inner):
+    if outer == "build_index":
+        pytest.importorskip("faiss")
+    with pytest.raises(RuntimeError, match="Another thread has changed the model"):
+        meanwhile(monkeypatch, outer, inner)
+
+
+@pytest.mark.parametrize("outer", ["partial_fit", "add_items"])
+def test_an_index_is_no_change_of_the_model(monkeypatch, outer):
+    pytest.importorskip("faiss")
+    model = meanwhile(monkeypatch, outer, "build_index")
+    assert model._state is not model.changed
+
+
+def test_a_first_partial_fit_that_comes_second(monkeypatch):
+    model = model_of({"random_state": 0})
+    original = TwoTowerRecommender._replace_state
+
+    def late(self, before, now):
+        original(self, before, now)
+        original(self, before, now)
+
+    monkeypatch.setattr(TwoTowerRecommender, "_replace_state", late)
+    with pytest.raises(RuntimeError, match="Another thread"):
+        model.partial_fit(X)

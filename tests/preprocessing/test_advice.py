@@ -50,6 +50,7 @@ def tail(n_frequent, n_rare):
         (["['a', 'b']", "['a']", "[]"], "ast.literal_eval"),
         (['["a", "b"]', '["a"]'], "json.loads"),
         (["(1, 2)", "(3, 4)"], "ast.literal_eval"),
+        ([*(f"['a', 'b{i}']" for i in range(19)), ""], "ast.literal_eval"),
         (["[0.1 0.2]", "[0.3 0.4]"], "written as text"),
         ([["a", "b"], ["b", "a"]], "encoded alike"),
         ([1.0, 2.0, 3.0, 1e30], "QuantileTransformer"),
@@ -81,6 +82,7 @@ def test_one_warning_names_the_column_and_what_to_do(values, advice):
         pd.Categorical(["2020-01-03", "2020-02-04"] * 2),
         ["1.2.3", "1.2.3", "10.0.1", "10.0.1"],  # versions
         ["(none)", "a", "(none)", "a"],
+        ["(none)"] * 4,
         [1, 2, 3, 4],
         [1.0, 1.0, 1.0],
         [5.0, None, None],

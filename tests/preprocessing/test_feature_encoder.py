@@ -320,6 +320,8 @@ def test_separator_decides_what_is_split():
         ([[True, False], [False, True]], "vector"),
         ([[0, 1, 1], [1, 0]], "multi_hot"),
         ([[1], [0]], "multi_hot"),
+        ([[1.0], [0.5]], "vector"),
+        ([[], []], "multi_hot"),
         ([[1, None], [2, 5]], "multi_hot"),
         ([[1, pd.NA], [0, 0]], "vector"),
         ([[Decimal("0.5"), 1], [1, 1]], "vector"),
