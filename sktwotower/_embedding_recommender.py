@@ -230,8 +230,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             Number of users for each item.
         candidates : array-like, lists, dict, Series or frame, default=None
             Users to choose from, as the items of :meth:`recommend`; dicts are by item id.
-            None: users with training rows and, if the tower is trained without ids (``id_dropout > 0`` or
-            ``user_id_embedding=False``), users with features.
+            None: users with training rows and, if the tower is trained without ids
+            (``id_dropout > 0`` or ``user_id_embedding=False``), users with features.
         exclude_seen : bool, default=True
             Leave out the users of the item in the training data.
         exclude_interactions : frame, 2-D array, dict or Series, default=None

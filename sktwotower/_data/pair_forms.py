@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -29,7 +29,7 @@ def ungrouped(X: Any) -> Any:
 
 def is_list(value: Any) -> bool:
     """Whether a value is several ids; a tuple is one, since it can be hashed."""
-    return isinstance(value, list | Set) or (
+    return isinstance(value, list | Set | Iterator) or (
         not isinstance(value, tuple | Mapping) and np.ndim(value) == 1
     )
 

@@ -230,6 +230,7 @@ FORMS_BY_USER = {
     "sets in order": [set(items) for items in OWN],
     "ranges of lists": tuple(OWN),
     "iterator of lists": None,
+    "iterators in order": None,
 }
 
 
@@ -238,6 +239,8 @@ def test_candidates_of_each_user(model, form):
     candidates = FORMS_BY_USER[form]
     if form == "iterator of lists":
         candidates = iter(OWN)
+    if form == "iterators in order":
+        candidates = [iter(items) for items in OWN]
     if form == "dict of iterators":
         candidates = {user: iter(items) for user, items in BY_USER.items()}
     expected, scores = one_by_one(model, USERS, OWN, exclude_seen=False)

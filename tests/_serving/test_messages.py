@@ -218,3 +218,9 @@ def test_the_number_is_positional(name, method, wrap):
         query([1, 2], 3, [4])
     with pytest.raises(ValueError, match="n_recommendations must be an integer"):
         query([1, 2], [4])
+
+
+def test_a_misspelt_column_of_an_argument():
+    rows = X[:3].rename(columns={"time": "Time"})
+    with pytest.raises(ValueError, match="^history .*'Time'"):
+        fitted().recommend([1], history=rows)
