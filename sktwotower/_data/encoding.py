@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,6 +125,14 @@ def _encoding(frame: Frame) -> Iterator[None]:
             raise ValueError(
                 f"{where} numbers that are too large for a float ({error}); clip them, or "
                 "take their logarithm."
+            ) from error
+        except ValueError as error:
+            wants_table = re.match(r"Expected (a )?2(D|-dim)", str(error))
+            if wants_table is None or not isinstance(frame, pd.Series):
+                raise
+            raise ValueError(
+                f"The encoder takes a table, but the single name {frame.name!r} gives it a "
+                f"1-D column; select it by a list, features=[{frame.name!r}]."
             ) from error
 
 
