@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn import config_context
-from sklearn.base import clone
-from sklearn.utils import get_tags
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags, get_tags
 
 from sktwotower._data.roles import Frame
 from sktwotower.preprocessing import FeatureEncoder
@@ -125,6 +126,14 @@ def _encoding(frame: Frame) -> Iterator[None]:
                 f"{where} numbers that are too large for a float ({error}); clip them, or "
                 "take their logarithm."
             ) from error
+        except ValueError as error:
+            wants_table = re.match(r"Expected (a )?2(D|-dim)", str(error))
+            if wants_table is None or not isinstance(frame, pd.Series):
+                raise
+            raise ValueError(
+                f"The encoder takes a table, but the single name {frame.name!r} gives it a "
+                f"1-D column; select it by a list, features=[{frame.name!r}]."
+            ) from error
 
 
 def _is_beyond_floats(value: Any) -> bool:
@@ -185,13 +194,18 @@ def _is_known(step: Any) -> bool:
     return type(step).fit.__module__.startswith(("sklearn.", "sktwotower."))
 
 
+def _tags(step: Any) -> Tags:
+    # Transformers without tags have the default ones.
+    return get_tags(step if hasattr(step, "__sklearn_tags__") else BaseEstimator())
+
+
 def _wants_table(step: Any) -> bool:
-    tags = get_tags(step)
+    tags = _tags(step)
     return _is_known(step) and tags.input_tags.two_d_array and not tags.no_validation
 
 
 def _wants_column(step: Any) -> bool:
-    return not get_tags(step).input_tags.two_d_array
+    return not _tags(step).input_tags.two_d_array
 
 
 def _leaves(encoder: Any) -> list[Any]:
@@ -214,12 +228,12 @@ def _wants_target(step: Any) -> bool:
     """Whether a transformer cannot be fitted without a target y."""
     if is_selector(step):
         return hasattr(step, "score_func") or (
-            hasattr(step, "estimator") and get_tags(step.estimator).target_tags.required
+            hasattr(step, "estimator") and _tags(step.estimator).target_tags.required
         )
     y = signature(step.fit).parameters.get("y")
     is_first = y is not None and next(iter(signature(step.fit).parameters)) == "y"
     required = y is not None and y.default is Parameter.empty and not is_first
-    return required or get_tags(step).target_tags.required
+    return required or _tags(step).target_tags.required
 
 
 def _supervised_message(step: Any, parameter: str) -> str:

@@ -129,6 +129,19 @@ def test_one_column_of_X_by_a_single_name():
     assert not np.allclose(one, other)
 
 
+class OwnScaler(StandardScaler):
+    """A transformer of tables that scikit-learn's tags say nothing of."""
+
+    def fit(self, X, y=None):
+        return super().fit(X)
+
+
+def test_own_transformers_of_tables_need_a_list_of_names():
+    make(item_table=table("price"), item_encoder=OwnScaler()).fit(X)
+    with pytest.raises(ValueError, match=r"single name 'price' .*features=\['price'\]"):
+        make(item_table=PRICE, item_encoder=OwnScaler()).fit(X)
+
+
 def test_columns_and_tables_in_one_union_are_refused():
     union = make_union(TfidfVectorizer(), OneHotEncoder())
     message = "OneHotEncoder takes a table and TfidfVectorizer a single column; .*ColumnTr"

@@ -230,6 +230,35 @@ def test_huge_numbers_in_fit_count_as_the_largest_of_float32(huge):
     assert_allclose(encode(frame(*([e, 0.5] for e in entries)))[:, :1], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("far", "sign"),
+    [
+        ([datetime.date(9999, 12, 31)], 1),
+        ([datetime.date(1, 1, 1)], -1),
+        (np.array(["900000-01-01"], "M8[s]"), 1),
+        (np.array(["-900000-01-01"], "M8[ms]"), -1),
+        ([np.datetime64(900_000, "Y")], 1),
+        ([pd.Period(year=20_000, month=1, freq="M")], 1),
+    ],
+)
+def test_far_times_are_clipped(far, sign):
+    fitted = pd.DataFrame({"c": pd.date_range("2020", periods=9)})
+    later = pd.DataFrame({"c": pd.Series(far)})
+    assert encode(fitted, later).tolist() == [[sign * 1000]]
+
+
+def test_far_durations_are_clipped():
+    fitted = pd.DataFrame({"c": pd.to_timedelta(range(9), unit="D")})
+    seconds = pd.DataFrame({"c": np.array([10**15, -(10**15)], "m8[s]")})
+    assert encode(fitted, seconds).ravel().tolist() == [1000, -1000]
+
+
+def test_times_beyond_any_range_name_the_column():
+    for time in (pd.Period(ordinal=10**9, freq="M"), datetime.timedelta.max):
+        with pytest.raises(ValueError, match="'c' has a time that is out of range"):
+            FeatureEncoder().fit(frame(time))
+
+
 def test_no_value_of_fit_is_clipped():
     values = np.zeros(2_000_000)
     values[0] = 1.0  # sqrt(2e6) standard deviations from the mean
