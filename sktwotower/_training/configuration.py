@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
@@ -148,7 +149,11 @@ class Configuration:
         ValueError
             If two parameters do not go together.
         """
-        values = dict(parameters)
+        values = {
+            # Numbers of eight bits would overflow in products.
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in parameters.items()
+        }
         parse_metric(values["validation_metric"])
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
@@ -277,4 +282,4 @@ def _hidden_sizes(sizes: Any) -> tuple[int, ...] | None:
                 f"hidden_layer_sizes={sizes!r} must hold integers of at least 1; () has no "
                 "hidden layer, None no layer at all."
             )
-    return widths
+    return tuple(map(int, widths))
