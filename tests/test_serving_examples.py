@@ -146,6 +146,7 @@ def test_the_app_refuses_in_a_sentence(url):
     assert get(f"{url}/recommend").status_code == 422
 
 
+@pytest.mark.slow
 def test_the_app_answers_from_a_model_that_is_saved(data, model, artefact, url):
     def items():
         return [pair["item"] for pair in get(f"{url}/recommend", user=7).json()["items"]]
