@@ -5,6 +5,7 @@ curl 'localhost:8000/recommend?user=1&n=5'
 """
 
 import asyncio
+import datetime as dt
 import logging
 import os
 from contextlib import asynccontextmanager
@@ -12,35 +13,39 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from fastapi import FastAPI, HTTPException, Query
 
 import sktwotower
 
+PATH = Path(os.environ["MODEL"]).expanduser()
 SECONDS = 1.0  # between two looks at the manifest
 Count = Annotated[int, Query(ge=1, le=100)]
 
 
 def text(value):
     """An id as clients write it in a query."""
+    if isinstance(value, np.datetime64 | dt.datetime):
+        value = pd.Timestamp(value).isoformat()
     return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def last_saved():
+    """What changes whenever a model is saved: each save makes a new manifest."""
+    manifest = (PATH / "manifest.json").stat()
+    return manifest.st_mtime_ns, manifest.st_ino
 
 
 class Service:
     """One version of the model, and its ids by their texts: a query holds only texts."""
 
     def __init__(self):
-        self.path = Path(os.environ["MODEL"]).expanduser()
-        self.saved = self.last_saved()
-        self.model = sktwotower.load(self.path)
+        self.saved = last_saved()
+        self.model = sktwotower.load(PATH)
         self.users, self.items = (
             {text(value): value for value in ids}
             for ids in (self.model.user_ids_, self.model.item_ids_)
         )
-
-    def last_saved(self):
-        """What changes whenever a model is saved: each save makes a new manifest."""
-        manifest = (self.path / "manifest.json").stat()
-        return manifest.st_mtime_ns, manifest.st_ino
 
 
 def pairs(ids, scores):
@@ -62,7 +67,7 @@ async def follow():
     while True:
         await asyncio.sleep(SECONDS)
         try:
-            if service.last_saved() != service.saved:
+            if last_saved() != service.saved:
                 service = await asyncio.to_thread(Service)
         except Exception:  # the model that is there goes on answering
             logging.getLogger("uvicorn.error").exception("The model was not loaded.")

@@ -810,7 +810,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         It holds the parameters, the tables, the weights and the training interactions,
         that is, ids, features and interactions of users, too. An existing model at the
         path is replaced in one step: a reader gets the old model or the new one, even if
-        the save is killed. Callbacks, metadata requests and indexes of ``build_index`` are
+        the save is killed. What is written is read back first. Callbacks, metadata requests and indexes of ``build_index`` are
         not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
@@ -818,7 +818,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new one, an empty one, or one with a saved model.
+            A directory: a new one, an empty one, or one with a saved model. ``~`` is the
+            home directory.
         optimizer : bool, default=True
             Whether to store the optimizer's memory for ``partial_fit``; with ``"adamw"`` it
             is twice the size of the weights. Without it a later ``partial_fit`` starts with
@@ -829,10 +830,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         NotFittedError
             Before ``fit``.
         ValueError
-            If there is something else at the path.
+            If there is something else at the path, such as the manifest of another
+            package, or a link to nothing.
         TypeError
-            If an id, a feature, a parameter or an encoder cannot be stored; what is at
-            the path stays as it is.
+            If an id, a feature, a parameter or an encoder cannot be stored, or would not
+            come back as it is.
+        OSError
+            If the disk is full. After any error, what was at the path is still there.
         ImportError
             If a package of the extra is not installed.
 
@@ -869,7 +873,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new or an empty one.
+            A directory: a new or an empty one; ``~`` is the home directory. If the export
+            fails, nothing is left in it.
         k : int, default=100
             Number of items in an answer, at most the size of the catalogue.
 

@@ -254,6 +254,21 @@ def test_window(window, counts, kind):
     assert 0 < model.score(pairs) <= 1
 
 
+@pytest.mark.parametrize(
+    "model", [PopularRecommender(), ItemKNNRecommender(), EASERecommender()], ids=str
+)
+@pytest.mark.parametrize("ids", [[1, 2, 3], ["a", "b", "c"], [("a", 1), ("b", 2), 3]])
+def test_skops_stores_a_fitted_baseline(model, ids):
+    io = pytest.importorskip("skops.io")
+    column = pd.Series(ids, dtype=object).infer_objects()
+    X = pd.DataFrame({"u": column.iloc[[0, 1, 2, 0]].array, "i": column.iloc[[1, 2, 0, 0]]})
+    fitted = clone(model).set_params(user_column="u", item_column="i").fit(X)
+    content = io.dumps(fitted)
+    loaded = io.loads(content, trusted=io.get_untrusted_types(data=content))
+    for one, other in zip(fitted.recommend(column), loaded.recommend(column), strict=True):
+        assert one.tolist() == other.tolist()
+
+
 def test_window_of_numpy_and_in_an_array():
     dates = ROWS.assign(time=pd.Timestamp("2024-01-01") + pd.to_timedelta(ROWS.time, "D"))
     week = np.timedelta64(4, "D")

@@ -5,6 +5,7 @@ import inspect
 import pickle
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
+from tests import helpers
 from tests.helpers import needs_sklearn_1_9
 
 RNG = np.random.default_rng(0)
@@ -468,6 +470,56 @@ def test_a_kept_model_knows_all_rows(tmp_path):
     kept.save(tmp_path)
     assert_same_answers(answers(sktwotower.load(tmp_path)), answers(kept))
     assert kept.validation_scores_ is not None and len(kept.validation_scores_) == 2
+
+
+@pytest.mark.slow
+def test_others_answer_and_save_while_one_thread_trains(tmp_path):
+    """Each answer, and each saved model, is one of the two models; none is a mixture."""
+    pytest.importorskip("skops")
+    X = helpers.make_X()
+    parts, users = (X, X.assign(item=X["item"] + 5)[:60]), [0, 1, 2]
+
+    def make():
+        return helpers.make_model(
+            user_column="user", item_column="item", timestamp_column="time", history_size=2
+        )
+
+    def asked(model):
+        return (
+            model.recommend(users)[0].tolist(),
+            model.recommend(users, as_frame=True).to_numpy().tolist(),
+            model.predict(X[:5].assign(item=7)).tolist(),
+            model.similar_items([6, 7])[0].tolist(),
+        )
+
+    def right(answers):
+        return all(answers[n] in (known[0][n], known[1][n]) for n in range(len(answers)))
+
+    def save():
+        model.save(tmp_path / "model")
+        return asked(sktwotower.load(tmp_path / "model"))
+
+    known = [asked(make().fit(part)) for part in parts]
+    assert all(one != other for one, other in zip(*known, strict=True))
+    model, done = make().fit(parts[0]), threading.Event()
+
+    def again_and_again(ask):
+        answers = []
+        while not done.is_set():
+            answers.append(ask())
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [
+            pool.submit(again_and_again, f) for f in (save, *2 * [lambda: asked(model)])
+        ]
+        for n in range(20):
+            model.fit(parts[n % 2])
+        done.set()
+        answers = [future.result() for future in asking]
+    assert all(map(len, answers))
+    assert all(right(answer) for some in answers for answer in some)
+    assert all(answer in known for answer in answers[0])
 
 
 @needs_sklearn_1_9

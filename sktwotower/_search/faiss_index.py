@@ -177,7 +177,7 @@ def approximate_top_k(
 
     The scores are exact, also for an index of compressed vectors.
     """
-    columns, values = index.search(scores.queries, k, exclude)
+    columns, values = index.search(scores.queries, int(k), exclude)
     if index.is_lossy:
         rows, positions = np.nonzero(columns >= 0)
         values[rows, positions] = scores.pairs(rows, columns[rows, positions])

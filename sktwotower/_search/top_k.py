@@ -183,6 +183,7 @@ def top_k(
         ``-inf`` where the column is -1.
     """
     n_queries, n_candidates = scores.shape
+    k = int(k)  # one of eight bits would overflow below
     columns = np.full((n_queries, k), -1, dtype=np.int64)
     values = np.full((n_queries, k), -np.inf, dtype=np.float32)
     width = min(k, n_candidates)
