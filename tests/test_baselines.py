@@ -200,6 +200,12 @@ def test_knn_by_plain_loops(n_neighbors):
     np.testing.assert_allclose(scores, -np.sort(-expected), atol=1e-5)
 
 
+def test_knn_of_a_small_type():
+    X = interactions(n=900, n_users=40, n_items=150)
+    one, other = (ItemKNNRecommender(n_neighbors=n).fit(X) for n in (120, np.uint8(120)))
+    np.testing.assert_array_equal(one.recommend([1]), other.recommend([1]))
+
+
 def test_knn_counts_a_pair_once_and_needs_no_neighbours():
     once = X.drop_duplicates()
     weights = np.random.RandomState(0).uniform(0.1, 5, len(X))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from sktwotower._data.roles import describe
 from sktwotower.utils._arrow_types import plain_column, plain_type
 from sktwotower.utils._extra import extra
 from sktwotower.utils._warnings import warn
+
+# A full disk or too many open files: not a fault of what is read.
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def arrow(module: str = "pyarrow") -> Any:
@@ -206,6 +210,9 @@ def naming_file_and_column(X: Any, dataset: Any, names: list[str]) -> Iterator[N
     try:
         yield
     except (arrow().ArrowException, OSError) as error:
+        of_this_machine = isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE
+        if of_this_machine or isinstance(error, MemoryError):
+            raise
         if isinstance(error, OSError) and error.errno is not None:
             gone = isinstance(error, FileNotFoundError)
             raise (FileNotFoundError if gone else ValueError)(

@@ -28,9 +28,9 @@ def value_codes(column: pd.Series) -> np.ndarray:
     """Equal numbers for equal values, (n,); lists, sets, arrays and dicts by content."""
     try:
         return pd.factorize(column, use_na_sentinel=False)[0]
-    except (TypeError, NotImplementedError):  # the latter by Arrow
-        values = pd.Series([_hashable(value) for value in column], dtype=object)
-        return pd.factorize(values, use_na_sentinel=False)[0]
+    except (TypeError, NotImplementedError):  # the latter for lists of Arrow
+        hashable = column.astype(object).map(_hashable)
+        return pd.factorize(hashable, use_na_sentinel=False)[0]
 
 
 def _hashable(value: Any) -> Hashable:

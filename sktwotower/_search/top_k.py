@@ -182,6 +182,7 @@ def top_k(
     scores : ndarray of shape (n_queries, k), float32
         ``-inf`` where the column is -1.
     """
+    k = int(k)  # a small type of NumPy overflows
     n_queries, n_candidates = scores.shape
     k = int(k)  # one of eight bits would overflow below
     columns = np.full((n_queries, k), -1, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import errno
 import os
 import re
 
@@ -292,6 +293,16 @@ def test_a_page_that_cannot_be_decoded(tmp_path, way):
         else:
             getattr(model, way)(folder)
     assert model._state is state
+
+
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module._Ids, "add", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fit(folder_of(tmp_path, IDS))
+    assert caught.value.errno == errno.ENOSPC
 
 
 CSV = {

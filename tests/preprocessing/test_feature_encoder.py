@@ -50,6 +50,22 @@ def encode(fitted, given=None, **parameters):
     return encoder.transform(fitted if given is None else given).toarray()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_categories", np.uint8(3)),
+        ("max_categories", np.uint8(200)),
+        ("min_frequency", np.float16(0.25)),
+    ],
+)
+def test_numbers_of_small_types(name, value):
+    X = pd.DataFrame({"letter": list("abcdef") * 60})
+    one, other = (
+        FeatureEncoder(**{name: v}).fit_transform(X) for v in (value, value.item())
+    )
+    assert_array_equal(one.toarray(), other.toarray())
+
+
 FILMS = pd.DataFrame(
     {
         "colour": ["red", "blue", "red", None, "blue", "red"],
