@@ -146,6 +146,11 @@ TOOLS = {
     "MultiOutputRegressor": lambda m: (
         MultiOutputRegressor(m).fit(X, np.c_[Y, Y]).predict(X)
     ),
+    "BaggingRegressor of columns by position": lambda m: (
+        BaggingRegressor(m.set_params(user_column=0, item_column=1), n_estimators=2)
+        .fit(X, Y)
+        .predict(X)
+    ),
     "check_scoring": lambda m: check_scoring(m)(m.fit(X), X),
     "check_scoring with weights": lambda m: check_scoring(m, {"a": ONE})(
         m.fit(X), X, Y, sample_weight=WEIGHTS
