@@ -37,7 +37,7 @@ NEW = pd.concat(
     ],
     ignore_index=True,
 )
-DROPPED = "relevant pairs of X .* were seen in training. They are dropped"
+DROPPED = "relevant pairs of X(_val)? .* were seen in training. They are dropped"
 TRAINING = "this is a score of training rows"
 IGNORED = pytest.mark.filterwarnings(f"ignore:.*{DROPPED}", f"ignore:.*{TRAINING}")
 MODELS = [
