@@ -149,7 +149,7 @@ def roles_of(values: Values) -> ColumnRoles:
         "item_features": FeatureColumns,
         "times": TimeRange,
     }
-    parts = {
+    parts: Values = {
         name: record_of(kind, values[name], MANIFEST)
         for name, kind in kinds.items()
         if type(values.get(name)) is dict
