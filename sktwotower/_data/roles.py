@@ -210,7 +210,7 @@ class ColumnRoles:
         """The part of :meth:`check` that does not look at rows."""
         names = self.feature_names
         if isinstance(X, pd.DataFrame) and names is not None:
-            self.refuse_misspelt(X)
+            self.refuse_misspelt(X, where=where)
             return
         # scikit-learn's check asks an estimator for its name and its columns.
         estimator = type(self.owner, (), {})()
@@ -230,16 +230,16 @@ class ColumnRoles:
         columns = (self.user_column, self.item_column, self.timestamp_column)
         return [str(name) for name in map(self.name_of, columns) if name is not None]
 
-    def refuse_misspelt(self, X: Rows) -> None:
+    def refuse_misspelt(self, X: Rows, *, where: str = "X") -> None:
         """Raise ValueError for a column that is not read because of its spelling."""
         if not isinstance(X, pd.DataFrame):
             return
-        wanted = [] if self.timestamp_column is None else [self.timestamp_column]
-        names = [str(name) for name in map(self.name_of, wanted)]
+        time = self.name_of(self.timestamp_column)
+        names = [] if time is None else [str(time)]
         for features in (self.user_features, self.item_features):
             if features is not None and features.by_name:
                 names += features.names
-        refuse_misspelt(X, names, self.names or [], where="X")
+        refuse_misspelt(X, names, self.names or [], where=where)
 
     def refuse_lacking_features(self, X: Rows) -> None:
         """Raise ValueError if a frame to learn from lacks feature columns."""
