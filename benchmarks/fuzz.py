@@ -27,7 +27,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -370,7 +370,9 @@ def check_recommend(case: Case, plain: Plain, model: Any, data: st.DataObject) -
     found, scores = model.recommend(
         query(case, "user", users, data),
         n_recommendations=4,
-        candidates=None if among is None else query(case, "item", among, data),
+        candidates=None
+        if among is None
+        else query(case, "item", among, data, frames=False),
         exclude_seen=seen,
         exclude_interactions=case.laid_out(left_out) if left_out else None,
     )
@@ -435,15 +437,25 @@ def pairs(plain: Plain, case: Case) -> st.SearchStrategy[list[tuple[int, int]]]:
     return st.lists(pair, min_size=1, max_size=8)
 
 
-def query(case: Case, side: str, numbers: list[int], data: st.DataObject) -> Any:
-    """Ids of users or items as a caller may have them."""
+def query(
+    case: Case, side: str, numbers: list[int], data: st.DataObject, *, frames: bool = True
+) -> Any:
+    """Ids of users or items as a caller may have them; in frames, too, where they fit."""
     ids = case.user_ids if side == "user" else case.item_ids
     column = ids.column(numbers)
-    shape = data.draw(st.sampled_from(["list", "array", "series", "pyarrow"]))
+    shapes = ["list", "array", "series", "pyarrow"]
+    if frames and case.has_names:
+        shapes += ["frame", "index"]
+    shape = data.draw(st.sampled_from(shapes))
     if shape == "list":
         return [ids(number) for number in numbers]
     if shape == "array":
         return column.to_numpy()
+    name = "who" if side == "user" else "what"
+    if shape == "frame":
+        return pd.DataFrame({"noise": 0.0, name: column})
+    if shape == "index":
+        return pd.DataFrame({"noise": 0.0}, index=pd.Index(column, name=name))
     if shape == "pyarrow" and ids.kind not in ARROW_HAS_NO and ids.dtype != "category":
         return pa.array(column, from_pandas=True)
     return column
@@ -456,7 +468,8 @@ def ids_of(ids: Any) -> list[Any]:
 
 def check_fault(case: Case, fault: str) -> None:
     """A fault in X, y or sample_weight is refused with its name."""
-    X, y, weights = case.ordinary()[["who", "what"]], None, None
+    case = replace(case, feature=None)
+    X, y, weights = case.ordinary(), None, None
     columns = {"user_column": "who", "item_column": "what"}
     if fault in ("missing id", "infinite id"):
         X = X.astype({"who": float})

@@ -78,7 +78,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Column of X with numbers or datetimes that order the interactions. With it, early
         stopping holds out the latest rows of each user instead of random ones, the history
         of a row has earlier interactions only, and features in X are served as they were
-        in the latest row.
+        in the latest row. Later times, such as those of ``history``, must be of the same
+        kind and unit; datetimes without a zone are taken as UTC.
     user_features, item_features : str, int, list, slice, mask or callable, default=None
         Feature columns of X, as :class:`~sklearn.compose.ColumnTransformer` takes columns:
         names, positions, a slice, a boolean mask, or a ``make_column_selector``, which
@@ -95,7 +96,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Encodes the features; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
         ``ColumnTransformer`` is a field, any other transformer is one field. A text
-        vectorizer takes a table with a single feature.
+        vectorizer takes a table with a single feature. Transformers that need a target y
+        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
+        to encode is an error.
     user_id_embedding, item_id_embedding : bool, default=True
         Whether the id is a field. Without it a side is described by its features (and
         history) alone, and items of the table without interactions are in the catalogue.
@@ -116,7 +119,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         out are the positives of that epoch, and the others are the history. A batch then
         holds whole users with about ``batch_size`` rows, ranked against all items
         (``negatives="full"``). With 0 each row has the user's other rows as its history,
-        which costs more, because each row is then an input of its own.
+        which costs more, because each row is then an input of its own. With very few rows
+        an epoch may leave out none; one random pair is then left out.
         :meth:`partial_fit` uses it in the first call only.
     tie_history : bool, default=False
         Whether histories share the item tower's embeddings of ids instead of learning
@@ -265,7 +269,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool or int, default=0
-        1 prints the objective, and a line for each epoch.
+        1 prints what each feature became (its kind, or its transformer, and its number of
+        columns), the objective, and a line for each epoch.
 
     Attributes
     ----------
@@ -509,8 +514,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         X_val: Any = None,
         y_val: ArrayLike | None = None,
     ) -> TwoTowerRecommender:
@@ -518,10 +523,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         The fitted model is replaced at the end. A fit that is refused, diverges or is
         interrupted leaves the estimator as it was before: fitted or not. Until then the
-        earlier model stays in memory, so delete it before you fit again on large data. To
-        keep a model
-        when you interrupt a long fit, set a callback that keeps the model of each epoch;
-        see :ref:`keep_an_interrupted_fit`.
+        earlier model stays in memory, and other threads are answered from it, so delete it
+        before you fit again on large data. To keep a model when you interrupt a long fit,
+        set a callback that keeps the model of each epoch; see
+        :ref:`keep_an_interrupted_fit`. With ``warm_start``, a change of a parameter that
+        the fitted towers depend on is refused; :doc:`/user_guide/growing` has a list.
 
         Parameters
         ----------
@@ -608,8 +614,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         n_epochs: int = 1,
     ) -> TwoTowerRecommender:
         """Continue training with further interactions; the first call is a ``fit``.
@@ -644,8 +650,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            As ``fit`` does; the model is then what it was before. ``early_stopping`` has
-            no effect, and callbacks are not called.
+            As ``fit`` does, and if a parameter has changed that the fitted towers depend
+            on; the model is then what it was before. ``early_stopping`` has no effect, and
+            callbacks are not called.
+        RuntimeError
+            If another thread has changed the model meanwhile; its model stays.
         """
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
@@ -673,7 +682,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             loss_curve=() if before is None else before.log.loss_curve,
         )
         fit.continue_for(n_epochs)
-        self._state = fit.finish()
+        self._replace_state(before, fit.finish())
         return self
 
     @property
@@ -791,7 +800,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "The path without an id is not trained (id_dropout=0): the new items are "
                 "recommended only when candidates names them."
             )
-        self._state = state.with_items(items.with_entities(ids, features))
+        self._replace_state(state, state.with_items(items.with_entities(ids, features)))
         return self
 
     def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:
@@ -801,7 +810,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         It holds the parameters, the tables, the weights and the training interactions,
         that is, ids, features and interactions of users, too. An existing model at the
         path is replaced in one step: a reader gets the old model or the new one, even if
-        the save is killed. Callbacks, metadata requests and indexes of ``build_index`` are
+        the save is killed. What is written is read back first. Callbacks, metadata requests and indexes of ``build_index`` are
         not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
@@ -809,7 +818,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new one, an empty one, or one with a saved model.
+            A directory: a new one, an empty one, or one with a saved model. ``~`` is the
+            home directory.
         optimizer : bool, default=True
             Whether to store the optimizer's memory for ``partial_fit``; with ``"adamw"`` it
             is twice the size of the weights. Without it a later ``partial_fit`` starts with
@@ -820,10 +830,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         NotFittedError
             Before ``fit``.
         ValueError
-            If there is something else at the path.
+            If there is something else at the path, such as the manifest of another
+            package, or a link to nothing.
         TypeError
-            If an id, a feature, a parameter or an encoder cannot be stored; what is at
-            the path stays as it is.
+            If an id, a feature, a parameter or an encoder cannot be stored, or would not
+            come back as it is.
+        OSError
+            If the disk is full. After any error, what was at the path is still there.
         ImportError
             If a package of the extra is not installed.
 
@@ -860,7 +873,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new or an empty one.
+            A directory: a new or an empty one; ``~`` is the home directory. If the export
+            fails, nothing is left in it.
         k : int, default=100
             Number of items in an answer, at most the size of the catalogue.
 

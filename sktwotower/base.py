@@ -117,14 +117,17 @@ class RecommenderMixin:
             read. Unknown users get recommendations, too.
         n_recommendations : int, default=10
             Number of items for each user.
-        candidates : array-like of shape (n_candidates,), or one list a query, default=None
-            Item ids to choose from, for all users; or a list of lists, or a 2-D array with
-            a row for each user, in which None is padding. A tuple is an id. None: the
-            catalogue. Unknown ids are left out, with a warning that counts them.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Item ids to choose from, for all users; or for each user: a list of lists, or a
+            2-D array with a row for each user, in which None is padding; a dict or Series
+            of lists by user id; or a frame of pairs, with the columns of user and item ids
+            of X. A user without an entry has nothing to choose from. A tuple is an id.
+            None: the catalogue. Unknown ids are left out, with a warning that counts them.
         exclude_seen : bool, default=True
             Leave out the items of the user in the training data.
-        exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, in rows laid out like the X of ``fit``.
+        exclude_interactions : frame, 2-D array, dict or Series, default=None
+            Further pairs to leave out, in rows laid out like the X of ``fit``, or as lists
+            of item ids by user id.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 

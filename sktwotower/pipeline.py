@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -15,10 +15,19 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.pair_forms import ungrouped
 from sktwotower.utils._columns import as_objects, as_pandas, is_frame
 from sktwotower.utils._sklearn import column_indices
 
 __all__ = ["Pipeline", "make_pipeline"]
+
+# Other forms of rows than frames and arrays.
+_PANDAS = (
+    pd.Series,
+    pd.MultiIndex,
+    pd.api.typing.DataFrameGroupBy,
+    pd.api.typing.SeriesGroupBy,
+)
 
 
 def _last_step_has(name: str) -> Callable[[sklearn_pipeline.Pipeline], bool]:
@@ -70,6 +79,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
     - Rows, which are a frame or a 2-D array, are transformed, in each argument: users,
       `history`, `exclude_interactions`. A 2-D array is laid out like the X of ``fit``.
       `candidates` are rows if they are a frame, and lists of ids otherwise.
+    - A level of a frame's index that is called like a column of X is one.
     - A frame may lack columns: a frame of users has no columns of items. A
       `ColumnTransformer` then applies the transformers that find all their columns, and
       passes through the columns that are there. The recommender treats the rest as missing
@@ -221,7 +231,9 @@ class Pipeline(sklearn_pipeline.Pipeline):
         check_is_fitted(self)
         options = {
             name: value
-            if name == "candidates" and not is_frame(value)
+            if name == "candidates"
+            and not isinstance(value, _PANDAS)
+            and not is_frame(value)
             else self._transform_rows(value)
             for name, value in options.items()
         }
@@ -245,6 +257,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         """An argument of a query for the last step: rows transformed, others unchanged."""
         if isinstance(value, list) and value and isinstance(value[0], list | np.ndarray):
             value = as_objects(value)
+        value = _with_levels(ungrouped(value), getattr(self, "feature_names_in_", ()))
         is_rows = is_frame(value) or (
             isinstance(value, np.ndarray) and value.ndim == 2  # one dimension: ids
         )
@@ -278,6 +291,24 @@ class Pipeline(sklearn_pipeline.Pipeline):
             f"The frame lacks {lacking}, and step {name!r} gives an array, which must have "
             "all columns. Give them, or call set_output(transform='pandas') before fit."
         )
+
+
+def _with_levels(value: Any, names: Sequence[str]) -> Any:
+    """A frame or Series of pandas with the levels of its index that X has as columns.
+
+    A Series becomes a frame if X has it as a column, too, or if it has several levels.
+    """
+    if not isinstance(value, pd.DataFrame | pd.Series):
+        return value
+    columns = value.columns if isinstance(value, pd.DataFrame) else [value.name]
+    levels = [
+        level for level in value.index.names if level in names and level not in columns
+    ]
+    if not levels:
+        return value
+    if isinstance(value, pd.DataFrame) or value.name in names:
+        return value.reset_index(level=levels)
+    return value.index.to_frame(index=False)[levels] if len(levels) > 1 else value
 
 
 def _columns_of_transformers(step: ColumnTransformer) -> dict[str, list[str]]:

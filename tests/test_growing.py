@@ -93,12 +93,12 @@ def test_codes_are_append_only_and_everything_is_seen(chunks):
     assert len(model.user_embeddings_) == len(model.user_ids_)
     both = pd.concat([first, second])
     found = model.recommend(both["user_id"].unique(), n_recommendations=99, as_frame=True)
-    pairs = set(zip(found["user"], found["item"], strict=True))
+    pairs = set(zip(found["user_id"], found["item_id"], strict=True))
     assert not pairs & set(zip(both["user_id"], both["item_id"], strict=True))
     n_items = len(model.item_ids_)
     seen = both.groupby("user_id")["item_id"].nunique()
     left = n_items - seen
-    assert found.groupby("user").size().to_dict() == left[left > 0].to_dict()
+    assert found.groupby("user_id").size().to_dict() == left[left > 0].to_dict()
 
 
 def test_new_ids_start_from_the_unknown_id(data, chunks):
@@ -120,7 +120,7 @@ def test_the_first_call_begins(chunks):
     assert model.validation_scores_ is None
     model.partial_fit(second)
     assert model.n_iter_ == len(model.loss_curve_) == 4
-    assert 0 <= model.score(second) <= 1
+    assert 0 <= model.score(pd.concat([first, second])) <= 1
 
 
 def test_any_iterator_of_frames(data):

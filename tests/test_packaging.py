@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 
 import pytest
 
@@ -61,12 +62,12 @@ def test_private_names_of_scikit_learn_have_an_upper_bound():
     )
     folder = ROOT / METADATA["name"]
     private = re.compile(r"(from|import) sklearn[\w.]*(\._\w+| import _)")
-    using = [
+    using = {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*.py")
         if private.search(path.read_text())
-    ]
-    assert using == ["utils/_sklearn.py"]
+    }
+    assert using == {"metrics/_single_scorer.py", "utils/_sklearn.py"}
 
 
 def test_the_python_that_is_tested_is_claimed():
@@ -89,30 +90,37 @@ def test_the_readme_has_no_link_that_an_index_page_cannot_follow():
     assert [link for link in links if not link.startswith("https://")] == []
 
 
+def build(kind, folder, target):
+    """Call setuptools itself: an isolated build would download it."""
+    program = f"import sys, setuptools.build_meta as b; b.build_{kind}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, target], cwd=folder, check=True)
+
+
 @pytest.mark.slow
-def test_the_tests_run_from_an_sdist(tmp_path):
-    """It is built by setuptools alone: an isolated build would download it."""
-    program = (
-        "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
-    )
-    subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, check=True)
+def test_an_sdist_has_tests_that_run_and_makes_a_complete_wheel(tmp_path):
+    build("sdist", ROOT, tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(tmp_path, filter="data")
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    for name in (
-        "CHANGELOG.md",
-        "constraints-oldest.txt",
-        "docs/index.rst",
-        "benchmarks/README.md",
-    ):
-        assert (folder / name).is_file()
+    for name in ("CHANGELOG.md", "docs/index.rst", "benchmarks/README.md", "tests/_nn"):
+        assert (folder / name).exists()
     assert not list(folder.rglob("*.pyc"))
-    files = ["tests/test_helpers.py", "tests/test_examples.py", "sktwotower/datasets"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-    }
+
+    build("wheel", folder, tmp_path)
+    (archive,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(archive).namelist()
+    package = ROOT / METADATA["name"]
+    files = {path for path in package.rglob("*") if path.is_file()}
+    files = {path for path in files if path.suffix != ".pyc"}
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
+    licences = [name for name in names if "/licenses/" in name]
+    assert len(licences) == 3
+    assert {name.split("/")[0].split("-")[0] for name in names} == {METADATA["name"]}
+
+    tests = ["tests/test_helpers.py", "tests/test_examples.py", "sktwotower/datasets"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    environment = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -85,8 +85,6 @@ class CandidateReader:
         if candidates is None:
             return None
         candidates = ungrouped(as_pandas(candidates, where="candidates"))
-        if isinstance(candidates, pd.MultiIndex):
-            candidates = candidates.to_frame(index=False)
         if isinstance(candidates, pd.DataFrame):
             return self._of_frame(candidates)
         if sp.issparse(candidates):
@@ -133,6 +131,13 @@ class CandidateReader:
         if not has_lists(series):
             if index.name is not None and index.name in self.columns.ids:
                 self._refuse_ids_in_index(index)
+            if index.name is not None and index.isin(ids).any():
+                raise ValueError(
+                    f"candidates is a Series of ids whose index {index.name!r} has "
+                    f"{self.asked} ids of the query. For the ids of each {self.asked} call "
+                    f"the index like the column of X, {list(self.asked_columns.ids)}; for "
+                    "ids for all give candidates.tolist()."
+                )
             return series.array
         is_default = index.equals(pd.RangeIndex(len(index)))
         some_are_ids = bool(index.isin(ids).any())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import Parameter, signature
 from typing import Any, Protocol, Self
 
@@ -9,8 +13,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn import config_context
-from sklearn.base import clone
-from sklearn.utils import get_tags
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags, get_tags
 
 from sktwotower._data.roles import Frame
 from sktwotower.preprocessing import FeatureEncoder
@@ -85,19 +89,55 @@ def fit_encoder(
         if _wants_target(step):
             raise ValueError(_supervised_message(step, parameter))
     X = encoder_input(encoder, frame)
-    # Frames hold no sparse matrix, so the user's set_output is not for us.
-    with config_context(transform_output="default"):
-        try:
+    try:
+        with _encoding(frame):
             if is_frozen(encoder):
                 return encoder, encoder.transform(X)
             if hasattr(encoder, "fit_transform"):
                 return encoder, encoder.fit_transform(X)
             return encoder, encoder.fit(X).transform(X)
-        except (TypeError, ValueError) as error:
-            # Some transformers find out when they fit.
-            if "requires y to be passed" in str(error):
-                raise ValueError(_supervised_message(encoder, parameter)) from error
-            raise
+    except (TypeError, ValueError) as error:
+        # Some transformers find out when they fit.
+        if "requires y to be passed" in str(error):
+            raise ValueError(_supervised_message(encoder, parameter)) from error
+        raise
+
+
+def transformed(encoder: Encoder, frame: Frame) -> Any:
+    """The rows of a frame, as a fitted transformer returns them."""
+    with _encoding(frame):
+        return encoder.transform(encoder_input(encoder, frame))
+
+
+@contextmanager
+def _encoding(frame: Frame) -> Iterator[None]:
+    # Frames hold no sparse matrix, so the user's set_output is not for us.
+    with config_context(transform_output="default"):
+        try:
+            yield
+        except OverflowError as error:
+            names = [
+                name
+                for name, column in pd.DataFrame(frame).items()
+                if column.dtype == object and column.map(_is_beyond_floats).any()
+            ]
+            where = f"The columns {names} hold" if names else "The encoder makes"
+            raise ValueError(
+                f"{where} numbers that are too large for a float ({error}); clip them, or "
+                "take their logarithm."
+            ) from error
+        except ValueError as error:
+            wants_table = re.match(r"Expected (a )?2(D|-dim)", str(error))
+            if wants_table is None or not isinstance(frame, pd.Series):
+                raise
+            raise ValueError(
+                f"The encoder takes a table, but the single name {frame.name!r} gives it a "
+                f"1-D column; select it by a list, features=[{frame.name!r}]."
+            ) from error
+
+
+def _is_beyond_floats(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def encoder_input(encoder: Encoder, frame: Frame) -> Frame:
@@ -154,13 +194,18 @@ def _is_known(step: Any) -> bool:
     return type(step).fit.__module__.startswith(("sklearn.", "sktwotower."))
 
 
+def _tags(step: Any) -> Tags:
+    # Transformers without tags have the default ones.
+    return get_tags(step if hasattr(step, "__sklearn_tags__") else BaseEstimator())
+
+
 def _wants_table(step: Any) -> bool:
-    tags = get_tags(step)
+    tags = _tags(step)
     return _is_known(step) and tags.input_tags.two_d_array and not tags.no_validation
 
 
 def _wants_column(step: Any) -> bool:
-    return not get_tags(step).input_tags.two_d_array
+    return not _tags(step).input_tags.two_d_array
 
 
 def _leaves(encoder: Any) -> list[Any]:
@@ -183,12 +228,12 @@ def _wants_target(step: Any) -> bool:
     """Whether a transformer cannot be fitted without a target y."""
     if is_selector(step):
         return hasattr(step, "score_func") or (
-            hasattr(step, "estimator") and get_tags(step.estimator).target_tags.required
+            hasattr(step, "estimator") and _tags(step.estimator).target_tags.required
         )
     y = signature(step.fit).parameters.get("y")
     is_first = y is not None and next(iter(signature(step.fit).parameters)) == "y"
     required = y is not None and y.default is Parameter.empty and not is_first
-    return required or get_tags(step).target_tags.required
+    return required or _tags(step).target_tags.required
 
 
 def _supervised_message(step: Any, parameter: str) -> str:
@@ -223,10 +268,10 @@ def as_features(encoded: Any, parameter: str, n_rows: int) -> sp.csr_matrix:
     try:
         with np.errstate(over="ignore"):  # found below
             matrix = sp.csr_matrix(encoded, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"The encoder of {parameter} returned values that are not numbers ({error}); "
-            "encode all columns as numbers."
+            f"The encoder of {parameter} returned values that are not float32 numbers "
+            f"({error}); encode all columns as such numbers."
         ) from error
     if not (np.abs(matrix.data) <= _LARGEST).all():
         matrix = _clipped(sp.csr_matrix(encoded, dtype=np.float64), parameter)
@@ -268,22 +313,28 @@ def field_slices(encoder: Encoder, encoded: sp.csr_matrix) -> dict[str, slice]:
 def describe_fields(encoder: Encoder, fields: dict[str, slice]) -> list[str]:
     """What each column, or each field, became: ``"genres: multi_hot, 20 columns"``."""
     last = _last_step(encoder)
-    parts = {"features": last}
+    parts = {}
     if is_column_transformer(last):
-        parts = {name: _last_step(part) for name, part, _ in last.transformers_}
+        parts = {name: part for name, part, _ in last.transformers_}
     lines = []
     for name, columns in fields.items():
-        part = parts.get(name, last)
-        kinds = getattr(part, "kinds_", {})
-        if part is last and name in kinds:
+        part = parts.get(name, encoder)
+        kinds = getattr(_last_step(part), "kinds_", {})
+        if name in kinds and name not in parts:
             lines.append(_line(name, kinds[name], columns))
-        elif kinds:  # a transformer of several columns
-            widths = part.output_indices_
+        elif kinds:  # a part of a ColumnTransformer that has several columns
+            widths = _last_step(part).output_indices_
             lines += [_line(f"{name} {c}", kind, widths[c]) for c, kind in kinds.items()]
         else:
-            kind = part if isinstance(part, str) else type(part).__name__
-            lines.append(_line(name, kind, columns))
+            lines.append(_line(name, _kind_of(part), columns))
     return lines
+
+
+def _kind_of(part: Any) -> str:
+    """Names of the transformers of a part, in the order in which they are applied."""
+    if is_pipeline(part):
+        return " + ".join(_kind_of(s) for _, s in part.steps if not isinstance(s, str))
+    return type(part).__name__
 
 
 def _line(name: str, kind: str, columns: slice) -> str:

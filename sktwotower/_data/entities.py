@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from sklearn import config_context
 
-from sktwotower._data.encoding import Encoder, as_features, encoder_input
+from sktwotower._data.encoding import Encoder, as_features, transformed
 from sktwotower._data.feature_frames import rows_at
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Vocabulary
@@ -180,8 +178,9 @@ class Entities:
         return pd.DataFrame(frame)
 
     def _encode(self, frame: Frame, features: pd.DataFrame) -> sp.csr_matrix:
+        assert self.encoder is not None
         try:
-            encoded = self._transformed(frame)
+            encoded = transformed(self.encoder, frame)
         except Exception as error:
             lacking = self._lacking_and_needed(frame, features)
             if not lacking:
@@ -193,16 +192,13 @@ class Entities:
             ) from error
         return as_features(encoded, "the queries", len(frame))
 
-    def _transformed(self, frame: Frame) -> Any:
-        assert self.encoder is not None
-        with config_context(transform_output="default"):
-            return self.encoder.transform(encoder_input(self.encoder, frame))
-
     def _lacking_and_needed(self, frame: Frame, features: pd.DataFrame) -> list:
         """Columns without which the encoder fails, of those that ``features`` lacks.
 
         Empty if it fails with values from training in their place, too.
         """
+        encoder = self.encoder
+        assert encoder is not None
         rows, known = pd.DataFrame(frame), pd.DataFrame(self.raw_features)
         fillers = {
             name: known[name].dropna().iloc[:1]
@@ -217,7 +213,7 @@ class Entities:
                 at = np.zeros(len(rows), dtype=np.int64)
                 filled[name] = rows_at(fillers[name], at)
             try:
-                self._transformed(filled)
+                transformed(encoder, filled)
             except Exception:
                 return False
             return True

@@ -41,7 +41,8 @@ class EntityTable:
     features : str or list of str, default=None
         Names of the feature columns; None: all columns except the id column. The column
         of a single name, not in a list, is passed to the encoder as a Series, which text
-        vectorizers need.
+        vectorizers and transformers of your own need. Transformers of scikit-learn that
+        take a table get a frame of one column.
 
     Raises
     ------

@@ -246,6 +246,12 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     index, codes = pd.Index(distinct), column_store.empty(len(column), np.int32)
     for block in column_store.blocks(len(column)):
         codes[block] = index.get_indexer(column[block].astype(kind))
+        if codes[block].min() < 0:
+            raise ValueError(
+                f"X is a numpy.memmap whose {role} has changed while it was read: there "
+                "are values that were not there before. Fit again, on a file that nobody "
+                "writes to."
+            )
     distinct = distinct.astype(column.dtype)  # floats say how exact they are
     return to_categorical(
         codes, roles.checked_ids(distinct, role, getattr(roles, role), codes)
@@ -268,6 +274,10 @@ def _times_in_blocks(column: np.ndarray, *, name: Column, where: str) -> np.ndar
 
 def checked_weights(sample_weight: ArrayLike, X: Any) -> np.ndarray:
     """Weights of the rows of X, not all of them 0."""
+    try:
+        np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"sample_weight must hold numbers ({error}).") from error
     weights: np.ndarray = check_sample_weight(sample_weight, X, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -280,7 +290,10 @@ def _labels(y: ArrayLike, n: int) -> np.ndarray:
             f"y={y!r} can name a column only where X is a path or a Dataset; give the "
             "labels themselves, for example X.pop(y)."
         )
-    given: np.ndarray = column_or_1d(y, warn=True)
+    try:
+        given: np.ndarray = column_or_1d(y, warn=True)
+    except NotImplementedError as error:  # a type of Arrow that NumPy does not know
+        raise ValueError(f"Unknown label type: y must hold numbers ({error}).") from error
     if len(given) != n:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} rows, "
@@ -291,6 +304,12 @@ def _labels(y: ArrayLike, n: int) -> np.ndarray:
 
 def label_numbers(y: ArrayLike) -> np.ndarray:
     """Labels as float64."""
+    dtype: Any = getattr(y, "dtype", None)
+    if getattr(dtype, "kind", "f") in "mM":
+        raise ValueError(
+            "Unknown label type: y must hold numbers, above 0 for a positive interaction; "
+            f"got {dtype}."
+        )
     try:
         return np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,12 @@ from sktwotower.utils._forms import as_listed, given, how_to_list, is_scalar
 
 
 def ungrouped(X: Any) -> Any:
-    """Groups of pandas as the frame, or as a Series of the lists of each group."""
+    """Groups of pandas as the frame, or as a Series of the lists of each group.
+
+    The levels of an index become a frame.
+    """
+    if isinstance(X, pd.MultiIndex):
+        return X.to_frame(index=False)
     if isinstance(X, pd.api.typing.DataFrameGroupBy):
         return X.obj
     if isinstance(X, pd.api.typing.SeriesGroupBy):
@@ -24,7 +29,7 @@ def ungrouped(X: Any) -> Any:
 
 def is_list(value: Any) -> bool:
     """Whether a value is several ids; a tuple is one, since it can be hashed."""
-    return isinstance(value, list | Set) or (
+    return isinstance(value, list | Set | Iterator) or (
         not isinstance(value, tuple | Mapping) and np.ndim(value) == 1
     )
 

@@ -323,8 +323,6 @@ def _read_sides(
     X may also be lists of ids by the ids of the side.
     """
     X = ungrouped(as_pandas(X, where=where))
-    if isinstance(X, pd.MultiIndex):
-        X = X.to_frame(index=False)
     if isinstance(X, pd.Series) and X.index.equals(pd.RangeIndex(len(X))):
         raise ValueError(
             f"{where} is a Series without {side} ids in its index; give rows of user and "

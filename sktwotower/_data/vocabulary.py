@@ -37,6 +37,14 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._index)
 
+    # skops stores arrays, and no index of pandas.
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"ids": self.ids}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        self._index = pd.Index(state["ids"])
+        self.kinds = kinds_of(state["ids"])
+
     @property
     def ids(self) -> np.ndarray:
         """Ids in the order of their codes, (n,)."""

@@ -42,15 +42,14 @@ def expect_types(
     if not isinstance(hints, Mapping):
         hints = get_type_hints(hints)
     for name, value in values.items():
-        expect(
-            _has_type(value, hints.get(name, Any)),
-            file,
-            f"has a value {name!r} of the wrong type or range ({str(value)[:60]})",
-        )
+        if not _has_type(value, hints.get(name, Any)):
+            what = f"a value {name!r} of the wrong type {type(value).__name__}"
+            expect(False, file, f"has {what} ({str(value)[:60]})")
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    kind, inner = get_origin(hint), get_args(hint)
+    kind: Any = get_origin(hint)
+    inner = get_args(hint)
     if kind in (Union, UnionType):
         return any(_has_type(value, option) for option in inner)
     if kind is Literal:
@@ -68,7 +67,8 @@ def _has_type(value: Any, hint: Any) -> bool:
             _has_type(k, inner[0]) and _has_type(v, inner[1]) for k, v in value.items()
         )
     if isinstance(kind, type):  # a list, a frozenset, a sequence
-        return isinstance(value, kind) and all(_has_type(v, inner[0]) for v in value)
+        entries: Any = value
+        return isinstance(value, kind) and all(_has_type(x, inner[0]) for x in entries)
     if hint is float:
         return type(value) in (float, int)
     if hint is int:

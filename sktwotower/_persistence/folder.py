@@ -23,29 +23,13 @@ from sktwotower._persistence.manifest import (
     open_regular,
     parse,
 )
+from sktwotower.utils._paths import new_directory, refuse_dangling_link
 
 # The file by which a version folder is known as one of an artefact.
 MARK = "mark.json"
 # A save that was killed leaves a folder that no manifest names. A younger folder may
 # belong to a save in progress.
 _ORPHAN_SECONDS = 3600.0
-
-
-def path_of(path: str | os.PathLike) -> Path:
-    """The path that a user means; ``~`` is the home directory.
-
-    Raises
-    ------
-    ValueError
-        If no file can have this name.
-    """
-    text = os.path.expanduser(os.fsdecode(path))
-    try:
-        if b"\0" not in os.fsencode(text):
-            return Path(text)
-    except UnicodeEncodeError:
-        pass
-    raise ValueError(f"No file can be called {text!r}; give another path.")
 
 
 @contextmanager
@@ -65,37 +49,18 @@ def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
         raise ValueError(f"{path} is a file; save writes a directory. Give another path.")
     artefact = _artefact_id(path, _manifest_before(path))
     folder = path / f"version-{uuid.uuid4().hex}"
-    new = [parent for parent in (path, *path.parents) if not parent.exists()]
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "artefact": artefact,
         "folder": folder.name,
     }
-    try:
-        folder.mkdir(parents=True)
-        (folder / MARK).write_text(_mark(artefact, folder))
+    with new_directory(folder):
+        _write(folder / MARK, _mark(artefact, folder).encode())
         yield folder, manifest
         manifest["files"] = seal(folder)
         before = _commit(path, manifest)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in new:
-            try:
-                parent.rmdir()
-            except OSError:  # not made, or somebody else's by now
-                break
-        raise
     _remove_old_versions(path, manifest, before)
-
-
-def refuse_dangling_link(path: Path) -> None:
-    """Raise ValueError for a link to nothing."""
-    if path.is_symlink() and not path.exists():
-        raise ValueError(
-            f"{path} is a link to {os.readlink(path)}, which does not exist; make that "
-            "directory, remove the link or give another path."
-        )
 
 
 def seal(folder: Path) -> dict[str, list]:

@@ -125,7 +125,8 @@ def _stored(column: pd.Series, name: Hashable) -> tuple[Any, dict[str, Json]]:
         kind |= {"as": "codes", "categories": texts, "ordered": bool(dtype.ordered)}
         return extra("pyarrow").array(column.cat.codes), kind
     if isinstance(dtype, pd.SparseDtype):
-        array, kind = _stored(column.sparse.to_dense(), name)
+        sparse: Any = column.sparse
+        array, kind = _stored(sparse.to_dense(), name)
         return array, {"as": "sparse", "dense": kind, "dtype": _encode_dtype(dtype, name)}
     array = _as_arrow(column)
     if array is None:
@@ -136,24 +137,21 @@ def _stored(column: pd.Series, name: Hashable) -> tuple[Any, dict[str, Json]]:
 
 def _restored(column: Any, kind: dict[str, Json]) -> pd.Series:
     """The original column."""
+    if kind["as"] == "sparse":
+        return _restored(column, kind["dense"]).astype(decode_dtype(kind["dtype"]))
+    dtype: Any = decode_dtype(kind["dtype"])
     if kind["as"] == "codes":
-        dtype = decode_dtype(kind["dtype"])
         categories = _from_texts(kind["categories"], dtype)
         index = pd.Index(categories, dtype=dtype, tupleize_cols=False)
         return pd.Series(
             pd.Categorical.from_codes(column.to_numpy(), index, ordered=kind["ordered"])
         )
-    if kind["as"] == "sparse":
-        return _restored(column, kind["dense"]).astype(decode_dtype(kind["dtype"]))
-    dtype = decode_dtype(kind["dtype"])
     if kind["as"] == "json":
         return _from_texts(column.to_pylist(), dtype)
-    if isinstance(dtype, pd.ArrowDtype):
-        if column.type != dtype.pyarrow_dtype:  # Parquet holds a neighbour of the type
-            column = column.cast(dtype.pyarrow_dtype)
-        return pd.Series(dtype.__from_arrow__(column))
+    if isinstance(dtype, pd.ArrowDtype) and column.type != dtype.pyarrow_dtype:
+        column = column.cast(dtype.pyarrow_dtype)  # Parquet holds a neighbour of the type
     if hasattr(dtype, "__from_arrow__"):
-        return pd.Series(dtype.__from_arrow__(column), dtype=dtype)
+        return pd.Series(dtype.__from_arrow__(column))
     return column.to_pandas().rename(None).astype(dtype)
 
 
@@ -166,7 +164,12 @@ def _as_arrow(column: pd.Series) -> Any:
         column = column.astype(dtype.newbyteorder("="))
     try:
         array = arrow.array(column.array, from_pandas=True)
-    except (arrow.ArrowException, TypeError, NotImplementedError):
+    except (
+        arrow.ArrowException,
+        TypeError,
+        NotImplementedError,
+        UnicodeEncodeError,  # a lone surrogate
+    ):
         return None
     return array if _parquet_keeps(array.type) else None
 
@@ -192,12 +195,14 @@ def _stored_texts(column: pd.Series, name: Hashable) -> tuple[list[str], dict[st
             f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
             "string, a date or a list of such."
         ) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TypeError(f"Column {name!r} cannot be stored: {error}.") from error
     return texts, {"as": "json", "dtype": _encode_dtype(column.dtype, name)}
 
 
 def _from_texts(texts: list[str], dtype: Dtype) -> pd.Series:
     values = [decode(json.loads(text)) for text in texts]
-    if dtype == object:  # no other dtype is inferred, and lists stay lists
+    if pd.api.types.is_object_dtype(dtype):  # lists stay lists
         array = np.empty(len(values), dtype=object)
         for position, value in enumerate(values):
             array[position] = value

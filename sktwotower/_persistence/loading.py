@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from sktwotower._persistence.folder import path_of
 from sktwotower._persistence.manifest import (
     MANIFEST,
     ArtefactError,
@@ -21,6 +20,7 @@ from sktwotower._persistence.parts import read_part
 from sktwotower._persistence.records import PARTS, parameters_of, state_of
 from sktwotower._persistence.saving import OBJECTS, require_packages
 from sktwotower._two_tower import TwoTowerRecommender
+from sktwotower.utils._paths import path_of
 
 
 def load(

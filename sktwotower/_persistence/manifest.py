@@ -1,4 +1,4 @@
-"""The manifest of an artefact, and the files that it names, checked before they are read."""
+"""The manifest of an artefact and the files that it names, checked before use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 FORMAT = "sktwotower"
 FORMAT_VERSION = 3
@@ -126,7 +127,8 @@ def read_manifest(path: Path) -> Manifest:
             f"{file} is not what was saved: its checksum differs from the one that it "
             "states. Save the model again, or take another copy."
         )
-    manifest = Manifest(*(content.get(name) for name in Manifest.__dataclass_fields__))
+    values: Any = {field.name: content.get(field.name) for field in fields(Manifest)}
+    manifest = Manifest(**values)
     _check_types(manifest, str(file))
     return manifest
 
@@ -214,7 +216,7 @@ def files_of(folder: Path, files: dict[str, list]) -> StoredFiles:
     return StoredFiles(folder, frozenset(files), sum(size for size, _ in files.values()))
 
 
-def open_regular(file: Path, *, within: Path) -> BinaryIO:
+def open_regular(file: Path, *, within: Path) -> BufferedReader:
     """Open a plain file of an artefact.
 
     Raises

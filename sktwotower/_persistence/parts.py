@@ -100,11 +100,12 @@ def read_part(
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether a value that was read equals the one that was written, in type and content."""
+    """Whether a value that was read equals the one that was written."""
     if isinstance(one, np.ndarray | Tensor):
         mine, theirs = np.asarray(one), np.asarray(other)
-        is_equal = np.array_equal(mine, theirs, equal_nan=mine.dtype.kind in "fc")
-        return type(one) is type(other) and mine.dtype == theirs.dtype and is_equal
+        if type(one) is not type(other) or mine.dtype != theirs.dtype:
+            return False
+        return np.array_equal(mine, theirs) or np.array_equal(mine, theirs, equal_nan=True)
     if isinstance(one, pd.Series) or is_frame(one):
         return is_same_frame(one if isinstance(one, pd.Series) else as_pandas(one), other)
     return one is other or encode(one) == encode(other)

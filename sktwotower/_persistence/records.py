@@ -68,6 +68,23 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     ArtefactError
         For values that no fit leaves.
     """
+    records = records_of(parts)
+    user, item = records["user"], records["item"]
+    interactions: InteractionCodes = records["interactions"]
+    n_users, n_items = len(user.entities), len(item.entities)
+    past, size = None, parts["history"]["size"]
+    if size is not None:
+        past = PastItems.of(interactions, n_users, size, item.entities.id_codes)
+    return ModelState(
+        **records,
+        catalogue=item.recommendable(),
+        seen=pair_matrix(interactions.users, interactions.items, n_users, n_items),
+        past=past,
+    )
+
+
+def records_of(parts: dict[str, Values]) -> Values:
+    """The fields of a state that do not follow from others, checked as in `state_of`."""
     for part in PARTS - {"parameters"}:
         expect_finite(f"{part}.safetensors", parts[part])
     user, item = side_of("user", parts["user"]), side_of("item", parts["item"])
@@ -78,25 +95,19 @@ def state_of(parts: dict[str, Values]) -> ModelState:
         f"shape {user.embeddings.shape}",
     )
     n_users, n_items = len(user.entities), len(item.entities)
-    interactions = interactions_of(parts["interactions"], n_users, n_items)
-    past, size = None, parts["history"]["size"]
-    if size is not None:
-        is_size = type(size) is int and 0 < size < 2**31
-        expect(is_size, MANIFEST, f"has the history size {size!r}")
-        past = PastItems.of(interactions, n_users, size, item.entities.id_codes)
-    return ModelState(
-        roles=roles_of(parts["roles"]),
-        user=user,
-        item=item,
-        towers=towers_of(parts["towers"], user, item),
-        catalogue=item.recommendable(),
-        interactions=interactions,
-        seen=pair_matrix(interactions.users, interactions.items, n_users, n_items),
-        past=past,
-        optimizer=optimizer_of(parts["optimizer"]),
-        frequencies=frequencies_of(parts["frequencies"]),
-        log=record_of(TrainingLog, parts["log"], MANIFEST),
-    )
+    size = parts["history"]["size"]
+    is_size = size is None or (type(size) is int and 0 < size < 2**31)
+    expect(is_size, MANIFEST, f"has the history size {size!r}")
+    return {
+        "roles": roles_of(parts["roles"]),
+        "user": user,
+        "item": item,
+        "towers": towers_of(parts["towers"], user, item),
+        "interactions": interactions_of(parts["interactions"], n_users, n_items),
+        "optimizer": optimizer_of(parts["optimizer"]),
+        "frequencies": frequencies_of(parts["frequencies"]),
+        "log": record_of(TrainingLog, parts["log"], MANIFEST),
+    }
 
 
 def field_values(record: Any) -> Values:
@@ -239,19 +250,23 @@ def towers_of(values: Values, user: SideState, item: SideState) -> TwoTowers:
         f"describes towers of {n_declared} weights, where there are {n_stored}",
     )
     with reading("towers.safetensors"):
-        user_tower, item_tower = (
-            Tower(rows, **options, generator=torch.Generator())
-            for rows, options in arguments
-        )
-        towers = TwoTowers(
-            user_tower,
-            item_tower,
-            values["temperature"],
-            learned=values["learned"],
-            tied=values["tied"],
-        )
+        # The weights are on no device, so that none are drawn, until they are assigned.
+        with torch.device("meta"):
+            both = [Tower(x, **y, generator=torch.Generator("cpu")) for x, y in arguments]
+            towers = TwoTowers(
+                both[0],
+                both[1],
+                values["temperature"],
+                learned=values["learned"],
+                tied=values["tied"],
+            )
+        for name, weight in towers.state_dict().items():
+            is_same = name in weights and weights[name].dtype == weight.dtype
+            expect(is_same, "towers.safetensors", f"has no {name!r} of {weight.dtype}")
         # Raises for a tensor that is missing or has another shape, with its name.
-        towers.load_state_dict(weights)
+        towers.load_state_dict(weights, assign=True)
+        if values["tied"]:
+            towers.user_tower.history_table = towers.item_tower.id_table
     return towers.eval()
 
 

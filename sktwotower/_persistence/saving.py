@@ -11,13 +11,14 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._persistence.folder import new_version, path_of
+from sktwotower._persistence.folder import new_version
 from sktwotower._persistence.manifest import ArtefactError, Json, StoredFiles
 from sktwotower._persistence.objects import Objects, write_objects
 from sktwotower._persistence.parts import is_same, read_part, write_part
-from sktwotower._persistence.records import parameters_values, state_of, state_values
+from sktwotower._persistence.records import parameters_values, records_of, state_values
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
+from sktwotower.utils._paths import path_of
 
 EXTRA = ("safetensors", "skops", "pyarrow")  # packages of the extra ``save``
 OBJECTS = "encoders.skops"
@@ -64,7 +65,7 @@ def _read_back(
             for name, value in values.items():
                 if not is_same(value, read[part][name]):
                     raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
-        state_of(read)
+        records_of(read)
     except ArtefactError as error:
         raise TypeError(
             f"The model cannot be stored, and what was at the path is still there: {error}"

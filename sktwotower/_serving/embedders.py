@@ -18,7 +18,7 @@ from sktwotower._search.top_k import DotScores
 from sktwotower._training.state import ModelState, SideState
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EntityEmbedder:
     """Embeds the users or the items of a fitted model.
 
@@ -38,6 +38,14 @@ class EntityEmbedder:
     state: SideState
     tower: Tower
     past: PastItems | None = None
+
+    def __repr__(self) -> str:
+        n, dim = self.state.embeddings.shape
+        return f"<{n} {self.name}s, embedding_dim={dim}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EntityEmbedder:
+        """Itself: it never changes, and clones of a tower share it."""
+        return self
 
     @classmethod
     def of(cls, state: ModelState, name: SideName) -> EntityEmbedder:

@@ -89,22 +89,23 @@ class StateEvaluation:
         scores: np.ndarray = np.einsum("nd,nd->n", users, items)
         return scores
 
-    def n_other_item_features(self, interactions: Interactions) -> int:
-        """Number of rows whose item features are not those that the item is ranked with."""
+    def other_item_features(self, interactions: Interactions) -> list:
+        """Names of item features that differ from those that items are ranked with."""
         features = as_feature_frame(interactions.item_features)
         entities = self.state.item.entities
         if features is None or entities.raw_positions is None:
-            return 0
+            return []
         codes = self.items.codes(interactions.items)
         known = np.flatnonzero(entities.described[codes])
         features = features.iloc[known].reset_index(drop=True)
         ranked_with = pd.DataFrame(entities.complete(codes[known], features.iloc[:, :0]))
-        differ = np.zeros(len(known), dtype=bool)
+        names = []
         for name, column in features.items():
             both = [column.astype(object), ranked_with[name].astype(object)]
             values = value_codes(pd.concat(both, ignore_index=True))
-            differ |= values[: len(known)] != values[len(known) :]
-        return int(differ.sum())
+            if (values[: len(known)] != values[len(known) :]).any():
+                names.append(name)
+        return names
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
         """Embeddings of items, (n, embedding_dim)."""

@@ -148,7 +148,11 @@ class Configuration:
         ValueError
             If two parameters do not go together.
         """
-        values = {name: _plain(value) for name, value in parameters.items()}
+        values = {
+            # Numbers of eight bits would overflow in products.
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in parameters.items()
+        }
         parse_metric(values["validation_metric"])
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
@@ -238,15 +242,6 @@ class Configuration:
                 "tie_history=True pools the ids of the item tower in a history: set "
                 "history_size and item_id_embedding=True, or tie_history=False."
             )
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy as Python's, which does not overflow."""
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return float(value) if isinstance(value, np.floating) else value
 
 
 def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:

@@ -112,7 +112,11 @@ class Validation:
         """Score this epoch; True if training should stop."""
         metric = self.rule.validation_metric
         evaluation = evaluate(
-            self.source_of(state), self.interactions, [metric], held_out=self.held_out
+            self.source_of(state),
+            self.interactions,
+            [metric],
+            held_out=self.held_out,
+            name="X_val",
         )
         if evaluation.counts["n_users"] == 0:
             raise ValueError(

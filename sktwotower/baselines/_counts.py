@@ -120,9 +120,9 @@ class Counts:
             self.users.codes(interactions.users), self.items.codes(interactions.items)
         )
 
-    def n_other_item_features(self, interactions: Interactions) -> int:
+    def other_item_features(self, interactions: Interactions) -> list:
         """Items have no features here."""
-        return 0
+        return []
 
     def item_vectors(self, item_codes: np.ndarray) -> None:
         """Items have no vectors here."""

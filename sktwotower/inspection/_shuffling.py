@@ -177,9 +177,9 @@ class ShuffledEvaluation(StateEvaluation):
         scores: np.ndarray = np.einsum("nd,nd->n", users, items)
         return scores
 
-    def n_other_item_features(self, interactions: Interactions) -> int:
+    def other_item_features(self, interactions: Interactions) -> list:
         """Item features are positions here."""
-        return 0
+        return []
 
     def _vectors(self, side: SideName, positions: Any) -> np.ndarray:
         return self.given[side][positions.to_numpy()]

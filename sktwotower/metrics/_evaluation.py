@@ -91,7 +91,8 @@ def measure(
     held_out : bool, default=False
         Whether seen pairs stay because the recommender was not trained on them.
     **options : dict
-        As in :meth:`Task.of`: ``exclude_seen``, ``candidates``, ``per_row``, ``X``.
+        As in :meth:`Task.of`: ``exclude_seen``, ``candidates``, ``per_row``, ``X``,
+        ``name``.
     """
     task = Task.of(source_of(recommender), interactions, specs, **options)
     is_training = not held_out and task.has_nothing_left(task.seen)

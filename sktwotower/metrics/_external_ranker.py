@@ -56,6 +56,7 @@ class ExternalRanker:
             pd.unique(np.asarray(relevant.item_ids if known_ids is None else known_ids))
         )
         self._head: np.ndarray | None = None  # of all queries, if they have been ranked
+        self._knows_seen = True
         self._other_seen: set[tuple[Any, Any]] = set()
 
     @property
@@ -102,13 +103,14 @@ class ExternalRanker:
                 "seen_items(user_ids) with the items of each user, or set "
                 "exclude_seen=False."
             )
+            self._knows_seen = False
             return np.zeros(len(self.pairs), dtype=bool)
         if len(queries) * depth <= _BLOCK_SIZE:
             self._head = np.concatenate(heads)
         return seen
 
     def rank(self, rows: np.ndarray, depth: int, *, with_relevant: bool = False) -> Ranking:
-        if with_relevant and self.exclude_seen:
+        if with_relevant and self.exclude_seen and self._knows_seen:
             ids = np.concatenate(
                 [
                     self._ids_with_relevant(block, depth)
@@ -132,8 +134,8 @@ class ExternalRanker:
         known = getattr(self.recommender, "user_ids_", None)
         if known is not None and not pd.Index(known).isin(interactions.users).all():
             return False
-        rows = set(zip(interactions.users, interactions.items, strict=True))
-        return self._other_seen <= rows
+        items = pd.Series(interactions.items).astype(object)
+        return self._other_seen <= set(zip(interactions.users, items, strict=True))
 
     def _width(self, depth: int) -> int:
         """Length of the longest ranking that a query may need."""
@@ -144,7 +146,7 @@ class ExternalRanker:
         answers = self._answers(rows, depth, exclude_seen)
         ids = np.full((len(answers), depth), None, dtype=object)
         for row, answer in zip(ids, answers, strict=True):
-            row[: len(answer)] = answer[:depth]
+            row[: len(answer)] = _objects(answer[:depth])
         return ids
 
     def _answers(self, rows: np.ndarray, depth: int, exclude_seen: bool) -> Any:
@@ -216,11 +218,15 @@ class ExternalRanker:
 
     def _ids_with_relevant(self, rows: np.ndarray, depth: int) -> np.ndarray:
         """Rankings without the seen items that are not relevant, (n_rows, depth)."""
-        ranked = [_filled(row) for row in self._complete(rows, exclude_seen=False)]
         if hasattr(self.recommender, "seen_items"):
             seen = [set(items) for items in self._seen_items(rows)]
+            longest = depth + max(map(len, seen))
+            longest = longest if self.n_known is None else min(longest, self.n_known)
+            answers = self._ids(rows, longest, exclude_seen=False)
+            ranked = [_filled(row) for row in answers]
         else:
             unseen = self._complete(rows, exclude_seen=True)
+            ranked = [_filled(row) for row in self._complete(rows, exclude_seen=False)]
             both = zip(ranked, unseen, strict=True)
             seen = [set(items) - set(others) for items, others in both]
         relevant: dict[int, set] = {query: set() for query in rows}
@@ -275,6 +281,11 @@ def _blocks(rows: np.ndarray, width: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
+def _objects(ids: Any) -> np.ndarray:
+    """Ids as an array of objects, also if they are tuples."""
+    return np.fromiter(ids, dtype=object, count=len(ids))
+
+
 def _filled(row: np.ndarray) -> list[Any]:
     """The ids of a ranking without its padding."""
     return list(row[~pd.isna(row)])
@@ -283,6 +294,6 @@ def _filled(row: np.ndarray) -> list[Any]:
 def _pairs_of(rows: np.ndarray, answers: Any) -> pd.DataFrame:
     """Queries and the items of their answers, a row for each pair."""
     lengths = [len(answer) for answer in answers]
-    items = np.fromiter(chain.from_iterable(answers), dtype=object, count=sum(lengths))
+    items = _objects(list(chain.from_iterable(answers)))
     pairs = pd.DataFrame({"query": np.repeat(rows, lengths), "item": items})
     return pairs[pairs["item"].notna()]

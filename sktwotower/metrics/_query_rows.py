@@ -62,8 +62,12 @@ def query_rows(interactions: Interactions, *, per_row: bool) -> QueryRows:
         query_of_row = np.full(len(users), -1)
         query_of_row[rows] = np.arange(len(rows))
         return QueryRows(user_ids, users, rows, query_of_row[relevant])
-    times = None if interactions.times is None else interactions.times[relevant]
-    rows = relevant[_typical_rows(users[relevant], times, keys)]
+    if features is None:  # any row of the user
+        first = np.unique(users[relevant], return_index=True)[1]
+    else:
+        times = None if interactions.times is None else interactions.times[relevant]
+        first = _typical_rows(users[relevant], times, keys)
+    rows = relevant[first]
     query_of_user = np.full(len(user_ids), -1)
     query_of_user[users[rows]] = np.arange(len(rows))
     return QueryRows(user_ids, users, rows, query_of_user[users[relevant]])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
@@ -70,6 +72,13 @@ class NativeRanker:
         if candidates is not None:
             item_codes = _known_codes(source, candidates)
         self.candidates = CandidateSet(item_codes)
+        self._item_codes = source.items.codes(relevant.item_ids)
+        self._columns = self.candidates.columns(self._item_codes)
+
+    @cached_property
+    def _relevant(self) -> sp.csr_matrix:
+        shape = len(self.queries), self.n_items
+        return self.pairs.matrix(self._columns, *shape).sign()
 
     @property
     def n_items(self) -> int:
@@ -83,13 +92,13 @@ class NativeRanker:
         return largest(cut_offs, self.n_items)
 
     def columns(self) -> np.ndarray:
-        return self.candidates.columns(self.source.items.codes(self.pairs.item_ids))
+        return self._columns
 
     def seen(self, depth: int) -> np.ndarray:
         if not self.exclude_seen:
             return np.zeros(len(self.pairs), dtype=bool)
         users = self.source.users.codes(self.queries.users)[self.pairs.queries]
-        return _are_seen(self.source, users, self.source.items.codes(self.pairs.item_ids))
+        return _are_seen(self.source, users, self._item_codes)
 
     def rank(self, rows: np.ndarray, depth: int, *, with_relevant: bool = False) -> Ranking:
         queries = self.queries.take(rows)
@@ -99,9 +108,7 @@ class NativeRanker:
             codes = self.source.users.codes(queries.users)
             exclude = seen_pairs(self.source.seen, codes, self.candidates)
             if with_relevant:
-                shape = len(self.queries), self.n_items
-                relevant = self.pairs.matrix(self.columns(), *shape)[rows]
-                exclude = exclude - exclude.multiply(relevant.sign())
+                exclude = exclude - exclude.multiply(self._relevant[rows])
                 exclude.eliminate_zeros()
         ranked = top_k(scores, depth, exclude=exclude)[0]
         return Ranking(ranked, self.n_items, self._popularity, self._embeddings)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import get_config
+from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
@@ -55,6 +56,15 @@ class _RankingScorer:
 
     def __repr__(self) -> str:
         return f"make_ranking_scorer({self.metrics!r})"
+
+    @property
+    def __name__(self) -> str:
+        """What scikit-learn's displays call the score."""
+        return ", ".join(read_metrics(self.metrics, n_ranked=self.n_ranked))
+
+    def _accept_sample_weight(self) -> bool:
+        """What scikit-learn asks the members of a dict of scorers."""
+        return True
 
     def set_score_request(self, *, sample_weight: bool | str | None) -> _RankingScorer:
         """Request weights in scikit-learn's metadata routing, or refuse them."""
@@ -299,7 +309,7 @@ def make_ranking_scorer(
                 "by must be 'activity', 'cold', or labels by user id (a Series or a dict); "
                 f"got {got}. Labels of rows would not fit other rows."
             )
-    return _RankingScorer(
+    return _class_of(metrics, by, with_counts)(
         metrics,
         user_column,
         item_column,
@@ -310,6 +320,16 @@ def make_ranking_scorer(
         with_counts,
         per_row,
     )
+
+
+def _class_of(metrics: Metrics, by: Any, with_counts: bool) -> type[_RankingScorer]:
+    """The class of a scorer that returns a number, or of one that returns a dict."""
+    is_one = isinstance(metrics, str) or callable(metrics)
+    if not is_one or by is not None or with_counts:
+        return _RankingScorer
+    from sktwotower.metrics._single_scorer import SingleRankingScorer  # slow to import
+
+    return SingleRankingScorer
 
 
 def read_rows(
@@ -323,7 +343,7 @@ def read_rows(
     owner: str,
 ) -> tuple[Source, Any, Interactions]:
     """The source inside a model, X as it reaches the recommender, and its checked rows."""
-    if hasattr(model, "fit"):
+    if isinstance(model, BaseEstimator):  # others have no state that is known
         check_is_fitted(model)
     recommender, X = unwrap(model, X)
     source = source_of(recommender)

@@ -57,8 +57,8 @@ class EvaluationSource(Protocol):
     def item_vectors(self, item_codes: np.ndarray, /) -> np.ndarray | None:
         """Vectors of these items, (n_items, n_dimensions); None if there are none."""
 
-    def n_other_item_features(self, interactions: Interactions, /) -> int:
-        """Number of rows whose item features are not those that the item is ranked with."""
+    def other_item_features(self, interactions: Interactions, /) -> list:
+        """Names of item features that differ from those that items are ranked with."""
 
 
 class Recommender(Protocol):

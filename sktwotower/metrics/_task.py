@@ -34,15 +34,15 @@ _SEEN_NOTE = (
     "ranking_report or compare."
 )
 _TRAINING_NOTE = (
-    "All relevant pairs of X that could be recommended were seen in training, and X is not "
-    "all of the training rows. They stay in the ranking, so this is a score of training "
-    "rows. Score rows that were held out; to evaluate repeat purchases, set "
+    "All relevant pairs of {X} that could be recommended were seen in training, and {X} is "
+    "not all of the training rows. They stay in the ranking, so this is a score of "
+    "training rows. Score rows that were held out; to evaluate repeat purchases, set "
     "exclude_seen=False in make_ranking_scorer, ranking_report or compare."
 )
 _FEATURES_NOTE = (
-    "{} have other item features than the item had in training. Items are ranked with "
-    "their features of training, so item features in X do not change the score. "
-    "sktwotower.inspection.feature_importance measures which of them matter; "
+    "{X} has other values of the item features {features} than the items had in training. "
+    "Items are ranked with those of training, so these columns of {X} do not change the "
+    "score. sktwotower.inspection.feature_importance measures which of them matter; "
     "permutation_importance does not."
 )
 
@@ -67,8 +67,10 @@ class Task:
         Length of the rankings.
     seen : ndarray of shape (n_pairs,), bool
         Pairs of candidates that rankings leave out, as they are in the training data.
-    n_other_features : int
-        Rows with other item features than those the item is ranked with.
+    other_features : list
+        Names of item features that differ from those that items are ranked with.
+    name : str
+        What the rows are called in warnings.
     """
 
     interactions: Interactions
@@ -78,7 +80,8 @@ class Task:
     ranker: Ranker
     depth: int
     seen: np.ndarray
-    n_other_features: int
+    other_features: list
+    name: str
 
     @classmethod
     def of(
@@ -91,6 +94,7 @@ class Task:
         candidates: ArrayLike | None = None,
         per_row: bool = False,
         X: Any = None,
+        name: str = "X",
     ) -> Task:
         """Prepare an evaluation.
 
@@ -110,6 +114,8 @@ class Task:
             Whether each relevant row is a query of its own, instead of each user.
         X : DataFrame or ndarray, optional
             The same rows, for an external recommender that is asked by row.
+        name : str, default="X"
+            What the rows are called in warnings.
         """
         positive = interactions.positive
         if not positive.any():
@@ -133,11 +139,11 @@ class Task:
             query_rows=None if X is None else _rows_of(X, queries.rows),
         )
         depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
-        n_other = 0
+        others: list = []
         if isinstance(source, EvaluationSource) and interactions.item_features is not None:
-            n_other = source.n_other_item_features(interactions)
+            others = source.other_item_features(interactions)
         seen = ranker.seen(depth) & (ranker.columns() >= 0)
-        return cls(interactions, specs, queries, pairs, ranker, depth, seen, n_other)
+        return cls(interactions, specs, queries, pairs, ranker, depth, seen, others, name)
 
     def has_nothing_left(self, seen: np.ndarray) -> bool:
         """Whether all pairs that could be recommended are among those seen."""
@@ -185,20 +191,21 @@ class Task:
     def _notes(self, seen: np.ndarray, is_training: bool, n_seen: int) -> tuple[str, ...]:
         """What the caller should be warned of."""
         notes = []
-        n_pairs = int(self.pairs.counts(np.ones_like(seen), len(self.queries)).sum())
         if is_training and not (
             np.array_equal(seen, self.seen)
             and self.ranker.covers_training(self.interactions)
         ):
-            notes.append(_TRAINING_NOTE)
-        if n_seen > _NOTED_SHARE * n_pairs:
-            share = (
-                f"{n_seen} of the {n_pairs} relevant pairs of X ({n_seen / n_pairs:.1%})"
+            notes.append(_TRAINING_NOTE.format(X=self.name))
+        if n_seen:
+            n_pairs = self.pairs.counts(np.ones_like(seen), len(self.queries)).sum()
+            share = n_seen / n_pairs
+            counts = (
+                f"{n_seen} of the {n_pairs} relevant pairs of {self.name} ({share:.1%})"
             )
-            notes.append(_SEEN_NOTE.format(share))
-        if self.n_other_features:
-            share = f"{self.n_other_features} of the {len(self.interactions)} rows of X"
-            notes.append(_FEATURES_NOTE.format(share))
+            if share > _NOTED_SHARE:
+                notes.append(_SEEN_NOTE.format(counts))
+        if self.other_features:
+            notes.append(_FEATURES_NOTE.format(features=self.other_features, X=self.name))
         return tuple(notes)
 
 

@@ -19,6 +19,8 @@ from sktwotower.preprocessing._fields import (
 # Rare categories are worth a warning if most categories are rare, and if they are more than
 # this share of the values: nearly every column has a tail.
 _SHARE_OF_RARE = 0.25
+# Texts that look like lists or dates are so if at least this share of them does.
+_MOST = 0.9
 _DELIMITERS = (",", ";")
 _WRITTEN_LIST = re.compile(r"\s*[\[({].*[\])}]\s*", re.DOTALL)
 _WRITTEN_DATE = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4})(\D|$)")
@@ -38,7 +40,13 @@ def advice(field: Field, column: Column) -> str | None:
     """
     finders: list[Any] = [_all_alike]
     if isinstance(field, CategoricalField):
-        finders = [_written_lists, _unsplit_strings, _rare_categories, _all_alike]
+        finders = [
+            _written_lists,
+            _written_dates,
+            _unsplit_strings,
+            _rare_categories,
+            _all_alike,
+        ]
     elif isinstance(field, NumberField):
         finders = [_numbered_codes, _merged_numbers]
     if column.missing.all():
@@ -50,13 +58,27 @@ def advice(field: Field, column: Column) -> str | None:
 
 def _written_lists(field: CategoricalField, column: Column) -> str | None:
     texts = _texts(column)
-    if len(texts) and all(map(_WRITTEN_LIST.fullmatch, texts)):
-        return (
-            f"holds lists that are written as text, such as {texts[0]!r}, and each text is "
-            "one category; turn them into lists first, for example with "
-            "ast.literal_eval or json.loads."
-        )
-    return None
+    lists = [text for text in texts if _WRITTEN_LIST.fullmatch(text)]
+    if len(lists) < 2 or len(lists) < _MOST * len(texts):
+        return None
+    return (
+        f"holds lists that are written as text, such as {lists[0]!r}, and each text is one "
+        "category; turn them into lists first, for example with ast.literal_eval or "
+        "json.loads."
+    )
+
+
+def _written_dates(field: CategoricalField, column: Column) -> str | None:
+    texts = _texts(column)
+    is_wanted = isinstance(column.values.dtype, pd.CategoricalDtype)
+    dates = [text for text in texts if _WRITTEN_DATE.match(text)]
+    if is_wanted or len(dates) < 2 or len(dates) < _MOST * len(texts):
+        return None
+    return (
+        f"holds dates that are written as text, such as {dates[0]!r}, and each is one "
+        "category; parse them with pandas.to_datetime, or say with astype('category') that "
+        "they are categories."
+    )
 
 
 def _unsplit_strings(field: CategoricalField, column: Column) -> str | None:
@@ -87,10 +109,8 @@ def _rare_categories(field: CategoricalField, column: Column) -> str | None:
     if index.max_categories is not None and n_rare < n_values:
         return None  # as the caller wanted it
     hint = "encode texts with a TfidfVectorizer"
-    texts = _texts(column)[:_MANY_NUMBERS]
-    if len(texts) and all(map(_WRITTEN_DATE.match, texts)):
-        hint = "parse dates with pandas.to_datetime"
-    elif len(texts) and not np.isnan(pd.to_numeric(texts, errors="coerce")).any():
+    texts = _texts(column)
+    if len(texts) and not np.isnan(pd.to_numeric(texts, errors="coerce")).any():
         hint = "turn numbers in strings into numbers with pandas.to_numeric"
     elif column.family == "list":
         hint = "pass vectors as lists of floats"
@@ -165,12 +185,13 @@ def _values_differ(column: Column) -> bool:
 
 
 def _texts(column: Column) -> np.ndarray:
-    """Distinct values of a column of strings, (n_texts,); empty for other columns."""
-    if column.family != "string":
-        return np.empty(0, dtype=object)
-    return _used_keys(column)
+    """Distinct values of a column of strings, up to 10,000; none of other columns."""
+    return _used_keys(column)[:_HEAD] if column.family == "string" else np.empty(0, object)
 
 
 def _used_keys(column: Column) -> np.ndarray:
-    codes, keys = column.factorized  # a category dtype may have keys that no row has
+    codes, keys = column.factorized
+    if not isinstance(column.values.dtype, pd.CategoricalDtype):
+        return keys
+    # A category dtype may have keys that no row has.
     return keys[np.bincount(codes[codes >= 0], minlength=len(keys)) > 0]

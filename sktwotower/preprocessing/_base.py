@@ -95,7 +95,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         --------
         >>> import pandas as pd
         >>> from sktwotower.preprocessing import FeatureEncoder
-        >>> films = pd.DataFrame({"genre": ["Drama", "Horror", "Comedy", "Drama"]})
+        >>> films = pd.DataFrame({"genre": ["Drama", "Comedy", "Drama"]})
         >>> encoder = FeatureEncoder().fit(films)
         >>> encoder.get_feature_names_out().tolist()
         ['genre_Drama', 'genre_infrequent_sklearn']

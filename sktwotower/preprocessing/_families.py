@@ -103,7 +103,14 @@ class Column:
     @cached_property
     def floats(self) -> np.ndarray:
         """Values as float64, times in days, NaN if missing; refuses infinite values."""
-        return in_range(self.name, _to_floats(self.values, self.family))
+        try:
+            floats = _to_floats(self.values, self.family)
+        except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta) as error:
+            raise ValueError(
+                f"Column {self.name!r} has a time that is out of range ({error}); replace "
+                "it, or make it missing."
+            ) from error
+        return in_range(self.name, floats)
 
     @cached_property
     def vectors(self) -> np.ndarray:
@@ -145,16 +152,25 @@ def _to_floats(values: pd.Series, family: str) -> np.ndarray:
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     times: np.ndarray
     if family == "timedelta":
-        times = pd.to_timedelta(values).to_numpy(dtype="timedelta64[us]")
+        times = _in_microseconds(pd.to_timedelta(values).to_numpy())
     else:
         if values.dtype == object:  # dates, timestamps and periods side by side
             values = values.map(_without_period)
         # Times without a zone are UTC.
         moments = pd.to_datetime(values, utc=True).dt.tz_localize(None)
-        times = moments.to_numpy(dtype="datetime64[us]")
+        times = _in_microseconds(moments.to_numpy())
     days = times.view(np.int64) / 86_400e6
     days[np.isnat(times)] = np.nan
     return days
+
+
+def _in_microseconds(times: np.ndarray) -> np.ndarray:
+    """Times of any unit in microseconds; too far ones become the farthest."""
+    unit, _ = np.datetime_data(times.dtype)
+    farthest = np.iinfo(np.int64).max // {"s": 10**6, "ms": 10**3}.get(unit, 1)
+    clipped = np.clip(times.view(np.int64), -farthest, farthest).view(times.dtype)
+    times = np.where(np.isnat(times), times, clipped)
+    return times.astype(f"{times.dtype.kind}8[us]")
 
 
 def _number_floats(values: Any) -> np.ndarray:

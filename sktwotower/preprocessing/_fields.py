@@ -232,16 +232,17 @@ class VectorField(Field):
 
 
 def is_vector(column: Column) -> bool:
-    """Whether the lists of a column are numeric vectors of one length, of at least 2.
+    """Whether the lists of a column are numeric vectors of one length.
 
     What counts are the entries, and not whether lists, arrays or tuples hold them. Floats
     are vectors. Integers are codes, unless all are 0 or 1 (flags), or some are below -1.
+    Lists of one entry are codes, unless it has a fraction.
     """
     lists = column.lists()
     if any(len(value) != len(lists[0]) for value in lists):
         _refuse_fractions(column, lists)
         return False
-    if len(lists[0]) < 2 or any(isinstance(v, (set, frozenset)) for v in lists):
+    if not len(lists[0]) or any(isinstance(v, (set, frozenset)) for v in lists):
         return False
     types = {type(entry) for entry in _typical_entries(lists)} - {type(None), type(pd.NA)}
     if any(
@@ -252,6 +253,8 @@ def is_vector(column: Column) -> bool:
     entries = column.vectors[column.rows]
     missing = np.isnan(entries)
     known = entries[~missing]
+    if entries.shape[1] == 1:
+        return bool((known % 1 != 0).any())
     # Integers, some of them missing, are floats after Parquet.
     if has_floats and not (missing.any() and (known % 1 == 0).all()):
         return True

@@ -68,6 +68,12 @@ class MultiHotEncoder(FieldEncoder):
     TypeError
         If a column has times, or objects that are neither scalars nor lists of scalars.
 
+    Warns
+    -----
+    UserWarning
+        In ``fit``, once for each column whose values, or most of them, are encoded alike,
+        or that holds lists that are written as text, or values with commas.
+
     See Also
     --------
     FeatureEncoder : Encodes mixed frames, multi-valued columns among them.

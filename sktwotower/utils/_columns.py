@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._arrow_types import with_plain_types
 from sktwotower.utils._forms import given, how_to_list, refuse_lazy
 from sktwotower.utils._ids import (
     exact_limit,
@@ -42,6 +43,8 @@ def as_pandas(X: Any, *, where: str = "X") -> Any:
     A polars LazyFrame is refused; the message calls it ``where``.
     """
     refuse_lazy(X, where=where)
+    if isinstance(X, pd.DataFrame):
+        return with_plain_types(X)
     if not hasattr(X, "to_pandas"):
         return X
     frame = X.to_pandas()

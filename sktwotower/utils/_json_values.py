@@ -123,11 +123,12 @@ def _from_array(content: Any) -> np.ndarray:
 
 def _timestamp(value: pd.Timestamp) -> list:
     zone = None if value.tz is None else zone_name(value.tz)
-    return [encode(value.to_datetime64()), zone]
+    return [int(value.asm8.astype(np.int64)), value.unit, zone]
 
 
 def _from_timestamp(content: list) -> pd.Timestamp:
-    stamp, zone = pd.Timestamp(decode(content[0])), content[1]
+    number, unit, zone = content
+    stamp = pd.Timestamp(np.datetime64(number, unit))
     return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(zone)
 
 
@@ -170,8 +171,8 @@ _KINDS: dict[str | None, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]
     "timestamp": (pd.Timestamp, _timestamp, _from_timestamp),
     "pandas timedelta": (
         pd.Timedelta,
-        lambda value: encode(value.to_timedelta64()),
-        lambda content: pd.Timedelta(decode(content)),
+        lambda value: [int(value.asm8.astype(np.int64)), value.unit],
+        lambda content: pd.Timedelta(np.timedelta64(*content)),
     ),
     "period": (
         pd.Period,

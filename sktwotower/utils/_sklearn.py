@@ -1,5 +1,7 @@
 """scikit-learn's private names and those of 1.9, which only this module imports.
 
+The base class of scorers is the exception: ``sklearn.metrics`` is slow to import.
+
 Private names may change in any minor release, so the metadata names the next one as the
 upper bound.
 """

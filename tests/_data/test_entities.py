@@ -1,6 +1,7 @@
 """Features in columns of X, in side tables and in both."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -190,7 +191,8 @@ def test_an_entity_table_is_shared_by_clones():
     assert copied.item_table is table
     assert table.frame is ITEMS
     assert copied.user_table is not model.user_table  # a plain frame is copied
-    search = GridSearchCV(model, {"max_iter": [1, 2]}, cv=2, error_score="raise").fit(X)
+    search = GridSearchCV(model, {"max_iter": [1, 2]}, cv=2, error_score="raise")
+    search.fit(X.drop_duplicates(["user", "item"]))
     assert search.best_estimator_.item_table is table
 
 
@@ -381,7 +383,10 @@ def test_positions_of_arrays(dtype):
     )
     found = array.recommend(rows.to_numpy(dtype=dtype)[:5])
     np.testing.assert_allclose(found[1], frame.recommend(rows[:5])[1], atol=1e-6)
-    assert array.score(rows.to_numpy(dtype=dtype)) == frame.score(rows)
+    with pytest.warns(UserWarning, match="X has other values of the item features"):
+        expected = frame.score(rows)
+    with pytest.warns(UserWarning, match="X has other values of the item features"):
+        assert array.score(rows.to_numpy(dtype=dtype)) == expected
 
 
 def test_frames_without_names():
@@ -648,11 +653,16 @@ def test_long_vectors_are_told_apart():
     assert scaler.mean_[600] == pytest.approx(pairs["wild"].mean())
 
 
+@pytest.mark.filterwarnings("ignore:.* relevant pairs of X .* were seen in training")
+@pytest.mark.filterwarnings("ignore:X has other values of the item features")
 def test_parameters_of_encoders_are_tuned():
     model = make_model(item_features=["genre"], item_encoder=FeatureEncoder())
     widths = []
     for min_frequency in (1, 2, 3):
-        model.set_params(item_encoder__min_frequency=min_frequency).fit(X)
+        model.set_params(item_encoder__min_frequency=min_frequency)
+        rare = "5 are rare" if min_frequency == 3 else None
+        with pytest.warns(UserWarning, match=rare) if rare else nullcontext():
+            model.fit(X)
         widths.append(model.item_encoder_.output_indices_["genre"].stop)
     assert widths == [5, 5, 1]  # all; four and a rare one; all are rare
     search = GridSearchCV(
@@ -663,7 +673,7 @@ def test_parameters_of_encoders_are_tuned():
             item_encoder=FeatureEncoder(),
         ),
         {
-            "item_encoder__min_frequency": [1, 3],
+            "item_encoder__min_frequency": [1, 2],
             "user_encoder__bins": [StandardScaler(), SplineTransformer(n_knots=3)],
         },
         cv=KFold(2, shuffle=True, random_state=0),
@@ -705,7 +715,9 @@ def test_other_frames_wherever_pandas_is(library):
     model, expected = fitted(convert), fitted(lambda frame: frame)
     assert_same(model, expected)
     np.testing.assert_array_equal(model.predict(convert(X)), expected.predict(X))
-    assert model.score(convert(X)) == expected.score(X)
+    with pytest.warns(UserWarning, match="X has other values of the item features"):
+        scores = model.score(convert(X)), expected.score(X)
+    assert scores[0] == scores[1]
     rows = X[:4][["user", "mood"]]
     more = pd.DataFrame({"user": [0, 1], "item": [3, 4], "time": [500, 501]})
     offered = pd.DataFrame({"item": [90, 91], "genre": ["a", "b"], "price": [1.0, 5.0]})
@@ -843,7 +855,7 @@ def test_a_table_that_lacks_ids(side, beside):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X)
-    (warning,) = caught
+    (warning,) = [w for w in caught if "encoded alike" not in str(w.message)]
     assert f"{side}_table lacks 4 of the {12 if side == 'user' else 9} ids" in str(
         warning.message
     )

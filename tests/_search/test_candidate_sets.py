@@ -230,6 +230,7 @@ FORMS_BY_USER = {
     "sets in order": [set(items) for items in OWN],
     "ranges of lists": tuple(OWN),
     "iterator of lists": None,
+    "iterators in order": None,
 }
 
 
@@ -238,6 +239,8 @@ def test_candidates_of_each_user(model, form):
     candidates = FORMS_BY_USER[form]
     if form == "iterator of lists":
         candidates = iter(OWN)
+    if form == "iterators in order":
+        candidates = [iter(items) for items in OWN]
     if form == "dict of iterators":
         candidates = {user: iter(items) for user, items in BY_USER.items()}
     expected, scores = one_by_one(model, USERS, OWN, exclude_seen=False)
@@ -402,6 +405,23 @@ def test_lazy_candidates(model):
     pl = pytest.importorskip("polars")
     with pytest.raises(TypeError, match=r"candidates is a polars LazyFrame.*\.collect\(\)"):
         model.recommend(["u0"], candidates=pl.from_pandas(PAIRS).lazy())
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("form", FORMS_BY_USER)
+def test_candidates_of_each_user_through_a_pipeline(form, verbose):
+    ids = make_column_transformer(
+        ("passthrough", ["user", "item"]), verbose_feature_names_out=verbose
+    )
+    prefix = "passthrough__" if verbose else ""
+    model = PopularRecommender(user_column=f"{prefix}user", item_column=f"{prefix}item")
+    pipeline = make_pipeline(ids.set_output(transform="pandas"), model).fit(X)
+    candidates = FORMS_BY_USER[form]
+    if "iterator" in form:
+        return
+    expected, _ = one_by_one(pipeline[-1], USERS, OWN, exclude_seen=False)
+    found, _ = pipeline.recommend(USERS, 5, candidates=candidates, exclude_seen=False)
+    assert found.tolist() == expected.tolist()
 
 
 # --- further pairs to exclude ---------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What is said of arguments in wrong forms: by the name of the argument, with what to do."""
+"""What is said of arguments in wrong forms: their name, what was given, what to do."""
 
 from functools import cache
 
@@ -218,3 +218,9 @@ def test_the_number_is_positional(name, method, wrap):
         query([1, 2], 3, [4])
     with pytest.raises(ValueError, match="n_recommendations must be an integer"):
         query([1, 2], [4])
+
+
+def test_a_misspelt_column_of_an_argument():
+    rows = X[:3].rename(columns={"time": "Time"})
+    with pytest.raises(ValueError, match="^history .*'Time'"):
+        fitted().recommend([1], history=rows)

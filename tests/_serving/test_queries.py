@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable
-from tests.helpers import assert_same_answer, make_model, make_X
+from tests.helpers import assert_same_answer, make_model, make_X, other_pairs
 
 N_USERS, N_ITEMS, N_ROWS = 15, 12, 150
 GLOBAL = check_random_state(None)  # the instance behind np.random.rand
@@ -451,11 +451,11 @@ def test_predict_uses_the_features_of_each_row():
     np.testing.assert_allclose(model.predict(pairs), (users * items).sum(1), atol=1e-6)
 
 
-def test_score_asks_for_a_user_as_in_the_first_row():
+def test_score_asks_for_a_user_as_in_the_earliest_row():
     """NDCG@10 in plain Python; what is later is not known at the time of the query."""
     model = with_everything().fit(X[:120])
-    test = X[120:].reset_index(drop=True)
-    first = test.drop_duplicates("user")
+    test = other_pairs(X[120:], X[:120]).drop(columns="price")
+    first = test.sort_values("time").drop_duplicates("user").sort_values("user")
     assert (test.groupby("user")["mood"].nunique() > 1).any()
 
     def ndcg(queries):
@@ -463,15 +463,17 @@ def test_score_asks_for_a_user_as_in_the_first_row():
         values = []
         for user, row in zip(queries["user"], found, strict=True):
             relevant = set(test["item"][test["user"] == user])
-            seen = set(X["item"][:120][X["user"][:120] == user]) - relevant
+            seen = set(X["item"][:120][X["user"][:120] == user])
             ranked = [item for item in row if item not in seen][:10]
             dcg = sum(1 / np.log2(r + 2) for r, i in enumerate(ranked) if i in relevant)
-            values.append(dcg / sum(1 / np.log2(r + 2) for r in range(len(relevant))))
+            ideal = sum(1 / np.log2(r + 2) for r in range(min(len(relevant), 10)))
+            values.append(dcg / ideal)
         return np.mean(values)
 
     names = ["user", "mood", "age"]
     assert model.score(test) == pytest.approx(ndcg(first[names]))
-    last = test.drop_duplicates("user", keep="last")
+    assert model.score(test[::-1]) == model.score(test)
+    last = test.sort_values("time").drop_duplicates("user", keep="last")
     assert ndcg(last[names]) != pytest.approx(ndcg(first[names]))
     assert model.score(test[["user", "item"]]) == pytest.approx(ndcg(first[["user"]]))
 
@@ -536,7 +538,7 @@ def test_a_query_leaves_no_trace():
     model.recommend([-1], cold_start="popular")
     model.user_tower_.transform(query)
     model.item_tower_.transform(offered)
-    model.score(X)
+    model.score(X[["user", "item", "mood"]])
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(GLOBAL.get_state()[1], before[1][1])
     assert random.getstate() == before[2]

@@ -10,6 +10,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -282,22 +283,133 @@ def test_labels_and_weights(by_features):
     pd.testing.assert_frame_equal(frame, again)
 
 
-def test_features_in_X_are_those_of_training():
+@pytest.fixture(scope="module")
+def with_features_in_X():
     X = TRAIN.merge(DATA.user_table, on="user_id").merge(ITEMS, on="item_id")
-    model = fit(
+    return fit(
         X,
         user_features=USER_FIELDS,
         item_features=TRUE_ITEM_FIELDS,
         item_id_embedding=False,
         max_iter=2,
     )
+
+
+def test_item_features_in_X_are_those_of_training(with_features_in_X):
+    model = with_features_in_X
     late = TEST.merge(DATA.user_table, on="user_id").merge(ITEMS, on="item_id")
-    plain = feature_importance(model, TEST, n_repeats=1, random_state=0)
-    assert plain.attrs["baseline"] == model.score(TEST)
-    changed = late.assign(user_cat_0="c1", item_num_1=9.0)
+    plain = feature_importance(model, late, n_repeats=1, random_state=0)
+    assert plain.attrs["baseline"] == model.score(late)
+    changed = late.assign(item_cat_0="c1", item_num_1=9.0)
     again = feature_importance(model, changed, n_repeats=1, random_state=0)
     pd.testing.assert_frame_equal(again, plain)
-    assert ("user", "user_num_1") in means(plain)
+    assert set(means(plain)) == {
+        ("user", "id"),
+        *(("user", field) for field in USER_FIELDS),
+        *(("item", field) for field in TRUE_ITEM_FIELDS),
+    }
+
+
+def test_user_features_in_X_are_read(with_features_in_X):
+    model = with_features_in_X
+    late = TEST.merge(DATA.user_table, on="user_id")
+    plain = feature_importance(model, late, n_repeats=1, random_state=0)
+    assert plain.attrs["baseline"] == pytest.approx(model.score(TEST))
+    changed = late.assign(user_cat_0="c1")
+    constant = feature_importance(model, changed, n_repeats=1, random_state=0)
+    assert means(constant)["user", "user_cat_0"] == 0
+    assert constant.attrs["baseline"] == model.score(changed)
+
+
+def test_user_features_in_X_by_hand(with_features_in_X):
+    model = with_features_in_X
+    late = TEST.merge(DATA.user_table, on="user_id")
+    frame = feature_importance(model, late, n_repeats=1, random_state=Roll(1))
+    users = DATA.user_table[DATA.user_table["user_id"].isin(TEST["user_id"])]
+    users = users.sort_values("user_id")  # one query each, in the order of ids
+    users = users.assign(user_cat_0=np.roll(users["user_cat_0"], 1))
+    drop = model.score(late) - model.score(TEST.merge(users, on="user_id"))
+    assert means(frame)["user", "user_cat_0"] == pytest.approx(drop, abs=1e-6)
+
+
+def daytimes():
+    """In the morning users take the items 0 to 9, in the evening those from 10 to 19."""
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({"user_id": rng.randint(0, 60, 1200), "noise": rng.rand(1200)})
+    X["daytime"] = rng.choice(["am", "pm"], 1200)
+    X["item_id"] = rng.randint(0, 10, 1200) + 10 * (X["daytime"] == "pm")
+    repeated = X.duplicated(["user_id", "item_id"]).to_numpy()
+    late = np.arange(1200) >= 900
+    return X[~late], X[late & ~repeated], X[late & repeated]
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_a_context_that_decides(exclude_seen):
+    train, new, repeats = daytimes()
+    test = new if exclude_seen else repeats
+    model = fit(train, user_features=["daytime", "noise"], mask_known_positives=False)
+    options = {"n_repeats": 2, "random_state": 0, "exclude_seen": exclude_seen}
+    per_row = make_ranking_scorer("ndcg@10", per_row=True, exclude_seen=exclude_seen)
+    frame = feature_importance(model, test, **options)
+    importance = means(frame)
+    assert importance["user", "daytime"] > 0.1
+    assert max(importance["user", "id"], importance["user", "noise"]) < 0.05
+    assert frame.attrs["baseline"] == per_row(model, test)
+    assert means(feature_importance(model, test, per_row=True, **options)) == importance
+    of_users = means(feature_importance(model, test, per_row=False, **options))
+    assert of_users["user", "daytime"] < importance["user", "daytime"]
+
+
+def test_a_context_by_hand():
+    """The values of a column of X, each in another row."""
+    train, new, _ = daytimes()
+    model = fit(train, user_features=["daytime", "noise"], max_iter=3)
+    frame = feature_importance(model, new, n_repeats=1, random_state=Roll(1))
+    # The queries are in the order of users, items and features.
+    rows = new.sort_values(["user_id", "item_id", "daytime", "noise"])
+    rolled = rows.assign(daytime=np.roll(rows["daytime"], 1))
+    scorer = make_ranking_scorer("ndcg@10", per_row=True)
+    drop = scorer(model, new) - scorer(model, rolled)
+    assert means(frame)["user", "daytime"] == pytest.approx(drop, abs=1e-6)
+
+
+def test_metrics_of_rows_shuffle_rows(with_features_in_X):
+    model = with_features_in_X
+    y = np.random.RandomState(0).randint(0, 2, len(TEST))
+    late = TEST.merge(DATA.user_table, on="user_id").merge(ITEMS, on="item_id")
+    frame = feature_importance(
+        model, late, y, metric="roc_auc", n_repeats=1, random_state=Roll(1)
+    )
+    scorer = make_ranking_scorer("roc_auc")
+    assert frame.attrs["baseline"] == pytest.approx(scorer(model, late, y))
+    for side, field in [("user", "user_cat_0"), ("item", "item_cat_0")]:
+        rolled = late.assign(**{field: np.roll(late[field], 1)})
+        drop = scorer(model, late, y) - scorer(model, rolled, y)
+        assert means(frame)[side, field] == pytest.approx(drop, abs=1e-6)
+    plain = feature_importance(
+        model, TEST, y, metric="roc_auc", n_repeats=1, random_state=0
+    )
+    assert plain.attrs["baseline"] == pytest.approx(scorer(model, TEST, y))
+
+
+def test_permutation_importance_says_that_it_cannot(with_features_in_X):
+    late = TEST.merge(ITEMS[["item_id", *TRUE_ITEM_FIELDS]], on="item_id")
+    model = with_features_in_X
+    model.score(late)  # as in training
+    swapped = late.assign(item_num_1=late["item_num_1"].to_numpy()[::-1])
+    message = r"^X has other values of the item features \['item_num_1'\].*feature_import"
+    with pytest.warns(UserWarning, match=message) as found:
+        model.score(swapped)
+    assert found[0].filename == __file__
+    with pytest.warns(UserWarning) as found:
+        importance = permutation_importance(
+            model, late, None, n_repeats=1, random_state=0
+        ).importances_mean
+    said = [str(each.message) for each in found]
+    for name in TRUE_ITEM_FIELDS:
+        assert any(f"of the item features ['{name}'] than" in message for message in said)
+    columns = [late.columns.get_loc(name) for name in TRUE_ITEM_FIELDS]
+    assert not importance[columns].any()
 
 
 def test_unknown_users_are_ranked_and_never_shuffled(with_everything):

@@ -142,7 +142,15 @@ def test_verbose_is_a_line_an_epoch(capsys):
     for n, line in enumerate(epochs):
         assert line.startswith(f"epoch {n + 1}/3  loss {model.loss_curve_[n]:.4f}")
         assert f"ndcg@10 {model.validation_scores_[n]:.4f}" in line
-    assert lines[-3:] == epochs and len(lines) <= 5  # the first lines say what is trained
+    assert lines[-3:] == epochs
+    features = [line for line in lines if " feature " in line]
+    assert features == [
+        f"{side} feature {name}: {encoder.kinds_[name]}, {part.stop - part.start} "
+        f"column{'s' if part.stop - part.start > 1 else ''}"
+        for side, encoder in (("user", model.user_encoder_), ("item", model.item_encoder_))
+        for name, part in encoder.output_indices_.items()
+    ]
+    assert len(lines) <= len(features) + 5  # the other lines say what is trained
     make().fit(X)
     assert not capsys.readouterr().out
 

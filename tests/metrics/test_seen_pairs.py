@@ -37,7 +37,7 @@ NEW = pd.concat(
     ],
     ignore_index=True,
 )
-DROPPED = "relevant pairs of X .* were seen in training. They are dropped"
+DROPPED = "relevant pairs of X(_val)? .* were seen in training. They are dropped"
 TRAINING = "this is a score of training rows"
 IGNORED = pytest.mark.filterwarnings(f"ignore:.*{DROPPED}", f"ignore:.*{TRAINING}")
 MODELS = [
@@ -356,6 +356,15 @@ def test_a_recommender_that_refuses_complete_rankings():
     with pytest.warns(UserWarning, match=message) as found:
         assert scorer(Refuses(model), rows) == scorer(model, rows)
     assert found[0].filename == __file__
+    # What it has seen is not known, so that rows of training are misses.
+    old = X[X.groupby("user")["item"].transform("nunique") < 9]
+    with pytest.warns(UserWarning, match=message):
+        assert scorer(Refuses(model), old) == 0
+    options = {"metrics": "recall@1", "n_bootstrap": 2}
+    with pytest.warns(UserWarning) as found:
+        table = compare({"one": model, "other": Refuses(model)}, old, **options)
+    assert table["mean"].item() == 0
+    assert any("score of training rows" in str(each.message) for each in found)
 
 
 def test_seen_items_of_a_wrong_length():
@@ -374,6 +383,14 @@ def test_activity_of_another_package():
     assert scorer(Tells(model), rows) == scorer(model, rows)
 
 
+class Lists(Knows):
+    """It answers with lists."""
+
+    def recommend(self, X, **options):
+        ids, _ = super().recommend(X, **options)
+        return [[item for item in row if item is not None] for row in ids]
+
+
 def test_tuples_are_ids_of_another_package():
     pairs = pd.DataFrame({"user": [1, 1, 2, 2], "item": [(1, 2), (3, 4), (1, 2), (5, 6)]})
     model = PopularRecommender().fit(pairs)
@@ -383,6 +400,8 @@ def test_tuples_are_ids_of_another_package():
         expected = scorer(model, rows)
     with pytest.warns(UserWarning, match="^1 of the 3 " + DROPPED):
         assert scorer(Knows(model), rows) == expected
+    with pytest.warns(UserWarning, match="^1 of the 3 " + DROPPED):
+        assert scorer(Lists(model), rows) == expected
 
 
 # --- comparisons ----------------------------------------------------------------------

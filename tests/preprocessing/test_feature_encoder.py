@@ -50,6 +50,22 @@ def encode(fitted, given=None, **parameters):
     return encoder.transform(fitted if given is None else given).toarray()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_categories", np.uint8(3)),
+        ("max_categories", np.uint8(200)),
+        ("min_frequency", np.float16(0.25)),
+    ],
+)
+def test_numbers_of_small_types(name, value):
+    X = pd.DataFrame({"letter": list("abcdef") * 60})
+    one, other = (
+        FeatureEncoder(**{name: v}).fit_transform(X) for v in (value, value.item())
+    )
+    assert_array_equal(one.toarray(), other.toarray())
+
+
 FILMS = pd.DataFrame(
     {
         "colour": ["red", "blue", "red", None, "blue", "red"],
@@ -230,6 +246,35 @@ def test_huge_numbers_in_fit_count_as_the_largest_of_float32(huge):
     assert_allclose(encode(frame(*([e, 0.5] for e in entries)))[:, :1], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("far", "sign"),
+    [
+        ([datetime.date(9999, 12, 31)], 1),
+        ([datetime.date(1, 1, 1)], -1),
+        (np.array(["900000-01-01"], "M8[s]"), 1),
+        (np.array(["-900000-01-01"], "M8[ms]"), -1),
+        ([np.datetime64(900_000, "Y")], 1),
+        ([pd.Period(year=20_000, month=1, freq="M")], 1),
+    ],
+)
+def test_far_times_are_clipped(far, sign):
+    fitted = pd.DataFrame({"c": pd.date_range("2020", periods=9)})
+    later = pd.DataFrame({"c": pd.Series(far)})
+    assert encode(fitted, later).tolist() == [[sign * 1000]]
+
+
+def test_far_durations_are_clipped():
+    fitted = pd.DataFrame({"c": pd.to_timedelta(range(9), unit="D")})
+    seconds = pd.DataFrame({"c": np.array([10**15, -(10**15)], "m8[s]")})
+    assert encode(fitted, seconds).ravel().tolist() == [1000, -1000]
+
+
+def test_times_beyond_any_range_name_the_column():
+    for time in (pd.Period(ordinal=10**9, freq="M"), datetime.timedelta.max):
+        with pytest.raises(ValueError, match="'c' has a time that is out of range"):
+            FeatureEncoder().fit(frame(time))
+
+
 def test_no_value_of_fit_is_clipped():
     values = np.zeros(2_000_000)
     values[0] = 1.0  # sqrt(2e6) standard deviations from the mean
@@ -320,6 +365,8 @@ def test_separator_decides_what_is_split():
         ([[True, False], [False, True]], "vector"),
         ([[0, 1, 1], [1, 0]], "multi_hot"),
         ([[1], [0]], "multi_hot"),
+        ([[1.0], [0.5]], "vector"),
+        ([[], []], "multi_hot"),
         ([[1, None], [2, 5]], "multi_hot"),
         ([[1, pd.NA], [0, 0]], "vector"),
         ([[Decimal("0.5"), 1], [1, 1]], "vector"),
@@ -425,6 +472,7 @@ def test_frames_with_integer_names():
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*holds dates that are written as text:UserWarning")
 @pytest.mark.parametrize("kind", ["str", "U", "datetime64[D]", "S"])
 def test_typed_arrays(kind):
     X = np.array([["2020-01-01"], ["2020-01-02"]], dtype=kind)
@@ -758,3 +806,81 @@ def test_rows_are_independent(table, seed):
     refitted = clone(encoder).fit(X.iloc[order])
     assert_array_equal(refitted.get_feature_names_out(), encoder.get_feature_names_out())
     assert_allclose(refitted.transform(X).toarray(), encoded, rtol=1e-4, atol=1e-4)
+
+
+# One kind from every source
+
+SCALARS = pd.DataFrame(
+    {
+        "number": [1, 2, 3, 2],
+        "gaps": [1.5, None, 3.0, 2.0],
+        "text": ["a", "b", "a", "b"],
+        "flag": [True, False, True, False],
+        "flag_gaps": pd.Series([True, None, True, False], dtype=object),
+        "day": [datetime.date(2020, 1, d) for d in (1, 2, 3, 4)],
+        "stamp": pd.to_datetime(["2020-01-01", None, "2020-01-03", "2020-01-04"]),
+        "zoned": pd.date_range("2020", periods=4, tz="Asia/Tokyo"),
+        "span": pd.to_timedelta([1, 2, 3, 4], unit="D"),
+        "clock": [datetime.time(1), datetime.time(1), datetime.time(2), datetime.time(2)],
+        "money": [Decimal("1.50"), Decimal("2.50"), None, Decimal("1.50")],
+        "typed": pd.Categorical(["x", "y", "x", "y"]),
+        "bytes": [b"a", b"b", b"a", b"b"],
+    }
+)
+
+
+@pytest.mark.parametrize("source", ["parquet", "arrow dtypes", "pyarrow", "polars"])
+def test_scalars_have_one_kind_and_code_wherever_they_come_from(source, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    encoder = FeatureEncoder().fit(SCALARS)
+    X = pa.Table.from_pandas(SCALARS, preserve_index=False)
+    if source == "polars":
+        X = pytest.importorskip("polars").from_pandas(SCALARS)
+    elif source != "pyarrow":
+        SCALARS.to_parquet(tmp_path / "frame.parquet")
+        kind = {"dtype_backend": "pyarrow"} if source == "arrow dtypes" else {}
+        X = pd.read_parquet(tmp_path / "frame.parquet", **kind)
+    assert FeatureEncoder().fit(X).kinds_ == encoder.kinds_
+    expected = encoder.transform(SCALARS).toarray()
+    assert_allclose(encoder.transform(X).toarray(), expected, atol=1e-6)
+    assert_allclose(FeatureEncoder().fit_transform(X).toarray(), expected, atol=1e-6)
+
+
+# Output
+
+
+def test_dense_output_is_the_same():
+    encoder = FeatureEncoder(sparse_output=False)
+    encoded = encoder.fit_transform(FILMS)
+    assert type(encoded) is np.ndarray and encoded.dtype == np.float32
+    assert_array_equal(encoded, encode(FILMS))
+    assert_array_equal(encoder.transform(FILMS), encoded)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_output_as_frames(library):
+    module = pytest.importorskip(library)
+    encoder = FeatureEncoder(sparse_output=False).set_output(transform=library)
+    encoded = encoder.fit_transform(FILMS)
+    assert isinstance(encoded, module.DataFrame)
+    assert list(encoded.columns) == encoder.get_feature_names_out().tolist()
+    assert_array_equal(encoded.to_numpy(), encode(FILMS))
+    clone(encoder).fit(FILMS).partial_fit(FILMS).transform(FILMS)
+    sparse_ = FeatureEncoder().set_output(transform=library)
+    message = f"{library.capitalize()} output .* Set sparse_output=False in FeatureEncoder"
+    with pytest.raises(ValueError, match=message):
+        sparse_.fit_transform(FILMS)
+    with config_context(transform_output=library), pytest.raises(ValueError, match=message):
+        FeatureEncoder().fit(FILMS).transform(FILMS)
+
+
+def test_frames_of_a_column_transformer():
+    union = ColumnTransformer(
+        [("f", FeatureEncoder(sparse_output=False), ["genres"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    X = FILMS[["genres", "year"]]
+    encoded = union.fit_transform(X)
+    assert list(encoded)[-1] == "year"
+    assert_array_equal(encoded.iloc[:, :-1], encode(X[["genres"]]))
