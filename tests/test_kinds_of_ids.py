@@ -75,11 +75,11 @@ def as_ids(answer):
 
 def check_round_trip(model, X):
     users, items = model.user_ids_, model.item_ids_
-    distinct = X["user"].astype(object).unique()
-    assert set(users.tolist()) == set(pd.array(distinct, dtype=users.dtype).tolist())
+    assert set(pd.Series(users).astype(object)) == set(X["user"].astype(object))
     answer = model.recommend(users, 2, exclude_seen=False)
     assert_same_answer(model.recommend(X["user"].unique(), 2, exclude_seen=False), answer)
-    assert_same_answer(model.recommend(X[:6], 2, exclude_seen=False), answer)
+    rows = X.drop_duplicates("user")
+    assert_same_answer(model.recommend(rows, 2, exclude_seen=False), answer)
     found = as_ids(answer[0])
     assert set(objects(list(found))) <= set(objects(list(items)))
     frame = model.recommend(users, 2, exclude_seen=False, as_frame=True)
@@ -153,8 +153,8 @@ def test_integers_of_different_kinds_are_equal(known, given):
             model.recommend(query, 2, **{name: typed}),
             model.recommend([1, 2], 2, **{name: value}),
         )
-    model.partial_fit(pd.DataFrame({"user": [1, 4], "item": [20, 60]}).astype(given))
-    assert model.item_ids_.tolist() == [10, 20, 30, 40, 50, 60]
+    model.partial_fit(pd.DataFrame({"user": [1, 4], "item": [20, 50]}).astype(given))
+    assert model.item_ids_.tolist() == [10, 20, 30, 40, 50]
     assert model.user_ids_.tolist() == [1, 2, 3, 4]
     if known != "float32":
         assert model.user_ids_.dtype == np.int64
