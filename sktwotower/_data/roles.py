@@ -234,8 +234,8 @@ class ColumnRoles:
         """Raise ValueError for a column that is not read because of its spelling."""
         if not isinstance(X, pd.DataFrame):
             return
-        wanted = [] if self.timestamp_column is None else [self.timestamp_column]
-        names = [str(name) for name in map(self.name_of, wanted)]
+        time = self.name_of(self.timestamp_column)
+        names = [] if time is None else [str(time)]
         for features in (self.user_features, self.item_features):
             if features is not None and features.by_name:
                 names += features.names

@@ -88,7 +88,7 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
             The embeddings.
         """
         embedder = self.embedder
-        name = embedder.name
+        name, vocabulary = embedder.name, embedder.state.vocabulary
         ids, features = as_pandas(X), None
         refuse_row(ids, embedder.columns.names, where="X", side=name)
         if isinstance(ids, pd.DataFrame):
@@ -105,7 +105,11 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                 )
             elif ids is None:
                 return embedder.vectors(np.zeros(len(frame), dtype=np.int32), features)
-        elif not isinstance(ids, pd.Series):
+        elif isinstance(ids, pd.Series) or (
+            isinstance(ids, list) and "tuple" in vocabulary.kinds
+        ):
+            pass  # one id each
+        else:
             ids = np.asarray(ids, dtype=None if hasattr(ids, "dtype") else object)
             if ids.ndim == 2:
                 if ids.shape[1] != 1:
@@ -115,7 +119,6 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                     )
                 ids = ids[:, 0]
         ids = id_array(ids, what=f"{name} id")
-        vocabulary = embedder.state.vocabulary
         codes = vocabulary.codes(ids)
         warn_of_unknown(ids, codes, vocabulary, side=name, subject=f"{name} ids of X")
         return embedder.vectors(codes, features)

@@ -101,7 +101,15 @@ def positions_in(index: pd.Index, ids: np.ndarray) -> np.ndarray:
             return np.where(same, index.get_indexer(pd.Index(cast)), -1)
         if ids.dtype.kind in _NUMBERS and kinds[0] == "O":
             return index.get_indexer(pd.Index(ids.astype(object), dtype=object))
-    return index.get_indexer(pd.Index(ids))
+    wanted = pd.Index(ids)
+    if _are_times(index) != _are_times(wanted):
+        # pandas would read strings and dates as times.
+        index, wanted = index.astype(object), wanted.astype(object)
+    return index.get_indexer(wanted)
+
+
+def _are_times(index: pd.Index) -> bool:
+    return index.dtype.kind in "mM" or isinstance(index.dtype, pd.PeriodDtype)
 
 
 def joined(index: pd.Index, ids: np.ndarray) -> pd.Index:

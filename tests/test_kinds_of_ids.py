@@ -1,0 +1,176 @@
+"""What the model answers, the model takes: ids of every kind, asked again and stored."""
+
+import datetime as dt
+import decimal
+import json
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sktwotower
+from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
+from tests.helpers import assert_same_answer, make_model
+
+BASELINES = [PopularRecommender, ItemKNNRecommender, EASERecommender]
+NAMES = {"user_column": "user", "item_column": "item"}
+LETTERS = list("abcdef")
+DAYS = pd.date_range("2020-01-01", periods=6)
+
+
+def objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+KINDS = {
+    "int64": np.array([3, 1, 2, 7, 5, -4]),
+    "uint8": np.array([3, 1, 2, 7, 5, 4], dtype=np.uint8),
+    "uint64": np.array([3, 1, 2, 7, 5, 2**63 + 1], dtype=np.uint64),
+    "Int16": pd.array([3, 1, 2, 7, 5, 4], dtype="Int16"),
+    "uint32[pyarrow]": "uint32[pyarrow]",
+    "beyond 64 bits": objects([2**64, -1, 2**60 + 1, 6, 7, 8]),
+    "bool": np.array([True, False] * 3),
+    "boolean": pd.array([True, False] * 3, dtype="boolean"),
+    "float": np.array([0.5, 1.0, 2.0, 3.0, 4.0, -1.5]),
+    "strings": objects(LETTERS),
+    "np.str_": objects([np.str_(letter) for letter in LETTERS]),
+    "string[pyarrow]": "string[pyarrow]",
+    "category": pd.Categorical(LETTERS),
+    "bytes": objects([letter.encode() for letter in LETTERS]),
+    "datetime64[s]": DAYS.astype("datetime64[s]").to_numpy(),
+    "datetime64[ns]": DAYS.astype("datetime64[ns]").to_numpy(),
+    "zoned": DAYS.tz_localize("Europe/Berlin"),
+    "dates": objects(list(DAYS.date)),
+    "times": objects([dt.time(hour) for hour in range(6)]),
+    "timedelta": (DAYS - DAYS[0]).to_numpy(),
+    "periods": DAYS.to_period("D").array,
+    "uuids": objects([uuid.UUID(int=number) for number in range(6)]),
+    "decimals": objects([decimal.Decimal(number) / 2 for number in range(6)]),
+    "tuples": objects([(number, "a") for number in range(6)]),
+    "mixed": objects([1, "a", 2.5, ("a", 1), b"x", uuid.UUID(int=1)]),
+}
+
+
+@pytest.fixture(params=KINDS)
+def X(request):
+    values = KINDS[request.param]
+    if isinstance(values, str):
+        pytest.importorskip("pyarrow")
+        given = LETTERS if "string" in values else [3, 1, 2, 7, 5, 4]
+        values = pd.array(given, dtype=values)
+    ids = pd.Series(values)
+    others = [1, 2, 3, 4, 5, 0] * 2 + [2, 3, 4, 5, 0, 1]
+    return pd.DataFrame(
+        {"user": ids.iloc[[*range(6)] * 3].array, "item": ids.iloc[others].array}
+    )
+
+
+def as_ids(answer):
+    """An answer's ids as a caller would pass them on."""
+    return answer.ravel().tolist() if answer.dtype == object else answer.ravel()
+
+
+def check_round_trip(model, X):
+    users, items = model.user_ids_, model.item_ids_
+    assert set(pd.Series(users).astype(object)) == set(X["user"].astype(object))
+    answer = model.recommend(users, 2, exclude_seen=False)
+    assert_same_answer(model.recommend(X["user"].unique(), 2, exclude_seen=False), answer)
+    rows = X.drop_duplicates("user")
+    assert_same_answer(model.recommend(rows, 2, exclude_seen=False), answer)
+    found = as_ids(answer[0])
+    assert set(objects(list(found))) <= set(objects(list(items)))
+    frame = model.recommend(users, 2, exclude_seen=False, as_frame=True)
+    np.testing.assert_allclose(model.predict(frame), frame["score"], atol=1e-5)
+    again = model.recommend(frame["user"].unique(), 2, exclude_seen=False)
+    assert_same_answer(again, answer)
+    known = model.recommend(users, 2, exclude_seen=False, candidates=found)
+    assert known[0].shape == answer[0].shape
+    hidden = model.recommend(users, 9, exclude_seen=False, exclude_interactions=frame)
+    for row, before in zip(hidden[0].tolist(), answer[0].tolist(), strict=True):
+        assert not set(row) & set(before)
+    return answer
+
+
+def test_what_is_answered_is_understood(X, tmp_path):
+    pytest.importorskip("skops")
+    model = make_model(**NAMES, history_size=2).fit(X)
+    answer = check_round_trip(model, X)
+    similar, _ = model.similar_items(as_ids(answer[0]), 1)
+    audience, _ = model.recommend_users(as_ids(similar), 1, exclude_seen=False)
+    model.similar_users(as_ids(audience), 1)
+    model.user_tower_.transform(as_ids(audience))
+    history = pd.DataFrame({"user": as_ids(audience), "item": as_ids(similar)})
+    model.recommend(as_ids(audience), history=history)
+    model.save(tmp_path / "model")
+    loaded = sktwotower.load(tmp_path / "model")
+    assert loaded.item_ids_.dtype == model.item_ids_.dtype
+    assert loaded.item_ids_.tolist() == model.item_ids_.tolist()
+    assert_same_answer(check_round_trip(loaded, X), answer)
+    assert loaded.partial_fit(X).item_ids_.tolist() == model.item_ids_.tolist()
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_what_baselines_answer_is_understood(X, baseline):
+    check_round_trip(baseline(**NAMES).fit(X), X)
+
+
+def test_ids_in_an_exported_directory(X, tmp_path):
+    pytest.importorskip("onnx")
+    model = make_model(**NAMES).fit(X)
+    model.export_onnx(tmp_path / "graphs")
+    ids = json.loads((tmp_path / "graphs" / "ids.json").read_text("utf-8"))
+    for side, known in (("users", model.user_ids_), ("items", model.item_ids_)):
+        assert len({json.dumps(value) for value in ids[side]}) == len(known)
+        if known.dtype.kind in "biu":
+            assert ids[side] == known.tolist()
+
+
+INTEGERS = ["int64", "int8", "uint8", "uint64", "Int32", "UInt16", "object", "float32"]
+
+
+@pytest.mark.parametrize("known", INTEGERS)
+@pytest.mark.parametrize("given", INTEGERS)
+def test_integers_of_different_kinds_are_equal(known, given):
+    rows = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": [10, 20, 10, 30, 40]})
+    table = pd.DataFrame({"item": [10, 20, 30, 40, 50], "kind": list("ababa")})
+    model = make_model(**NAMES, item_table=table.astype({"item": given}), id_dropout=0.2)
+    model = model.fit(rows.astype(known))
+    assert model.item_ids_.tolist() == [10, 20, 30, 40, 50]
+    if known != "float32":
+        assert model.item_ids_.dtype == np.int64
+    expected = model.recommend([1, 2], 2)
+    query = pd.Series([1, 2], dtype=given)
+    assert_same_answer(model.recommend(query, 2), expected)
+    np.testing.assert_array_equal(model.predict(rows.astype(given)), model.predict(rows))
+    options = {"candidates": [10, 30], "exclude_interactions": rows, "history": rows}
+    for name, value in options.items():
+        typed = pd.Series(value) if name == "candidates" else value
+        typed = typed.astype(given)
+        assert_same_answer(
+            model.recommend(query, 2, **{name: typed}),
+            model.recommend([1, 2], 2, **{name: value}),
+        )
+    model.partial_fit(pd.DataFrame({"user": [1, 4], "item": [20, 50]}).astype(given))
+    assert model.item_ids_.tolist() == [10, 20, 30, 40, 50]
+    assert model.user_ids_.tolist() == [1, 2, 3, 4]
+    if known != "float32":
+        assert model.user_ids_.dtype == np.int64
+
+
+def test_large_integers_stay_exact():
+    ids = [2**60 + 1, 2**60 + 2, 2**61 + 1, 2**62 + 1]
+    rows = pd.DataFrame({"user": [1, 2, 3, 4], "item": ids})
+    model = make_model(**NAMES).fit(rows)
+    model.partial_fit(pd.DataFrame({"user": [1], "item": np.array([7], dtype=np.uint64)}))
+    assert model.item_ids_.tolist() == [*ids, 7]
+    assert model.item_ids_.dtype == np.int64
+    beyond = pd.DataFrame({"user": [1], "item": np.array([2**63 + 1], dtype=np.uint64)})
+    assert model.partial_fit(beyond).item_ids_.dtype == np.uint64
+    negative = pd.DataFrame({"user": [1], "item": [-5]})
+    assert model.partial_fit(negative).item_ids_.tolist() == [*ids, 7, 2**63 + 1, -5]
+    similar, _ = model.similar_items([2**60 + 2, 2**63 + 1, -5], 6)
+    for query, row in zip([2**60 + 2, 2**63 + 1, -5], similar.tolist(), strict=True):
+        assert set(row) == set(model.item_ids_.tolist()) - {query}
