@@ -261,9 +261,7 @@ class ExternalRanker:
             row[: len(ids)] = ids[:depth]
         filled = ~pd.isna(answered_ids)
         shown = pd.Index(answered_ids[filled]).infer_objects()
-        new = shown[self.index.get_indexer(shown) < 0].unique()
-        if len(new):  # an empty index has no type that counts
-            self.index = self.index.append(new) if len(self.index) else new
+        self.index = self.index.append(shown[self.index.get_indexer(shown) < 0].unique())
         ranked = np.full(answered_ids.shape, -1, dtype=np.int64)
         ranked[filled] = self.index.get_indexer(shown)
         ranking = Ranking(ranked, self.n_items, self._popularity, self._embeddings)
