@@ -15,7 +15,6 @@ import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
-from tests.helpers import needs_sklearn_1_9
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 30, 20
@@ -246,14 +245,14 @@ def partial_fit_of_another_architecture(model):
 
 
 FAILURES = [
-    pytest.param(interrupted, KeyboardInterrupt, marks=needs_sklearn_1_9),
-    pytest.param(failing_callback, OSError, marks=needs_sklearn_1_9),
+    (interrupted, KeyboardInterrupt),
+    (failing_callback, OSError),
     (diverging, ValueError),
     (refused_rows, ValueError),
     (refused_other_columns, ValueError),
     (refused_parameters, ValueError),
     (refused_encoder, ValueError),
-    pytest.param(interrupted_warm_start, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    (interrupted_warm_start, KeyboardInterrupt),
     (diverging_partial_fit, ValueError),
     (refused_partial_fit, ValueError),
     (partial_fit_of_another_architecture, ValueError),
@@ -316,7 +315,6 @@ class KeepLast(Interrupt):
                 raise KeyboardInterrupt
 
 
-@needs_sklearn_1_9
 @pytest.mark.parametrize("average", [True, False])
 def test_a_callback_keeps_the_model_of_each_epoch(average):
     """It is a model of its own: what is trained afterwards does not change it."""
@@ -333,7 +331,6 @@ def test_a_callback_keeps_the_model_of_each_epoch(average):
     assert second.partial_fit(NEXT).n_iter_ == 3
 
 
-@needs_sklearn_1_9
 def test_a_kept_model_knows_all_rows(tmp_path):
     """Its histories have the held-out rows of early stopping; saving changes nothing."""
     pytest.importorskip("skops")
@@ -347,7 +344,6 @@ def test_a_kept_model_knows_all_rows(tmp_path):
     assert kept.validation_scores_ is not None and len(kept.validation_scores_) == 2
 
 
-@needs_sklearn_1_9
 def test_others_answer_while_one_thread_fits(fitted):
     model, _ = fitted
     model = copy.copy(model)
