@@ -3,20 +3,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# With the lowest versions that pyproject.toml names.
+OLDEST := $(VENV)-oldest
 NOTEBOOKS ?= examples
 # Processes that run the tests, and what else pytest is told:
 # make test PYTEST_ARGS="-m 'not slow' tests/metrics"
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := -m pip install --quiet --disable-pip-version-check --constraint
 
-.PHONY: demo test lint notebooks docs clean
+.PHONY: demo test test-oldest lint notebooks docs clean
 
 demo: $(VENV)/.test
 	$(BIN)/python examples/plot_quickstart.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST)/.test
+	$(OLDEST)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -34,12 +39,17 @@ docs: $(VENV)/.docs
 
 # torch goes first and alone, so that its pinned version is taken whatever else asks for it.
 $(VENV)/.test $(VENV)/.lint $(VENV)/.notebook $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) torch
-	$(PIP) --editable ".[$*]"
+	$(BIN)/python $(PIP) constraints.txt torch
+	$(BIN)/python $(PIP) constraints.txt --editable ".[$*]"
 	touch $@
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
+	$(OLDEST)/bin/python $(PIP) constraints-oldest.txt torch
+	$(OLDEST)/bin/python $(PIP) constraints-oldest.txt --editable ".[test]"
+	touch $@
+
+$(BIN)/python $(OLDEST)/bin/python: %/bin/python:
+	$(PYTHON) -m venv $*
 
 clean:
-	rm -rf $(VENV) build docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(OLDEST) build dist docs/_build docs/auto_examples docs/generated

@@ -86,7 +86,7 @@ print(f"User {user} watched last:")
 print(titles.loc[history["item_id"].tail(8)].to_string(index=False, header=False))
 
 recommended = model.recommend([user], n_recommendations=10, as_frame=True)
-recommended["title"] = recommended["item"].map(titles)
+recommended["title"] = recommended["item_id"].map(titles)
 print("\nRecommended:")
 print(recommended[["rank", "title", "score"]].round(3).to_string(index=False))
 
@@ -94,7 +94,7 @@ print(recommended[["rank", "title", "score"]].round(3).to_string(index=False))
 # Films that are similar to a well-known one:
 
 similar = model.similar_items([1], n_recommendations=5, as_frame=True)
-similar["title"] = similar["item"].map(titles)
+similar["title"] = similar["item_id"].map(titles)
 print(f"Like {titles[1]}:")
 print(similar[["title", "score"]].round(3).to_string(index=False))
 

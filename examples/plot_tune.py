@@ -130,7 +130,7 @@ print(f"User {user} watched last:")
 print(*titles[watched.tail(5)], sep="\n")
 
 recommended = search.best_estimator_.recommend([user], n_recommendations=5, as_frame=True)
-recommended.assign(title=recommended["item"].map(titles)).round(3)
+recommended.assign(title=recommended["item_id"].map(titles)).round(3)
 
 # %%
 # More parameters, fewer epochs

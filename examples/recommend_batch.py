@@ -16,7 +16,7 @@ import sktwotower
 
 
 def recommend_batches(model, users, recommendations, *, n=10, batch_size=10_000):
-    """Read users from a file, write user, item, score and rank to another."""
+    """Read users from a file, write user and item ids, score and rank to another."""
     writer = None
     for batch in pq.ParquetFile(users).iter_batches(batch_size):
         frame = model.recommend(batch.to_pandas(), n_recommendations=n, as_frame=True)

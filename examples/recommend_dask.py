@@ -17,7 +17,7 @@ import sktwotower
 
 
 def recommend_partition(users, model, n, empty):
-    """User, item, score and rank of a partition; columns without rows if it is empty."""
+    """Ids, score and rank for a partition; columns without rows if it is empty."""
     frame = model.recommend(users, n_recommendations=n, as_frame=True)
     return empty if frame.empty else frame
 

@@ -16,7 +16,7 @@ import sktwotower
 
 
 def recommend_batches(batches, model, n):
-    """User, item, score and rank of pandas frames of users, one frame for each."""
+    """User and item ids, score and rank of pandas frames of users, one frame for each."""
     for users in batches:
         yield model.recommend(users, n_recommendations=n, as_frame=True)
 

@@ -23,8 +23,10 @@ class Server:
         self.contract = json.loads((directory / "contract.json").read_text("utf-8"))
         ids = json.loads((directory / "ids.json").read_text("utf-8"))
         self.item_ids = ids["items"]
-        self.user_codes = {user: code for code, user in enumerate(ids["users"], start=1)}
-        self.item_codes = {item: code for code, item in enumerate(ids["items"], start=1)}
+        self.user_codes, self.item_codes = (
+            {json.dumps(value): code for code, value in enumerate(ids[side], start=1)}
+            for side in ("users", "items")
+        )
         with np.load(directory / "users.npz") as arrays:
             self.users = dict(arrays)
         self.user_tower, self.top_k = (
@@ -35,16 +37,22 @@ class Server:
     def recommend(self, user_ids, history=None):
         """Items and scores for each user, best first, without seen items.
 
+        Ids are written as in ``ids.json``: a date, for example, as {"date": "2026-11-29"}.
         ``history`` has one list per user: the items since the training.
         """
         codes = np.array(
-            [self.user_codes.get(user, 0) for user in user_ids], dtype=np.int64
+            [self.user_codes.get(json.dumps(user), 0) for user in user_ids], dtype=np.int64
         )
         seen = [self.known("seen_items", code) for code in codes]
         vectors = self.users["vectors"][codes]
         if history is not None:
-            later = [[self.item_codes.get(item, 0) for item in items] for items in history]
-            later = [np.array(items, dtype=np.int64) for items in later]
+            codes_of = self.item_codes
+            later = [
+                np.array(
+                    [codes_of.get(json.dumps(item), 0) for item in items], dtype=np.int64
+                )
+                for items in history
+            ]
             seen = [np.append(*both) for both in zip(seen, later, strict=True)]
             vectors = self.embed(codes, later)
         rows, items = end_to_end(seen)
@@ -90,6 +98,11 @@ def end_to_end(lists):
 
 if __name__ == "__main__":
     server = Server(sys.argv[1])
-    users = [int(user) if user.isdigit() else user for user in sys.argv[2:]]
+    users = []
+    for user in sys.argv[2:]:
+        try:  # a number, or an id of another kind as in ids.json
+            users.append(json.loads(user))
+        except ValueError:
+            users.append(user)
     for user, items in zip(users, server.recommend(users), strict=True):
         print(user, items[:10])

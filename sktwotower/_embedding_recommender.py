@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from sktwotower._serving.tower_transformer import TowerTransformer
 from sktwotower._training.state import ModelState
 from sktwotower.base import RecommenderMixin
 
+_replacing = threading.Lock()
+
 
 class EmbeddingRecommenderMixin(RecommenderMixin):
     """A recommender whose score is the dot product of a user's and an item's embedding.
@@ -30,6 +33,28 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def _fitted(self) -> ModelState:
         check_is_fitted(self)
         return self._state
+
+    def _replace_state(self, before: ModelState | None, now: ModelState) -> None:
+        """Replace the state that ``now`` was made of.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread has replaced it meanwhile, whose result would be lost.
+        """
+        with _replacing:
+            current = getattr(self, "_state", None)
+            if current is not before and (
+                current is None
+                or before is None
+                or not current.differs_in_indexes_only(before)
+            ):
+                raise RuntimeError(
+                    "Another thread has changed the model while this call went on from the "
+                    "one before; the model of the other thread stays. Make calls that "
+                    "change a model one after the other, and repeat this one."
+                )
+            self._state = now
 
     def _evaluation_source(self) -> StateEvaluation:
         return StateEvaluation(self._fitted())
@@ -75,14 +100,16 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             ``<u, v>``, a cosine if embeddings are normalised, without the temperature.
         """
         state = self._fitted()
-        interactions = read_later(X, None, None, roles=state.roles)
+        interactions = read_later(
+            X, None, None, roles=state.roles, users=state.users, items=state.items
+        )
         return StateEvaluation(state).pair_scores(interactions)
 
     def recommend(
         self,
         X: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -102,22 +129,26 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             Unknown users are represented by their features and history.
         n_recommendations : int, default=10
             Number of items for each user.
-        candidates : array-like of shape (n_candidates,), lists or frame, default=None
-            Item ids to choose from, for all users; or a list of lists, or a 2-D array with
-            a row for each user, in which None is padding. A tuple is an id. None: the
-            catalogue. Unknown ids are left out, with a warning that counts them; in a
-            frame with features, unknown items are scored from their features.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Item ids to choose from, for all users; or for each user: a list of lists, or a
+            2-D array with a row for each user, in which None is padding; a dict or Series
+            of lists by user id; or a frame of pairs, with the columns of user and item ids
+            of X. A user without an entry has nothing to choose from. A tuple is an id.
+            None: the catalogue. Unknown ids are left out, with a warning that counts them;
+            in a frame with features, unknown items are scored from their features.
         exclude_seen : bool, default=True
             Leave out the items of the user in the training data and in ``history``.
-        exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, in rows laid out like the X of ``fit``, for example
-            items that are out of stock or were shown an hour ago. Unlike ``history`` they
-            do not change the user's vector.
-        history : frame or 2-D array, default=None
-            Further interactions of these users, laid out like the X of ``fit``. Without a
-            timestamp they are the latest ones. They count as seen and, with
-            ``history_size``, belong to the user's history. Unknown items are left out,
-            with a warning that counts them.
+        exclude_interactions : frame, 2-D array, dict or Series, default=None
+            Further pairs to leave out, in rows laid out like the X of ``fit``, or as lists
+            of item ids by user id; for example items that are out of stock or were shown
+            an hour ago. Unlike ``history`` they do not change the user's vector.
+        history : frame, 2-D array, dict or Series, default=None
+            Further interactions of these users, laid out like the X of ``fit``, or lists
+            of item ids by user id, in the order of time. Without a timestamp they are the
+            latest ones. They count as seen and, with ``history_size``, belong to the
+            user's history. With timestamps, a row of training that is sent again (the same
+            user, item and time) is not added. Unknown items are left out, with a warning
+            that counts them.
         cold_start : {"tower", "popular", "mean"}, default="tower"
             How to rank for an unknown user without features and history: by the unknown
             user's vector, by the number of positives (which is then the score), or by the
@@ -141,9 +172,18 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             order of the draw. Rows with fewer items are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
-        frame : DataFrame with columns user, item, score, rank
+        frame : DataFrame with columns of user ids, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
-            there is no padding. Users without ids are named by the index of the frame.
+            there is no padding. Ids are in columns called as in the X of ``fit``, or
+            ``user`` and ``item`` if it had no names, so that a merge needs no renaming.
+            Users without ids are named by the index of the frame.
+
+        Raises
+        ------
+        ValueError
+            For arguments in a form without a clear meaning; for timestamps of ``history``
+            of another kind or unit than those of ``fit``; with ``as_frame=True``, if X has
+            its ids in a column that is called ``score`` or ``rank``.
 
         See Also
         --------
@@ -172,8 +212,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def recommend_users(
         self,
         item_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -188,15 +228,15 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             :meth:`recommend`. The audience of an unknown item is found by its features.
         n_recommendations : int, default=10
             Number of users for each item.
-        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
-                default=None
-            Users to choose from, as the items of :meth:`recommend`. None: users with
-            training rows and, if the tower is trained without ids (``id_dropout > 0`` or
-            ``user_id_embedding=False``), users with features.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Users to choose from, as the items of :meth:`recommend`; dicts are by item id.
+            None: users with training rows and, if the tower is trained without ids
+            (``id_dropout > 0`` or ``user_id_embedding=False``), users with features.
         exclude_seen : bool, default=True
             Leave out the users of the item in the training data.
-        exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, in rows laid out like the X of ``fit``.
+        exclude_interactions : frame, 2-D array, dict or Series, default=None
+            Further pairs to leave out, in rows laid out like the X of ``fit``, or as lists
+            of user ids by item id.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
@@ -207,8 +247,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<u, v>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns item, user, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns of item ids, user ids, score, rank
+            With ``as_frame=True``, instead of the two arrays, with names as in
+            :meth:`recommend`.
 
         See Also
         --------
@@ -241,8 +282,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def similar_items(
         self,
         item_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
@@ -255,9 +296,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             vector of the unknown item.
         n_recommendations : int, default=10
             Number of items for each query, which is never among them.
-        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
-                default=None
-            Items to choose from, as in :meth:`recommend`.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Items to choose from, as in :meth:`recommend`; dicts are by the id that is asked
+            about, and a frame is for all queries.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
@@ -268,8 +309,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<v, v'>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns query, item, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns query, item ids, score, rank
+            With ``as_frame=True``, instead of the two arrays. The items found are in a
+            column called as in the X of ``fit``, or ``item``.
         """
         return queries.similar(
             self._fitted(),
@@ -283,8 +325,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
     def similar_users(
         self,
         user_ids: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
@@ -296,9 +338,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             Users: ids, or rows with features, as in :meth:`recommend`.
         n_recommendations : int, default=10
             Number of users for each query, which is never among them.
-        candidates : array-like of shape (n_candidates,), one list a query, or frame, \
-                default=None
-            Users to choose from, as in :meth:`recommend_users`.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Users to choose from, as the items of :meth:`similar_items`.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
@@ -309,8 +350,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             ``<u, u'>``; short rows are padded with ``-inf``.
-        frame : DataFrame with columns query, user, score, rank
-            With ``as_frame=True``, instead of the two arrays.
+        frame : DataFrame with columns query, user ids, score, rank
+            With ``as_frame=True``, instead of the two arrays. The users found are in a
+            column called as in the X of ``fit``, or ``user``.
         """
         return queries.similar(
             self._fitted(),
@@ -396,7 +438,8 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         >>> model.recommend(["bob"], n_recommendations=1)[0].tolist()
         [['rum']]
         """
-        self._state = indexes.with_index(self._fitted(), index, side, parameters)
+        state = self._fitted()
+        self._replace_state(state, indexes.with_index(state, index, side, parameters))
         return self
 
     def index_report(

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 
 from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.roles import SIDES
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.towers import ACTIVATIONS
@@ -27,6 +27,7 @@ from sktwotower._training.data import (
     encode,
     read_training_rows,
     read_validation_rows,
+    refuse_other_ids,
     rows_that_train,
 )
 from sktwotower._training.early_stopping import Validation, hold_out
@@ -37,12 +38,15 @@ from sktwotower._training.state import ModelState
 from sktwotower._training.training import Training
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
+from sktwotower.utils._forms import refuse_lazy
 from sktwotower.utils._sklearn import (
+    CallbackSupportMixin,
     HasMethods,
     Interval,
     StrOptions,
     VisualBlock,
     fit_context,
+    with_callbacks,
 )
 from sktwotower.utils._warnings import warn
 
@@ -74,7 +78,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Column of X with numbers or datetimes that order the interactions. With it, early
         stopping holds out the latest rows of each user instead of random ones, the history
         of a row has earlier interactions only, and features in X are served as they were
-        in the latest row.
+        in the latest row. Later times, such as those of ``history``, must be of the same
+        kind and unit; datetimes without a zone are taken as UTC.
     user_features, item_features : str, int, list, slice, mask or callable, default=None
         Feature columns of X, as :class:`~sklearn.compose.ColumnTransformer` takes columns:
         names, positions, a slice, a boolean mask, or a ``make_column_selector``, which
@@ -91,7 +96,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Encodes the features; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
         ``ColumnTransformer`` is a field, any other transformer is one field. A text
-        vectorizer takes a table with a single feature.
+        vectorizer takes a table with a single feature. Transformers that need a target y
+        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
+        to encode is an error.
     user_id_embedding, item_id_embedding : bool, default=True
         Whether the id is a field. Without it a side is described by its features (and
         history) alone, and items of the table without interactions are in the catalogue.
@@ -112,7 +119,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         out are the positives of that epoch, and the others are the history. A batch then
         holds whole users with about ``batch_size`` rows, ranked against all items
         (``negatives="full"``). With 0 each row has the user's other rows as its history,
-        which costs more, because each row is then an input of its own.
+        which costs more, because each row is then an input of its own. With very few rows
+        an epoch may leave out none; one random pair is then left out.
         :meth:`partial_fit` uses it in the first call only.
     tie_history : bool, default=False
         Whether histories share the item tower's embeddings of ids instead of learning
@@ -261,7 +269,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool or int, default=0
-        1 prints the objective, and a line for each epoch.
+        1 prints what each feature became (its kind, or its transformer, and its number of
+        columns), the objective, and a line for each epoch.
 
     Attributes
     ----------
@@ -328,7 +337,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     >>> item_ids.shape
     (2, 3)
     >>> model.recommend([0], n_recommendations=2, as_frame=True).columns.tolist()
-    ['user', 'item', 'score', 'rank']
+    ['user_id', 'item_id', 'score', 'rank']
     """
 
     _parameter_constraints: dict = {
@@ -505,8 +514,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         X_val: Any = None,
         y_val: ArrayLike | None = None,
     ) -> TwoTowerRecommender:
@@ -514,10 +523,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         The fitted model is replaced at the end. A fit that is refused, diverges or is
         interrupted leaves the estimator as it was before: fitted or not. Until then the
-        earlier model stays in memory, so delete it before you fit again on large data. To
-        keep a model
-        when you interrupt a long fit, set a callback that keeps the model of each epoch;
-        see :ref:`keep_an_interrupted_fit`.
+        earlier model stays in memory, and other threads are answered from it, so delete it
+        before you fit again on large data. To keep a model when you interrupt a long fit,
+        set a callback that keeps the model of each epoch; see
+        :ref:`keep_an_interrupted_fit`. With ``warm_start``, a change of a parameter that
+        the fitted towers depend on is refused; :doc:`/user_guide/growing` has a list.
 
         Parameters
         ----------
@@ -559,24 +569,30 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         configuration = self._configuration()
         before = self._state if self.warm_start and self._is_fitted() else None
-        roles, interactions = read_training_rows(X, y, sample_weight, configuration)
-        random_state = numpy_random_state(self.random_state, self.device)
+        roles, interactions = read_training_rows(X, y, sample_weight, configuration, before)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         held_out, refit_rows = None, None
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
             held_out = read_validation_rows(X_val, y_val, roles)
-        elif self.early_stopping:
-            rows = self._hold_out(interactions, random_state)
+        elif configuration.stopping.early_stopping:
+            rows = _held_out_rows(interactions, configuration, random_state)
             held_out = interactions.take(rows).expanded()
-            if self.refit:  # each entity keeps a row, so that all codes stay as they are
+            if (
+                configuration.stopping.refit
+            ):  # each entity keeps a row, so that all codes stay as they are
                 refit_rows = train_rows
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
         data = encode(interactions, train_rows, roles, configuration, before)
         del interactions  # ids have codes from here on
-        training = Training(configuration, data, before, seed=seed, n_epochs=self.max_iter)
+        if held_out is not None and X_val is not None:
+            known = {name: data.side(name).entities.vocabulary for name in SIDES}
+            refuse_other_ids(held_out, roles, known, "X_val")
+        n_epochs = configuration.max_iter
+        training = Training(configuration, data, before, seed=seed, n_epochs=n_epochs)
         validation = None
         if held_out is not None:
             validation = Validation(
@@ -587,6 +603,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         self._state = self._run_epochs(
             Fit(training, train_rows, validation),
+            n_epochs,
             refit_rows=refit_rows,
             task=_callback_task(self, X, y, sample_weight),
         )
@@ -597,8 +614,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self,
         X: Any,
         y: ArrayLike | None = None,
-        *,
         sample_weight: ArrayLike | None = None,
+        *,
         n_epochs: int = 1,
     ) -> TwoTowerRecommender:
         """Continue training with further interactions; the first call is a ``fit``.
@@ -633,28 +650,28 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Raises
         ------
         ValueError
-            As ``fit`` does; the model is then what it was before. ``early_stopping`` has
-            no effect, and callbacks are not called.
+            As ``fit`` does, and if a parameter has changed that the fitted towers depend
+            on; the model is then what it was before. ``early_stopping`` has no effect, and
+            callbacks are not called.
+        RuntimeError
+            If another thread has changed the model meanwhile; its model stays.
         """
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."
             )
+        n_epochs = int(n_epochs)
         configuration = self._configuration()
         before = self._state if self._is_fitted() else None
-        if before is not None:
-            configuration.refuse_other_columns(before.roles)
         roles, interactions = read_training_rows(
-            X,
-            y,
-            sample_weight,
-            configuration,
-            before=None if before is None else before.roles,
+            X, y, sample_weight, configuration, before, continues=True
         )
-        random_state = numpy_random_state(self.random_state, self.device)
+        random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        data = encode(interactions, train_rows, roles, configuration, before)
+        data = encode(
+            interactions, train_rows, roles, configuration, before, continues=True
+        )
         del interactions  # ids have codes from here on
         training = Training(
             configuration, data, before, seed=seed, n_epochs=n_epochs, continues=True
@@ -665,7 +682,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             loss_curve=() if before is None else before.log.loss_curve,
         )
         fit.continue_for(n_epochs)
-        self._state = fit.finish()
+        self._replace_state(before, fit.finish())
         return self
 
     @property
@@ -706,30 +723,21 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The parameters, checked and resolved."""
         return Configuration.of(self.get_params(deep=False), owner=type(self).__name__)
 
-    def _hold_out(
-        self, interactions: Interactions, random_state: np.random.RandomState
-    ) -> np.ndarray:
-        """The rows that early stopping validates on."""
-        rows = hold_out(interactions, self.validation_fraction, random_state)
-        if not rows.any():
-            raise ValueError(
-                f"early_stopping=True, but validation_fraction="
-                f"{self.validation_fraction} of {len(interactions)} rows leaves none "
-                "to validate on that a user and an item could spare; raise it, or set "
-                "early_stopping=False."
-            )
-        return rows
-
     def _run_epochs(
-        self, fit: Fit, *, refit_rows: np.ndarray | None, task: dict[str, Any]
+        self,
+        fit: Fit,
+        n_epochs: int,
+        *,
+        refit_rows: np.ndarray | None,
+        task: dict[str, Any],
     ) -> ModelState:
         """Train until an epoch, a callback or the validation metric says stop."""
-        fit_task = self._init_callback_context(max_subtasks=self.max_iter)
+        fit_task = self._init_callback_context(max_subtasks=n_epochs)
         fit_task.call_on_fit_task_begin(**task)
-        for epoch in range(1, self.max_iter + 1):
+        for epoch in range(1, n_epochs + 1):
             epoch_task = fit_task.subcontext(task_name="epoch")
             epoch_task.call_on_fit_task_begin(**task)
-            patience_is_over = fit.next_epoch(f"{epoch}/{self.max_iter}")
+            patience_is_over = fit.next_epoch(f"{epoch}/{n_epochs}")
             stop = epoch_task.call_on_fit_task_end(
                 **task,
                 reconstruction_attributes=partial(_reconstruction, fit.snapshot),
@@ -762,13 +770,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             If ids are missing or repeated, or if there is no feature to place items by.
         """
         state = self._fitted()
+        refuse_lazy(frame, where="frame")
         if not is_frame(frame):
             raise TypeError(
                 f"add_items takes a frame with item ids and features; got "
                 f"{type(frame).__name__}."
             )
         items = EntityEmbedder.of(state, "item")
-        ids, features = items.rows_of(frame, "frame")
+        ids, features = items.rows_to_add(frame, "frame")
         entities = state.item.entities
         if not entities.fields:
             raise ValueError(
@@ -791,7 +800,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
                 "The path without an id is not trained (id_dropout=0): the new items are "
                 "recommended only when candidates names them."
             )
-        self._state = state.with_items(items.with_entities(ids, features))
+        self._replace_state(state, state.with_items(items.with_entities(ids, features)))
         return self
 
     def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:
@@ -801,7 +810,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         It holds the parameters, the tables, the weights and the training interactions,
         that is, ids, features and interactions of users, too. An existing model at the
         path is replaced in one step: a reader gets the old model or the new one, even if
-        the save is killed. Callbacks, metadata requests and indexes of ``build_index`` are
+        the save is killed. What is written is read back first. Callbacks, metadata requests and indexes of ``build_index`` are
         not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
@@ -809,7 +818,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new one, an empty one, or one with a saved model.
+            A directory: a new one, an empty one, or one with a saved model. ``~`` is the
+            home directory.
         optimizer : bool, default=True
             Whether to store the optimizer's memory for ``partial_fit``; with ``"adamw"`` it
             is twice the size of the weights. Without it a later ``partial_fit`` starts with
@@ -820,10 +830,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         NotFittedError
             Before ``fit``.
         ValueError
-            If there is something else at the path.
+            If there is something else at the path, such as the manifest of another
+            package, or a link to nothing.
         TypeError
-            If an id, a feature, a parameter or an encoder cannot be stored; what is at
-            the path stays as it is.
+            If an id, a feature, a parameter or an encoder cannot be stored, or would not
+            come back as it is.
+        OSError
+            If the disk is full. After any error, what was at the path is still there.
         ImportError
             If a package of the extra is not installed.
 
@@ -860,7 +873,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Parameters
         ----------
         path : str or path-like
-            A directory: a new or an empty one.
+            A directory: a new or an empty one; ``~`` is the home directory. If the export
+            fails, nothing is left in it.
         k : int, default=100
             Number of items in an answer, at most the size of the catalogue.
 
@@ -895,6 +909,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The diagram for a notebook."""
         params = self.get_params(deep=False)
         return visual_block(params, self._state if self._is_fitted() else None)
+
+
+def _held_out_rows(
+    interactions: Interactions,
+    configuration: Configuration,
+    random_state: np.random.RandomState,
+) -> np.ndarray:
+    """The rows that early stopping validates on."""
+    fraction = configuration.stopping.validation_fraction
+    rows = hold_out(interactions, fraction, random_state)
+    if not rows.any():
+        raise ValueError(
+            f"early_stopping=True, but validation_fraction={fraction} of "
+            f"{len(interactions)} rows leaves none to validate on that a user and an item "
+            "could spare; raise it, or set early_stopping=False."
+        )
+    return rows
 
 
 def _callback_task(

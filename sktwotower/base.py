@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.interactions import read_later
-from sktwotower._data.queries import read_query
+from sktwotower._data.queries import FrameColumns, read_query
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores, top_k
-from sktwotower._serving.answers import Answer, check_count, ranked_answer
-from sktwotower._serving.selection import excluded_pairs, read_candidates
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
+from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
 
@@ -100,8 +101,8 @@ class RecommenderMixin:
     def recommend(
         self,
         X: Any,
-        *,
         n_recommendations: int = 10,
+        *,
         candidates: Any = None,
         exclude_seen: bool = True,
         exclude_interactions: Any = None,
@@ -116,14 +117,17 @@ class RecommenderMixin:
             read. Unknown users get recommendations, too.
         n_recommendations : int, default=10
             Number of items for each user.
-        candidates : array-like of shape (n_candidates,), or one list a query, default=None
-            Item ids to choose from, for all users; or a list of lists, or a 2-D array with
-            a row for each user, in which None is padding. A tuple is an id. None: the
-            catalogue. Unknown ids are left out, with a warning that counts them.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Item ids to choose from, for all users; or for each user: a list of lists, or a
+            2-D array with a row for each user, in which None is padding; a dict or Series
+            of lists by user id; or a frame of pairs, with the columns of user and item ids
+            of X. A user without an entry has nothing to choose from. A tuple is an id.
+            None: the catalogue. Unknown ids are left out, with a warning that counts them.
         exclude_seen : bool, default=True
             Leave out the items of the user in the training data.
-        exclude_interactions : frame or 2-D array, default=None
-            Further pairs to leave out, in rows laid out like the X of ``fit``.
+        exclude_interactions : frame, 2-D array, dict or Series, default=None
+            Further pairs to leave out, in rows laid out like the X of ``fit``, or as lists
+            of item ids by user id.
         as_frame : bool, default=False
             Return a long frame instead of two arrays.
 
@@ -134,19 +138,29 @@ class RecommenderMixin:
             are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
-        frame : DataFrame with columns user, item, score, rank
+        frame : DataFrame with columns of user ids, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays; rank counts from 1, and
-            there is no padding.
+            there is no padding. Ids are in columns called as in the X of ``fit``, or
+            ``user`` and ``item`` if it had no names.
         """
-        check_is_fitted(self)
         check_count(n_recommendations)
+        roles = self._fitted().roles
+        names = FrameNames.of(roles, "user", "item") if as_frame else None
         source = self._evaluation_source()
         query = read_query(
             X, "user", where="X", roles=source.roles, vocabulary=source.users
         )
-        chosen = read_candidates(
-            candidates,
-            len(query),
+        reader = CandidateReader(
+            query,
+            "item",
+            "user",
+            source.items,
+            roles,
+            FrameColumns.of_ids(roles, "item"),
+            FrameColumns.of_ids(roles, "user"),
+        )
+        chosen = known_candidates(
+            reader.read(candidates),
             "item",
             vocabulary=source.items,
             catalogue=source.catalogue,
@@ -166,16 +180,7 @@ class RecommenderMixin:
             exclude=exclude,
             allowed=chosen.allowed,
         )
-        return ranked_answer(
-            query,
-            chosen,
-            columns,
-            scores,
-            source.items,
-            as_frame=as_frame,
-            query_name="user",
-            answer_name="item",
-        )
+        return ranked_answer(query, chosen, columns, scores, source.items, names=names)
 
     def score(
         self,
@@ -221,7 +226,15 @@ class RecommenderMixin:
             If no row is relevant.
         """
         source = self._evaluation_source()
-        rows = read_later(X, y, sample_weight, roles=source.roles, with_times=True)
+        rows = read_later(
+            X,
+            y,
+            sample_weight,
+            roles=source.roles,
+            users=source.users,
+            items=source.items,
+            with_times=True,
+        )
         evaluation = evaluate(source, rows, ["ndcg@10"])
         evaluation.warn()
         return evaluation.means["ndcg@10"]

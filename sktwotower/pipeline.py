@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -15,10 +15,19 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.pair_forms import ungrouped
 from sktwotower.utils._columns import as_objects, as_pandas, is_frame
 from sktwotower.utils._sklearn import column_indices
 
 __all__ = ["Pipeline", "make_pipeline"]
+
+# Other forms of rows than frames and arrays.
+_PANDAS = (
+    pd.Series,
+    pd.MultiIndex,
+    pd.api.typing.DataFrameGroupBy,
+    pd.api.typing.SeriesGroupBy,
+)
 
 
 def _last_step_has(name: str) -> Callable[[sklearn_pipeline.Pipeline], bool]:
@@ -70,12 +79,15 @@ class Pipeline(sklearn_pipeline.Pipeline):
     - Rows, which are a frame or a 2-D array, are transformed, in each argument: users,
       `history`, `exclude_interactions`. A 2-D array is laid out like the X of ``fit``.
       `candidates` are rows if they are a frame, and lists of ids otherwise.
+    - A level of a frame's index that is called like a column of X is one.
     - A frame may lack columns: a frame of users has no columns of items. A
       `ColumnTransformer` then applies the transformers that find all their columns, and
       passes through the columns that are there. The recommender treats the rest as missing
       from the frame. This needs names, so call ``set_output(transform="pandas")``. All
       other steps need all their columns.
     - A frame or array without rows is passed on unchanged.
+
+    With ``as_frame=True`` the columns of ids are called as in the X of the first step.
 
     Use the last step, ``pipeline[-1]``, for all other methods and attributes.
 
@@ -92,77 +104,80 @@ class Pipeline(sklearn_pipeline.Pipeline):
     """
 
     @available_if(_last_step_has("recommend"))
-    def recommend(self, X: Any, **options: Any) -> Any:
+    def recommend(self, X: Any, *args: Any, **options: Any) -> Any:
         """The best items for each user: ``recommend`` of the last step.
 
         Parameters
         ----------
         X : array-like of shape (n_queries,), or frame or 2-D array of user rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays, such as `history`, are
-            transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays, such as `history`, are transformed.
 
         Returns
         -------
         object
             The answer of the last step: item ids and scores, or a frame.
         """
-        return self._forward("recommend", X, options)
+        return self._forward("recommend", X, *args, **options)
 
     @available_if(_last_step_has("similar_items"))
-    def similar_items(self, item_ids: Any, **options: Any) -> Any:
+    def similar_items(self, item_ids: Any, *args: Any, **options: Any) -> Any:
         """The items most like these: ``similar_items`` of the last step.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: item ids and scores, or a frame.
         """
-        return self._forward("similar_items", item_ids, options)
+        return self._forward("similar_items", item_ids, *args, **options)
 
     @available_if(_last_step_has("similar_users"))
-    def similar_users(self, user_ids: Any, **options: Any) -> Any:
+    def similar_users(self, user_ids: Any, *args: Any, **options: Any) -> Any:
         """The users most like these: ``similar_users`` of the last step.
 
         Parameters
         ----------
         user_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: user ids and scores, or a frame.
         """
-        return self._forward("similar_users", user_ids, options)
+        return self._forward("similar_users", user_ids, *args, **options)
 
     @available_if(_last_step_has("recommend_users"))
-    def recommend_users(self, item_ids: Any, **options: Any) -> Any:
+    def recommend_users(self, item_ids: Any, *args: Any, **options: Any) -> Any:
         """The best users for each item: ``recommend_users`` of the last step.
 
         Parameters
         ----------
         item_ids : array-like of shape (n_queries,), or frame or 2-D array of rows
             Ids are passed on, rows are transformed.
-        **options : dict
-            Arguments of the last step. Frames and 2-D arrays are transformed.
+        *args, **options : object
+            Arguments of the last step: `n_recommendations`, and the others by name.
+            Frames and 2-D arrays are transformed.
 
         Returns
         -------
         object
             The answer of the last step: user ids and scores, or a frame.
         """
-        return self._forward("recommend_users", item_ids, options)
+        return self._forward("recommend_users", item_ids, *args, **options)
 
     @available_if(_last_step_has("add_items"))
     def add_items(self, frame: Any) -> Pipeline:
@@ -178,7 +193,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
         self : Pipeline
             The same pipeline, with more items.
         """
-        self._forward("add_items", frame, {})
+        self._forward("add_items", frame)
         return self
 
     @available_if(_last_step_has("partial_fit"))
@@ -212,20 +227,37 @@ class Pipeline(sklearn_pipeline.Pipeline):
         self.steps[-1][1].partial_fit(self._transform(X), y, **params)
         return self
 
-    def _forward(self, method: str, query: Any, options: dict[str, Any]) -> Any:
+    def _forward(self, method: str, query: Any, *args: Any, **options: Any) -> Any:
         check_is_fitted(self)
         options = {
             name: value
-            if name == "candidates" and not is_frame(value)
+            if name == "candidates"
+            and not isinstance(value, _PANDAS)
+            and not is_frame(value)
             else self._transform_rows(value)
             for name, value in options.items()
         }
-        return getattr(self.steps[-1][1], method)(self._transform_rows(query), **options)
+        ask = getattr(self.steps[-1][1], method)
+        answer = ask(self._transform_rows(query), *args, **options)
+        return self._renamed(answer) if isinstance(answer, pd.DataFrame) else answer
+
+    def _renamed(self, answer: pd.DataFrame) -> pd.DataFrame:
+        """A frame with the columns of X by their names before the first step."""
+        known = set(getattr(self, "feature_names_in_", ()))
+
+        def name(column: str) -> str:
+            short = column  # a ColumnTransformer puts the name of a transformer before
+            while short not in known and "__" in short:
+                short = short.partition("__")[2]
+            return short if short in known else column
+
+        return answer.rename(columns={column: name(column) for column in map(str, answer)})
 
     def _transform_rows(self, value: Any) -> Any:
         """An argument of a query for the last step: rows transformed, others unchanged."""
         if isinstance(value, list) and value and isinstance(value[0], list | np.ndarray):
             value = as_objects(value)
+        value = _with_levels(ungrouped(value), getattr(self, "feature_names_in_", ()))
         is_rows = is_frame(value) or (
             isinstance(value, np.ndarray) and value.ndim == 2  # one dimension: ids
         )
@@ -259,6 +291,24 @@ class Pipeline(sklearn_pipeline.Pipeline):
             f"The frame lacks {lacking}, and step {name!r} gives an array, which must have "
             "all columns. Give them, or call set_output(transform='pandas') before fit."
         )
+
+
+def _with_levels(value: Any, names: Sequence[str]) -> Any:
+    """A frame or Series of pandas with the levels of its index that X has as columns.
+
+    A Series becomes a frame if X has it as a column, too, or if it has several levels.
+    """
+    if not isinstance(value, pd.DataFrame | pd.Series):
+        return value
+    columns = value.columns if isinstance(value, pd.DataFrame) else [value.name]
+    levels = [
+        level for level in value.index.names if level in names and level not in columns
+    ]
+    if not levels:
+        return value
+    if isinstance(value, pd.DataFrame) or value.name in names:
+        return value.reset_index(level=levels)
+    return value.index.to_frame(index=False)[levels] if len(levels) > 1 else value
 
 
 def _columns_of_transformers(step: ColumnTransformer) -> dict[str, list[str]]:

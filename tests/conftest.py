@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before SciPy is imported: scikit-learn skips its array API checks without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.suffix == ".rst":  # pages of the user guide fit models
             item.add_marker(pytest.mark.slow)
+        if isinstance(item, pytest.DoctestItem) and np.__version__ < "2":
+            item.add_marker(pytest.mark.skip("the output of examples is that of NumPy 2"))
 
 
 @pytest.fixture(scope="session")

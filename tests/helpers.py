@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sktwotower import TwoTowerRecommender
 
@@ -81,6 +82,14 @@ def is_mapped(array):
     if isinstance(array, memoryview):
         array = array.obj
     return isinstance(array, mmap.mmap)
+
+
+# --- other versions ------------------------------------------------------------------
+
+# Callbacks and the setting sparse_interface are new there.
+needs_sklearn_1_9 = pytest.mark.skipif(
+    importlib.util.find_spec("sklearn.callback") is None, reason="needs scikit-learn 1.9"
+)
 
 
 # --- other processes and files -------------------------------------------------------

@@ -69,7 +69,7 @@ def test_ease_scores():
 def test_predict_is_what_recommend_says(model):
     model = clone(model).fit(X)
     frame = model.recommend(
-        [*model.user_ids_, "stranger"],
+        [*model.user_ids_, -1],
         n_recommendations=10,
         exclude_seen=False,
         as_frame=True,
@@ -108,7 +108,7 @@ def test_ease_does_not_learn_from_other_rows():
     np.testing.assert_allclose(
         with_bad.item_weights_[:n, :n], alone.item_weights_, atol=1e-6
     )
-    assert 9900 not in with_bad.recommend(["stranger"], n_recommendations=99)[0]
+    assert 9900 not in with_bad.recommend([-1], n_recommendations=99)[0]
     assert with_bad.recommend([1], candidates=[9900])[0][0, 0] is None  # but it is seen
 
 
@@ -116,7 +116,7 @@ def test_unknown_users_get_popular_items():
     counts = X["item"].value_counts()
     for model in MODELS:
         model = clone(model).fit(X)
-        ids, scores = model.recommend(["stranger"], n_recommendations=len(counts))
+        ids, scores = model.recommend([-1], n_recommendations=len(counts))
         assert scores[0].tolist() == counts.tolist()
         assert counts[ids[0]].tolist() == counts.tolist()
 
@@ -136,7 +136,7 @@ def test_popular_counts_rows():
 
 
 def test_unknown_items_have_score_0():
-    pairs = pd.DataFrame({"user": [0, "stranger"], "item": ["new", "new"]})
+    pairs = pd.DataFrame({"user": [0, -1], "item": [-1, -2]})
     for model in MODELS:
         model = clone(model).fit(X)
         assert model.predict(pairs).tolist() == [0.0, 0.0]
@@ -200,6 +200,12 @@ def test_knn_by_plain_loops(n_neighbors):
     np.testing.assert_allclose(scores, -np.sort(-expected), atol=1e-5)
 
 
+def test_knn_of_a_small_type():
+    X = interactions(n=900, n_users=40, n_items=150)
+    one, other = (ItemKNNRecommender(n_neighbors=n).fit(X) for n in (120, np.uint8(120)))
+    np.testing.assert_array_equal(one.recommend([1]), other.recommend([1]))
+
+
 def test_knn_counts_a_pair_once_and_needs_no_neighbours():
     once = X.drop_duplicates()
     weights = np.random.RandomState(0).uniform(0.1, 5, len(X))
@@ -252,6 +258,21 @@ def test_window(window, counts, kind):
     pairs = ROWS[["user", "item"]]
     assert model.predict(pairs)[:1].tolist() == counts[:1]
     assert 0 < model.score(pairs) <= 1
+
+
+@pytest.mark.parametrize(
+    "model", [PopularRecommender(), ItemKNNRecommender(), EASERecommender()], ids=str
+)
+@pytest.mark.parametrize("ids", [[1, 2, 3], ["a", "b", "c"], [("a", 1), ("b", 2), 3]])
+def test_skops_stores_a_fitted_baseline(model, ids):
+    io = pytest.importorskip("skops.io")
+    column = pd.Series(ids, dtype=object).infer_objects()
+    X = pd.DataFrame({"u": column.iloc[[0, 1, 2, 0]].array, "i": column.iloc[[1, 2, 0, 0]]})
+    fitted = clone(model).set_params(user_column="u", item_column="i").fit(X)
+    content = io.dumps(fitted)
+    loaded = io.loads(content, trusted=io.get_untrusted_types(data=content))
+    for one, other in zip(fitted.recommend(column), loaded.recommend(column), strict=True):
+        assert one.tolist() == other.tolist()
 
 
 def test_window_of_numpy_and_in_an_array():

@@ -200,7 +200,7 @@ def test_id_dropout_trains_the_unknown_id():
 def test_the_unknown_user_ranks_items_by_popularity():
     """Trained on all rows, it takes items as often as they are taken."""
     model = bare(id_dropout=0.5, normalize=False, temperature=1.0, max_iter=30).fit(X)
-    frame = model.recommend(["new"], n_recommendations=N_ITEMS, as_frame=True)
+    frame = model.recommend([-1], n_recommendations=N_ITEMS, as_frame=True)
     counts = X["item"].value_counts()[frame["item"]]
     assert spearmanr(frame["score"], counts).statistic > 0.9
 
@@ -215,7 +215,7 @@ def test_without_an_id_embedding_a_side_is_inductive(side, hidden_layer_sizes):
     tower = getattr(model, f"{side}_tower_")
     ids = getattr(model, f"{side}_ids_")
     known = table.set_index(side).loc[ids].reset_index()
-    strangers = known.assign(**{side: [f"new {i}" for i in ids]})
+    strangers = known.assign(**{side: [1000 + i for i in ids]})
     np.testing.assert_array_equal(tower.transform(strangers), tower.transform(known))
     np.testing.assert_array_equal(
         tower.transform(known.drop(columns=side)), tower.transform(known)
@@ -259,7 +259,7 @@ def test_unknown_and_rare_categories_share_a_vector(item_id_embedding):
 def test_popular(n_recommendations):
     model = bare().fit(X)
     options = dict(n_recommendations=n_recommendations, exclude_seen=False)
-    found, scores = model.recommend(["new", 3, "other"], cold_start="popular", **options)
+    found, scores = model.recommend([-1, 3, -2], cold_start="popular", **options)
     counts = X["item"].value_counts()
     for row in (0, 2):
         np.testing.assert_array_equal(
@@ -276,7 +276,7 @@ def test_popular_counts_positives():
     y[X.index[X["item"] == 0][:2]] = 1
     model = bare(loss="bpr").fit(X, y)
     frame = model.recommend(
-        ["new"], cold_start="popular", n_recommendations=N_ITEMS, as_frame=True
+        [-1], cold_start="popular", n_recommendations=N_ITEMS, as_frame=True
     )
     counts = X[y > 0]["item"].value_counts()
     assert frame["score"].tolist() == counts[frame["item"]].tolist()
@@ -288,26 +288,24 @@ def test_popular_among_candidates_and_without_the_seen():
     model = bare().fit(X)
     counts = X["item"].value_counts()
     found, scores = model.recommend(
-        ["new"], candidates=[9, 2, 5], cold_start="popular", n_recommendations=3
+        [-1], candidates=[9, 2, 5], cold_start="popular", n_recommendations=3
     )
     assert sorted(found[0]) == [2, 5, 9]
     assert scores[0].tolist() == sorted(counts[[9, 2, 5]].tolist(), reverse=True)
     # A history that no field reads is seen, and that is all: the user is still cold.
-    clicks = pd.DataFrame({"user": "new", "item": counts.index[:2]})
-    found, scores = model.recommend(["new"], history=clicks, cold_start="popular")
+    clicks = pd.DataFrame({"user": -1, "item": counts.index[:2]})
+    found, scores = model.recommend([-1], history=clicks, cold_start="popular")
     assert scores[0].tolist() == counts.iloc[2:].tolist()
 
 
 def test_new_items_have_a_popularity_of_0():
     model = make_model(user_table=None, id_dropout=0.2).fit(X).add_items(NEW)
-    frame = model.recommend(
-        ["new"], cold_start="popular", n_recommendations=15, as_frame=True
-    )
+    frame = model.recommend([-1], cold_start="popular", n_recommendations=15, as_frame=True)
     assert set(frame["item"][-3:]) == {90, 91, 92}
     assert frame["score"][-3:].tolist() == [0.0] * 3
     unseen = pd.DataFrame({"item": [0, 99], "genre": "a"})
     found, scores = model.recommend(
-        ["new"], candidates=unseen, cold_start="popular", n_recommendations=2
+        [-1], candidates=unseen, cold_start="popular", n_recommendations=2
     )
     assert found.tolist() == [[0, 99]]
     assert scores.tolist() == [[float((X["item"] == 0).sum()), 0.0]]
@@ -318,12 +316,12 @@ def test_mean_and_tower():
     items = model.item_embeddings_
     vectors = {
         "mean": model.user_embeddings_.mean(axis=0),
-        "tower": model.user_tower_.transform(["new"])[0],
+        "tower": model.user_tower_.transform([-1])[0],
     }
     rankings = []
     for cold_start, vector in vectors.items():
         found, scores = model.recommend(
-            ["new", 3], cold_start=cold_start, n_recommendations=N_ITEMS, exclude_seen=False
+            [-1, 3], cold_start=cold_start, n_recommendations=N_ITEMS, exclude_seen=False
         )
         order = np.argsort(-(items @ vector), kind="stable")
         assert found[0].tolist() == model.item_ids_[order].tolist()
@@ -332,14 +330,14 @@ def test_mean_and_tower():
         np.testing.assert_allclose(scores[1], np.sort(known)[::-1], atol=1e-6)
         rankings.append(scores[0])
     assert not np.allclose(*rankings, atol=1e-3)
-    default = model.recommend(["new"], n_recommendations=N_ITEMS)
+    default = model.recommend([-1], n_recommendations=N_ITEMS)
     np.testing.assert_allclose(default[1][0], rankings[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("cold_start", ["tower", "popular", "mean"])
 def test_no_item_is_recommended_twice(cold_start):
     model = make_model(id_dropout=0.2, history_size=2).fit(X)
-    users = ["new", 0, "new", "other", 5, 0]
+    users = [-1, 0, -1, -2, 5, 0]
     found, scores = model.recommend(users, cold_start=cold_start, n_recommendations=15)
     for row, row_scores in zip(found, scores, strict=True):
         items = [item for item in row if item is not None]
@@ -359,28 +357,26 @@ def test_cold_start_is_one_of_three(cold_start):
 @pytest.mark.parametrize("cold_start", ["popular", "mean"])
 def test_users_with_features_or_a_history_are_not_cold(cold_start):
     model = make_model(history_size=3, id_dropout=0.2).fit(X)
-    new = pd.DataFrame({"user": ["new"], "age": [30.0], "city": ["oslo"]})
-    clicks = pd.DataFrame({"user": ["new"] * 2, "item": [3, 4]})
+    new = pd.DataFrame({"user": [-1], "age": [30.0], "city": ["oslo"]})
+    clicks = pd.DataFrame({"user": [-1] * 2, "item": [3, 4]})
     for query, options in (
         (new, {}),
         (new.drop(columns="user"), {}),
-        (["new"], {"history": clicks}),
-        (["new", 2], {"history": clicks}),
+        ([-1], {"history": clicks}),
+        ([-1, 2], {"history": clicks}),
     ):
         expected = model.recommend(query, **options)
         found = model.recommend(query, cold_start=cold_start, **options)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
     # Clicks of another user, or on unknown items, are no history.
-    lukewarm = model.recommend(["new"], cold_start=cold_start)
-    assert not np.array_equal(lukewarm[1], model.recommend(["new"])[1])
-    other = model.recommend(
-        ["new"], cold_start=cold_start, history=clicks.assign(user="someone")
-    )
+    lukewarm = model.recommend([-1], cold_start=cold_start)
+    assert not np.array_equal(lukewarm[1], model.recommend([-1])[1])
+    other = model.recommend([-1], cold_start=cold_start, history=clicks.assign(user=-3))
     np.testing.assert_array_equal(other[1], lukewarm[1])
-    with pytest.warns(UserWarning, match="2 of the 2 rows of history"):
+    with pytest.warns(UserWarning, match="2 of 2 item ids of history"):
         unknown = model.recommend(
-            ["new"], cold_start=cold_start, history=clicks.assign(item=["?", "!"])
+            [-1], cold_start=cold_start, history=clicks.assign(item=[-4, -5])
         )
     np.testing.assert_array_equal(unknown[1], lukewarm[1])
 
@@ -393,7 +389,7 @@ def test_a_frame_of_candidates_is_scored_by_its_features(id_dropout):
     model = make_model(id_dropout=id_dropout).fit(X)
     offered = pd.concat([NEW, ITEMS[:2].assign(genre="d")], ignore_index=True)
     frame = model.recommend(
-        [0, "new"],
+        [0, -1],
         candidates=offered,
         n_recommendations=9,
         exclude_seen=False,
@@ -401,8 +397,8 @@ def test_a_frame_of_candidates_is_scored_by_its_features(id_dropout):
     )
     assert len(frame) == 2 * len(offered)
     vectors = model.item_tower_.transform(offered)
-    users = model.user_tower_.transform([0, "new"])
-    for user, vector in zip([0, "new"], users, strict=True):
+    users = model.user_tower_.transform([0, -1])
+    for user, vector in zip([0, -1], users, strict=True):
         rows = frame[frame["user"] == user].set_index("item")
         np.testing.assert_allclose(
             rows.loc[offered["item"], "score"], vectors @ vector, atol=1e-6
@@ -485,7 +481,7 @@ def test_candidates_without_ids():
 
 
 def catalogue(model):
-    found, _ = model.recommend(["new"], n_recommendations=99, exclude_seen=False)
+    found, _ = model.recommend([-1], n_recommendations=99, exclude_seen=False)
     return set(found[0]) - {None}
 
 
@@ -528,8 +524,8 @@ def test_added_items_are_served(options):
         scores[0], [vectors[90] @ vectors[i] for i in similar[0]], atol=1e-6
     )
     # A click on one of them is seen, and it is no item of a history that is trained.
-    clicks = rows.assign(user="new")
-    found, _ = model.recommend(["new"], history=clicks, n_recommendations=99)
+    clicks = rows.assign(user=-1)
+    found, _ = model.recommend([-1], history=clicks, n_recommendations=99)
     assert set(found[0]) - {None} == {*model.item_ids_} - {90, 92}
 
 

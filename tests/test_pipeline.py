@@ -142,13 +142,13 @@ def test_ids_are_passed_on(by_name):
 
 def test_frames_of_users(by_name):
     scaled = (30 - X["age"].mean()) / X["age"].std(ddof=0)
-    whole = pd.DataFrame({"user": ["new", 3], "age": [30.0, 30.0], "other": [1, 2]})
-    expected = pd.DataFrame({"ids__user": ["new", 3], "user__age": [scaled] * 2})
+    whole = pd.DataFrame({"user": [-1, 3], "age": [30.0, 30.0], "other": [1, 2]})
+    expected = pd.DataFrame({"ids__user": [-1, 3], "user__age": [scaled] * 2})
     found = by_name.recommend(whole)
     assert found[0].tolist() == by_name[-1].recommend(expected)[0].tolist()
     np.testing.assert_allclose(found[1], by_name[-1].recommend(expected)[1], rtol=1e-5)
     # Only ids; only features, with the index as ids; all columns.
-    assert_same_answer(by_name.recommend(whole[["user"]]), by_name.recommend(["new", 3]))
+    assert_same_answer(by_name.recommend(whole[["user"]]), by_name.recommend([-1, 3]))
     ages = whole[["age"]].set_axis(["a", "b"])
     frame = by_name.recommend(ages, as_frame=True)
     assert frame["user"].unique().tolist() == ["a", "b"]
@@ -159,20 +159,20 @@ def test_frames_of_users(by_name):
 
 def test_history_and_candidates(by_name):
     # The timestamp may be missing as well.
-    history = pd.DataFrame({"user": ["new"] * 2, "item": [4, 5]})
+    history = pd.DataFrame({"user": [-1] * 2, "item": [4, 5]})
     renamed = history.set_axis(["ids__user", "ids__item"], axis=1)
     assert_same_answer(
-        by_name.recommend(["new"], history=history),
-        by_name[-1].recommend(["new"], history=renamed),
+        by_name.recommend([-1], history=history),
+        by_name[-1].recommend([-1], history=renamed),
     )
-    assert not {4, 5} & set(by_name.recommend(["new"], history=history)[0][0])
-    whole = X.assign(user="new")[:2]
+    assert not {4, 5} & set(by_name.recommend([-1], history=history)[0][0])
+    whole = X.assign(user=-1)[:2]
     assert_same_answer(
-        by_name.recommend(["new"], history=whole),
-        by_name[-1].recommend(["new"], history=by_name[:-1].transform(whole)),
+        by_name.recommend([-1], history=whole),
+        by_name[-1].recommend([-1], history=by_name[:-1].transform(whole)),
     )
     assert_same_answer(
-        by_name.recommend(["new"], history=history[:0]), by_name.recommend(["new"])
+        by_name.recommend([-1], history=history[:0]), by_name.recommend([-1])
     )
     candidates = pd.DataFrame({"item": [77, 78], "genre": ["Drama", "Comedy"]})
     encoded = pd.DataFrame(
@@ -255,12 +255,14 @@ def test_ways_to_name_columns(encoder, user, item, output):
         id_dropout=0.2,
     )
     pipeline = make_pipeline(encoder, model).set_output(transform=output).fit(X)
-    users = X[["age", "user"]].assign(user="new")[5:9]
+    users = X[["age", "user"]].assign(user=-1)[5:9]
     items = X[["genre", "item"]].assign(item=[*range(200, 200 + N)])[3:7]
-    whole = X.assign(user="new")[5:9], X.assign(item=[*range(200, 200 + N)])[3:7]
+    rows = X.assign(user=-1)
+    whole = rows[5:9], rows.assign(item=[*range(200, 200 + N)])[3:7]
     assert_same_answer(
         pipeline.recommend(users, candidates=items, n_recommendations=3),
         pipeline.recommend(whole[0], candidates=whole[1], n_recommendations=3),
+        atol=1e-6,
     )
 
 

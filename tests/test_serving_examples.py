@@ -1,7 +1,10 @@
 """The examples that serve a saved model do what they say."""
 
+import decimal
+import json
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -141,6 +144,65 @@ def test_the_app_refuses_in_a_sentence(url):
     for n in (0, 101, "many"):
         assert get(f"{url}/recommend", user=7, n=n).status_code == 422
     assert get(f"{url}/recommend").status_code == 422
+
+
+@pytest.mark.slow
+def test_the_app_answers_from_a_model_that_is_saved(data, model, artefact, url):
+    def items():
+        return [pair["item"] for pair in get(f"{url}/recommend", user=7).json()["items"]]
+
+    other = data.interactions.assign(item_id=data.interactions["item_id"] + 1000)
+    before = items()
+    manifest = (artefact / "manifest.json").read_bytes()
+    (artefact / "manifest.json").write_text("{")  # no model: the old one goes on
+    time.sleep(2.5)
+    assert items() == before
+    (artefact / "manifest.json").write_bytes(manifest)
+    try:
+        make_model(**NAMES).fit(other).save(artefact)
+        deadline = time.monotonic() + 30
+        while items() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert min(items()) >= 1000
+    finally:
+        model.save(artefact)
+        while items() != before:
+            assert time.monotonic() < deadline + 30
+            time.sleep(0.05)
+
+
+ODD_IDS = {
+    "datetime": pd.to_datetime(["2020", "2021", "2022"]),
+    "zone": pd.date_range("2020", periods=3, tz="Europe/Berlin"),
+    "uuid": [uuid.UUID(int=number) for number in range(3)],
+    "bytes": [b"a", b"\xff", b"c"],
+    "decimal": [decimal.Decimal("1.50"), decimal.Decimal(3), decimal.Decimal(2)],
+    "tuple": [("a", 1), ("b", 2), ("c", None)],
+    "bool": [True, False, True],
+    "uint64": np.array([1, 2**63 + 1, 2**64 - 1], dtype="u8"),
+    "float": [1.5, -2.5, 1e16],
+}
+
+
+@pytest.mark.parametrize("kind", ODD_IDS)
+def test_the_app_takes_the_ids_that_it_answers(tmp_path, monkeypatch, kind):
+    testing = pytest.importorskip("fastapi.testclient")
+    ids = pd.Series(ODD_IDS[kind])
+    rows = {"user": ids.iloc[[0, 1, 2, 0]].array, "item": ids.iloc[[1, 2, 0, 0]].array}
+    model = make_model().fit(pd.DataFrame(rows))
+    model.save(tmp_path)
+    monkeypatch.setenv("MODEL", str(tmp_path))
+    client = testing.TestClient(example("app").app)
+    n_asked = 0
+    for item in client.get("/recommend", params={"user": "nobody"}).json()["items"]:
+        query = json.loads(json.dumps(item["item"]))  # as it is, an item and a user
+        answer = client.get("/similar", params={"item": query})
+        assert answer.status_code == 200
+        assert all(pair["item"] != query for pair in answer.json()["items"])
+        assert client.get("/recommend", params={"user": query}).json()["is_known"]
+        n_asked += 1
+    assert n_asked == len(model.item_ids_)
 
 
 @pytest.mark.slow

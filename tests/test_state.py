@@ -1,13 +1,17 @@
 """A fitted model is what it was fitted to be: its answers come from its state alone."""
 
 import copy
+import inspect
 import pickle
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import OneHotEncoder
 
@@ -15,6 +19,8 @@ import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
+from tests import helpers
+from tests.helpers import needs_sklearn_1_9
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 30, 20
@@ -176,8 +182,9 @@ def test_add_items_asks_the_state():
 class Interrupt:
     """A callback that raises at the end of an epoch."""
 
-    def __init__(self, error):
+    def __init__(self, error, task="epoch"):
         self.error = error
+        self.task = task
 
     def setup(self, estimator, context):
         pass
@@ -189,7 +196,7 @@ class Interrupt:
         pass
 
     def on_fit_task_end(self, estimator, context):
-        if context.task_name == "epoch":
+        if context.task_name == self.task:
             raise self.error
 
 
@@ -198,6 +205,28 @@ DIVERGES = {"learning_rate": 1e30, "weight_decay": 0.0, "normalize": False, "max
 
 def interrupted(model):
     model.set_callbacks(Interrupt(KeyboardInterrupt())).fit(X[::-1])
+
+
+def interrupted_with_validation(model):
+    model.set_callbacks(Interrupt(KeyboardInterrupt())).fit(X[::-1], X_val=X)
+
+
+def interrupted_early_stopping(model):
+    interrupted(model.set_params(early_stopping=True, refit=True))
+
+
+def interrupted_at_the_end(model):
+    """When the model is complete, and other callbacks might see it."""
+    callback = Interrupt(KeyboardInterrupt(), task="fit")
+    model.set_callbacks(callback).fit(X[::-1], X_val=X)
+
+
+def refused_validation(model):
+    model.fit(X[::-1], X_val=X.assign(item=np.nan))
+
+
+def validation_of_nothing(model):
+    model.fit(X[::-1], X_val=X.assign(item=X["item"] + 1000))
 
 
 def failing_callback(model):
@@ -245,14 +274,19 @@ def partial_fit_of_another_architecture(model):
 
 
 FAILURES = [
-    (interrupted, KeyboardInterrupt),
-    (failing_callback, OSError),
+    pytest.param(interrupted, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_with_validation, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_early_stopping, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    pytest.param(interrupted_at_the_end, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    (refused_validation, ValueError),
+    (validation_of_nothing, ValueError),
+    pytest.param(failing_callback, OSError, marks=needs_sklearn_1_9),
     (diverging, ValueError),
     (refused_rows, ValueError),
     (refused_other_columns, ValueError),
     (refused_parameters, ValueError),
     (refused_encoder, ValueError),
-    (interrupted_warm_start, KeyboardInterrupt),
+    pytest.param(interrupted_warm_start, KeyboardInterrupt, marks=needs_sklearn_1_9),
     (diverging_partial_fit, ValueError),
     (refused_partial_fit, ValueError),
     (partial_fit_of_another_architecture, ValueError),
@@ -280,7 +314,7 @@ def test_a_fit_that_fails_changes_nothing(fitted, fail, error):
 
 
 @pytest.mark.parametrize(
-    ("fail", "error"), FAILURES[:7], ids=lambda f: getattr(f, "__name__", "")
+    ("fail", "error"), FAILURES[:12], ids=lambda f: getattr(f, "__name__", "")
 )
 def test_a_first_fit_that_fails_leaves_no_fit(fail, error):
     model = TwoTowerRecommender(**PARAMETERS)
@@ -289,6 +323,97 @@ def test_a_first_fit_that_fails_leaves_no_fit(fail, error):
     assert not hasattr(model, "feature_names_in_") and not hasattr(model, "item_ids_")
     with pytest.raises(NotFittedError):
         model.recommend([1])
+
+
+class RaiseAtCall:
+    """Counts the calls of functions of this package, and is interrupted at one of them."""
+
+    def __init__(self, at=None):
+        self.at = at
+        self.n = 0
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        # Python ignores errors where a generator is closed.
+        is_generator = code.co_flags & inspect.CO_GENERATOR
+        if event == "call" and "sktwotower" in code.co_filename and not is_generator:
+            self.n += 1
+            if self.n == self.at:
+                raise KeyboardInterrupt
+
+    def run(self, call):
+        sys.setprofile(self)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+
+
+LATER = {
+    "early stopping": lambda m: m.set_params(early_stopping=True, refit=True).fit(X[::-1]),
+    "X_val": lambda m: m.fit(X[::-1], X_val=NEXT),
+    "warm start": lambda m: m.set_params(warm_start=True).fit(X[::-1], X_val=NEXT),
+    "partial_fit": lambda m: m.partial_fit(NEXT, n_epochs=2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_first", [False, True], ids=["later", "first"])
+@pytest.mark.parametrize("name", LATER)
+def test_an_interrupt_at_any_call_changes_nothing(name, is_first):
+    """Bit by bit, and a fit afterwards is as if nothing had been."""
+    train = LATER[name]
+
+    def model():
+        made = TwoTowerRecommender(**PARAMETERS)
+        return made if is_first else made.fit(X)
+
+    counter, expected = RaiseAtCall(), model()
+    counter.run(lambda: train(expected))
+    interrupted_model = model()
+    before = {k: pickle.dumps(v) for k, v in vars(interrupted_model).items()}
+    parameters = interrupted_model.get_params(deep=False)
+    n_points = 15
+    for at in np.unique(np.geomspace(30, counter.n, n_points // 2, dtype=int)).tolist() + (
+        np.linspace(1, counter.n, n_points, dtype=int).tolist()
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            RaiseAtCall(at).run(lambda: train(interrupted_model))
+        interrupted_model.set_params(**parameters)
+        now = {k: pickle.dumps(v) for k, v in vars(interrupted_model).items()}
+        assert now == before, at
+    train(interrupted_model)
+    for side in ("user", "item"):
+        one, other = (m._state.side(side).embeddings for m in (interrupted_model, expected))
+        np.testing.assert_array_equal(one, other)
+
+
+class Failing(BaseEstimator):
+    """An encoder that is interrupted in one of its calls."""
+
+    def __init__(self, where="fit"):
+        self.where = where
+
+    def fit(self, X, y=None):
+        if self.where == "fit":
+            raise KeyboardInterrupt
+        return self
+
+    def transform(self, X):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["fit", "transform"])
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_an_interrupt_in_an_encoder_changes_nothing(fitted, where, side):
+    _, expected = fitted
+    model = TwoTowerRecommender(**PARAMETERS).fit(X)
+    state = model._state
+    model.set_params(**{f"{side}_encoder": Failing(where)})
+    for call in (lambda: model.fit(X), lambda: model.fit(X, X_val=NEXT)):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert model._state is state
 
 
 def test_a_failed_fit_can_be_followed_by_another(fitted):
@@ -306,6 +431,7 @@ class KeepLast(Interrupt):
     """Keeps the model of each epoch, and interrupts after the second."""
 
     def __init__(self):
+        super().__init__(None)
         self.models = []
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
@@ -315,6 +441,7 @@ class KeepLast(Interrupt):
                 raise KeyboardInterrupt
 
 
+@needs_sklearn_1_9
 @pytest.mark.parametrize("average", [True, False])
 def test_a_callback_keeps_the_model_of_each_epoch(average):
     """It is a model of its own: what is trained afterwards does not change it."""
@@ -331,6 +458,7 @@ def test_a_callback_keeps_the_model_of_each_epoch(average):
     assert second.partial_fit(NEXT).n_iter_ == 3
 
 
+@needs_sklearn_1_9
 def test_a_kept_model_knows_all_rows(tmp_path):
     """Its histories have the held-out rows of early stopping; saving changes nothing."""
     pytest.importorskip("skops")
@@ -344,6 +472,57 @@ def test_a_kept_model_knows_all_rows(tmp_path):
     assert kept.validation_scores_ is not None and len(kept.validation_scores_) == 2
 
 
+@pytest.mark.slow
+def test_others_answer_and_save_while_one_thread_trains(tmp_path):
+    """Each answer, and each saved model, is one of the two models; none is a mixture."""
+    pytest.importorskip("skops")
+    X = helpers.make_X()
+    parts, users = (X, X.assign(item=X["item"] + 5)[:60]), [0, 1, 2]
+
+    def make():
+        return helpers.make_model(
+            user_column="user", item_column="item", timestamp_column="time", history_size=2
+        )
+
+    def asked(model):
+        return (
+            model.recommend(users)[0].tolist(),
+            model.recommend(users, as_frame=True).to_numpy().tolist(),
+            model.predict(X[:5].assign(item=7)).tolist(),
+            model.similar_items([6, 7])[0].tolist(),
+        )
+
+    def right(answers):
+        return all(answers[n] in (known[0][n], known[1][n]) for n in range(len(answers)))
+
+    def save():
+        model.save(tmp_path / "model")
+        return asked(sktwotower.load(tmp_path / "model"))
+
+    known = [asked(make().fit(part)) for part in parts]
+    assert all(one != other for one, other in zip(*known, strict=True))
+    model, done = make().fit(parts[0]), threading.Event()
+
+    def again_and_again(ask):
+        answers = []
+        while not done.is_set():
+            answers.append(ask())
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [
+            pool.submit(again_and_again, f) for f in (save, *2 * [lambda: asked(model)])
+        ]
+        for n in range(20):
+            model.fit(parts[n % 2])
+        done.set()
+        answers = [future.result() for future in asking]
+    assert all(map(len, answers))
+    assert all(right(answer) for some in answers for answer in some)
+    assert all(answer in known for answer in answers[0])
+
+
+@needs_sklearn_1_9
 def test_others_answer_while_one_thread_fits(fitted):
     model, _ = fitted
     model = copy.copy(model)

@@ -8,13 +8,13 @@ from typing import Any, TypeGuard
 import numpy as np
 import pandas as pd
 import torch
-from sklearn import config_context
 
-from sktwotower._data.encoding import Encoder, GrowingEncoder, encoder_input
+from sktwotower._data.encoding import Encoder, GrowingEncoder, encoder_input, transformed
 from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.feature_rows import FeatureRows
 from sktwotower._nn.resize import RowSource
+from sktwotower.utils._sklearn import is_frozen
 
 
 def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encoder, Any]:
@@ -43,9 +43,9 @@ def grow_encoder(before: Entities, rows: FeatureRows, n_new: int) -> tuple[Encod
         new = np.arange(len(rows.codes)) < n_new
         new &= ~_is_as_before(before, rows)
         if new.any():
-            encoder = deepcopy(encoder).partial_fit(rows.frame[new])
-    with config_context(transform_output="default"):
-        return encoder, encoder.transform(encoder_input(encoder, rows.frame))
+            learned = encoder_input(encoder, rows.frame[new])
+            encoder = deepcopy(encoder).partial_fit(learned)
+    return encoder, transformed(encoder, rows.frame)
 
 
 def column_source(before: Entities, now: Entities, fields: list[str]) -> RowSource:
@@ -83,7 +83,7 @@ def column_source(before: Entities, now: Entities, fields: list[str]) -> RowSour
 
 def _can_grow(encoder: Encoder) -> TypeGuard[GrowingEncoder]:
     """Whether columns of a fitted encoder keep their positions when it learns more."""
-    return hasattr(encoder, "unknown_columns_")
+    return hasattr(encoder, "unknown_columns_") and not is_frozen(encoder)
 
 
 def _is_as_before(before: Entities, rows: FeatureRows) -> np.ndarray:

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from sklearn import config_context
 
-from sktwotower._data.encoding import Encoder, as_features, encoder_input
+from sktwotower._data.encoding import Encoder, as_features, transformed
 from sktwotower._data.feature_frames import rows_at
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Vocabulary
@@ -181,15 +180,45 @@ class Entities:
     def _encode(self, frame: Frame, features: pd.DataFrame) -> sp.csr_matrix:
         assert self.encoder is not None
         try:
-            with config_context(transform_output="default"):
-                encoded = self.encoder.transform(encoder_input(self.encoder, frame))
+            encoded = transformed(self.encoder, frame)
         except Exception as error:
-            lacking = [name for name in self.columns if name not in features]
-            if not lacking or not frame[lacking].isna().to_numpy().any():
+            lacking = self._lacking_and_needed(frame, features)
+            if not lacking:
                 raise
             raise ValueError(
                 f"The encoder cannot encode rows without {lacking}, which are neither in "
                 f"the frame nor known from training: {error} Give these columns, or let "
                 "the encoder impute them."
             ) from error
-        return as_features(encoded, "the queries")
+        return as_features(encoded, "the queries", len(frame))
+
+    def _lacking_and_needed(self, frame: Frame, features: pd.DataFrame) -> list:
+        """Columns without which the encoder fails, of those that ``features`` lacks.
+
+        Empty if it fails with values from training in their place, too.
+        """
+        encoder = self.encoder
+        assert encoder is not None
+        rows, known = pd.DataFrame(frame), pd.DataFrame(self.raw_features)
+        fillers = {
+            name: known[name].dropna().iloc[:1]
+            for name in self.columns
+            if name not in features and rows[name].isna().any()
+        }
+        lacking = [name for name, filler in fillers.items() if len(filler)]
+
+        def works_with(names: list) -> bool:
+            filled = rows.copy()
+            for name in names:
+                at = np.zeros(len(rows), dtype=np.int64)
+                filled[name] = rows_at(fillers[name], at)
+            try:
+                transformed(encoder, filled)
+            except Exception:
+                return False
+            return True
+
+        if not lacking or not works_with(lacking):
+            return []
+        needed = [n for n in lacking if not works_with([o for o in lacking if o != n])]
+        return needed or lacking

@@ -21,6 +21,7 @@ from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.feature_frames import joined_rows
 from sktwotower._data.feature_rows import FeatureRows, FeatureSource, with_rows_from_before
 from sktwotower._data.interactions import DedupedFeatures
+from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Ids, Vocabulary
 from sktwotower.utils import _column_store as column_store
@@ -51,7 +52,7 @@ def build_entities(
         Side table; its entities join the vocabulary.
     encoder : estimator or None
         A clone of it is fitted on the features: the rows of the table, or the distinct
-        pairs of an entity and its features in X.
+        pairs of an entity and its features in X. None: a FeatureEncoder.
     parameter : str
         Name of the table's parameter, for messages.
     features : DataFrame, Series or DedupedFeatures of n_samples rows, optional
@@ -72,10 +73,15 @@ def build_entities(
         Code of each interaction's entity.
     inputs : ndarray of shape (n_samples,)
         Row of each interaction in ``entities.features``.
+
+    Raises
+    ------
+    ValueError
+        If features cannot be encoded, or if an encoder has none.
     """
     vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
     if table is not None:
-        _warn_of_lacking(table, ids, before, parameter)
+        _check_ids_of_table(table, ids, before, vocabulary, parameter)
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
     id_codes = _id_codes(len(vocabulary), codes, trained, before)
@@ -84,14 +90,18 @@ def build_entities(
     n_new = 0 if rows is None else len(rows.codes)
     if before is not None and before.raw_features is not None:
         rows = with_rows_from_before(rows, before, len(vocabulary))
+        if rows.frame.ndim == 2:  # the encoder may depend on the order
+            rows = replace(rows, frame=rows.frame[before.columns])
     if rows is None or (rows.frame.ndim == 2 and rows.frame.shape[1] == 0):
+        _refuse_idle_encoder(encoder, parameter)
         empty = sp.csr_matrix((len(id_codes), 0), dtype=np.float32)
         return Entities(vocabulary, id_codes, empty, {}), codes, codes
     if before is None or before.encoder is None:
-        encoder, encoded = fit_encoder(encoder, rows.frame)
+        name = parameter.replace("_table", "_encoder")
+        encoder, encoded = fit_encoder(encoder, rows.frame, name)
     else:
         encoder, encoded = grow_encoder(before, rows, n_new)
-    encoded = as_features(encoded, source.name)
+    encoded = as_features(encoded, source.name, len(rows.codes))
     matrix, inputs = _in_order_of_codes(encoded, rows)
     fields = field_slices(encoder, encoded)
     raw_positions = _numbered(rows.latest >= 0)
@@ -160,14 +170,40 @@ def add_entities(
     return longer, codes
 
 
-def _warn_of_lacking(
-    table: EntityTable, ids: Ids, before: Entities | None, parameter: str
+def _refuse_idle_encoder(encoder: Encoder | None, parameter: str) -> None:
+    """Raise ValueError if an encoder is given, but no features."""
+    if encoder is not None:
+        side = parameter.removesuffix("_table")
+        raise ValueError(
+            f"{side}_encoder={encoder!r} has nothing to encode: {parameter} has no column "
+            f"of features, and {side}_features names no column of X. Give it one of them, "
+            f"or set {side}_encoder=None."
+        )
+
+
+def _check_ids_of_table(
+    table: EntityTable,
+    ids: Ids,
+    before: Entities | None,
+    known: Vocabulary,
+    parameter: str,
 ) -> None:
+    """Refuse a table of other ids than the known ones; warn of those that it lacks."""
+    where = f"column {table.id_column!r} of {parameter}"
+    name_it = ", or name the id column with EntityTable(frame, id_column)"
+    refuse_other_kinds(table.ids, known, where=where, what="id", or_else=name_it)
     distinct = Vocabulary(ids).ids
     lacking = Vocabulary(table.ids).codes(distinct) == 0
     if before is not None:  # features from before are kept
         lacking &= ~before.described[before.vocabulary.codes(distinct)]
     n_lacking = int(lacking.sum())
+    if n_lacking == len(distinct) and not known.codes(table.ids).any():
+        raise ValueError(
+            f"{parameter} has none of the {n_lacking} ids that X has: its ids, in column "
+            f"{table.id_column!r}, begin with {table.ids[:3].tolist()}, those of X with "
+            f"{distinct[:3].tolist()}. Name the id column with EntityTable(frame, "
+            "id_column), or give features of the ids of X."
+        )
     if n_lacking:
         warn(
             f"{parameter} lacks {n_lacking} of the {len(distinct)} ids that X has; their "

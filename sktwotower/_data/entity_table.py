@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower._data.column_names import did_you_mean, with_index
+from sktwotower._data.known_ids import refuse_mixed
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -18,6 +20,7 @@ from sktwotower.utils._columns import (
     refuse_repeated_names,
     where_first,
 )
+from sktwotower.utils._forms import refuse_lazy
 
 
 class EntityTable:
@@ -33,11 +36,13 @@ class EntityTable:
     frame : DataFrame
         One row per entity. It is not copied; do not change it afterwards.
     id_column : str
-        Name of the id column. Ids must be unique and not missing.
+        Name of the id column, or of the index if it holds the ids. Ids must be unique and
+        not missing.
     features : str or list of str, default=None
         Names of the feature columns; None: all columns except the id column. The column
         of a single name, not in a list, is passed to the encoder as a Series, which text
-        vectorizers need.
+        vectorizers and transformers of your own need. Transformers of scikit-learn that
+        take a table get a frame of one column.
 
     Raises
     ------
@@ -66,6 +71,7 @@ class EntityTable:
         id_column: Column,
         features: str | Sequence[str] | None = None,
     ) -> None:
+        refuse_lazy(frame, where="The frame of an EntityTable")
         if not is_frame(frame):
             raise TypeError(
                 f"An EntityTable holds a data frame; got {type(frame).__name__}."
@@ -73,7 +79,7 @@ class EntityTable:
         self.frame = frame
         self.id_column = id_column
         self.features = features
-        self._frame = as_pandas(frame)
+        self._frame = with_index(as_pandas(frame), [id_column])
         refuse_repeated_names(self._frame, where="The table")
         names = list(self._frame.columns)
         wanted = [features] if isinstance(features, str) else features
@@ -83,6 +89,7 @@ class EntityTable:
             if name not in names:
                 raise ValueError(
                     f"The table has no column {name!r}; its columns are {names}."
+                    f"{did_you_mean(name, names)}"
                 )
         self._wanted = list(wanted)
         ids = id_array(self._frame[id_column], what="id", where="The table")
@@ -93,6 +100,7 @@ class EntityTable:
                 f"The table has {rows} with a duplicate id in column {id_column!r} "
                 f"{first}; keep one row for each id."
             )
+        refuse_mixed(ids, where=f"Column {id_column!r} of the table", what="id")
         self._vocabulary = Vocabulary(ids)
 
     def __sklearn_clone__(self) -> EntityTable:
@@ -103,6 +111,11 @@ class EntityTable:
             f"EntityTable({len(self._frame)} rows, id_column={self.id_column!r}, "
             f"features={self._wanted!r})"
         )
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The frame as pandas has it, with its ids in a column."""
+        return self._frame
 
     @property
     def ids(self) -> np.ndarray:
@@ -121,7 +134,8 @@ def as_table(
 ) -> EntityTable | None:
     """The table of a parameter.
 
-    The id column of a plain frame is the one of the same name as in X, else the first.
+    The id column of a plain frame is the one of the same name as in X, in the index or not,
+    else the first.
 
     Parameters
     ----------
@@ -136,17 +150,18 @@ def as_table(
     """
     if table is None or isinstance(table, EntityTable):
         return table
+    refuse_lazy(table, where=parameter)
     if not is_frame(table):
         raise TypeError(
             f"{parameter} must be a DataFrame, an EntityTable or None; got "
             f"{type(table).__name__}."
         )
-    columns = list(as_pandas(table).columns)
-    if not columns:
-        raise ValueError(f"{parameter} has no column, and so no ids.")
     wanted: Column | None = id_column
     if isinstance(id_column, Integral):
         wanted = names[int(id_column)] if names else None
+    columns = list(with_index(as_pandas(table), [wanted]).columns)
+    if not columns:
+        raise ValueError(f"{parameter} has no column, and so no ids.")
     chosen: Column = columns[0]
     if wanted is not None and wanted in columns:
         chosen = wanted

@@ -25,11 +25,12 @@ def joined_rows(first: Frame, second: Frame) -> Any:
 
 
 def value_codes(column: pd.Series) -> np.ndarray:
-    """Equal numbers for equal values, (n,); lists, sets and arrays are equal by content."""
+    """Equal numbers for equal values, (n,); lists, sets, arrays and dicts by content."""
     try:
         return pd.factorize(column, use_na_sentinel=False)[0]
-    except TypeError:
-        return pd.factorize(column.map(_hashable), use_na_sentinel=False)[0]
+    except (TypeError, NotImplementedError):  # the latter for lists of Arrow
+        hashable = column.astype(object).map(_hashable)
+        return pd.factorize(hashable, use_na_sentinel=False)[0]
 
 
 def _hashable(value: Any) -> Hashable:
@@ -37,4 +38,6 @@ def _hashable(value: Any) -> Hashable:
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, list | tuple | np.ndarray):
         return tuple(_hashable(entry) for entry in value)
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(entry)) for key, entry in value.items())
     return frozenset(value) if isinstance(value, set) else value

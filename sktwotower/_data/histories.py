@@ -83,6 +83,13 @@ class Histories:
         """Values of the rows (n_rows,) in the order of ``items``, (n_positives,)."""
         return column_store.take(values, self._order)
 
+    def rows_of(self, users: np.ndarray, times: np.ndarray) -> InteractionCodes:
+        """The positives of distinct user codes; ``times`` are those of ``items``."""
+        starts, counts = self.starts[users], self.ends[users] - self.starts[users]
+        rows = _positions(starts, counts)
+        codes, positive = np.repeat(users, counts), np.ones(len(rows), dtype=bool)
+        return InteractionCodes(codes, self.items[rows], positive, times[rows])
+
     def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the last ``size`` items of each user start and end."""
         return np.maximum(self.starts, self.ends - size), self.ends
@@ -117,12 +124,15 @@ class PastItems:
         Row of the history table of each item code.
     times : ndarray of shape (n_positives,) or None
         Times of ``histories.items``.
+    negatives : tuple of Histories and ndarray, or None
+        The explicit negatives and their times, which are in no window. None without times.
     """
 
     histories: Histories
     size: int
     id_codes: np.ndarray
     times: np.ndarray | None
+    negatives: tuple[Histories, np.ndarray] | None = None
 
     @classmethod
     def of(
@@ -131,9 +141,14 @@ class PastItems:
         """Histories of all users from their interactions."""
         histories = Histories(interactions, n_users)
         times = interactions.times
-        if times is not None:
-            times = histories.ordered(times)
-        return cls(histories, size, id_codes, times)
+        if times is None:
+            return cls(histories, size, id_codes, None)
+        is_negative = ~interactions.positive
+        rows = interactions.take(is_negative)
+        negatives = Histories(replace(rows, positive=~rows.positive), n_users)
+        of_negatives = negatives.ordered(column_store.take(times, is_negative))
+        of_positives = histories.ordered(times)
+        return cls(histories, size, id_codes, of_positives, (negatives, of_negatives))
 
     def rows(
         self,
@@ -148,9 +163,28 @@ class PastItems:
         items, limits = windows
         return history_rows(rows, np.arange(len(rows)), items, limits, self.id_codes)
 
-    def with_more(self, user_codes: np.ndarray, more: InteractionCodes) -> Windows:
-        """Windows of queries with further interactions, see `windows_of_queries`."""
+    def with_more(self, user_codes: np.ndarray, more: InteractionCodes) -> Windows | None:
+        """Windows of queries with further interactions, see `windows_of_queries`.
+
+        With times, interactions that are known already are not added. None: nothing is.
+        """
+        more = more.take(~self.is_known(user_codes, more))
+        if not len(more):
+            return None
         return windows_of_queries(self.histories, user_codes, self.size, more, self.times)
+
+    def is_known(self, user_codes: np.ndarray, more: InteractionCodes) -> np.ndarray:
+        """Which further interactions have the user, item and time of a training row, (n,).
+
+        Without times none is: a repeat cannot be told from a row that is sent again.
+        """
+        is_known = np.zeros(len(more), dtype=bool)
+        if more.times is None or self.times is None or self.negatives is None:
+            return is_known
+        more = replace(more, users=user_codes[more.users])
+        for histories, times in ((self.histories, self.times), self.negatives):
+            is_known |= are_among(more, histories.rows_of(np.unique(more.users), times))
+        return is_known
 
     def before_events(
         self, rows: EntityRows, row_of: np.ndarray, items: np.ndarray, *, first: int
@@ -233,6 +267,27 @@ def history_rows(
     )
 
 
+def are_among(rows: InteractionCodes, known: InteractionCodes) -> np.ndarray:
+    """Which rows have the user, item and time of a known row, (n,) bool."""
+    both = known.followed_by(rows)
+    is_new = np.arange(len(both)) >= len(known)
+    assert both.times is not None
+    keys = [both.users, both.items, both.times]
+    order = np.lexsort((is_new, *keys))  # the last key is the first
+    starts_group = np.ones(len(both), dtype=bool)
+    starts_group[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    first = np.maximum.accumulate(np.where(starts_group, np.arange(len(both)), 0))
+    is_known = np.empty(len(both), dtype=bool)
+    is_known[order] = ~is_new[order][first]
+    return is_known[len(known) :]
+
+
+def _positions(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The positions of ranges, one range after the other."""
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + within
+
+
 def windows_of_queries(
     histories: Histories,
     user_codes: np.ndarray,
@@ -267,8 +322,7 @@ def windows_of_queries(
     starts, ends = starts[user_codes], ends[user_codes]
     counts = ends - starts
     queries = np.repeat(np.arange(len(user_codes)), counts)
-    within = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-    positions = np.repeat(starts, counts) + within
+    positions = _positions(starts, counts)
     known = InteractionCodes(
         queries, histories.items[positions], np.ones(len(positions), dtype=bool), None
     )

@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import column_or_1d
 
+from sktwotower._data.known_ids import refuse_mixed, warn_of_unknown
 from sktwotower._data.roles import ColumnRoles, Frame
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     Column,
@@ -23,6 +25,7 @@ from sktwotower.utils._columns import (
 from sktwotower.utils._sklearn import (
     check_sample_weight,
 )
+from sktwotower.utils._times import TimeRange, time_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,8 @@ class Interactions(column_store.Columns):
         Feature columns of X. DedupedFeatures where X was read in blocks.
     labels : ndarray of shape (n,) or None
         The values of y; None: 1 everywhere.
+    time_range : TimeRange or None
+        Kind and range of ``times``, and of the times of training so far.
     """
 
     users: np.ndarray
@@ -76,6 +81,7 @@ class Interactions(column_store.Columns):
     user_features: Frame | None = None
     item_features: Frame | None = None
     labels: np.ndarray | None = None
+    time_range: TimeRange | None = None
 
     def without_zero_weights(self) -> Interactions:
         """The rows with a weight above 0."""
@@ -120,6 +126,7 @@ def read_interactions(
     *,
     roles: ColumnRoles,
     in_blocks: bool = False,
+    where: str = "X",
 ) -> Interactions:
     """Split X, y and sample_weight into checked columns.
 
@@ -137,21 +144,25 @@ def read_interactions(
     in_blocks : bool, default=False
         Whether ids and times are read in blocks of rows, because X is mapped from a file
         and may not fit into memory.
+    where : str, default="X"
+        Name of X, for messages.
 
     Raises
     ------
     ValueError
         For invalid input; the message names the column, the number of rows and the first.
+        For times of another kind or unit than those of training, if ``roles`` know them.
     """
-    read_ids: Callable[[Any, str], Any] = roles.ids
+    read_ids: Callable[[Any, str], Any] = partial(roles.ids, where=where)
     if in_blocks:
         read_ids = partial(_ids_in_blocks, roles)
     users, items = read_ids(X, "user_column"), read_ids(X, "item_column")
-    times = None
+    times, time_range = None, None
     if roles.timestamp_column is not None:
-        column = roles.column(X, "timestamp_column")
+        column = roles.column(X, "timestamp_column", where=where)
         read_times = _times_in_blocks if in_blocks else time_numbers
-        times = read_times(column, name=roles.timestamp_column)
+        times = read_times(column, name=roles.timestamp_column, where=where)
+        time_range = roles.time_range(time_kind(pd.Series(column)), times, where=where)
     weights = None
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
@@ -168,6 +179,7 @@ def read_interactions(
         None if roles.user_features is None else roles.user_features.read(X),
         None if roles.item_features is None else roles.item_features.read(X),
         labels,
+        time_range,
     ).without_zero_weights()
 
 
@@ -177,16 +189,47 @@ def read_later(
     sample_weight: ArrayLike | None,
     *,
     roles: ColumnRoles,
+    users: Vocabulary,
+    items: Vocabulary,
     with_times: bool = False,
+    where: str = "X",
 ) -> Interactions:
-    """The checked rows of an X that comes after ``fit``.
+    """The checked rows of an X that comes after ``fit``; their times are not needed.
 
-    ``with_times`` reads their times, if X has them and features in X depend on them.
+    With ``with_times=True`` they are read if they are there, and refused if they are of
+    another kind or unit than those of ``fit``. Warns of ids of another type than the known
+    ``users`` and ``items``. Messages call X ``where``.
     """
-    X = roles.check(X)
-    if not with_times or roles.user_features is None or not roles.has_times(X):
+    rows = roles.check(X, where=where)
+    if not with_times or not roles.has_times(rows):
         roles = replace(roles, timestamp_column=None)
-    return read_interactions(X, y, sample_weight, roles=roles)
+    interactions = read_interactions(rows, y, sample_weight, roles=roles, where=where)
+    warn_of_other_kinds(interactions, roles, users, items, where=where)
+    return interactions
+
+
+def warn_of_other_kinds(
+    interactions: Interactions,
+    roles: ColumnRoles,
+    users: Vocabulary,
+    items: Vocabulary,
+    *,
+    where: str = "X",
+) -> None:
+    """Warn of ids of another type than the known ones."""
+    for side, ids, known in (
+        ("user", interactions.users, users),
+        ("item", interactions.items, items),
+    ):
+        subject = f"ids in {roles.description(f'{side}_column', where=where)}"
+        warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
+
+
+def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:
+    """Raise ValueError for a column to learn from with 100 and "100"."""
+    for side, ids in (("user", interactions.users), ("item", interactions.items)):
+        where = roles.description(f"{side}_column")
+        refuse_mixed(ids, where=where, what=f"{side} id")
 
 
 def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categorical:
@@ -203,27 +246,38 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
     index, codes = pd.Index(distinct), column_store.empty(len(column), np.int32)
     for block in column_store.blocks(len(column)):
         codes[block] = index.get_indexer(column[block].astype(kind))
+        if codes[block].min() < 0:
+            raise ValueError(
+                f"X is a numpy.memmap whose {role} has changed while it was read: there "
+                "are values that were not there before. Fit again, on a file that nobody "
+                "writes to."
+            )
+    distinct = distinct.astype(column.dtype)  # floats say how exact they are
     return to_categorical(
         codes, roles.checked_ids(distinct, role, getattr(roles, role), codes)
     )
 
 
-def _times_in_blocks(column: np.ndarray, *, name: Column) -> np.ndarray:
+def _times_in_blocks(column: np.ndarray, *, name: Column, where: str) -> np.ndarray:
     missing = column_store.empty(len(column), bool)
     for block in column_store.blocks(len(column)):
         missing[block] = pd.isna(column[block])
-    refuse_missing_times(missing, name=name)
+    refuse_missing_times(missing, name=name, where=where)
     first, *others = column_store.blocks(len(column))
-    numbers = time_numbers(column[first], name=name)
+    numbers = time_numbers(column[first], name=name, where=where)
     times = column_store.empty(len(column), numbers.dtype)
     times[first] = numbers
     for block in others:
-        times[block] = time_numbers(column[block], name=name)
+        times[block] = time_numbers(column[block], name=name, where=where)
     return times
 
 
 def checked_weights(sample_weight: ArrayLike, X: Any) -> np.ndarray:
     """Weights of the rows of X, not all of them 0."""
+    try:
+        np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"sample_weight must hold numbers ({error}).") from error
     weights: np.ndarray = check_sample_weight(sample_weight, X, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -236,7 +290,10 @@ def _labels(y: ArrayLike, n: int) -> np.ndarray:
             f"y={y!r} can name a column only where X is a path or a Dataset; give the "
             "labels themselves, for example X.pop(y)."
         )
-    given: np.ndarray = column_or_1d(y, warn=True)
+    try:
+        given: np.ndarray = column_or_1d(y, warn=True)
+    except NotImplementedError as error:  # a type of Arrow that NumPy does not know
+        raise ValueError(f"Unknown label type: y must hold numbers ({error}).") from error
     if len(given) != n:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} rows, "
@@ -247,6 +304,12 @@ def _labels(y: ArrayLike, n: int) -> np.ndarray:
 
 def label_numbers(y: ArrayLike) -> np.ndarray:
     """Labels as float64."""
+    dtype: Any = getattr(y, "dtype", None)
+    if getattr(dtype, "kind", "f") in "mM":
+        raise ValueError(
+            "Unknown label type: y must hold numbers, above 0 for a positive interaction; "
+            f"got {dtype}."
+        )
     try:
         return np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:

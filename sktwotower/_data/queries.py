@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower._data.column_names import (
+    meant_by,
+    refuse_misspelt,
+    refuse_row,
+    refuse_unknown,
+    with_index,
+)
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.roles import OTHER, ColumnRoles, SideName
+from sktwotower._data.known_ids import warn_of_other_queries, warn_of_unknown
+from sktwotower._data.pair_forms import pairs_by_id, ungrouped
+from sktwotower._data.roles import OTHER, ColumnRoles, Rows, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -21,7 +30,7 @@ from sktwotower.utils._columns import (
     time_numbers,
     where_first,
 )
-from sktwotower.utils._warnings import warn
+from sktwotower.utils._times import time_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +43,47 @@ class FrameColumns:
         Columns that may hold the ids; the first one that is there is read.
     features : sequence of str
         The feature columns.
+    known : sequence of str
+        Other columns of the X of ``fit``.
     """
 
     ids: Sequence[Column] = ()
     features: Sequence[Column] = ()
+    known: Sequence[Column] = ()
 
-    def read(self, frame: pd.DataFrame) -> tuple[pd.Series | None, pd.DataFrame | None]:
-        """The ids and the features of a frame; None where it has none."""
+    @classmethod
+    def of_ids(cls, roles: ColumnRoles, side: SideName) -> FrameColumns:
+        """The column of ids that X has, if it has a name."""
+        name = roles.name_of(getattr(roles, f"{side}_column"))
+        return cls(() if name is None else (name,))
+
+    @property
+    def names(self) -> list[Column]:
+        """All of them."""
+        return [*self.ids, *self.features, *self.known]
+
+    def read(
+        self, frame: pd.DataFrame, side: SideName, *, where: str
+    ) -> tuple[pd.Series | None, pd.DataFrame | None]:
+        """The ids and the features of a frame; None where it has none.
+
+        An index with the name of an id column is read like the column.
+
+        Raises
+        ------
+        ValueError
+            For a feature column whose name is misspelt, and for unknown columns in a frame
+            without ids, where one of them may hold the ids.
+        """
+        refuse_repeated_names(frame, where=where)
+        frame = with_index(frame, self.ids)
+        refuse_misspelt(frame, self.features, [*self.ids, *self.known], where=where)
         ids = next((frame[name] for name in self.ids if name in frame.columns), None)
         names = [name for name in self.features if name in frame.columns]
+        if ids is None and names and self.ids:
+            refuse_unknown(
+                frame, self.ids, self.features, self.known, where=where, side=side
+            )
         features = frame[names].reset_index(drop=True) if names else None
         return ids, features
 
@@ -80,6 +121,7 @@ def read_query(
     roles: ColumnRoles,
     vocabulary: Vocabulary,
     columns: FrameColumns | None = None,
+    unknown: str | None = None,
 ) -> Query:
     """Ids, codes and features of a query.
 
@@ -98,8 +140,39 @@ def read_query(
         The known ids.
     columns : FrameColumns, optional
         Columns that are read from a frame; None: those of the X of ``fit``.
+    unknown : str, optional
+        What becomes of unknown ids without features, for a warning; None: they are normal,
+        and only those of another type than the known ones are warned of.
+
+    Raises
+    ------
+    ValueError
+        For a single row of a frame, and for columns whose meaning is not clear.
     """
-    X = as_pandas(X)
+    query = _read_query(X, side, where, roles, vocabulary, columns)
+    if query.has_ids:
+        warn_of_unknown(
+            query.ids,
+            query.codes,
+            vocabulary,
+            side=side,
+            subject=f"{side} ids of {where}",
+            then=unknown if query.features is None else None,
+        )
+    return query
+
+
+def _read_query(
+    X: Any,
+    side: SideName,
+    where: str,
+    roles: ColumnRoles,
+    vocabulary: Vocabulary,
+    columns: FrameColumns | None,
+) -> Query:
+    X = as_pandas(X, where=where)
+    names = [*(roles.names or ()), *(columns.names if columns is not None else ())]
+    refuse_row(X, names, where=where, side=side)
     if isinstance(X, list) and X and isinstance(X[0], list | np.ndarray):
         X = as_objects(X)
     if isinstance(X, list | tuple) or np.ndim(X) != 2:
@@ -109,8 +182,7 @@ def read_query(
         return Query(np.empty(0, dtype=object), np.empty(0, dtype=np.int32))
     named, features = None, None
     if isinstance(X, pd.DataFrame) and columns is not None:
-        refuse_repeated_names(X, where=where)
-        named, features = columns.read(X)
+        named, features = columns.read(X, side, where=where)
         if named is None and features is not None:
             codes = np.zeros(len(X), dtype=np.int32)
             return Query(X.index.to_numpy(), codes, features, has_ids=False)
@@ -118,8 +190,8 @@ def read_query(
         label = f"Column {named.name!r} of {where}"
         ids = id_array(named, what=f"{side} id", where=label)
         return Query(ids, vocabulary.codes(ids), features)
-    rows = roles.check(X)  # laid out like the X of fit
-    ids = roles.ids(rows, f"{side}_column")
+    rows = roles.check(X, where=where)  # laid out like the X of fit
+    ids = roles.ids(rows, f"{side}_column", where=where)
     feature_columns = roles.features(side)
     if feature_columns is not None:
         features = as_feature_frame(feature_columns.read(rows))
@@ -136,14 +208,14 @@ def read_entities(
     ValueError
         If the frame has no column with ids, or an id twice.
     """
-    frame = as_pandas(frame)
-    refuse_repeated_names(frame, where=where)
-    column, features = columns.read(frame)
+    frame = as_pandas(frame, where=where)
+    column, features = columns.read(frame, side, where=where)
     if column is None:
         names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
+        meant = [meant_by(name, frame.columns) for name in columns.ids]
         raise ValueError(
             f"{where} has no column with {side} ids ({names}); its columns are "
-            f"{list(frame.columns)}."
+            f"{list(frame.columns)}.{''.join(meant)}"
         )
     ids = id_array(column, what=f"{side} id", where=f"Column {column.name!r} of {where}")
     repeated = pd.Series(ids).duplicated().to_numpy()
@@ -163,8 +235,9 @@ def read_history(
 
     Parameters
     ----------
-    history : frame or 2-D array
-        Rows laid out like the X of ``fit``; the timestamp may be missing.
+    history : frame, 2-D array, dict or Series
+        Rows laid out like the X of ``fit``; the timestamp may be missing. Or lists of item
+        ids by user id, in the order of time.
     query : Query
         The users.
     roles : ColumnRoles
@@ -178,22 +251,28 @@ def read_history(
         Its ``users`` are positions in the query. A user who is asked for several times has
         the rows at each position.
     """
-    rows = roles.check(history)
-    users = roles.ids(rows, "user_column")
-    codes = items.codes(roles.ids(rows, "item_column"))
+    users, item_ids, rows = _read_sides(
+        history, "user", roles=roles, where="history", ordered=True
+    )
+    codes = items.codes(item_ids)
     times = None
-    if roles.has_times(rows):
-        column = roles.column(rows, "timestamp_column")
+    if rows is not None and roles.has_times(rows):
+        column = roles.column(rows, "timestamp_column", where="history")
         assert roles.timestamp_column is not None
-        times = time_numbers(column, name=roles.timestamp_column)
-    n_unknown = int((codes == 0).sum())
-    if n_unknown:
-        warn(
-            f"{n_unknown} of the {len(codes)} rows of history have items that are not "
-            "known, and are left out."
-        )
+        times = time_numbers(column, name=roles.timestamp_column, where="history")
+        roles.time_range(time_kind(pd.Series(column)), times, where="history")
+    warn_of_unknown(
+        item_ids,
+        codes,
+        items,
+        side="item",
+        subject="item ids of history",
+        then="are left out",
+    )
     number, distinct = pd.factorize(query.ids)
-    user_of = Vocabulary(distinct).codes(users) - 1
+    asked = Vocabulary(distinct)
+    user_of = asked.codes(users) - 1
+    warn_of_other_queries(users, user_of + 1, asked, "user", "history")
     kept = np.flatnonzero((codes > 0) & (user_of >= 0))
     kept = kept[np.argsort(user_of[kept], kind="stable")]
     interactions = InteractionCodes(
@@ -225,13 +304,43 @@ def read_pairs(
     others : ndarray of shape (n_pairs,)
         Ids of the other side.
     """
-    rows = roles.check(exclude_interactions)
-    asked = roles.ids(rows, f"{side}_column")
-    others = roles.ids(rows, f"{OTHER[side]}_column")
+    asked, others, _ = _read_sides(
+        exclude_interactions, side, roles=roles, where="exclude_interactions"
+    )
     numbers, distinct = pd.factorize(query.ids)
-    of_query = Vocabulary(distinct).codes(asked) - 1
+    known = Vocabulary(distinct)
+    of_query = known.codes(asked) - 1
+    warn_of_other_queries(asked, of_query + 1, known, side, "exclude_interactions")
     inside = of_query >= 0
     return numbers, of_query[inside], others[inside]
+
+
+def _read_sides(
+    X: Any, side: SideName, *, roles: ColumnRoles, where: str, ordered: bool = False
+) -> tuple[np.ndarray, np.ndarray, Rows | None]:
+    """Ids of a side and of the other one, and the rows if X has rows.
+
+    X may also be lists of ids by the ids of the side.
+    """
+    X = ungrouped(as_pandas(X, where=where))
+    if isinstance(X, pd.Series) and X.index.equals(pd.RangeIndex(len(X))):
+        raise ValueError(
+            f"{where} is a Series without {side} ids in its index; give rows of user and "
+            f"item ids, or lists by {side} id."
+        )
+    pairs = pairs_by_id(
+        X,
+        FrameColumns.of_ids(roles, side).ids,
+        FrameColumns.of_ids(roles, OTHER[side]).ids,
+        where=where,
+        what=(f"{side} id", f"{OTHER[side]} id"),
+        ordered=ordered,
+    )
+    if pairs is not None:
+        return *pairs, None
+    rows = roles.check(X, where=where)
+    asked = roles.ids(rows, f"{side}_column", where=where)
+    return asked, roles.ids(rows, f"{OTHER[side]}_column", where=where), rows
 
 
 def as_feature_frame(features: pd.DataFrame | pd.Series | None) -> pd.DataFrame | None:

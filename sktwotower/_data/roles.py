@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
+from sktwotower._data.column_names import meant_by, refuse_misspelt, with_index
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -20,11 +21,12 @@ from sktwotower.utils._columns import (
     column_position,
     id_array,
     is_dataset,
-    is_frame,
     refuse_repeated_names,
     where_first,
 )
+from sktwotower.utils._forms import as_listed, given
 from sktwotower.utils._sklearn import check_feature_names, column_indices, feature_names
+from sktwotower.utils._times import TimeRange
 
 Frame = pd.DataFrame | pd.Series
 Rows = pd.DataFrame | np.ndarray
@@ -121,6 +123,8 @@ class ColumnRoles:
         Name of the estimator, for messages.
     user_features, item_features : FeatureColumns or None
         Feature columns of X, which are read if X has them.
+    times : TimeRange or None
+        What the timestamps of training were; None: there were none.
     """
 
     user_column: Column = 0
@@ -130,6 +134,7 @@ class ColumnRoles:
     owner: str = "This estimator"
     user_features: FeatureColumns | None = None
     item_features: FeatureColumns | None = None
+    times: TimeRange | None = None
 
     @classmethod
     def of_fit(
@@ -167,7 +172,7 @@ class ColumnRoles:
         known = feature_names(X)
         names = list(range(X.shape[1])) if known is None else list(known)
         roles = cls(user_column, item_column, timestamp_column, names, owner)
-        roles._refuse_same_column()
+        roles._refuse_same_column(labels_of(X))
         return replace(
             roles,
             user_features=roles._select(X, user_features, "user_features"),
@@ -191,20 +196,21 @@ class ColumnRoles:
             return column
         return None if self.feature_names is None else self.feature_names[column]
 
-    def check(self, X: Any) -> Rows:
+    def check(self, X: Any, *, where: str = "X") -> Rows:
         """An X that comes after ``fit``, as a pandas frame or a 2-D array.
 
-        A frame needs only the columns that are used; an array must have as many columns
-        as the X of ``fit``.
+        A frame needs only the columns that are used, or has them in its index; an array
+        must have as many columns as the X of ``fit``. Messages call X ``where``.
         """
-        X = as_interactions(X, owner=self.owner)
-        self.check_columns(X)
+        X = as_interactions(X, owner=self.owner, where=where, in_index=self.named_columns)
+        self.check_columns(X, where=where)
         return X
 
-    def check_columns(self, X: Rows) -> None:
+    def check_columns(self, X: Rows, *, where: str = "X") -> None:
         """The part of :meth:`check` that does not look at rows."""
         names = self.feature_names
         if isinstance(X, pd.DataFrame) and names is not None:
+            self.refuse_misspelt(X, where=where)
             return
         # scikit-learn's check asks an estimator for its name and its columns.
         estimator = type(self.owner, (), {})()
@@ -214,15 +220,38 @@ class ColumnRoles:
         n_columns = len(self.names or [])
         if X.shape[1] != n_columns:
             raise ValueError(
-                f"X has {X.shape[1]} features, but {self.owner} is expecting "
+                f"{where} has {X.shape[1]} features, but {self.owner} is expecting "
                 f"{n_columns} features as input."
             )
+
+    @property
+    def named_columns(self) -> list[str]:
+        """Names of the columns that have a role and a name."""
+        columns = (self.user_column, self.item_column, self.timestamp_column)
+        return [str(name) for name in map(self.name_of, columns) if name is not None]
+
+    def refuse_misspelt(self, X: Rows, *, where: str = "X") -> None:
+        """Raise ValueError for a column that is not read because of its spelling."""
+        if not isinstance(X, pd.DataFrame):
+            return
+        wanted = [] if self.timestamp_column is None else [self.timestamp_column]
+        names = [str(name) for name in map(self.name_of, wanted)]
+        for features in (self.user_features, self.item_features):
+            if features is not None and features.by_name:
+                names += features.names
+        refuse_misspelt(X, names, self.names or [], where=where)
 
     def refuse_lacking_features(self, X: Rows) -> None:
         """Raise ValueError if a frame to learn from lacks feature columns."""
         for features in (self.user_features, self.item_features):
             if features is not None:
                 features.refuse_lacking(X)
+
+    def description(self, role: str, *, where: str = "X") -> str:
+        """The column of a role for messages: ``"column 'user' of X"``."""
+        column = getattr(self, role)
+        name = self.name_of(column)
+        return f"column {column if name is None else name!r} of {where}"
 
     def has_times(self, X: Rows) -> bool:
         """Whether X has the timestamp column; an array has all columns."""
@@ -233,51 +262,72 @@ class ColumnRoles:
             name = self.names[name]
         return isinstance(X, np.ndarray) or not isinstance(name, str) or name in X.columns
 
-    def column(self, X: Rows, role: str) -> Any:
+    def column(self, X: Rows, role: str, *, where: str = "X") -> Any:
         """The column of X that has a role.
 
         Raises
         ------
         ValueError
-            If it is not there.
+            If it is not there; the message calls X ``where``.
         """
-        given: Column = getattr(self, role)
+        column: Column = getattr(self, role)
         names = self.names
-        if names is None:
-            names = (
-                list(range(X.shape[1])) if isinstance(X, np.ndarray) else list(X.columns)
-            )
-        position = column_position(given, names, role=role)
+        if names is None or self.feature_names is None:
+            names = labels_of(X)
+        position = column_position(column, names, role=role, where=where)
         if isinstance(X, np.ndarray):
             return X[:, position]
-        if not isinstance(names[position], str):
+        if not isinstance(names[position], str) or self.feature_names is None:
             return X.iloc[:, position]
         if names[position] not in X.columns:
             raise ValueError(
-                f"X lacks the column {names[position]!r} ({role}={given!r}) that "
+                f"{where} lacks the column {names[position]!r} ({role}={column!r}) that "
                 f"{self.owner} was fitted with; the columns are {list(X.columns)}."
+                f"{meant_by(names[position], X.columns)}"
             )
         return X[names[position]]
 
-    def ids(self, X: Rows, role: str) -> np.ndarray:
+    def time_range(self, kind: str, times: np.ndarray, *, where: str = "X") -> TimeRange:
+        """The range of the times of training and of these, (n,).
+
+        Raises
+        ------
+        ValueError
+            If these are of another kind, or numbers of another unit; the message calls
+            what has them ``where``.
+        """
+        if self.times is not None:
+            name = self.timestamp_column
+            assert name is not None
+            self.times.refuse_others(kind, times, name=name, where=where)
+        return TimeRange.of(kind, times).joined(self.times)
+
+    def ids(self, X: Rows, role: str, *, where: str = "X") -> np.ndarray:
         """The ids in the column of X that has a role, checked."""
-        column = self.column(X, role)
-        return self.checked_ids(column, role, getattr(column, "name", getattr(self, role)))
+        column = self.column(X, role, where=where)
+        name = getattr(column, "name", getattr(self, role))
+        return self.checked_ids(column, role, name, where=where)
 
     def checked_ids(
-        self, column: Any, role: str, name: Any, positions: np.ndarray | None = None
+        self,
+        column: Any,
+        role: str,
+        name: Any,
+        positions: np.ndarray | None = None,
+        *,
+        where: str = "X",
     ) -> np.ndarray:
         """The ids of a column of this name.
 
-        ``positions`` say which of its values each row of X has, if not its own.
+        ``positions`` say which of its values each row of X has, if not its own. Messages
+        call X ``where``.
         """
         entity = role.removesuffix("_column")
-        where = f"Column {name!r} of X"
+        where = f"Column {name!r} of {where}"
         return id_array(column, what=f"{entity} id", where=where, positions=positions)
 
-    def _refuse_same_column(self) -> None:
+    def _refuse_same_column(self, names: list) -> None:
         """Raise ValueError if two roles would be read from one column."""
-        names = list(self.names or [])
         role_of: dict[int, str] = {}
         for role in ("user_column", "item_column", "timestamp_column"):
             column = getattr(self, role)
@@ -329,27 +379,56 @@ class ColumnRoles:
         return FeatureColumns(labels, positions, by_name, single=single)
 
 
-def as_interactions(X: Any, *, owner: str) -> pd.DataFrame | np.ndarray:
-    """X as a pandas frame or a 2-D array with at least one row; ids may be anything."""
-    if is_frame(X):
-        frame: pd.DataFrame = as_pandas(X)
-        refuse_repeated_names(frame, where="X")
-        refuse_no_rows(frame.shape, owner=owner)
-        return frame
+def labels_of(X: Rows) -> list:
+    """The labels of the columns of a frame; positions of those of an array."""
+    return list(range(X.shape[1])) if isinstance(X, np.ndarray) else list(X.columns)
+
+
+def as_interactions(
+    X: Any, *, owner: str, where: str = "X", in_index: Sequence[Column | None] = ()
+) -> pd.DataFrame | np.ndarray:
+    """X as a pandas frame or a 2-D array with at least one row; ids may be anything.
+
+    Levels of a frame's index that are named ``in_index`` become columns. Messages call X
+    ``where``.
+    """
+    X = as_pandas(X, where=where)
+    if isinstance(X, pd.DataFrame):
+        X = with_index(X, in_index)
+        refuse_repeated_names(X, where=where)
+        refuse_no_rows(X.shape, owner=owner)
+        return X
     if is_dataset(X):
         raise TypeError(
-            f"X is {describe(X)}, which is read by fit and partial_fit of a "
+            f"{where} is {describe(X)}, which is read by fit and partial_fit of a "
             "TwoTowerRecommender only. Read it first, for example with "
             "pandas.read_parquet; if it is large, some of its rows at a time."
         )
     if sp.issparse(X):
         raise TypeError(
-            "Sparse data was passed for X, but interactions are rows of (user id, item "
-            "id): dense data is required. Use a frame or X.toarray()."
+            f"Sparse data was passed for {where}, but interactions are rows of (user id, "
+            "item id): dense data is required. Use a frame or .toarray()."
         )
     if isinstance(X, list | tuple):
-        X = as_objects(X)
-    return check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+        X = as_objects(X, where=where)
+    if np.ndim(X) != 2:
+        raise ValueError(
+            f"{where} must be rows of (user id, item id), in two dimensions: a frame, a "
+            f"2-D array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
+        )
+    return check_array(X, dtype=None, ensure_all_finite=False, input_name=where)
+
+
+def _how_to_give_rows(X: Any) -> str:
+    if isinstance(X, Mapping):
+        return "Make a frame of its columns: pandas.DataFrame(...)."
+    if np.ndim(X) == 1 and any(np.ndim(row) == 1 for row in X):
+        return "The rows are not all of one length."
+    if np.ndim(X) == 1:
+        return "Reshape your data: for a single row give a list of one row."
+    if isinstance(as_listed(X), list):
+        return "Give a list: list(...)."
+    return "Give one row for each interaction."
 
 
 def describe(X: Any) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from sktwotower._data.arrow_files import arrow as _arrow
+from sktwotower._data.arrow_files import (
+    check_column,
+    naming_file_and_column,
+    open_dataset,
+    plain_schema,
+    refuse_other_rows,
+    with_plain_columns,
+)
+from sktwotower._data.column_names import with_index
 from sktwotower._data.interactions import (
     DedupedFeatures,
     Interactions,
@@ -21,17 +30,17 @@ from sktwotower._data.interactions import (
 from sktwotower._data.roles import (
     ColumnRoles,
     FeatureColumns,
-    describe,
     refuse_no_rows,
 )
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
+    Column,
     column_position,
     refuse_missing_times,
     refuse_repeated_names,
     time_numbers,
 )
-from sktwotower.utils._extra import extra
+from sktwotower.utils._times import time_kind
 
 _BLOCK_SIZE = 2**20  # rows that are read at a time
 
@@ -49,6 +58,8 @@ class StoredInteractions:
         A Parquet file, a directory of them, or any Arrow dataset.
     owner : str
         Name of the estimator, for messages.
+    in_index : sequence of str
+        Names of columns that may be in the index of the frame that pandas has written.
 
     Attributes
     ----------
@@ -62,18 +73,23 @@ class StoredInteractions:
     FileNotFoundError
         If the path does not exist.
     ValueError
-        If the files are not Parquet, or have no rows.
+        If the files are not Parquet, cannot be read, or have no rows.
     """
 
-    def __init__(self, X: Any, *, owner: str) -> None:
-        self._dataset = _open(X)
-        schema = self._dataset.schema
-        self.columns: pd.DataFrame = _to_pandas(schema.empty_table(), schema)
+    def __init__(
+        self, X: Any, *, owner: str, in_index: Sequence[Column | None] = ()
+    ) -> None:
+        self._X = X
+        self._dataset = open_dataset(X)
+        self._schema = schema = plain_schema(self._dataset.schema)
+        self.columns: pd.DataFrame = _to_pandas(schema.empty_table(), schema, in_index)
         refuse_repeated_names(self.columns, where="X")
-        # An index that pandas has written is not a column.
+        # An index that pandas has written is not a column, unless its name has a role.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self._stored: list[str] = [name for name in schema.names if name not in index]
-        self._n_rows = self._dataset.count_rows()
+        stored: list[str] = [name for name in schema.names if name not in index]
+        self._stored = stored + list(self.columns.columns[len(stored) :])
+        with naming_file_and_column(X, self._dataset, self._dataset.schema.names):
+            self._n_rows = self._dataset.count_rows()
         refuse_no_rows((self._n_rows, self.columns.shape[1]), owner=owner)
 
     def read(self, y: Any, sample_weight: Any, *, roles: ColumnRoles) -> Interactions:
@@ -92,15 +108,20 @@ class StoredInteractions:
             For invalid input; the message names the column, the number of rows and the
             first.
         """
-        n, schema = self._n_rows, self._dataset.schema
+        n, schema = self._n_rows, self._schema
 
         def stored(role: str) -> tuple[Any, str]:
             name = roles.column(self.columns, role).name
-            return name, self._stored_as(name)
+            return name, self._checked(
+                self._stored_as(name), is_id=role != "timestamp_column"
+            )
 
         def features(columns: FeatureColumns | None) -> _Features | None:
             names = {} if columns is None else columns.names_in(self.columns)
-            found = {name: self._stored_as(column) for name, column in names.items()}
+            found = {
+                name: self._checked(self._stored_as(column), is_feature=True)
+                for name, column in names.items()
+            }
             return _Features(found, n, schema) if found else None
 
         users = _Ids(*stored("user_column"), n, schema)
@@ -110,9 +131,11 @@ class StoredInteractions:
             _, column = stored("timestamp_column")
             times = _Times(column, n, roles.timestamp_column)
         if y is not None:
-            labels = _Numbers(self._named(y, "y"), n, label_numbers)
+            name = self._checked(self._named(y, "y"))
+            labels = _Numbers(name, n, label_numbers)
         if sample_weight is not None:
-            weights = _Numbers(self._named(sample_weight, "sample_weight"), n, _weights)
+            name = self._checked(self._named(sample_weight, "sample_weight"))
+            weights = _Numbers(name, n, _weights)
         user_features = features(roles.user_features)
         item_features = features(roles.item_features)
         readers = [users, items, times, labels, weights, user_features, item_features]
@@ -129,7 +152,14 @@ class StoredInteractions:
             None if user_features is None else user_features.result(roles.user_features),
             None if item_features is None else item_features.result(roles.item_features),
             None if labels is None else labels.values,
+            None if times is None else roles.time_range(times.kind, times.values),
         ).without_zero_weights()
+
+    def _checked(self, name: str, *, is_feature: bool = False, is_id: bool = False) -> str:
+        """The name of a column that goes together across the files."""
+        with naming_file_and_column(self._X, self._dataset, [name]):
+            check_column(self._dataset, self._X, name, is_feature=is_feature, is_id=is_id)
+        return name
 
     def _stored_as(self, name: Any) -> str:
         """Name in the files of a column, which may have another dtype in pandas."""
@@ -146,12 +176,17 @@ class StoredInteractions:
 
     def _fill(self, readers: list[_ColumnReader]) -> None:
         """Go through the rows once."""
-        names = dict.fromkeys(name for reader in readers for name in reader.names)
+        names = list(dict.fromkeys(name for reader in readers for name in reader.names))
         start = 0
-        for block in _blocks(self._dataset, list(names)):
-            for reader in readers:
-                reader.add(slice(start, start + len(block)), block)
-            start += len(block)
+        with naming_file_and_column(self._X, self._dataset, names):
+            for block in _blocks(self._dataset, names):
+                rows = slice(start, start + len(block))
+                start = rows.stop
+                if start <= self._n_rows:  # else they are only counted
+                    block = with_plain_columns(block)
+                    for reader in readers:
+                        reader.add(rows, block)
+        refuse_other_rows(self._X, self._dataset, self._n_rows, start)
 
 
 class _ColumnReader(Protocol):
@@ -188,11 +223,13 @@ class _Times(_Numbers):
         super().__init__(name, n, partial(time_numbers, name=role))
         self._role = role
         self._missing = column_store.full(n, False, bool)
+        self.kind = ""
 
     def add(self, rows: slice, block: Any) -> None:
-        missing = block.column(self.names[0]).to_pandas().isna().to_numpy()
-        self._missing[rows] = missing
+        column = block.column(self.names[0]).to_pandas()
+        self._missing[rows] = column.isna().to_numpy()
         if not self._missing.any():
+            self.kind = time_kind(column)
             super().add(rows, block)
 
     def checked(self) -> np.ndarray:
@@ -370,41 +407,11 @@ def _blocks(dataset: Any, names: list[str]) -> Iterator[Any]:
 
 def _column(values: Any, name: str, schema: Any) -> pd.Series:
     """An Arrow array as a column, like ``pandas.read_parquet``."""
-    return _to_pandas(_arrow().table({name: values}), schema).iloc[:, 0]
+    return _to_pandas(_arrow().table({name: values}), schema, [name]).iloc[:, 0]
 
 
-def _to_pandas(table: Any, schema: Any) -> pd.DataFrame:
+def _to_pandas(
+    table: Any, schema: Any, in_index: Sequence[Column | None] = ()
+) -> pd.DataFrame:
     frame: pd.DataFrame = table.replace_schema_metadata(schema.metadata).to_pandas()
-    return frame.reset_index(drop=True)
-
-
-def _open(X: Any) -> Any:
-    dataset = _arrow("pyarrow.dataset")
-    if not isinstance(X, str | os.PathLike):
-        return X
-    path = os.path.expanduser(os.fspath(X))
-    # The buffer would hold a whole file.
-    options = dataset.ParquetFragmentScanOptions(pre_buffer=False)
-    parquet = dataset.ParquetFileFormat(default_fragment_scan_options=options)
-    partitioning = None
-    if not os.path.isfile(path):  # directories such as year=2024 are a column
-        partitioning = dataset.HivePartitioning.discover(infer_dictionary=True)
-    try:
-        opened = dataset.dataset(path, format=parquet, partitioning=partitioning)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"X is {describe(X)}, and there is nothing; give a Parquet file or a directory "
-            "of them."
-        ) from error
-    except _arrow().ArrowInvalid as error:
-        raise ValueError(
-            f"X is {describe(X)}, which cannot be read as Parquet ({error}); give a "
-            "pyarrow.dataset.Dataset of files of another format."
-        ) from error
-    if not opened.files:
-        raise ValueError(f"X is {describe(X)}, a directory without a Parquet file.")
-    return opened
-
-
-def _arrow(module: str = "pyarrow") -> Any:
-    return extra(module, name="parquet", caller="fit from files needs")
+    return with_index(frame, in_index).reset_index(drop=True)

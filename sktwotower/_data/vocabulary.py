@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._ids import joined, kinds_of, positions_in, signed_where_possible
 
 Ids = np.ndarray | pd.Categorical
 
@@ -15,19 +16,34 @@ class Vocabulary:
     """Codes of ids.
 
     Codes are 1, 2, ... in the order of the ids; 0 means unknown. A code never changes
-    when ids are added.
+    when ids are added. Integers stay integers: int64, else uint64, else objects.
 
     Parameters
     ----------
     ids : array-like or Categorical of shape (n,), optional
         Ids in the order of their first appearance; repeated ids count once.
+
+    Attributes
+    ----------
+    kinds : dict
+        The kinds of ids, with the first id of each.
     """
 
     def __init__(self, ids: ArrayLike | pd.Categorical = ()) -> None:
-        self._index = pd.Index(_distinct(ids))
+        distinct = _distinct(ids)
+        self._index = pd.Index(distinct)
+        self.kinds = kinds_of(distinct)
 
     def __len__(self) -> int:
         return len(self._index)
+
+    # skops stores arrays, and no index of pandas.
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"ids": self.ids}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        self._index = pd.Index(state["ids"])
+        self.kinds = kinds_of(state["ids"])
 
     @property
     def ids(self) -> np.ndarray:
@@ -38,13 +54,16 @@ class Vocabulary:
         """Codes of ids, (n,) int32; 0 for unknown ids."""
         if isinstance(ids, pd.Categorical):
             return column_store.take(self.codes(ids.categories.to_numpy()), ids.codes)
-        return self._index.get_indexer(pd.Index(ids)).astype(np.int32) + 1
+        return positions_in(self._index, ids).astype(np.int32) + 1
 
     def extend(self, ids: Ids) -> Vocabulary:
         """A vocabulary with further ids, whose codes come last."""
         new = _distinct(ids[self.codes(ids) == 0])
+        if not len(self):
+            return Vocabulary(new)
         longer = Vocabulary()
-        longer._index = self._index.append(pd.Index(new)) if len(new) else self._index
+        longer._index = joined(self._index, new) if len(new) else self._index
+        longer.kinds = kinds_of(new) | self.kinds
         return longer
 
 
@@ -55,4 +74,5 @@ def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
         for block in column_store.blocks(len(ids)):
             codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
         return ids.categories.to_numpy()[codes]
-    return pd.unique(np.asarray(ids))
+    distinct = pd.unique(np.asarray(ids))
+    return signed_where_possible(distinct) if distinct.dtype.kind in "iu" else distinct

@@ -234,7 +234,7 @@ class LazyTables:
     Parameters
     ----------
     tables : iterable of Parameter
-        Candidates, which are in the first group of the optimizer.
+        Candidates, of which batches look up rows; in the first group of the optimizer.
     optimizer : Optimizer
         An optimizer of :func:`~sktwotower._nn.optim.make_optimizer`, which steps the other
         parameters.

@@ -15,6 +15,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _active = threading.local()
+_switching = threading.Lock()
 
 
 class SecondThread:
@@ -26,6 +27,10 @@ class SecondThread:
     Two Python threads that wait for each other a few times a step are not, and on an idle
     machine they are as fast.
 
+    ``torch.set_num_threads`` sets the number for its own thread, and for threads that use
+    torch for the first time later. The latter number stays as it was: such a thread may
+    belong to a server, or to another fit.
+
     Parameters
     ----------
     wanted : bool
@@ -34,16 +39,26 @@ class SecondThread:
     """
 
     def __init__(self, *, wanted: bool) -> None:
-        self._n_threads = torch.get_num_threads()
+        self._n_threads = self._n_of_others = torch.get_num_threads()
         self._wanted = wanted and self._n_threads > 1
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         if self._wanted:
+            pool = ThreadPoolExecutor(1, "second")
             half = self._n_threads // 2
-            torch.set_num_threads(half)
-            self._pool = ThreadPoolExecutor(1, "second", torch.set_num_threads, (half,))
-            _active.second = self
+            try:
+                with _switching:
+                    # A thread that is new finds what threads to come will find.
+                    self._n_of_others = pool.submit(torch.get_num_threads).result()
+                    self._pool = pool
+                    torch.set_num_threads(half)
+                    pool.submit(torch.set_num_threads, half).result()
+                    _set_for_threads_to_come(self._n_of_others)
+                _active.second = self
+            except BaseException:  # Ctrl-C
+                self._leave()
+                raise
         return self
 
     def __exit__(
@@ -52,11 +67,20 @@ class SecondThread:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            _active.second = None
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-            torch.set_num_threads(self._n_threads)
+        self._leave()
+
+    def _leave(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        _active.second = None
+        try:
+            pool.shutdown(cancel_futures=True)
+        finally:
+            with _switching:
+                torch.set_num_threads(self._n_threads)
+                if self._n_threads != self._n_of_others:
+                    _set_for_threads_to_come(self._n_of_others)
 
     def start(self, call: Callable[[], T]) -> Callable[[], T]:
         """Start a call in the second thread; return a function that waits for its result.
@@ -67,6 +91,12 @@ class SecondThread:
         if self._pool is None:
             return call
         return self._pool.submit(call).result
+
+
+def _set_for_threads_to_come(n_threads: int) -> None:
+    thread = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
+    thread.start()
+    thread.join()
 
 
 def has_second_thread() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,24 +87,46 @@ class Tower(nn.Module):
             _table(block.shape[1], embedding_dim, generator) for block in rows.dense
         )
         n_fields = rows.n_fields + (self.history_table is not None)
-        layers: list[nn.Module] = []
+        # Layers have the same names with and without dropout, which may change later.
+        layers: dict[str, nn.Module] = {}
         widths = [n_fields * embedding_dim, *(hidden_layer_sizes or ())]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
-            layers.append(_linear(width_in, width_out, generator))
+        for i, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers[f"linear_{i}"] = _linear(width_in, width_out, generator)
             if batch_norm:
-                layers.append(_BatchNorm(width_out))
+                layers[f"norm_{i}"] = _BatchNorm(width_out)
             activate = ACTIVATIONS[activation]()
             if isinstance(activate, nn.ReLU):
                 activate.inplace = True  # its gradient needs the output only
-            layers.append(activate)
+            layers[f"activation_{i}"] = activate
             if dropout:
-                layers.append(_Dropout(dropout))
+                layers[f"dropout_{i}"] = _Dropout(dropout)
         if dropout and not hidden_layer_sizes:
-            layers.append(_Dropout(dropout))
+            layers["dropout"] = _Dropout(dropout)
         self.is_sum = hidden_layer_sizes is None
         if not self.is_sum:
-            layers.append(_linear(widths[-1], embedding_dim, generator))
-        self.mlp = nn.Sequential(*layers)
+            layers["output"] = _linear(widths[-1], embedding_dim, generator)
+        self.mlp = nn.Sequential(OrderedDict(layers))
+
+    def arguments(self) -> dict[str, Any]:
+        """What the tower was made with, but for ``rows``, of which it has the sizes."""
+        layers = list(self.mlp)
+        linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        kinds = {activation: name for name, activation in ACTIVATIONS.items()}
+        history = self.history_table
+        return {
+            "embedding_dim": self.dim,
+            "hidden_layer_sizes": (
+                None if self.is_sum else [layer.out_features for layer in linear[:-1]]
+            ),
+            "activation": next(
+                (kinds[type(x)] for x in layers if type(x) in kinds), "relu"
+            ),
+            "batch_norm": any(isinstance(layer, nn.BatchNorm1d) for layer in layers),
+            "dropout": max((getattr(layer, "share", 0.0) for layer in layers), default=0.0),
+            "normalize": self.normalize,
+            "id_dropout": self.id_dropout,
+            "n_history_items": 0 if history is None else len(history),
+        }
 
     def fields(
         self,
@@ -262,14 +286,15 @@ class Tower(nn.Module):
             return hidden
         return torch.cat([hidden, batch.appended], dim=1)
 
+    def looked_up_tables(self) -> Iterator[nn.Parameter]:
+        """Yield the tables of which a batch looks up some rows."""
+        for table in (self.id_table, self.history_table, self.column_table):
+            if table is not None:
+                yield table
+
     def embedding_tables(self) -> Iterator[nn.Parameter]:
         """Yield the embedding tables, to which weight decay applies."""
-        if self.id_table is not None:
-            yield self.id_table
-        if self.history_table is not None:
-            yield self.history_table
-        if self.column_table is not None:
-            yield self.column_table
+        yield from self.looked_up_tables()
         yield from self.dense_tables
 
     @torch.no_grad()

@@ -15,8 +15,9 @@ class UserBatches(Batches[B_co]):
     """Shuffled batches of users with histories drawn from their own rows.
 
     In each epoch, every row of a user is a positive with probability ``dropout``, and part
-    of the user's history otherwise. All positives of a user share one history, so that a
-    step embeds as many histories as it has users.
+    of the user's history otherwise. If no row is drawn, the rows of one random pair are
+    positives, so that every epoch trains. All positives of a user share one history, so
+    that a step embeds as many histories as it has users.
 
     Parameters
     ----------
@@ -65,6 +66,9 @@ class UserBatches(Batches[B_co]):
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order and with new histories."""
         is_positive = torch.rand(self._n_pairs, generator=generator) < self.dropout
+        if not is_positive.any():
+            one = torch.randint(self._n_pairs, (1,), generator=generator)
+            is_positive[one] = True
         if self._pair_of is not None:
             is_positive = is_positive[self._pair_of]
         self._in_history.copy_(~is_positive)

@@ -15,10 +15,11 @@ import scipy.sparse as sp
 from sktwotower._data.entities import Entities
 from sktwotower._onnx.graphs import OPSET, top_k_graph, tower_graph
 from sktwotower._onnx.readme import README
-from sktwotower._training.state import ModelState
+from sktwotower._training.state import ModelState, SideState
 from sktwotower._version import __version__
 from sktwotower.utils._extra import extra
 from sktwotower.utils._json_values import encode
+from sktwotower.utils._paths import new_directory, path_of, refuse_dangling_link
 
 FORMAT_VERSION = 1
 # Larger weights go to a separate file: protobuf holds at most 2 GiB.
@@ -31,26 +32,27 @@ def export(state: ModelState, path: str | os.PathLike[str], *, k: int = 100) -> 
         raise ValueError(f"k must be an integer of at least 1; got {k!r}.")
     extra("onnx", name="onnx", caller="export_onnx needs")
     k = min(int(k), len(state.catalogue))
-    directory = _new_directory(Path(path))
-    for name, graph in _graphs(state, k).items():
-        _write_graph(graph, directory / f"{name}.onnx")
-    np.savez(directory / "users.npz", **_user_arrays(state))
-    np.savez(directory / "items.npz", **_feature_arrays(state.item.entities))
-    ids = {"users": _ids(state.user.entities), "items": _ids(state.item.entities)}
-    _write_json(directory / "ids.json", ids)
-    _write_json(directory / "contract.json", _contract(state, k))
-    (directory / "README.md").write_text(README, encoding="utf-8")
+    directory = path_of(path)
+    _refuse_taken(directory)
+    ids = {"users": _ids(state.user), "items": _ids(state.item)}
+    with new_directory(directory):
+        for name, graph in _graphs(state, k).items():
+            _write_graph(graph, directory / f"{name}.onnx")
+        np.savez(directory / "users.npz", **_user_arrays(state))
+        np.savez(directory / "items.npz", **_feature_arrays(state.item.entities))
+        _write_json(directory / "ids.json", ids)
+        _write_json(directory / "contract.json", _contract(state, k))
+        (directory / "README.md").write_text(README, encoding="utf-8")
 
 
-def _new_directory(path: Path) -> Path:
-    """Make a directory; raise ValueError if the path is taken."""
+def _refuse_taken(path: Path) -> None:
+    """Raise ValueError if there is something at the path."""
+    refuse_dangling_link(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "a directory with things in it" if path.is_dir() else "a file"
         raise ValueError(
             f"{path} is {what}; export_onnx writes a new directory. Give another path."
         )
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _graphs(state: ModelState, k: int) -> dict[str, Any]:
@@ -95,8 +97,23 @@ def _feature_arrays(entities: Entities) -> dict[str, np.ndarray]:
     }
 
 
-def _ids(entities: Entities) -> list:
-    return [encode(value) for value in pd.Index(entities.vocabulary.ids).tolist()]
+def _ids(side: SideState) -> list:
+    """Ids as JSON, in the order of their codes.
+
+    Raises
+    ------
+    TypeError
+        For an id of a kind that cannot be written.
+    """
+    ids = side.vocabulary.ids
+    try:
+        # As pandas lists them: Timestamps, where NumPy has integers.
+        return [encode(value) for value in pd.Index(ids, dtype=ids.dtype).tolist()]
+    except TypeError as error:
+        raise TypeError(
+            f"The {side.name} ids hold {error}, which export_onnx cannot write; make them "
+            "numbers, strings or dates."
+        ) from error
 
 
 def _contract(state: ModelState, k: int) -> dict[str, Any]:

@@ -8,7 +8,19 @@ enough to serve it; `examples/serve_onnx.py` of the package shows how.
 
 **Codes.** Users and items are numbered. Code `c` stands for entry `c - 1` of `users` or
 `items` in `ids.json`, and code 0 for all unknown ids. Ids of a type that JSON lacks are
-written as `{kind: content}`.
+written as `{kind: content}`:
+
+| kind | content |
+|---|---|
+| `timestamp` | `[n, unit, zone]`: n units since 1970-01-01 in UTC; the zone may be null |
+| `pandas timedelta` | `[n, unit]` |
+| `date`, `datetime`, `time` | ISO 8601 |
+| `uuid`, `decimal` | their text |
+| `bytes` | base64 |
+| `tuple`, `frozenset` | the list of their entries |
+| `float` | `nan`, `inf` or `-inf` |
+| `int` | a very long one in hexadecimal digits |
+| `period` | `[ordinal, frequency]` |
 
 **`user_tower.onnx`, `item_tower.onnx`** turn users and items into vectors. All inputs have
 one dimension; a graph has only the inputs that the model uses.

@@ -5,199 +5,197 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-FORMAT = "sktwotower"
-FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
-# What JSON can hold: what the manifest says of a part of the model.
-Json = Any
+from sktwotower._persistence.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    VERSION_FOLDER,
+    ArtefactError,
+    Json,
+    checksum_of,
+    open_regular,
+    parse,
+)
+from sktwotower.utils._paths import new_directory, refuse_dangling_link
 
-_FOLDER = re.compile(r"version-[0-9a-f]{32}")
+# The file by which a version folder is known as one of an artefact.
+MARK = "mark.json"
 # A save that was killed leaves a folder that no manifest names. A younger folder may
 # belong to a save in progress.
 _ORPHAN_SECONDS = 3600.0
-
-
-class ArtefactError(ValueError):
-    """An artefact cannot be read; the message says why."""
-
-
-@contextmanager
-def reading(file: str) -> Iterator[None]:
-    """Turn any error about the content of a file into an ArtefactError with its name."""
-    try:
-        yield
-    except (ArtefactError, FileNotFoundError):
-        raise
-    except Exception as error:
-        raise ArtefactError(
-            f"{file} of the artefact cannot be read: {type(error).__name__}: {error}"
-        ) from error
-
-
-def expect(holds: bool, file: str, otherwise: str) -> None:
-    """Raise ArtefactError unless a condition on the content of a file holds."""
-    if not holds:
-        raise ArtefactError(f"{file} {otherwise}; the artefact was not written by save.")
 
 
 @contextmanager
 def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
     """A folder to write files into, and the manifest to fill.
 
-    They become the artefact when the block ends. If it raises, the folder is removed.
+    They become the artefact when the block ends. If it raises, or if the disk is full,
+    everything is as it was before.
 
     Raises
     ------
     ValueError
         If there is something else at the path.
     """
+    refuse_dangling_link(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; save writes a directory. Give another path.")
-    is_new = not path.exists()
-    if not is_new and any(path.iterdir()) and not _versions(path):
-        raise ValueError(
-            f"{path} is a directory with other things in it and without an artefact; "
-            "give a path that is new, empty or an artefact."
-        )
+    artefact = _artefact_id(path, _manifest_before(path))
     folder = path / f"version-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
-    content: dict[str, Json] = {}
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "artefact": artefact,
+        "folder": folder.name,
+    }
+    with new_directory(folder):
+        _write(folder / MARK, _mark(artefact, folder).encode())
+        yield folder, manifest
+        manifest["files"] = seal(folder)
+        before = _commit(path, manifest)
+    _remove_old_versions(path, manifest, before)
+
+
+def seal(folder: Path) -> dict[str, list]:
+    """Make sure that the files are on the disk; their sizes and checksums."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        with open(file, "r+b") as stream:
+            os.fsync(stream.fileno())
+            size = os.fstat(stream.fileno()).st_size
+            checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+        files[file.name] = [size, checksum]
+    return files
+
+
+def _manifest_before(path: Path) -> bytes | None:
+    """The manifest that a save would replace; None without one.
+
+    Raises
+    ------
+    ValueError
+        If it is somebody else's, or there are only other things.
+    """
+    if not path.exists():
+        return None
+    file = path / MANIFEST
+    if not os.path.lexists(file):
+        others = [e for e in path.iterdir() if not VERSION_FOLDER.fullmatch(e.name)]
+        if others and not any(_mark_of(entry) for entry in path.iterdir()):
+            raise ValueError(
+                f"{path} is a directory with other things in it and without an artefact; "
+                "give a path that is new, empty or an artefact."
+            )
+        return None
     try:
-        yield folder, content
-        checksums = {file.name: _seal(file) for file in sorted(folder.iterdir())}
-    except BaseException:
-        shutil.rmtree(folder)
-        if is_new:
-            path.rmdir()
-        raise
-    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "folder": folder.name}
-    _commit(path, manifest | content | {"files": checksums})
+        with open_regular(file, within=path) as stream:
+            content = stream.read()
+        try:
+            is_ours = parse(content, file).get("format") == FORMAT
+        except ArtefactError:  # damaged
+            is_ours = any(_mark_of(entry) for entry in path.iterdir())
+    except (ArtefactError, AttributeError):
+        is_ours = False
+    if not is_ours:
+        raise ValueError(
+            f"{path} is not an artefact of sktwotower: {file} is the manifest of something "
+            "else. Give another path."
+        )
+    return content
 
 
-def _commit(path: Path, manifest: dict[str, Json]) -> None:
-    """Rename a manifest into place, then remove the version before."""
+def _artefact_id(path: Path, before: bytes | None) -> str:
+    """The mark of the artefact at a path, or a new one."""
+    if before is not None:
+        try:
+            return str(uuid.UUID(parse(before, path / MANIFEST)["artefact"]).hex)
+        except (KeyError, ValueError, AttributeError, TypeError):
+            pass
+    # A first save that was killed has left a folder, or the manifest is damaged.
+    marks = [_mark_of(entry) for entry in path.iterdir()] if path.exists() else []
+    return next((mark for mark in marks if mark), uuid.uuid4().hex)
+
+
+def _mark(artefact: str, folder: Path) -> str:
+    mark = {"format": FORMAT, "artefact": artefact, "folder": folder.name}
+    return json.dumps(mark)
+
+
+def _mark_of(folder: Path) -> str | None:
+    """The artefact that a folder is a version of; None for any other folder or file."""
+    if not VERSION_FOLDER.fullmatch(folder.name) or folder.is_symlink():
+        return None
+    try:
+        with open_regular(folder / MARK, within=folder) as stream:
+            mark = parse(stream.read(), folder / MARK)
+        is_ours = mark["format"] == FORMAT and mark["folder"] == folder.name
+        return uuid.UUID(mark["artefact"]).hex if is_ours else None
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return None
+
+
+def _commit(path: Path, manifest: dict[str, Json]) -> bytes | None:
+    """Rename a manifest into place; the one before.
+
+    If the new one would not last, the one before is put back.
+    """
     folder = path / manifest["folder"]
-    manifest["sha256"] = _checksum_of(manifest)
+    manifest["sha256"] = checksum_of(manifest)
     text = json.dumps(manifest, indent=1, ensure_ascii=True)
-    (folder / MANIFEST).write_text(text)
-    _seal(folder / MANIFEST)
+    _write(folder / MANIFEST, text.encode())
     _sync_directory(folder)
     _sync_directory(path)
-    try:
-        before = read_manifest(path)["folder"]
-    except ArtefactError:  # none yet, or a damaged one, which is about to be replaced
-        before = None
+    before = _manifest_before(path)  # another save may have replaced it meanwhile
     os.replace(folder / MANIFEST, path / MANIFEST)
-    _sync_directory(path)
-    for other in _versions(path):
-        is_over = other.name == before or _age(other) > _ORPHAN_SECONDS
-        if is_over and other != folder:
-            shutil.rmtree(other, ignore_errors=True)  # another save may remove it, too
-
-
-def read_manifest(path: Path) -> dict[str, Json]:
-    """The manifest of an artefact, checked.
-
-    Raises
-    ------
-    FileNotFoundError, ArtefactError
-        If there is none, or one that cannot be read.
-    """
-    file = path / MANIFEST
-    if not path.exists():
-        raise FileNotFoundError(f"There is no artefact at {path}: it does not exist.")
-    if not file.is_file():
-        what = f"has no {MANIFEST}" if path.is_dir() else "is no directory"
-        raise ArtefactError(f"{path} is no artefact of sktwotower: it {what}.")
     try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError as error:  # neither UTF-8 nor JSON
-        raise ArtefactError(f"{file} is damaged: it is no JSON ({error}).") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtefactError(f"{file} is no manifest of sktwotower.")
-    version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ArtefactError(
-            f"{path} has format {version}, which is newer than {FORMAT_VERSION}, the one "
-            "that this version of sktwotower reads; install a newer one."
-        )
-    if version != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{path} has format {version}, which a development version of sktwotower "
-            f"wrote; this version reads format {FORMAT_VERSION}. Fit the model again and "
-            "save it."
-        )
-    checksum = manifest.pop("sha256", None)
-    if checksum != _checksum_of(manifest):
-        raise ArtefactError(
-            f"{file} is not what was saved: its checksum differs from the one that it "
-            "states. Save the model again, or take another copy."
-        )
-    if not _FOLDER.fullmatch(str(manifest["folder"])):
-        raise ArtefactError(f"{file} names the folder {manifest['folder']!r}.")
-    return manifest
+        _sync_directory(path)
+    except BaseException:
+        if before is None:
+            (path / MANIFEST).unlink()
+        else:
+            _write(folder / MANIFEST, before)
+            os.replace(folder / MANIFEST, path / MANIFEST)
+        raise
+    return before
 
 
-def checked_folder(path: Path, manifest: dict[str, Json]) -> Path:
-    """The folder with the files, all of which are what the manifest says.
-
-    Raises
-    ------
-    FileNotFoundError, ArtefactError
-        If one is missing, was changed, or is not in the manifest.
-    """
-    folder = path / manifest["folder"]
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    extra = there - set(manifest["files"])
-    if extra:
-        raise ArtefactError(
-            f"{folder} has files that are not in the manifest: {sorted(extra)}. The "
-            "artefact was changed after it was saved."
-        )
-    for name, checksum in manifest["files"].items():
-        if name not in there:
-            raise FileNotFoundError(
-                f"{folder / name} is missing; the artefact is not whole."
-            )
-        with open(folder / name, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != checksum:
-                raise ArtefactError(
-                    f"{folder / name} is not what was saved: its checksum differs from "
-                    "that in the manifest. Save the model again, or take another copy."
-                )
-    return folder
-
-
-def _versions(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if _FOLDER.fullmatch(entry.name)]
+def _remove_old_versions(
+    path: Path, manifest: dict[str, Json], before: bytes | None
+) -> None:
+    """Remove the version before, and what killed saves left."""
+    replaced = None
+    if before is not None:
+        try:
+            replaced = parse(before, path / MANIFEST).get("folder")
+        except ArtefactError:  # a damaged one
+            pass
+    for other in path.iterdir():
+        is_over = other.name == replaced or _age(other) > _ORPHAN_SECONDS
+        is_ours = is_over and _mark_of(other) == manifest["artefact"]
+        if is_ours and other.name != manifest["folder"]:
+            shutil.rmtree(other, ignore_errors=True)  # another save may remove it, too
 
 
 def _age(entry: Path) -> float:
     try:
         return time.time() - entry.stat().st_mtime
-    except FileNotFoundError:  # another save removed it
+    except OSError:  # another save removed it
         return 0.0
 
 
-def _checksum_of(manifest: dict[str, Json]) -> str:
-    text = json.dumps(manifest, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _seal(file: Path) -> str:
-    """Make sure that a file is on the disk, and return its checksum."""
-    with open(file, "r+b") as stream:
+def _write(file: Path, content: bytes) -> None:
+    """Write a file that is on the disk afterwards."""
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
         os.fsync(stream.fileno())
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from sktwotower._persistence.folder import (
+from sktwotower._persistence.manifest import (
     MANIFEST,
-    Json,
-    checked_folder,
+    ArtefactError,
+    Manifest,
+    StoredFiles,
+    checked_files,
+    expect,
     read_manifest,
     reading,
 )
 from sktwotower._persistence.objects import Trusted, read_objects, type_name
 from sktwotower._persistence.parts import read_part
-from sktwotower._persistence.records import parameters_of, state_of
+from sktwotower._persistence.records import PARTS, parameters_of, state_of
 from sktwotower._persistence.saving import OBJECTS, require_packages
 from sktwotower._two_tower import TwoTowerRecommender
+from sktwotower.utils._paths import path_of
 
 
 def load(
@@ -53,7 +56,8 @@ def load(
         If there is nothing at the path, or a file is missing.
     ValueError
         If the directory is not an artefact, has another format, was changed after it was
-        saved, or holds types that are not trusted; the message names them.
+        saved, or holds types that are not trusted; the message names them. No error is of
+        another kind, whatever is in the directory.
     ImportError
         If a package of the extra is not installed.
 
@@ -77,25 +81,27 @@ def load(
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of types or names; got {trusted!r}.")
     names = [type_name(named) for named in trusted]
+    place = path_of(path)
     while True:
-        manifest = read_manifest(Path(path))
+        manifest = read_manifest(place)
         try:
-            with reading(MANIFEST):  # an error in another file names that file
-                return _read_model(manifest, checked_folder(Path(path), manifest), names)
-        except FileNotFoundError:
+            return _read_model(manifest, checked_files(place, manifest), names)
+        except (ArtefactError, FileNotFoundError):
             # Another save may have replaced the version that was being read.
-            if read_manifest(Path(path))["folder"] == manifest["folder"]:
+            if read_manifest(place).folder == manifest.folder:
                 raise
 
 
 def _read_model(
-    manifest: dict[str, Json], folder: Path, trusted: list[str]
+    manifest: Manifest, files: StoredFiles, trusted: list[str]
 ) -> TwoTowerRecommender:
-    objects = read_objects(folder / OBJECTS, trusted)
+    objects = read_objects(OBJECTS, files, trusted)
+    expect(set(manifest.parts) == PARTS, MANIFEST, f"has the parts {set(manifest.parts)}")
     parts = {
-        name: read_part(name, described, folder, objects)
-        for name, described in manifest["parts"].items()
+        name: read_part(name, described, files, objects)
+        for name, described in manifest.parts.items()
     }
-    model = TwoTowerRecommender(**parameters_of(parts["parameters"]))
-    model._state = state_of(parts)
+    with reading(MANIFEST):  # an error in another file names that file
+        model = TwoTowerRecommender(**parameters_of(parts["parameters"]))
+        model._state = state_of(parts)
     return model

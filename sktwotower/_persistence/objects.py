@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from zipfile import ZIP_DEFLATED
+from types import FunctionType
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
-from sktwotower._persistence.folder import ArtefactError, reading
+from sktwotower._persistence.manifest import ArtefactError, StoredFiles, reading
 from sktwotower.utils._extra import extra
 
 Objects = dict[str, object]
 Trusted = str | type | Callable[..., object]
 
 _PREPROCESSING = "sktwotower.preprocessing"
+_SPLINE = "scipy.interpolate._bsplines.BSpline"
+_SPARSE = {
+    f"scipy.sparse._{name}.{name}_{kind}"
+    for name in ("csc", "csr")
+    for kind in ("array", "matrix")
+}
 # In addition to the types that skops trusts: the estimators of scikit-learn, the dtypes and
-# functions of NumPy, the functions of SciPy.
+# ufuncs of NumPy, the functions of SciPy. These are records and arrays, which run no code
+# of the file, and functions that only calculate. Trees (of neighbours, of forests) are not
+# here, since their compiled code reads memory at positions that are in the file.
 _TRUSTED = {
     f"{_PREPROCESSING}._feature_encoder.FeatureEncoder",
     f"{_PREPROCESSING}._multi_hot.MultiHotEncoder",
@@ -23,7 +33,41 @@ _TRUSTED = {
     f"{_PREPROCESSING}._fields.NumberField",
     f"{_PREPROCESSING}._fields.VectorField",
     f"{_PREPROCESSING}._categories.CategoryIndex",
-    "numpy.dtype",
+    *(
+        f"numpy.{name}"
+        for name in (
+            "asarray",
+            "array",
+            "clip",
+            "dtype",
+            "floating",
+            "integer",
+            "max",
+            "mean",
+            "median",
+            "min",
+            "nan_to_num",
+            "number",
+            "ravel",
+            "reshape",
+            "round",
+            "squeeze",
+            "std",
+            "sum",
+            "where",
+        )
+    ),
+    "pandas.CategoricalDtype",
+    "pandas.to_datetime",
+    "pandas.to_numeric",
+    "pandas.to_timedelta",
+    _SPLINE,
+    *_SPARSE,
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "sklearn.cluster._bisect_k_means._BisectingTree",
+    "sklearn.cluster._kmeans._kmeans_single_lloyd",
+    "sklearn.impute._iterative.IterativeImputer",
+    "sklearn.impute._iterative._ImputerTriplet",
     "sklearn.compose._column_transformer.make_column_selector",
 }
 
@@ -50,25 +94,52 @@ def write_objects(file: Path, objects: Objects) -> None:
     io.dump(objects, file, compression=ZIP_DEFLATED)
 
 
-def read_objects(file: Path, trusted: Iterable[str]) -> Objects:
-    """The objects.
+def read_objects(name: str, files: StoredFiles, trusted: Iterable[str]) -> Objects:
+    """The objects of a file.
 
     Raises
     ------
     ArtefactError
-        For types that are not trusted, before anything is made or imported.
+        For types that are not trusted, before anything is made or imported, and for a file
+        that is much larger than its size when it is unpacked.
     """
-    io = extra("skops.io")
+    io, file = extra("skops.io"), files.path(name)
     with reading(file.name):
+        with ZipFile(file) as archive:
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+        if n_bytes > files.most_bytes:
+            raise ValueError(f"{n_bytes} bytes are too much for its size")
         names = _TRUSTED.union(trusted)
-        unknown = sorted(set(io.get_untrusted_types(file=file)) - names)
+        named = set(io.get_untrusted_types(file=file))
+        unknown = sorted(named - names)
         if unknown:
             raise ArtefactError(
                 f"The artefact holds objects of types that are not trusted: {unknown}. If "
                 f"you know them and trust whoever wrote it, name them: load(path, "
                 f"trusted={unknown})."
             )
-        return dict(io.load(file, trusted=sorted(names)))
+        objects: Objects = dict(io.load(file, trusted=sorted(names)))
+        if named & {_SPLINE, *_SPARSE}:
+            _check_positions(objects)
+        return objects
+
+
+def _check_positions(thing: Any) -> None:
+    """Raise an error for splines and sparse matrices that point outside of their arrays."""
+    if isinstance(thing, str | type | FunctionType):
+        return
+    name = f"{type(thing).__module__}.{type(thing).__name__}"
+    if name == _SPLINE:  # checked where it is made
+        type(thing)(thing.t, thing.c, thing.k, thing.extrapolate)
+    elif name in _SPARSE:
+        thing.check_format(full_check=True)
+    elif isinstance(thing, list | tuple):
+        for entry in thing:
+            _check_positions(entry)
+    else:
+        values = thing if isinstance(thing, dict) else getattr(thing, "__dict__", {})
+        for entry in values.values():
+            _check_positions(entry)
 
 
 def type_name(named: Trusted) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sktwotower._persistence.folder import Json, expect, reading
-from sktwotower._persistence.frames import read_frame, write_frame
+from sktwotower._persistence.frames import is_same_frame, read_frame, write_frame
+from sktwotower._persistence.manifest import MANIFEST, Json, StoredFiles, expect, reading
 from sktwotower._persistence.objects import Objects
 from sktwotower.utils._columns import as_pandas, is_frame
 from sktwotower.utils._extra import extra
@@ -44,7 +44,7 @@ def write_part(
     """
     described, arrays = {}, {}
     for name, value in values.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if isinstance(value, np.ndarray) and _is_plain(value.dtype):
             described[name], arrays[name] = _ARRAY, value
         elif isinstance(value, Tensor):
             described[name], arrays[name] = _TENSOR, value.numpy()
@@ -65,13 +65,21 @@ def write_part(
 
 
 def read_part(
-    part: str, described: Mapping[str, Json], folder: Path, objects: Objects
+    part: str, described: Mapping[str, Json], files: StoredFiles, objects: Objects
 ) -> dict[str, Any]:
-    """Read the values that :func:`write_part` described."""
+    """Read the values that :func:`write_part` described.
+
+    Raises
+    ------
+    ArtefactError
+        If a file has other content.
+    """
     arrays, file = {}, f"{part}.safetensors"
     if _ARRAY in described.values() or _TENSOR in described.values():
+        path = files.path(file)
         with reading(file):
-            arrays = extra("safetensors.numpy").load_file(folder / file)
+            # It compares the shapes with the size of the file.
+            arrays = extra("safetensors.numpy").load_file(path)
     values: dict[str, Any] = {}
     for name, description in described.items():
         if description in (_ARRAY, _TENSOR):
@@ -79,13 +87,33 @@ def read_part(
             array = np.require(arrays[name], requirements="W")
             values[name] = array if description == _ARRAY else torch.from_numpy(array)
         elif description == _FRAME:
-            expect(name.isidentifier(), "manifest.json", f"names a frame {name!r}")
-            values[name] = read_frame(folder / f"{part}.{name}.parquet")
+            path = files.path(f"{part}.{name}.parquet")
+            values[name] = read_frame(path, max_bytes=files.most_bytes)
         elif description == _OBJECT:
-            values[name] = objects[_object_name(part, name)]
+            stored = _object_name(part, name)
+            expect(stored in objects, MANIFEST, f"names an object {stored!r}")
+            values[name] = objects[stored]
         else:
-            values[name] = decode(description)
+            with reading(MANIFEST):
+                values[name] = decode(description)
     return values
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether a value that was read equals the one that was written."""
+    if isinstance(one, np.ndarray | Tensor):
+        mine, theirs = np.asarray(one), np.asarray(other)
+        if type(one) is not type(other) or mine.dtype != theirs.dtype:
+            return False
+        return np.array_equal(mine, theirs) or np.array_equal(mine, theirs, equal_nan=True)
+    if isinstance(one, pd.Series) or is_frame(one):
+        return is_same_frame(one if isinstance(one, pd.Series) else as_pandas(one), other)
+    return one is other or encode(one) == encode(other)
+
+
+def _is_plain(dtype: np.dtype) -> bool:
+    """Whether safetensors has the dtype."""
+    return dtype.kind in "biuf" and dtype.isnative and dtype.itemsize <= 8
 
 
 def _object_name(part: str, name: str) -> str:

@@ -6,29 +6,43 @@ The two functions of each record stand side by side.
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sktwotower._data.column_names import with_index
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._data.pairs import pair_matrix
-from sktwotower._data.roles import ColumnRoles, FeatureColumns
+from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
-from sktwotower._nn.towers import ACTIVATIONS, Tower
+from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
-from sktwotower._persistence.folder import expect, reading
+from sktwotower._persistence.checks import (
+    expect_array,
+    expect_finite,
+    expect_types,
+    record_of,
+)
+from sktwotower._persistence.manifest import MANIFEST, expect, reading
 from sktwotower._training.state import ModelState, SideState, TrainingLog
-from sktwotower.utils._columns import as_pandas
+from sktwotower.utils._columns import as_pandas, is_frame
+from sktwotower.utils._times import TimeRange
 
 Values = dict[str, Any]
+
+PARTS = {
+    *("parameters", "roles", "user", "item", "towers"),
+    *("interactions", "history", "optimizer", "frequencies", "log"),
+}
 
 
 def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
@@ -47,8 +61,33 @@ def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
 
 
 def state_of(parts: dict[str, Values]) -> ModelState:
-    """The state; seen pairs, catalogue and histories are computed."""
-    user, item = side_of(parts["user"]), side_of(parts["item"])
+    """The state; seen pairs, catalogue and histories are computed.
+
+    Raises
+    ------
+    ArtefactError
+        For values that no fit leaves.
+    """
+    records = records_of(parts)
+    user, item = records["user"], records["item"]
+    interactions: InteractionCodes = records["interactions"]
+    n_users, n_items = len(user.entities), len(item.entities)
+    past, size = None, parts["history"]["size"]
+    if size is not None:
+        past = PastItems.of(interactions, n_users, size, item.entities.id_codes)
+    return ModelState(
+        **records,
+        catalogue=item.recommendable(),
+        seen=pair_matrix(interactions.users, interactions.items, n_users, n_items),
+        past=past,
+    )
+
+
+def records_of(parts: dict[str, Values]) -> Values:
+    """The fields of a state that do not follow from others, checked as in `state_of`."""
+    for part in PARTS - {"parameters"}:
+        expect_finite(f"{part}.safetensors", parts[part])
+    user, item = side_of("user", parts["user"]), side_of("item", parts["item"])
     expect(
         user.unknown.shape == item.unknown.shape,
         "item.safetensors",
@@ -56,23 +95,19 @@ def state_of(parts: dict[str, Values]) -> ModelState:
         f"shape {user.embeddings.shape}",
     )
     n_users, n_items = len(user.entities), len(item.entities)
-    interactions = interactions_of(parts["interactions"], n_users, n_items)
-    past, size = None, parts["history"]["size"]
-    if size is not None:
-        past = PastItems.of(interactions, n_users, size, item.entities.id_codes)
-    return ModelState(
-        roles=roles_of(parts["roles"]),
-        user=user,
-        item=item,
-        towers=towers_of(parts["towers"], user, item),
-        catalogue=item.recommendable(),
-        interactions=interactions,
-        seen=pair_matrix(interactions.users, interactions.items, n_users, n_items),
-        past=past,
-        optimizer=optimizer_of(parts["optimizer"]),
-        frequencies=frequencies_of(parts["frequencies"]),
-        log=TrainingLog(**parts["log"]),
-    )
+    size = parts["history"]["size"]
+    is_size = size is None or (type(size) is int and 0 < size < 2**31)
+    expect(is_size, MANIFEST, f"has the history size {size!r}")
+    return {
+        "roles": roles_of(parts["roles"]),
+        "user": user,
+        "item": item,
+        "towers": towers_of(parts["towers"], user, item),
+        "interactions": interactions_of(parts["interactions"], n_users, n_items),
+        "optimizer": optimizer_of(parts["optimizer"]),
+        "frequencies": frequencies_of(parts["frequencies"]),
+        "log": record_of(TrainingLog, parts["log"], MANIFEST),
+    }
 
 
 def field_values(record: Any) -> Values:
@@ -85,12 +120,15 @@ def parameters_values(parameters: Values) -> Values:
     values = dict(parameters)
     for name, table in parameters.items():
         if isinstance(table, EntityTable):
-            frame, features = as_pandas(table.frame), table.features
+            frame, features = table.rows, table.features
             if features is not None:
                 features = features if isinstance(features, str) else list(features)
                 wanted = [features] if isinstance(features, str) else features
                 frame = frame[list(dict.fromkeys([table.id_column, *wanted]))]
             values |= {name: frame, f"{name}.arguments": [table.id_column, features]}
+        elif is_frame(table):  # an index is not stored, and may hold the ids
+            frame = as_pandas(table)
+            values[name] = with_index(frame, frame.index.names)
     return values
 
 
@@ -106,10 +144,17 @@ def parameters_of(values: Values) -> Values:
 
 def roles_of(values: Values) -> ColumnRoles:
     """The roles of columns; ``asdict`` gives their values."""
-    for name in ("user_features", "item_features"):
-        if values[name] is not None:
-            values[name] = FeatureColumns(**values[name])
-    return ColumnRoles(**values)
+    kinds = {
+        "user_features": FeatureColumns,
+        "item_features": FeatureColumns,
+        "times": TimeRange,
+    }
+    parts = {
+        name: record_of(kind, values[name], MANIFEST)
+        for name, kind in kinds.items()
+        if type(values.get(name)) is dict
+    }
+    return record_of(ColumnRoles, values | parts, MANIFEST)
 
 
 def side_values(side: SideState) -> Values:
@@ -117,9 +162,10 @@ def side_values(side: SideState) -> Values:
     entities = side.entities.now()
     values = field_values(side) | field_values(entities)
     del values["entities"], values["index"]
-    features = values.pop("features")
+    features, ids = values.pop("features"), entities.vocabulary.ids
     return values | {
-        "vocabulary": pd.DataFrame({"id": entities.vocabulary.ids}),
+        # Of the dtype of the ids: none is inferred from the objects.
+        "vocabulary": pd.DataFrame({"id": pd.Series(ids, dtype=ids.dtype)}),
         "data": features.data,
         "indices": features.indices,
         "indptr": features.indptr,
@@ -127,16 +173,16 @@ def side_values(side: SideState) -> Values:
     }
 
 
-def side_of(values: Values) -> SideState:
+def side_of(name: SideName, values: Values) -> SideState:
     """Users or items, whose arrays belong together."""
-    file = f"{values['name']}.safetensors"
-    ids = values["vocabulary"]["id"].to_numpy()
-    vocabulary, n, dim = Vocabulary(ids), len(ids), values["unknown"].size
+    file = f"{name}.safetensors"
+    with reading(f"{name}.vocabulary.parquet"):
+        ids = values["vocabulary"]["id"].to_numpy()
+        vocabulary, n, dim = Vocabulary(ids), len(ids), values["unknown"].size
     expect(
-        len(vocabulary) == n > 0,
-        f"{values['name']}.vocabulary.parquet",
-        "has repeated ids, or none",
+        len(vocabulary) == n > 0, f"{name}.vocabulary.parquet", "has repeated ids, or none"
     )
+    expect(values["name"] == name, MANIFEST, f"calls the {name}s {values['name']!r}")
     with reading(file):
         parts = tuple(values.pop(name) for name in ("data", "indices", "indptr"))
         features = sp.csr_matrix(parts, shape=(n + 1, values.pop("n_columns")))
@@ -151,8 +197,30 @@ def side_of(values: Values) -> SideState:
         expect_array(file, "raw_positions", positions, (n + 1,), "i", between=(-1, last))
     if values["popularity"] is not None:
         expect_array(file, "popularity", values["popularity"], (n + 1,), "f")
-    entities = {field.name: values.pop(field.name) for field in fields(Entities)}
-    return SideState(entities=Entities(**entities), **values)
+    own = {field.name for field in fields(Entities)}
+    entities = record_of(
+        Entities, {name: x for name, x in values.items() if name in own}, MANIFEST
+    )
+    expect_fields(entities)
+    rest = {name: x for name, x in values.items() if name not in own}
+    return record_of(SideState, {"entities": entities, **rest}, MANIFEST)
+
+
+def expect_fields(entities: Entities) -> None:
+    """Raise ArtefactError unless the fields divide the columns of the features."""
+    end = 0
+    for name, columns in entities.fields.items():
+        is_next = (
+            columns.start == end and columns.step is None and type(columns.stop) is int
+        )
+        expect(
+            is_next and columns.stop >= end, MANIFEST, f"has the field {name!r} {columns}"
+        )
+        end = columns.stop
+    n = entities.features.shape[1]
+    expect(end == n, MANIFEST, f"has fields of {end} columns, where there are {n}")
+    unknown = entities.dense - set(entities.fields)
+    expect(not unknown, MANIFEST, f"has the unknown fields {sorted(unknown)}")
 
 
 def towers_values(towers: TwoTowers) -> Values:
@@ -160,8 +228,8 @@ def towers_values(towers: TwoTowers) -> Values:
     return {
         "learned": towers.log_temperature is not None,
         "tied": towers.tied_table is not None,
-        "user": tower_arguments(towers.user_tower),
-        "item": tower_arguments(towers.item_tower),
+        "user": _tower_values(towers.user_tower),
+        "item": _tower_values(towers.item_tower),
         **towers.state_dict(),
     }
 
@@ -169,52 +237,86 @@ def towers_values(towers: TwoTowers) -> Values:
 def towers_of(values: Values, user: SideState, item: SideState) -> TwoTowers:
     """The towers in inference mode; the entities give the sizes of their tables."""
     weights = {name: x for name, x in values.items() if isinstance(x, Tensor)}
+    wanted = {"temperature": float, "learned": bool, "tied": bool}
+    with reading(MANIFEST):
+        expect_types(wanted, {name: values[name] for name in wanted}, MANIFEST)
+        expect(0 < values["temperature"] < float("inf"), MANIFEST, "has no temperature")
+        arguments = [tower_arguments_of(values[side.name], side) for side in (user, item)]
+        n_declared = sum(n_weights(rows, **options) for rows, options in arguments)
+    n_stored = sum(weight.numel() for weight in weights.values())
+    expect(
+        n_declared <= n_stored,
+        MANIFEST,
+        f"describes towers of {n_declared} weights, where there are {n_stored}",
+    )
     with reading("towers.safetensors"):
-        user_tower, item_tower = (
-            Tower(
-                side.entities.rows(with_id=values[side.name].pop("with_id")),
-                **values[side.name],
-                generator=torch.Generator(),
+        # The weights are on no device, so that none are drawn, until they are assigned.
+        with torch.device("meta"):
+            both = [Tower(x, **y, generator=torch.Generator("cpu")) for x, y in arguments]
+            towers = TwoTowers(
+                both[0],
+                both[1],
+                values["temperature"],
+                learned=values["learned"],
+                tied=values["tied"],
             )
-            for side in (user, item)
-        )
-        towers = TwoTowers(
-            user_tower,
-            item_tower,
-            values["temperature"],
-            learned=values["learned"],
-            tied=values["tied"],
-        )
+        for name, weight in towers.state_dict().items():
+            is_same = name in weights and weights[name].dtype == weight.dtype
+            expect(is_same, "towers.safetensors", f"has no {name!r} of {weight.dtype}")
         # Raises for a tensor that is missing or has another shape, with its name.
-        towers.load_state_dict(weights)
+        towers.load_state_dict(weights, assign=True)
+        if values["tied"]:
+            towers.user_tower.history_table = towers.item_tower.id_table
     return towers.eval()
 
 
-def tower_arguments(tower: Tower) -> Values:
-    """What a tower was made with."""
-    layers = list(tower.mlp)
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    kinds = {activation: name for name, activation in ACTIVATIONS.items()}
-    history = tower.history_table
-    return {
-        "with_id": tower.id_table is not None,
-        "embedding_dim": tower.dim,
-        "hidden_layer_sizes": (
-            None if tower.is_sum else [layer.out_features for layer in linear[:-1]]
-        ),
-        "activation": next((kinds[type(x)] for x in layers if type(x) in kinds), "relu"),
-        "batch_norm": any(isinstance(layer, nn.BatchNorm1d) for layer in layers),
-        "dropout": max((getattr(layer, "share", 0.0) for layer in layers), default=0.0),
-        "normalize": tower.normalize,
-        "id_dropout": tower.id_dropout,
-        "n_history_items": 0 if history is None else len(history),
-    }
+def _tower_values(tower: Tower) -> Values:
+    return {"with_id": tower.id_table is not None, **tower.arguments()}
+
+
+def tower_arguments_of(values: Values, side: SideState) -> tuple[EntityRows, Values]:
+    """Arguments of a tower: rows of which only the sizes are right, and the others."""
+    expect_types(Tower.__init__, values, MANIFEST)
+    options, entities = dict(values), side.entities
+    with_id = options.pop("with_id")
+    none, (sparse, dense) = torch.empty(0), entities.field_order()
+    widths = {name: x.stop - x.start for name, x in entities.fields.items()}
+    rows = EntityRows(
+        id_codes=none if with_id else None,
+        n_ids=int(entities.id_codes.max(initial=0)) + 1,
+        pointers=none,
+        columns=none,
+        values=none,
+        field_widths=tuple(widths[name] for name in sparse),
+        dense=tuple(torch.empty(0, widths[name]) for name in dense),
+    )
+    return rows, options
+
+
+def n_weights(
+    rows: EntityRows,
+    *,
+    embedding_dim: int,
+    hidden_layer_sizes: list[int] | None,
+    n_history_items: int,
+    **_: Any,
+) -> int:
+    """Number of weights of the tables and layers of a tower, before it is made."""
+    n_ids = 0 if rows.id_codes is None else rows.n_ids
+    n_rows = n_ids + n_history_items + rows.n_columns + sum(x.shape[1] for x in rows.dense)
+    n = n_rows * embedding_dim
+    if hidden_layer_sizes is not None:
+        n_fields = rows.n_fields + (n_history_items > 0)
+        widths = [n_fields * embedding_dim, *hidden_layer_sizes, embedding_dim]
+        n += sum(before * after for before, after in pairwise(widths))
+    return n
 
 
 def interactions_of(values: Values, n_users: int, n_items: int) -> InteractionCodes:
     """Rows of known users and items."""
-    file, shape = "interactions.safetensors", (len(values["positive"]),)
-    rows = InteractionCodes(**values)
+    file = "interactions.safetensors"
+    rows = record_of(InteractionCodes, values, file)
+    shape = (len(rows.positive),)
     expect_array(file, "users", rows.users, shape, "i", between=(1, n_users))
     expect_array(file, "items", rows.items, shape, "i", between=(1, n_items))
     expect_array(file, "positive", rows.positive, shape, "b")
@@ -240,7 +342,9 @@ def optimizer_of(values: Values) -> tuple[str, OptimizerState]:
     for name, tensor in values.items():
         parameter, _, key = name.rpartition("/")
         if parameter:
+            expect(isinstance(tensor, Tensor), MANIFEST, f"has no tensor {name!r}")
             memory.setdefault(parameter, {})[key] = tensor
+    expect(type(values.get("name")) is str, MANIFEST, "has no name of an optimizer")
     return values["name"], memory
 
 
@@ -253,6 +357,9 @@ def frequencies_of(values: Values) -> StreamingFrequencies | None:
     """The frequencies."""
     if not values:
         return None
+    wanted = {"rate": float, "step": int, "gaps": Tensor, "_last": Tensor}
+    with reading(MANIFEST):
+        expect_types(wanted, {name: values[name] for name in wanted}, MANIFEST)
     frequencies = StreamingFrequencies(torch.empty(0), rate=values["rate"])
     frequencies.gaps, frequencies._last = values["gaps"], values["_last"]
     frequencies.step = values["step"]
@@ -260,28 +367,3 @@ def frequencies_of(values: Values) -> StreamingFrequencies | None:
     expect_array("frequencies.safetensors", "gaps", gaps, (gaps.size,), "f")
     expect_array("frequencies.safetensors", "_last", last, (gaps.size,), "f")
     return frequencies
-
-
-def expect_array(
-    file: str,
-    name: str,
-    array: np.ndarray,
-    shape: tuple[int, ...],
-    kinds: str,
-    *,
-    between: tuple[int, int] | None = None,
-) -> None:
-    """Raise ArtefactError unless an array has a shape, a kind of dtype and a range."""
-    expect(
-        array.shape == shape and array.dtype.kind in kinds,
-        file,
-        f"has an array {name!r} of shape {array.shape} and dtype {array.dtype}, where the "
-        f"model has the shape {shape}",
-    )
-    if between is not None and len(array):
-        low, high = between
-        expect(
-            bool(low <= array.min() and array.max() <= high),
-            file,
-            f"has values in {name!r} that are not between {low} and {high}",
-        )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._persistence.folder import new_version
+from sktwotower._persistence.manifest import ArtefactError, Json, StoredFiles
 from sktwotower._persistence.objects import Objects, write_objects
-from sktwotower._persistence.parts import write_part
-from sktwotower._persistence.records import parameters_values, state_values
+from sktwotower._persistence.parts import is_same, read_part, write_part
+from sktwotower._persistence.records import parameters_values, records_of, state_values
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
+from sktwotower.utils._paths import path_of
 
 EXTRA = ("safetensors", "skops", "pyarrow")  # packages of the extra ``save``
 OBJECTS = "encoders.skops"
@@ -35,7 +39,7 @@ def save_model(
     parts = {"parameters": parameters_values(model.get_params(deep=False))}
     parts |= state_values(model._state, with_memory=optimizer)
     objects = Objects()
-    with new_version(Path(path)) as (folder, manifest):
+    with new_version(path_of(path)) as (folder, manifest):
         versions = {name: import_module(name).__version__ for name in _PACKAGES}
         manifest["versions"] = {"python": platform.python_version(), **versions}
         manifest["parts"] = {
@@ -43,6 +47,29 @@ def save_model(
             for name, values in parts.items()
         }
         write_objects(folder / OBJECTS, objects)
+        _read_back(folder, manifest["parts"], parts, objects)
+
+
+def _read_back(
+    folder: Path, described: Json, parts: dict[str, dict[str, Any]], objects: Objects
+) -> None:
+    """Raise TypeError unless what was written loads, and equals the values of the parts."""
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    files = StoredFiles(folder, frozenset(sizes), sum(sizes.values()))
+    try:
+        read = {
+            name: read_part(name, part, files, objects)
+            for name, part in json.loads(json.dumps(described)).items()
+        }
+        for part, values in parts.items():
+            for name, value in values.items():
+                if not is_same(value, read[part][name]):
+                    raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
+        records_of(read)
+    except ArtefactError as error:
+        raise TypeError(
+            f"The model cannot be stored, and what was at the path is still there: {error}"
+        ) from error
 
 
 def require_packages() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sktwotower.utils._columns import as_pandas, id_array
+from sktwotower.utils._ids import positions_in
 
 
 class KnownIds(Protocol):
@@ -60,7 +59,7 @@ class CandidateSet:
         """Columns of ids, (n,), including ids that only the frame has; -1 for others."""
         if self.ids is None:
             return self.columns(known.codes(ids))
-        return pd.Index(self.ids).get_indexer(pd.Index(ids))
+        return positions_in(pd.Index(self.ids), ids)
 
     def pairs(
         self, queries: np.ndarray, columns: np.ndarray, n_queries: int
@@ -86,53 +85,6 @@ class CandidateSet:
         # A Series converts datetimes to objects without losing their type.
         out[filled] = pd.Series(ids).astype(object).to_numpy()
         return out
-
-
-def ids_of_each_query(candidates: Any, n_queries: int) -> list | np.ndarray | None:
-    """Candidates as one list of ids per query; None if they are ids for all queries.
-
-    A list of lists, a list of arrays and a 2-D array have one row per query. A tuple is an
-    id, since it can be hashed.
-    """
-    candidates = as_pandas(candidates)
-    n_dimensions = 1 if isinstance(candidates, list | tuple) else np.ndim(candidates)
-    if n_dimensions == 2:
-        rows: list | np.ndarray = np.asarray(candidates)
-    else:
-        # If the first element is a list, all elements must be lists.
-        first = next(iter(candidates), None) if n_dimensions else None
-        if not _is_list(first):
-            return None
-        rows = [as_pandas(row) for row in candidates]
-        if not all(_is_list(row) for row in rows):
-            raise ValueError(
-                "candidates mixes lists and single ids; give one list of ids for all "
-                "queries, or one list for each."
-            )
-    if len(rows) != n_queries:
-        raise ValueError(
-            f"candidates has {len(rows)} lists of ids for {n_queries} queries; give one "
-            "for each, or a single list of ids, in one dimension, for all."
-        )
-    return rows
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) or (np.ndim(value) == 1 and not isinstance(value, tuple))
-
-
-def flat_pairs(rows: list | np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of lists of ids: the position of the query, and the id.
-
-    Missing ids, which pad the rows of an array, are left out. Messages call an id ``what``.
-    """
-    if isinstance(rows, np.ndarray):
-        flat = pd.Series(rows.ravel())
-    else:
-        flat = pd.Series(list(chain.from_iterable(rows)), dtype=object)
-    queries = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    is_id = flat.notna().to_numpy()
-    return queries[is_id], id_array(flat[is_id], what=what)
 
 
 def seen_pairs(

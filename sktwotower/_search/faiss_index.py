@@ -76,7 +76,8 @@ class FaissIndex:
             self._core = self._faiss.downcast_index(self._index.index)
         defaults = self._default_parameters(index)
         check_parameters(index, parameters or {}, defaults)
-        self.parameters = {**defaults, **(parameters or {})}
+        given = {name: int(value) for name, value in (parameters or {}).items()}
+        self.parameters = defaults | given
         self._scale = np.ones(dim, np.float32) if scale is None else scale
         started = time.perf_counter()
         self._add(np.ascontiguousarray(vectors * self._scale, dtype=np.float32))
@@ -107,7 +108,7 @@ class FaissIndex:
         A selector excludes candidates inside the search. A query may get fewer than k
         candidates although there are more.
         """
-        n_queries = len(queries)
+        n_queries, k = len(queries), int(k)  # faiss takes no integer of NumPy
         queries = np.ascontiguousarray(queries / self._scale, dtype=np.float32)
         columns = np.full((n_queries, k), -1, dtype=np.int64)
         scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
@@ -177,7 +178,7 @@ def approximate_top_k(
 
     The scores are exact, also for an index of compressed vectors.
     """
-    columns, values = index.search(scores.queries, k, exclude)
+    columns, values = index.search(scores.queries, int(k), exclude)
     if index.is_lossy:
         rows, positions = np.nonzero(columns >= 0)
         values[rows, positions] = scores.pairs(rows, columns[rows, positions])

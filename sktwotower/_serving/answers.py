@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 
 from sktwotower._data.queries import Query
+from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import CandidateSet
 
@@ -20,6 +22,52 @@ def check_count(value: int, name: str = "n_recommendations") -> None:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
 
 
+@dataclass(frozen=True)
+class FrameNames:
+    """Names of the columns of ids in an answer that is a frame.
+
+    Attributes
+    ----------
+    query, answer : str
+        The columns of what was asked and of what was found.
+    """
+
+    query: str
+    answer: str
+
+    @classmethod
+    def of(cls, roles: ColumnRoles, side: SideName, answer: SideName) -> FrameNames:
+        """The names of the columns of X; ``user`` and ``item`` where it has none.
+
+        Parameters
+        ----------
+        roles : ColumnRoles
+            The columns of X.
+        side, answer : {"user", "item"}
+            What is asked about, and what is answered. If both are the same, ids that are
+            asked about are in a column ``query``.
+
+        Raises
+        ------
+        ValueError
+            If X has the ids in a column that is called like another one of the answer.
+        """
+        names = cls("query" if side == answer else _name(roles, side), _name(roles, answer))
+        columns = [names.query, names.answer, "score", "rank"]
+        repeated = [name for name in columns if columns.count(name) > 1]
+        if repeated:
+            raise ValueError(
+                f"as_frame=True would make two columns {repeated[0]!r}: columns of ids are "
+                "called as in X. Rename that column of X before fit, or use as_frame=False."
+            )
+        return names
+
+
+def _name(roles: ColumnRoles, side: SideName) -> str:
+    name = roles.name_of(roles.user_column if side == "user" else roles.item_column)
+    return side if name is None else str(name)
+
+
 def ranked_answer(
     query: Query,
     candidates: CandidateSet,
@@ -27,9 +75,7 @@ def ranked_answer(
     scores: np.ndarray,
     vocabulary: Vocabulary,
     *,
-    as_frame: bool,
-    query_name: str,
-    answer_name: str,
+    names: FrameNames | None,
 ) -> Answer:
     """Ids and scores of ranked columns.
 
@@ -43,20 +89,19 @@ def ranked_answer(
         Best first; columns of -1 are padding.
     vocabulary : Vocabulary
         Known ids of the candidates' side.
-    as_frame : bool
-        Whether to return a frame, with one row for each query and answer.
-    query_name, answer_name : str
-        Columns of that frame.
+    names : FrameNames or None
+        Names of the columns of a frame, with one row for each query and answer; None:
+        arrays.
     """
-    found = candidates.ids_of(columns, vocabulary.ids)
-    if not as_frame:
-        return found, scores
+    if names is None:
+        return candidates.ids_of(columns, vocabulary.ids), scores
     filled = columns >= 0
     rows, ranks = np.nonzero(filled)
+    ids = candidates.ids_of(columns[filled], vocabulary.ids)
     return pd.DataFrame(
         {
-            query_name: query.ids[rows],
-            answer_name: pd.Series(found[filled]).infer_objects(),
+            names.query: query.ids[rows],
+            names.answer: pd.Series(ids).infer_objects(),
             "score": scores[filled],
             "rank": ranks + 1,
         }

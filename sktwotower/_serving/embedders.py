@@ -10,6 +10,7 @@ import pandas as pd
 
 from sktwotower._data.entity_building import add_entities
 from sktwotower._data.histories import PastItems, Windows
+from sktwotower._data.known_ids import refuse_mixed, refuse_other_kinds
 from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
 from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._nn.towers import Tower
@@ -17,7 +18,7 @@ from sktwotower._search.top_k import DotScores
 from sktwotower._training.state import ModelState, SideState
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EntityEmbedder:
     """Embeds the users or the items of a fitted model.
 
@@ -38,6 +39,14 @@ class EntityEmbedder:
     tower: Tower
     past: PastItems | None = None
 
+    def __repr__(self) -> str:
+        n, dim = self.state.embeddings.shape
+        return f"<{n} {self.name}s, embedding_dim={dim}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EntityEmbedder:
+        """Itself: it never changes, and clones of a tower share it."""
+        return self
+
     @classmethod
     def of(cls, state: ModelState, name: SideName) -> EntityEmbedder:
         """The embedder of the users or the items."""
@@ -52,7 +61,11 @@ class EntityEmbedder:
     @property
     def columns(self) -> FrameColumns:
         """The columns that are read from a frame of users or items."""
-        return FrameColumns(self.state.id_columns, self.state.entities.columns)
+        return FrameColumns(
+            self.state.id_columns,
+            self.state.entities.columns,
+            [] if self.roles.feature_names is None else self.roles.feature_names.tolist(),
+        )
 
     @property
     def field_names(self) -> list[str]:
@@ -61,8 +74,8 @@ class EntityEmbedder:
         fields += ["history"] if self.past is not None else []
         return fields + [str(name) for name in self.state.entities.fields]
 
-    def query(self, X: Any, where: str) -> Query:
-        """Read what a query is given in the argument ``where``."""
+    def query(self, X: Any, where: str, *, unknown: str | None = None) -> Query:
+        """Read what a query is given in the argument ``where``; see `read_query`."""
         return read_query(
             X,
             self.name,
@@ -70,11 +83,20 @@ class EntityEmbedder:
             roles=self.roles,
             vocabulary=self.state.vocabulary,
             columns=self.columns,
+            unknown=unknown,
         )
 
     def rows_of(self, frame: Any, where: str) -> tuple[np.ndarray, pd.DataFrame | None]:
         """Ids and features of a frame with one row for each user or item."""
         return read_entities(frame, self.name, where=where, columns=self.columns)
+
+    def rows_to_add(self, frame: Any, where: str) -> tuple[np.ndarray, pd.DataFrame | None]:
+        """The same, whose ids are going to be known: of one type with the known ones."""
+        ids, features = self.rows_of(frame, where)
+        what = f"{self.name} id"
+        refuse_mixed(ids, where=where, what=what)
+        refuse_other_kinds(ids, self.state.vocabulary, where=where, what=what)
+        return ids, features
 
     def vectors(
         self,

@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
+from sktwotower._data.candidate_forms import CandidateReader
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_history
 from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower._search.faiss_index import approximate_top_k
 from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
-from sktwotower._serving.answers import Answer, check_count, ranked_answer
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.selection import (
-    excluded_pairs,
-    read_candidates,
-    warn_of_unknown,
-)
+from sktwotower._serving.selection import excluded_pairs, known_candidates, with_groups
 from sktwotower._training.data import n_positives
 from sktwotower._training.state import ModelState
-from sktwotower.utils._columns import is_frame
+from sktwotower.utils._forms import is_empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,7 @@ def recommend(
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, "user", "item") if as_frame else None
     if cold_start not in ("tower", "popular", "mean"):
         raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
     users = EntityEmbedder.of(state, "user")
@@ -66,7 +66,7 @@ def recommend(
     if query.features is not None:
         is_cold = np.zeros(len(query), dtype=bool)
     further, windows = None, None
-    if history is not None and len(history):
+    if history is not None and not is_empty(history):
         further = read_history(
             history, query, roles=state.roles, items=state.item.vocabulary
         )
@@ -76,7 +76,7 @@ def recommend(
     vectors = users.vectors(query.codes, query.features, windows)
     if cold_start == "mean":
         vectors[is_cold] = state.user.embeddings.mean(axis=0)
-    chosen, scores = _candidate_scores(state, "item", candidates, vectors)
+    chosen, scores = _candidate_scores(state, query, "user", "item", candidates, vectors)
     exclude = _excluded(state, query, chosen, "user", exclude_seen, exclude_interactions)
     if exclude_seen and further is not None:
         columns = chosen.columns(further.items)
@@ -89,16 +89,8 @@ def recommend(
     if cold_start == "popular" and is_cold.any():
         rows = np.flatnonzero(is_cold)
         found[rows], values[rows] = _most_popular(state, rows, k, chosen, exclude, sampling)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        state.item.vocabulary,
-        as_frame=as_frame,
-        query_name="user",
-        answer_name="item",
-    )
+    items = state.item.vocabulary
+    return ranked_answer(query, chosen, found, values, items, names=names)
 
 
 def recommend_users(
@@ -113,22 +105,15 @@ def recommend_users(
 ) -> Answer:
     """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, "item", "user") if as_frame else None
     items = EntityEmbedder.of(state, "item")
-    query = items.query(item_ids, "item_ids")
+    query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
     vectors = items.vectors(query.codes, query.features)
-    chosen, scores = _candidate_scores(state, "user", candidates, vectors)
+    chosen, scores = _candidate_scores(state, query, "item", "user", candidates, vectors)
     exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
     found, values = _ranked(state, "user", scores, n_recommendations, chosen, exclude)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        state.user.vocabulary,
-        as_frame=as_frame,
-        query_name="item",
-        answer_name="user",
-    )
+    users = state.user.vocabulary
+    return ranked_answer(query, chosen, found, values, users, names=names)
 
 
 def similar(
@@ -142,28 +127,25 @@ def similar(
 ) -> Answer:
     """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
     check_count(n_recommendations)
+    names = FrameNames.of(state.roles, side, side) if as_frame else None
     embedder = EntityEmbedder.of(state, side)
-    query = embedder.query(ids, f"{side}_ids")
+    query = embedder.query(ids, f"{side}_ids", unknown=_like_unknown(side))
     vectors = embedder.vectors(query.codes, query.features)
     if embedder.state.entities.popularity is not None:  # popularity is no likeness
         vectors[:, -1] = 0.0
-    chosen, scores = _candidate_scores(state, side, candidates, vectors)
+    chosen, scores = _candidate_scores(state, query, side, side, candidates, vectors)
     vocabulary = embedder.state.vocabulary
     itself = chosen.columns(query.codes)
     if query.has_ids and chosen.ids is not None:
         itself = chosen.columns_of_ids(query.ids, vocabulary)
     exclude = chosen.pairs(np.arange(len(query)), itself, len(query))
     found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
-    return ranked_answer(
-        query,
-        chosen,
-        found,
-        values,
-        vocabulary,
-        as_frame=as_frame,
-        query_name="query",
-        answer_name=side,
-    )
+    return ranked_answer(query, chosen, found, values, vocabulary, names=names)
+
+
+def _like_unknown(side: SideName) -> str:
+    """What a warning says of ids that have nothing to look for neighbours by."""
+    return f"have no features, so that their vector is that of an unknown {side}"
 
 
 def choices(state: ModelState, side: SideName) -> np.ndarray:
@@ -172,27 +154,36 @@ def choices(state: ModelState, side: SideName) -> np.ndarray:
 
 
 def _candidate_scores(
-    state: ModelState, side: SideName, candidates: Any, vectors: np.ndarray
+    state: ModelState,
+    query: Query,
+    asked: SideName,
+    side: SideName,
+    candidates: Any,
+    vectors: np.ndarray,
 ) -> tuple[CandidateSet, DotScores]:
     """What queries choose from, users or items, and the scores of their vectors for it."""
     embedder = EntityEmbedder.of(state, side)
     vocabulary = embedder.state.vocabulary
-    if not is_frame(candidates):
-        chosen = read_candidates(
-            candidates,
-            len(vectors),
-            side,
-            vocabulary=vocabulary,
-            catalogue=choices(state, side),
-        )
+    given = CandidateReader(
+        query,
+        side,
+        asked,
+        vocabulary,
+        state.roles,
+        embedder.columns,
+        EntityEmbedder.of(state, asked).columns,
+    ).read(candidates)
+    if given is None or given.features is None:
+        catalogue = choices(state, side)
+        chosen = known_candidates(given, side, vocabulary=vocabulary, catalogue=catalogue)
         return chosen, embedder.scores(vectors, chosen.codes)
-    ids, features = embedder.rows_of(candidates, "candidates")
+    columns, ids = pd.factorize(given.ids)  # pairs have an id several times
+    first = np.unique(columns, return_index=True)[1]
+    features = given.features.iloc[first].reset_index(drop=True)
     codes = vocabulary.codes(ids)
-    if features is None:
-        warn_of_unknown(codes, side)
-        ids, codes = ids[codes > 0], codes[codes > 0]
+    warn_of_unknown(ids, codes, vocabulary, side=side, subject="candidates")
     scores = DotScores(vectors, embedder.vectors(codes, features))
-    return CandidateSet(codes, ids), scores
+    return with_groups(CandidateSet(codes, ids), given, columns), scores
 
 
 def _excluded(

@@ -8,35 +8,28 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from sktwotower._data.candidate_forms import GivenCandidates
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_pairs
-from sktwotower._data.roles import ColumnRoles, SideName
+from sktwotower._data.roles import OTHER, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower._search.candidate_sets import (
-    CandidateSet,
-    flat_pairs,
-    ids_of_each_query,
-    seen_pairs,
-)
-from sktwotower.utils._columns import id_array, is_frame
-from sktwotower.utils._warnings import warn
+from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
+from sktwotower.utils._forms import is_empty
 
 
-def read_candidates(
-    candidates: Any,
-    n_queries: int,
+def known_candidates(
+    candidates: GivenCandidates | None,
     side: SideName,
     *,
     vocabulary: Vocabulary,
     catalogue: np.ndarray,
 ) -> CandidateSet:
-    """What queries choose from.
+    """What queries choose from, of known users or items.
 
     Parameters
     ----------
-    candidates : array-like of ids, list of lists, or None
-        Ids for all queries, or a list of ids for each. None: the catalogue.
-    n_queries : int
-        Number of queries.
+    candidates : GivenCandidates or None
+        What the caller names. None: the catalogue.
     side : {"user", "item"}
         What the candidates are.
     vocabulary : Vocabulary
@@ -46,22 +39,22 @@ def read_candidates(
     """
     if candidates is None:
         return CandidateSet(catalogue)
-    if is_frame(candidates):
-        raise TypeError(
-            f"candidates must be {side} ids, for all queries (1-D) or a list for "
-            "each; got a frame. Pass its id column."
-        )
-    rows = ids_of_each_query(candidates, n_queries)
-    if rows is None:
-        codes = vocabulary.codes(id_array(candidates, what="candidate id"))
-        warn_of_unknown(codes, side)
-        return CandidateSet(np.unique(codes[codes > 0]))
-    queries, ids = flat_pairs(rows, what="candidate id")
-    codes = vocabulary.codes(ids)
-    warn_of_unknown(codes, side)
+    codes = vocabulary.codes(candidates.ids)
+    warn_of_left_out(candidates.ids, codes, vocabulary, side)
     chosen = CandidateSet(np.unique(codes[codes > 0]))
-    allowed = chosen.pairs(queries, chosen.columns(codes), n_queries)
-    return replace(chosen, allowed=allowed)
+    return with_groups(chosen, candidates, chosen.columns(codes))
+
+
+def with_groups(
+    chosen: CandidateSet, candidates: GivenCandidates, columns: np.ndarray
+) -> CandidateSet:
+    """The set with what each query may choose; ``columns`` (n,) are those of the ids."""
+    if candidates.groups is None or candidates.group_of_query is None:
+        return chosen
+    of_query = candidates.group_of_query
+    n_groups = int(of_query.max(initial=-1)) + 1
+    allowed = chosen.pairs(candidates.groups, columns, n_groups)
+    return replace(chosen, allowed=allowed[of_query])
 
 
 def excluded_pairs(
@@ -97,20 +90,32 @@ def excluded_pairs(
     if seen is not None:
         by_query = seen if side == "user" else seen.T
         exclude = seen_pairs(by_query, query.codes, candidates)
-    if exclude_interactions is None or len(exclude_interactions) == 0:
+    if exclude_interactions is None or is_empty(exclude_interactions):
         return exclude
     numbers, asked, others = read_pairs(exclude_interactions, query, side, roles=roles)
     columns = candidates.columns_of_ids(others, vocabulary)
+    warn_of_unknown(
+        others,
+        np.maximum(vocabulary.codes(others), columns + 1),  # a frame may have new ids
+        vocabulary,
+        side=OTHER[side],
+        subject=f"{OTHER[side]} ids of exclude_interactions",
+        then="exclude nothing",
+    )
     n_distinct = int(numbers.max(initial=-1)) + 1
     further = candidates.pairs(asked, columns, n_distinct)[numbers]
     return further if exclude is None else exclude + further
 
 
-def warn_of_unknown(codes: np.ndarray, side: SideName) -> None:
+def warn_of_left_out(
+    ids: np.ndarray, codes: np.ndarray, vocabulary: Vocabulary, side: SideName
+) -> None:
     """Warn of candidates that are not known; their code is 0."""
-    n_unknown = int((codes == 0).sum())
-    if n_unknown:
-        warn(
-            f"{n_unknown} of {len(codes)} candidates are not known {side}s and are left "
-            "out."
-        )
+    warn_of_unknown(
+        ids,
+        codes,
+        vocabulary,
+        side=side,
+        subject="candidates",
+        then="are left out",
+    )

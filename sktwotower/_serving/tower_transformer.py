@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 
+from sktwotower._data.column_names import refuse_row
+from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower.utils._columns import as_pandas, id_array
 
@@ -17,8 +20,8 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
 
     Use it to give two-tower embeddings to the Pipeline of a second-stage ranker. Take it
     from a fitted recommender: ``model.user_tower_`` or ``model.item_tower_``. Like
-    scikit-learn's ``FrozenEstimator`` it stays fitted: ``fit`` does nothing, and ``clone``
-    returns the same object.
+    scikit-learn's ``FrozenEstimator`` it stays fitted: ``fit`` does nothing, and a clone
+    has the same embeddings.
 
     Parameters
     ----------
@@ -39,15 +42,20 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
     def __init__(self, embedder: EntityEmbedder) -> None:
         self.embedder = embedder
 
-    def __sklearn_clone__(self) -> TowerTransformer:
-        return self
-
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32
+        return tags
+
     def __repr__(self) -> str:
-        n, dim = self.embedder.state.embeddings.shape
-        return f"TowerTransformer({self.embedder.name!r}, {n} ids, embedding_dim={dim})"
+        return f"TowerTransformer({self.embedder!r})"
 
     def fit(self, X: Any = None, y: Any = None) -> TowerTransformer:
         """Do nothing; the tower is fitted.
@@ -80,10 +88,12 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
             The embeddings.
         """
         embedder = self.embedder
+        name = embedder.name
         ids, features = as_pandas(X), None
+        refuse_row(ids, embedder.columns.names, where="X", side=name)
         if isinstance(ids, pd.DataFrame):
             frame = ids
-            ids, features = embedder.columns.read(frame)
+            ids, features = embedder.columns.read(frame, name, where="X")
             if ids is None and features is None and frame.shape[1] == 1:
                 ids = frame.iloc[:, 0]
             elif ids is None and features is None:
@@ -104,7 +114,10 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                         f"with features; X is an array with {ids.shape[1]} columns."
                     )
                 ids = ids[:, 0]
-        codes = embedder.state.vocabulary.codes(id_array(ids, what=f"{embedder.name} id"))
+        ids = id_array(ids, what=f"{name} id")
+        vocabulary = embedder.state.vocabulary
+        codes = vocabulary.codes(ids)
+        warn_of_unknown(ids, codes, vocabulary, side=name, subject=f"{name} ids of X")
         return embedder.vectors(codes, features)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
@@ -15,7 +16,6 @@ from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower.metrics._registry import parse_metric
-from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import Column
 
 R = TypeVar("R", ObjectiveSpec, "StoppingRule")
@@ -32,14 +32,14 @@ class SideConfiguration:
     name : {"user", "item"}
         Which side it is.
     column, features, table, encoder, id_embedding
-        ``user_column`` or ``item_column`` and so on; the encoder is never None.
+        ``user_column`` or ``item_column`` and so on.
     """
 
     name: SideName
     column: Column
     features: Selection
     table: Any
-    encoder: BaseEstimator
+    encoder: BaseEstimator | None
     id_embedding: bool
 
     def checked_table(self, roles: ColumnRoles) -> EntityTable | None:
@@ -148,7 +148,11 @@ class Configuration:
         ValueError
             If two parameters do not go together.
         """
-        values = dict(parameters)
+        values = {
+            # Numbers of eight bits would overflow in products.
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in parameters.items()
+        }
         parse_metric(values["validation_metric"])
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
@@ -183,19 +187,10 @@ class Configuration:
             item_features=self.item.features,
         )
 
-    def refuse_other_columns(self, roles: ColumnRoles) -> None:
-        """Raise ValueError if a training is continued with other columns of X."""
-        for role, column in (
-            ("user_column", self.user.column),
-            ("item_column", self.item.column),
-            ("timestamp_column", self.timestamp_column),
-        ):
-            before = getattr(roles, role)
-            if column != before:
-                raise ValueError(
-                    f"{role} cannot change between fit and partial_fit; it was {before!r} "
-                    f"and is {column!r}."
-                )
+    @property
+    def role_columns(self) -> tuple[Column | None, ...]:
+        """``user_column``, ``item_column`` and ``timestamp_column``."""
+        return self.user.column, self.item.column, self.timestamp_column
 
     @property
     def is_self_supervised(self) -> bool:
@@ -250,13 +245,12 @@ class Configuration:
 
 
 def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
-    encoder = values[f"{name}_encoder"]
     return SideConfiguration(
         name,
         column=values[f"{name}_column"],
         features=values[f"{name}_features"],
         table=values[f"{name}_table"],
-        encoder=FeatureEncoder() if encoder is None else encoder,
+        encoder=values[f"{name}_encoder"],
         id_embedding=values[f"{name}_id_embedding"],
     )
 
@@ -277,4 +271,4 @@ def _hidden_sizes(sizes: Any) -> tuple[int, ...] | None:
                 f"hidden_layer_sizes={sizes!r} must hold integers of at least 1; () has no "
                 "hidden layer, None no layer at all."
             )
-    return widths
+    return tuple(map(int, widths))

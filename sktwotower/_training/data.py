@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sktwotower._data.encoding import describe_fields
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_building import build_entities
 from sktwotower._data.histories import InteractionCodes
@@ -15,8 +16,9 @@ from sktwotower._data.interactions import (
     Interactions,
     codes_of,
     read_interactions,
-    read_later,
+    refuse_mixed_ids,
 )
+from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import (
     SIDES,
     ColumnRoles,
@@ -25,6 +27,14 @@ from sktwotower._data.roles import (
     as_interactions,
 )
 from sktwotower._data.stored_interactions import StoredInteractions
+from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._training.changes import (
+    occasion_of,
+    refuse_other_columns,
+    refuse_other_parameters,
+    refuse_other_roles,
+    refuse_other_table,
+)
 from sktwotower._training.configuration import Configuration, SideConfiguration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
@@ -82,7 +92,9 @@ def read_training_rows(
     y: ArrayLike | str | None,
     sample_weight: ArrayLike | str | None,
     configuration: Configuration,
-    before: ColumnRoles | None = None,
+    before: ModelState | None = None,
+    *,
+    continues: bool = False,
 ) -> tuple[ColumnRoles, Interactions]:
     """Check the rows to learn from.
 
@@ -92,25 +104,33 @@ def read_training_rows(
         As ``fit`` takes them.
     configuration : Configuration
         Says what the columns mean.
-    before : ColumnRoles, optional
-        The roles of a training that is continued.
+    before : ModelState, optional
+        The model that is continued.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``, so that its columns are read.
 
     Raises
     ------
     ValueError
-        For invalid input, or if no row is a positive.
+        For invalid input, if no row is a positive, or if a parameter differs from
+        ``before`` that cannot change.
     """
-    stored = None
+    if before is not None:
+        refuse_other_parameters(before, configuration, occasion_of(continues))
+    stored, named = None, configuration.role_columns
     if is_dataset(X):
-        stored = StoredInteractions(X, owner=configuration.owner)
+        stored = StoredInteractions(X, owner=configuration.owner, in_index=named)
         columns: Rows = stored.columns
     else:
-        columns = as_interactions(X, owner=configuration.owner)
-    if before is None:
-        roles = configuration.roles(columns)
-    else:
-        roles = before
+        columns = as_interactions(X, owner=configuration.owner, in_index=named)
+    if before is not None and continues:
+        roles = before.roles
+        refuse_other_columns(roles, columns, configuration, occasion_of(continues))
         roles.check_columns(columns)
+    else:
+        roles = configuration.roles(columns)
+        if before is not None:
+            refuse_other_roles(before.roles, roles, occasion_of(continues))
     roles.refuse_lacking_features(columns)
     if stored is not None:
         interactions = stored.read(y, sample_weight, roles=roles)
@@ -122,24 +142,44 @@ def read_training_rows(
             roles=roles,
             in_blocks=isinstance(X, np.memmap),
         )
+    refuse_mixed_ids(interactions, roles)
     if not interactions.positive.any():
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
         )
-    return roles, interactions
+    return replace(roles, times=interactions.time_range), interactions
 
 
 def read_validation_rows(
     X: Any, y: ArrayLike | str | None, roles: ColumnRoles
 ) -> Interactions:
-    """Check the rows to validate on; times matter only to choose features of users."""
+    """Check the rows to validate on, which may lack times."""
     if not is_dataset(X):
-        return read_later(X, y, None, roles=roles, with_times=True)
-    stored = StoredInteractions(X, owner=roles.owner)
+        rows = roles.check(X, where="X_val")
+        if not roles.has_times(rows):
+            roles = replace(roles, timestamp_column=None)
+        return read_interactions(rows, y, roles=roles, where="X_val")
+    stored = StoredInteractions(X, owner=roles.owner, in_index=roles.named_columns)
     roles.check_columns(stored.columns)
-    if roles.user_features is None or not roles.has_times(stored.columns):
+    if not roles.has_times(stored.columns):
         roles = replace(roles, timestamp_column=None)
     return stored.read(y, None, roles=roles).expanded()
+
+
+def refuse_other_ids(
+    interactions: Interactions,
+    roles: ColumnRoles,
+    known: dict[SideName, Vocabulary],
+    where: str = "X",
+) -> None:
+    """Raise ValueError for ids whose type is not that of the known ids."""
+    for side, vocabulary in known.items():
+        refuse_other_kinds(
+            interactions.users if side == "user" else interactions.items,
+            vocabulary,
+            where=roles.description(f"{side}_column", where=where),
+            what=f"{side} id",
+        )
 
 
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
@@ -163,6 +203,8 @@ def encode(
     roles: ColumnRoles,
     configuration: Configuration,
     before: ModelState | None,
+    *,
+    continues: bool = False,
 ) -> TrainingData:
     """Give ids codes, and encode the features of tables and of X.
 
@@ -178,17 +220,24 @@ def encode(
         Tables and encoders.
     before : ModelState or None
         The model to go on from; its codes and encoders stay.
+    continues : bool, default=False
+        Whether the rows follow those of ``before``.
 
     Raises
     ------
     ValueError
         If a tower has no field, or features cannot be encoded.
     """
+    if before is not None:
+        known = {name: before.side(name).vocabulary for name in SIDES}
+        refuse_other_ids(interactions, roles, known)
     sides, codes, inputs = {}, {}, {}
     for name in SIDES:
         side = configuration.side(name)
         is_user = name == "user"
         table = side.checked_table(roles)
+        if before is not None:
+            refuse_other_table(before, name, table, roles, occasion_of(continues))
         entities, codes[name], inputs[name] = build_entities(
             interactions.users if is_user else interactions.items,
             train_rows,
@@ -202,6 +251,9 @@ def encode(
             before=None if before is None else before.side(name).entities,
         )
         _refuse_no_field(side, entities, configuration)
+        if configuration.verbose and before is None and entities.encoder is not None:
+            for line in describe_fields(entities.encoder, entities.fields):
+                print(f"{name} feature {line}")
         named = [roles.name_of(side.column), None if table is None else table.id_column]
         id_columns = dict.fromkeys(column for column in named if column is not None)
         sides[name] = SideData(entities, tuple(id_columns))

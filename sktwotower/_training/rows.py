@@ -14,6 +14,8 @@ from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower.utils import _column_store as column_store
 
+_SMALLEST_WEIGHT = np.float32(1e-30)
+
 
 def past_items(
     interactions: InteractionCodes, data: TrainingData, configuration: Configuration
@@ -96,7 +98,19 @@ def _rows_of_X(
         interactions = interactions.take(train_rows)
         inputs = column_store.take(inputs, train_rows)
         weights = None if weights is None else column_store.take(weights, train_rows)
-    if weights is not None:  # in float64, so that their scale does not matter
-        scaled = column_store.empty(len(weights), np.float32)
-        weights = np.divide(weights, weights.mean(), out=scaled, casting="same_kind")
+    if weights is not None:
+        weights = _scaled(weights)
     return interactions, inputs, weights
+
+
+def _scaled(weights: np.ndarray) -> np.ndarray:
+    """Weights with a mean of 1, as float32; none of them becomes 0."""
+    with np.errstate(over="ignore"):
+        mean = weights.mean()  # in float64, so that the scale of weights does not matter
+    if not np.isfinite(mean):
+        weights = weights / weights.max()
+        mean = weights.mean()
+    scaled = column_store.empty(len(weights), np.float32)
+    np.divide(weights, mean, out=scaled, casting="same_kind")
+    # A batch of rows of weight 0 would have no mean loss.
+    return np.maximum(scaled, _SMALLEST_WEIGHT, out=scaled)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
-from sktwotower._data.roles import ColumnRoles, SideName
+from sktwotower._data.roles import SIDES, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
@@ -168,6 +168,12 @@ class ModelState:
         """What scores were divided by in the loss."""
         temperature = self.towers.temperature
         return temperature if isinstance(temperature, float) else temperature.item()
+
+    def differs_in_indexes_only(self, other: ModelState) -> bool:
+        """Whether the other one is the same model, with or without indexes."""
+        return self.towers is other.towers and all(
+            self.side(name).entities is other.side(name).entities for name in SIDES
+        )
 
     def with_items(self, item: SideState) -> ModelState:
         """The state with more items, or with other features of items."""

@@ -159,8 +159,7 @@ class Training:
         objective, batches, frequencies = self._batches(rows, user_inputs, train_rows)
         optimizer = self._make_optimizer(towers, len(batches.rows), sources)
         tables = LazyTables(
-            # A tied table has gradients from both towers, and is stepped as a whole.
-            [t for t in towers.embedding_tables() if t is not towers.tied_table],
+            towers.lazy_candidates(),
             optimizer,
             configuration.optimizer,
             batch_size=configuration.batch_size,

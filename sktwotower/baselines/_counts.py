@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from sktwotower._data.interactions import (
     Interactions,
     read_interactions,
     read_later,
+    refuse_mixed_ids,
 )
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, as_interactions
@@ -153,7 +154,8 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
     ) -> tuple[pd.DataFrame | np.ndarray, ColumnRoles, Interactions]:
         """The rows to learn from: as a table, their columns, and checked."""
         owner = type(self).__name__
-        rows = as_interactions(X, owner=owner)
+        names = (self.user_column, self.item_column, timestamp_column)
+        rows = as_interactions(X, owner=owner, in_index=names)
         roles = ColumnRoles.of_fit(
             rows,
             owner=owner,
@@ -162,11 +164,12 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
             timestamp_column=timestamp_column,
         )
         interactions = read_interactions(rows, y, sample_weight, roles=roles)
+        refuse_mixed_ids(interactions, roles)
         if not interactions.positive.any():
             raise ValueError(
                 "There is nothing to learn from: no row of X is a positive (y > 0)."
             )
-        return rows, roles, interactions
+        return rows, replace(roles, times=interactions.time_range), interactions
 
     def predict(self, X: Any) -> np.ndarray:
         """Score of each row's pair.
@@ -182,4 +185,7 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
             Scores; an unknown item has 0.
         """
         counts = self._evaluation_source()
-        return counts.pair_scores(read_later(X, None, None, roles=counts.roles))
+        rows = read_later(
+            X, None, None, roles=counts.roles, users=counts.users, items=counts.items
+        )
+        return counts.pair_scores(rows)

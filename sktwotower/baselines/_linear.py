@@ -267,7 +267,7 @@ class ItemKNNRecommender(LinearRecommender):
         counts = self._count(X, y, sample_weight)
         vectors = counts.positives.T.tocsr().astype(np.float64)
         n_items = vectors.shape[0]
-        n_neighbors = min(self.n_neighbors, n_items - 1)  # never itself
+        n_neighbors = min(int(self.n_neighbors), n_items - 1)  # never itself
         weights = sp.csr_matrix((n_items, n_items))
         if n_neighbors:
             search = NearestNeighbors(

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.baselines._counts import CountingRecommender, Counts
-from sktwotower.model_selection._time import time_kind
 from sktwotower.utils._columns import time_numbers
 from sktwotower.utils._sklearn import Interval, fit_context
+from sktwotower.utils._times import time_kind
 
 
 class PopularRecommender(CountingRecommender):

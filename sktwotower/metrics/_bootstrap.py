@@ -81,10 +81,11 @@ class PairedDifference:
     mean, low, high : float
         Mean over users and percentile interval.
     below, above : float
-        Shares of the resamples with a mean below and above 0.
+        Shares of the resamples with a mean below and above 0. Like ``low`` and ``high``,
+        NaN if no resample has a user for which both values are defined.
     p_value : float
         Two-sided: twice the share of the resamples on the rarer side of 0. Means of 0
-        count on both sides.
+        count on both sides. 1 if no resample has such a user.
     n_users : int
         Users for which both values are defined.
     """
@@ -141,7 +142,9 @@ def paired_bootstrap(
             continue
         means = drawn[:, column]
         means = means[~np.isnan(means)]
-        below, above = float((means < 0).mean()), float((means > 0).mean())
+        below, above = (
+            mean_of(side.astype(np.float64), None) for side in (means < 0, means > 0)
+        )
         rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
         tests.append(
             PairedDifference(
@@ -158,8 +161,10 @@ def paired_bootstrap(
 
 
 def mean_of(values: FloatArray, weights: FloatArray | None) -> float:
-    """Mean, weighted if there are weights; NaN for no values."""
-    return float(np.average(values, weights=weights)) if len(values) else _NAN
+    """Mean, weighted if there are weights; NaN for no values and for weights of 0."""
+    if not len(values) or (weights is not None and not weights.any()):
+        return _NAN
+    return float(np.average(values, weights=weights))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.known_ids import other_kinds, warn_of_unknown
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.top_k import top_k
 from sktwotower.metrics._external_ranker import ExternalRanker
@@ -148,10 +149,19 @@ def _known_codes(source: EvaluationSource, candidates: np.ndarray) -> np.ndarray
     codes = source.items.codes(candidates)
     known = np.unique(codes[codes > 0])
     if not len(known):
+        other = other_kinds(candidates, codes, source.items)
         raise ValueError(
             f"None of the {len(codes)} candidates is a known item; candidates are "
-            "item ids as in X."
+            f"item ids as in X{other and ': ' + other}."
         )
+    warn_of_unknown(
+        candidates,
+        codes,
+        source.items,
+        side="item",
+        subject="candidates",
+        then="are left out",
+    )
     return known
 
 
@@ -160,4 +170,6 @@ def _candidate_ids(candidates: ArrayLike) -> np.ndarray:
         raise TypeError(
             "candidates must be item ids (1-D); got a frame. Pass its id column."
         )
-    return np.asarray(pd.unique(id_array(candidates, what="candidate id")))
+    return np.asarray(
+        pd.unique(id_array(candidates, what="candidate id", where="candidates"))
+    )

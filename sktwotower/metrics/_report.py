@@ -133,7 +133,6 @@ def ranking_report(
         user_column=user_column,
         item_column=item_column,
         owner="ranking_report",
-        per_row=per_row,
     )
     users = measure(
         source,
@@ -278,7 +277,6 @@ def compare(
             user_column=user_column,
             item_column=item_column,
             owner="compare",
-            per_row=per_row,
         )
         tasks[name] = Task.of(
             source,

@@ -14,7 +14,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import Interactions, read_interactions
+from sktwotower._data.interactions import (
+    Interactions,
+    read_interactions,
+    warn_of_other_kinds,
+)
 from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
@@ -53,6 +57,15 @@ class _RankingScorer:
     def __repr__(self) -> str:
         return f"make_ranking_scorer({self.metrics!r})"
 
+    @property
+    def __name__(self) -> str:
+        """What scikit-learn's displays call the score."""
+        return ", ".join(read_metrics(self.metrics, n_ranked=self.n_ranked))
+
+    def _accept_sample_weight(self) -> bool:
+        """What scikit-learn asks the members of a dict of scorers."""
+        return True
+
     def set_score_request(self, *, sample_weight: bool | str | None) -> _RankingScorer:
         """Request weights in scikit-learn's metadata routing, or refuse them."""
         if not get_config()["enable_metadata_routing"]:
@@ -84,7 +97,6 @@ class _RankingScorer:
             user_column=self.user_column,
             item_column=self.item_column,
             owner="A ranking scorer",
-            per_row=self.per_row,
         )
         evaluation = evaluate(
             source,
@@ -297,7 +309,7 @@ def make_ranking_scorer(
                 "by must be 'activity', 'cold', or labels by user id (a Series or a dict); "
                 f"got {got}. Labels of rows would not fit other rows."
             )
-    return _RankingScorer(
+    return _class_of(metrics, by, with_counts)(
         metrics,
         user_column,
         item_column,
@@ -310,6 +322,16 @@ def make_ranking_scorer(
     )
 
 
+def _class_of(metrics: Metrics, by: Any, with_counts: bool) -> type[_RankingScorer]:
+    """The class of a scorer that returns a number, or of one that returns a dict."""
+    is_one = isinstance(metrics, str) or callable(metrics)
+    if not is_one or by is not None or with_counts:
+        return _RankingScorer
+    from sktwotower.metrics._single_scorer import SingleRankingScorer  # slow to import
+
+    return SingleRankingScorer
+
+
 def read_rows(
     model: Model,
     X: Any,
@@ -319,21 +341,21 @@ def read_rows(
     user_column: Column | None,
     item_column: Column | None,
     owner: str,
-    per_row: bool = False,
 ) -> tuple[Source, Any, Interactions]:
-    """The source inside a model, X as it reaches the recommender, and its checked rows.
-
-    Times are read where they decide with which features a user is asked.
-    """
+    """The source inside a model, X as it reaches the recommender, and its checked rows."""
     if isinstance(model, BaseEstimator):  # others have no state that is known
         check_is_fitted(model)
     recommender, X = unwrap(model, X)
     source = source_of(recommender)
     roles = _roles_of(source, user_column, item_column)
-    rows = as_interactions(X, owner=owner)
-    if per_row or roles.user_features is None or not roles.has_times(rows):
+    rows = as_interactions(X, owner=owner, in_index=roles.named_columns)
+    if not roles.has_times(rows):
         roles = replace(roles, timestamp_column=None)
-    return source, X, read_interactions(rows, y, sample_weight, roles=roles)
+    interactions = read_interactions(rows, y, sample_weight, roles=roles)
+    if isinstance(source, EvaluationSource):
+        roles.refuse_misspelt(rows)
+        warn_of_other_kinds(interactions, roles, source.users, source.items)
+    return source, X, interactions
 
 
 def _roles_of(

@@ -12,14 +12,17 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_array, indexable
 
+from sktwotower._data.column_names import with_index
 from sktwotower.utils._columns import (
     Column,
     as_pandas,
     column_position,
     id_array,
     is_frame,
+    refuse_levels,
     time_numbers,
 )
+from sktwotower.utils._forms import refuse_lazy
 from sktwotower.utils._warnings import warn
 
 IntArray = npt.NDArray[np.intp]
@@ -57,6 +60,7 @@ class InteractionSplitter(BaseCrossValidator):
         """
         if groups is not None:
             warn(f"The groups parameter is ignored by {type(self).__name__}")
+        refuse_lazy(X, where="X")
         indexable(X, y)
         return self._parts(X)
 
@@ -122,7 +126,9 @@ def n_of_each(n_rows: IntArray, count: int, share: float | None) -> IntArray:
 
 def column_of(X: Any, column: Column, role: str) -> pd.Series:
     """The column of X that the parameter `role` names, as a Series."""
-    X = as_pandas(X) if is_frame(X) else X
+    if is_frame(X):
+        X = with_index(as_pandas(X), [column])
+        refuse_levels(X, where="X")
     names = list(X.columns) if hasattr(X, "columns") else None
     if names is None:
         # As objects, since NumPy would turn all values into strings if one is a string.

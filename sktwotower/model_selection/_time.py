@@ -20,6 +20,7 @@ from sktwotower.model_selection._base import (
     times_of,
 )
 from sktwotower.utils._columns import Column, time_numbers
+from sktwotower.utils._times import time_kind
 
 _DURATIONS = dt.timedelta | np.timedelta64  # a pandas.Timedelta is the first
 
@@ -194,13 +195,3 @@ class GlobalTimeSplit(InteractionSplitter):
             f"part empty: X has {n_times} distinct timestamps, and rows of one timestamp "
             "stay together."
         )
-
-
-def time_kind(times: pd.Series) -> str:
-    """The kind of timestamps: "datetime", "duration" or "number"."""
-    kind: str = times.dtype.kind
-    if kind == "O":
-        kind = pd.api.types.infer_dtype(times, skipna=True)
-    if kind == "M" or kind.startswith("date"):
-        return "datetime"
-    return "duration" if kind == "m" or kind.startswith("timedelta") else "number"

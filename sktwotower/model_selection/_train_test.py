@@ -21,6 +21,7 @@ from sktwotower.model_selection._base import (
 from sktwotower.model_selection._split import LastInteractionsSplit
 from sktwotower.model_selection._time import GlobalTimeSplit
 from sktwotower.utils._columns import Column, rank_from_end
+from sktwotower.utils._forms import refuse_lazy
 
 _METHODS = ("last", "per_user", "random", "time")
 
@@ -101,6 +102,7 @@ def train_test_split_interactions(
     3  ann    z
     4  bob    z
     """
+    refuse_lazy(X, where="X")
     arrays = indexable(X) if y is None else indexable(X, y)
     if hasattr(method, "split") and not isinstance(method, str):
         train, test = next(iter(method.split(X, y)))

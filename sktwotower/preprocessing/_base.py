@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower.preprocessing._advice import advice
 from sktwotower.preprocessing._families import Column, read_columns
 from sktwotower.preprocessing._fields import Field
-from sktwotower.utils._sklearn import fit_context
+from sktwotower.utils._sklearn import fit_context, output_config
+from sktwotower.utils._warnings import warn
 
 
 class FieldEncoder(TransformerMixin, BaseEstimator):
@@ -23,6 +25,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
     """
 
     separator: str | None
+    sparse_output: bool
 
     def _make_field(self, column: Column) -> Field:
         raise NotImplementedError
@@ -92,7 +95,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         --------
         >>> import pandas as pd
         >>> from sktwotower.preprocessing import FeatureEncoder
-        >>> films = pd.DataFrame({"genre": ["Drama", "Horror", "Comedy", "Drama"]})
+        >>> films = pd.DataFrame({"genre": ["Drama", "Comedy", "Drama"]})
         >>> encoder = FeatureEncoder().fit(films)
         >>> encoder.get_feature_names_out().tolist()
         ['genre_Drama', 'genre_infrequent_sklearn']
@@ -112,7 +115,7 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X: Any, y: Any = None) -> sparse.csr_matrix:
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit to X and encode it.
 
         This is faster than ``fit`` followed by ``transform``, since X is read once.
@@ -127,11 +130,11 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_out : csr_matrix of float32 of shape (n_samples, n_features_out)
-            The fields side by side.
+            The fields side by side; as in ``transform``.
         """
         return self._encode(self._fit_columns(X))
 
-    def transform(self, X: Any) -> sparse.csr_matrix:
+    def transform(self, X: Any) -> Any:
         """Encode X.
 
         Parameters
@@ -143,7 +146,14 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
         -------
         X_out : csr_matrix of float32 of shape (n_samples, n_features_out)
             The fields side by side; a ``csr_array`` under
-            ``set_config(sparse_interface="sparray")``.
+            ``set_config(sparse_interface="sparray")``, and an ndarray or a frame with
+            ``sparse_output=False``.
+
+        Raises
+        ------
+        ValueError
+            If X has other columns than in ``fit``, or values that ``fit`` would refuse; or
+            if a frame is to hold sparse output.
         """
         check_is_fitted(self)
         return self._encode(read_columns(self, X, reset=False))
@@ -175,6 +185,10 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             )
         columns = read_columns(self, X, reset=True)
         self._set_fields([self._make_field(c).fit(c) for c in columns], columns)
+        for field, column in zip(self._fields, columns, strict=True):
+            message = advice(field, column)
+            if message is not None:
+                warn(message)
         return columns
 
     def _set_fields(self, fields: list[Field], columns: list[Column]) -> None:
@@ -191,9 +205,18 @@ class FieldEncoder(TransformerMixin, BaseEstimator):
             if field.unknown_column is not None
         }
 
-    def _encode(self, columns: list[Column]) -> sparse.csr_matrix:
+    def _encode(self, columns: list[Column]) -> Any:
+        container = output_config("transform", self)["dense"]
+        if self.sparse_output and container != "default":
+            raise ValueError(
+                f"{container.capitalize()} output does not support sparse data. Set "
+                f"sparse_output=False in {type(self).__name__}, or "
+                'set_output(transform="default").'
+            )
         parts = [f.transform(c) for f, c in zip(self._fields, columns, strict=True)]
         encoded = sparse.hstack(parts, format="csr", dtype=np.float32)
+        if not self.sparse_output:
+            return encoded.toarray()
         encoded.sort_indices()
         wants_array = get_config().get("sparse_interface") == "sparray"
         return (sparse.csr_array if wants_array else sparse.csr_matrix)(encoded)

@@ -105,12 +105,12 @@ class CategoryIndex:
         """Positions of frequent keys without a column."""
         min_frequency = self.min_frequency or 1
         if min_frequency < 1:  # a share of the rows
-            min_frequency = np.ceil(min_frequency * self.n_samples)
+            min_frequency = np.ceil(float(min_frequency) * self.n_samples)
         has_none = self.columns < 0
         frequent = np.flatnonzero(has_none & (self.counts >= min_frequency))
         if self.max_categories is None:
             return frequent
-        n_free = self.max_categories - 1 - int((~has_none).sum())  # one is shared
+        n_free = int(self.max_categories) - 1 - int((~has_none).sum())  # one is shared
         by_count = frequent[np.argsort(self.counts[frequent], kind="stable")]
         return np.sort(by_count[max(len(by_count) - n_free, 0) :])
 

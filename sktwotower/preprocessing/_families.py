@@ -12,7 +12,7 @@ import decimal
 import enum
 import numbers
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,13 +21,19 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
+from sktwotower.utils._columns import as_pandas
+from sktwotower.utils._forms import refuse_lazy
+
 LISTS = (list, tuple, set, frozenset, np.ndarray)
 BOOLEANS = (bool, np.bool_)
 NUMBERS = (numbers.Number, decimal.Decimal)
+COMPLEX = (complex, np.complexfloating)
 DATES = (datetime.date, np.datetime64, pd.Period)
 DURATIONS = (datetime.timedelta, np.timedelta64)
 OTHERS = (str, bytes, datetime.time, enum.Enum, uuid.UUID, pd.Interval)
 SCALARS: tuple[type, ...] = (*BOOLEANS, *NUMBERS, *DATES, *DURATIONS, *OTHERS)
+# Numbers beyond the range of float32, in which the towers calculate, are clipped to it.
+LARGEST = float(np.finfo(np.float32).max)
 
 FAMILY_OF_DTYPE_KIND = {
     "b": "boolean",
@@ -69,6 +75,10 @@ class Column:
         """Positions of the rows that have a value."""
         return np.flatnonzero(~self.missing)
 
+    def head(self, n: int) -> Column:
+        """The first n rows."""
+        return Column(self.name, self.values.iloc[:n], self.missing[:n], self.family)
+
     def first_row(self, is_wrong: Callable[[Any], bool]) -> tuple[int, Any]:
         """Position and value of the first wrong value; missing values are skipped."""
         values = self.values.to_numpy(dtype=object)
@@ -93,13 +103,35 @@ class Column:
     @cached_property
     def floats(self) -> np.ndarray:
         """Values as float64, times in days, NaN if missing; refuses infinite values."""
-        values = _to_floats(self.values, self.family)
-        check_finite(self.name, values)
-        return values
+        try:
+            floats = _to_floats(self.values, self.family)
+        except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta) as error:
+            raise ValueError(
+                f"Column {self.name!r} has a time that is out of range ({error}); replace "
+                "it, or make it missing."
+            ) from error
+        return in_range(self.name, floats)
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Lists of numbers of one length as float64, (n_samples, length).
+
+        They are NaN if missing; infinite entries are refused.
+        """
+        lists = list(self.lists())
+        vectors = np.full((len(self), len(lists[0])), np.nan)
+        vectors[self.rows] = _number_floats(lists)
+        return in_range(self.name, vectors)
 
 
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raise ValueError if values (n_samples,) or (n_samples, n_entries) are infinite."""
+def in_range(name: str, values: np.ndarray) -> np.ndarray:
+    """Clip values (n_samples,) or (n_samples, n_entries) to the range of float32.
+
+    Raises
+    ------
+    ValueError
+        If some are infinite.
+    """
     infinite = np.isinf(values).reshape(len(values), -1)
     if infinite.any():
         n_infinite, row = int(infinite.sum()), int(infinite.any(axis=1).argmax())
@@ -108,25 +140,62 @@ def check_finite(name: str, values: np.ndarray) -> None:
             f"Column {name!r} has {n_infinite} infinite {values_noun} (first at row "
             f"{row}); replace or drop them."
         )
+    return np.clip(values, -LARGEST, LARGEST)
 
 
 def _to_floats(values: pd.Series, family: str) -> np.ndarray:
     if family == "missing":
         return np.full(len(values), np.nan)
     if family == "number":
+        if values.dtype == object:
+            return _number_floats(values.to_numpy())
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     times: np.ndarray
     if family == "timedelta":
-        times = pd.to_timedelta(values).to_numpy(dtype="timedelta64[us]")
+        times = _in_microseconds(pd.to_timedelta(values).to_numpy())
     else:
         if values.dtype == object:  # dates, timestamps and periods side by side
             values = values.map(_without_period)
         # Times without a zone are UTC.
         moments = pd.to_datetime(values, utc=True).dt.tz_localize(None)
-        times = moments.to_numpy(dtype="datetime64[us]")
+        times = _in_microseconds(moments.to_numpy())
     days = times.view(np.int64) / 86_400e6
     days[np.isnat(times)] = np.nan
     return days
+
+
+def _in_microseconds(times: np.ndarray) -> np.ndarray:
+    """Times of any unit in microseconds; too far ones become the farthest."""
+    unit, _ = np.datetime_data(times.dtype)
+    farthest = np.iinfo(np.int64).max // {"s": 10**6, "ms": 10**3}.get(unit, 1)
+    clipped = np.clip(times.view(np.int64), -farthest, farthest).view(times.dtype)
+    times = np.where(np.isnat(times), times, clipped)
+    return times.astype(f"{times.dtype.kind}8[us]")
+
+
+def _number_floats(values: Any) -> np.ndarray:
+    """Numbers, or lists of numbers of one length, as float64; NaN if missing."""
+    try:
+        floats = np.array(values, dtype=np.float64)
+        if not np.isinf(floats).any():
+            return floats
+    except (OverflowError, TypeError):  # too large, or pandas.NA
+        pass
+    objects = np.array(values, dtype=object)
+    floats = np.array([_float_of(value) for value in objects.flat], dtype=np.float64)
+    return floats.reshape(objects.shape)
+
+
+def _float_of(value: Any) -> float:
+    """A number as a float; finite ones that no float can hold become the largest ones."""
+    if value is pd.NA or value is None:
+        return np.nan
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf if value > 0 else -np.inf
+    is_beyond = np.isinf(number) and value != number
+    return float(np.copysign(LARGEST, number)) if is_beyond else number
 
 
 def _without_period(value: Any) -> Any:
@@ -142,9 +211,13 @@ def key_of(value: Any) -> str:
     if isinstance(value, BOOLEANS) or not isinstance(value, NUMBERS):
         return str(value)
     number: Any = value
-    if isinstance(number, numbers.Integral) or float(number).is_integer():
-        return str(int(number))
-    return str(float(number))
+    try:
+        if isinstance(number, numbers.Integral) or float(number).is_integer():
+            return str(int(number))
+        as_float = float(number)
+    except (OverflowError, ValueError):  # too large for a float, or to be written as a str
+        return hex(number) if isinstance(number, numbers.Integral) else repr(number)
+    return str(as_float) if as_float == number or not np.isinf(as_float) else repr(number)
 
 
 def factorize(values: pd.Series | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,6 +276,9 @@ def read_columns(encoder: Any, X: Any, *, reset: bool) -> list[Column]:
     reset : bool
         Whether they are set, as in ``fit``.
     """
+    refuse_lazy(X, where="X")
+    if hasattr(X, "column_names"):  # an Arrow table
+        X = as_pandas(X)
     if hasattr(X, "columns") and hasattr(X, "shape"):
         _check_frame(encoder, X)
         validate_data(encoder, X, reset=reset, skip_check_array=True)
@@ -238,7 +314,10 @@ def _check_frame(encoder: Any, X: Any) -> None:
 def _frame_column(X: Any, position: int) -> pd.Series:
     if isinstance(X, pd.DataFrame):
         return X.iloc[:, position].reset_index(drop=True)
-    values = np.asarray(X[X.columns[position]].to_numpy())  # polars, for example
+    column = X[X.columns[position]]  # polars, for example
+    if str(column.dtype).startswith("Struct"):
+        return pd.Series(column.to_list(), dtype=object)
+    values = np.asarray(column.to_numpy())
     if values.ndim == 2:  # a column of arrays of one length
         return pd.Series(list(values), dtype=object)
     return pd.Series(values, dtype=object if values.dtype.kind in "OSUT" else None)
@@ -320,13 +399,16 @@ def check_scalar_types(
 ) -> None:
     """Raise an error for complex numbers, and for objects without a meaningful string."""
     for t in types:
-        if issubclass(t, (complex, np.complexfloating)):
+        if issubclass(t, COMPLEX):
             raise _complex_error(column.name)
         if not issubclass(t, (*SCALARS, *also)):
+            hint = ""
+            if issubclass(t, Mapping):
+                hint = " Make a column of each key, for example with pandas.json_normalize."
             raise TypeError(
                 f"Column {column.name!r} (dtype {column.values.dtype}) has {where} of "
                 f"type {t.__name__!r}, which cannot be encoded; values must be "
-                "strings, numbers, booleans, dates, or lists of these."
+                f"strings, numbers, booleans, dates, or lists of these.{hint}"
             )
 
 

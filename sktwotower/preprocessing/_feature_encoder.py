@@ -55,6 +55,9 @@ class FeatureEncoder(FieldEncoder):
         Value of each of the n entries of a multi-valued row: 1/n, 1 or 1/sqrt(n). A
         tower sums embeddings with these weights, so this is how the values of a row are
         pooled.
+    sparse_output : bool, default=True
+        Whether the output is a sparse matrix. A frame (``set_output``) cannot hold one:
+        set False for it. A model takes both.
 
     Attributes
     ----------
@@ -79,7 +82,15 @@ class FeatureEncoder(FieldEncoder):
         vectors differ in length from those of ``fit``, or a column has values of another
         kind than in ``fit``.
     TypeError
-        If a column has objects that are neither scalars nor lists of scalars.
+        If a column has objects that are neither scalars nor lists of scalars, such as
+        dicts.
+
+    Warns
+    -----
+    UserWarning
+        In ``fit``, once for each column whose values, or most of them, are encoded alike,
+        or that is likely to have another meaning than its kind: lists and dates that are
+        written as text, values with commas, integers in a column that is named as a code.
 
     See Also
     --------
@@ -97,15 +108,25 @@ class FeatureEncoder(FieldEncoder):
       a category named "missing".
     - *boolean*: as category.
     - *number*: integers, floats, decimals. The standardised value, 0 if missing, and a
-      flag column ``<column>_missing`` if ``fit`` saw missing values.
+      flag column ``<column>_missing`` if ``fit`` saw missing values. Integers that are
+      codes, such as zip codes, should be converted with ``astype(str)``.
     - *datetime* (dates, timestamps, periods) and *timedelta*: as number, in days.
-    - *multi_hot*: lists, tuples, sets and arrays of scalars; delimited strings. One
-      column per value; empty and missing rows have no entry.
-    - *vector*: numeric arrays or lists of floats, all of one length (at least 2). The
-      standardised entries; missing vectors are zero.
+    - *multi_hot*: lists of strings, of integers (codes) or of other scalars; delimited
+      strings. One column per value; empty and missing rows have no entry.
+    - *vector*: lists of floats, or of 0 and 1 (flags), all of one length. The standardised
+      entries; missing vectors are zero. Lists of a single whole number are multi_hot.
 
-    Lists of integers are codes (multi_hot), and arrays of integers of one length are
-    vectors. Categories are compared as strings: in a column of mixed types, 1, 1.0 and
+    A list is a list, tuple, array or Arrow list; the kind depends on the entries only, so
+    that it is the same before and after a file. Integers with missing entries are codes
+    even where a file has made floats of them. Integers of one length that are below -1
+    are vectors. Sets are always multi_hot.
+
+    Standardised values are clipped at 1,000 standard deviations from the mean, or at the
+    square root of the number of rows of ``fit`` if that is more, which no row of ``fit``
+    exceeds. Before that, numbers beyond 3.4e38, the range of float32, are clipped to it.
+    Infinite numbers are refused.
+
+    Categories are compared as strings: in a column of mixed types, 1, 1.0 and
     "1" are the same category, and the string "missing" is the category of missing values.
     A column without a value in ``fit`` is a number if it has a numeric dtype, else a
     category. Times without a zone are UTC.
@@ -140,6 +161,7 @@ class FeatureEncoder(FieldEncoder):
         "max_categories": [Interval(Integral, 1, None, closed="left"), None],
         "separator": [str, None],
         "multi_combiner": [StrOptions({"mean", "sum", "sqrtn"})],
+        "sparse_output": ["boolean"],
     }
 
     def __init__(
@@ -149,11 +171,13 @@ class FeatureEncoder(FieldEncoder):
         max_categories: int | None = None,
         separator: str | None = "|",
         multi_combiner: str = "mean",
+        sparse_output: bool = True,
     ) -> None:
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.separator = separator
         self.multi_combiner = multi_combiner
+        self.sparse_output = sparse_output
 
     @property
     def kinds_(self) -> dict[str, str]:
@@ -163,7 +187,9 @@ class FeatureEncoder(FieldEncoder):
     def _make_field(self, column: Column) -> Field:
         kind = self._kind_of(column)
         if kind in ("category", "boolean"):
-            return CategoryField(kind, self.min_frequency, self.max_categories)
+            return CategoryField(
+                kind, self.separator, self.min_frequency, self.max_categories
+            )
         if kind == "multi_hot":
             return MultiHotField(
                 self.separator,

@@ -6,9 +6,11 @@ field accepts certain families of values only, and its errors name the column.
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Iterator
 from copy import copy
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,9 +20,9 @@ from sklearn.base import BaseEstimator
 from sktwotower.preprocessing._categories import CategoryIndex
 from sktwotower.preprocessing._families import (
     BOOLEANS,
+    COMPLEX,
     NUMBERS,
     Column,
-    check_finite,
     check_scalar_types,
     factorize,
 )
@@ -34,7 +36,9 @@ KIND_OF_FAMILY = {
     "mixed": "category",
     "list": "multi_hot",
 }
-LARGEST = float(np.finfo(np.float32).max)
+# Scaled values are clipped so many standard deviations from the mean, or at the square root
+# of the number of rows of fit, which no value of fit exceeds.
+FARTHEST = 1000.0
 
 
 class Field:
@@ -107,12 +111,20 @@ class Field:
 
 
 class CategoricalField(Field):
-    """One output column per frequent value; rare values share one."""
+    """One output column per frequent value; rare values share one.
+
+    ``separator`` is the delimiter by which strings would have been split.
+    """
 
     def __init__(
-        self, kind: str, min_frequency: int | float | None, max_categories: int | None
+        self,
+        kind: str,
+        separator: str | None,
+        min_frequency: int | float | None,
+        max_categories: int | None,
     ) -> None:
         super().__init__(kind)
+        self.separator = separator
         self.categories = CategoryIndex(min_frequency, max_categories)
 
     def count(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -172,13 +184,17 @@ class NumberField(Field):
         self.n_columns = 1 + self.has_flag
 
     def encode(self, column: Column) -> sparse.csr_matrix:
-        values = _scale(self.scaler, column.floats[:, None])
+        values = self.scaled(column.floats[:, None])
         if self.has_flag:
             values = np.hstack([values, column.missing[:, None]], dtype=np.float32)
         return sparse.csr_matrix(values)
 
     def names(self, prefix: str) -> list[str]:
         return [prefix, f"{prefix}_missing"][: self.n_columns]
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Standardised values (n, 1)."""
+        return _scale(self.scaler, values)
 
 
 class VectorField(Field):
@@ -196,47 +212,62 @@ class VectorField(Field):
         return [f"{prefix}_{entry}" for entry in range(self.n_columns)]
 
     def _entries(self, column: Column) -> np.ndarray:
-        entries = np.full((len(column), self.n_columns), np.nan)
-        lists = column.lists()
-        if any(len(value) != self.n_columns for value in lists):
+        if column.missing.all():
+            return np.full((len(column), self.n_columns), np.nan)
+        if any(len(value) != self.n_columns for value in column.lists()):
             row, value = column.first_row(lambda v: len(v) != self.n_columns)
             raise ValueError(
                 f"Column {column.name!r} holds vectors of length {self.n_columns}, but "
                 f"row {row} has length {len(value)}; make all of one length."
             )
-        if len(lists):
-            try:
-                entries[column.rows] = [list(value) for value in lists]
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"Column {column.name!r} was fitted as 'vector', but now holds "
-                    f"lists with entries that are not numbers ({error}); pass vectors "
-                    "of numbers."
-                ) from error
-        check_finite(column.name, entries)
-        return entries
+        try:
+            return column.vectors
+        except (TypeError, ValueError) as error:
+            if "infinite" in str(error):
+                raise
+            raise ValueError(
+                f"Column {column.name!r} was fitted as 'vector', but now holds lists "
+                f"with entries that are not numbers ({error}); pass vectors of numbers."
+            ) from error
 
 
 def is_vector(column: Column) -> bool:
     """Whether the lists of a column are numeric vectors of one length.
 
-    Lists of integers are codes, arrays of integers are vectors.
+    What counts are the entries, and not whether lists, arrays or tuples hold them. Floats
+    are vectors. Integers are codes, unless all are 0 or 1 (flags), or some are below -1.
+    Lists of one entry are codes, unless it has a fraction.
     """
     lists = column.lists()
     if any(len(value) != len(lists[0]) for value in lists):
         _refuse_fractions(column, lists)
         return False
-    if len(lists[0]) < 2:
+    if not len(lists[0]) or any(isinstance(v, (set, frozenset)) for v in lists):
         return False
-    if any(isinstance(value, (set, frozenset)) for value in lists):
+    types = {type(entry) for entry in _typical_entries(lists)} - {type(None), type(pd.NA)}
+    if any(
+        not issubclass(t, (*NUMBERS, *BOOLEANS)) or issubclass(t, COMPLEX) for t in types
+    ):
         return False
-    if all(getattr(value, "dtype", np.dtype(object)).kind in "biuf" for value in lists):
+    has_floats = any(not issubclass(t, (numbers.Integral, *BOOLEANS)) for t in types)
+    entries = column.vectors[column.rows]
+    missing = np.isnan(entries)
+    known = entries[~missing]
+    if entries.shape[1] == 1:
+        return bool((known % 1 != 0).any())
+    # Integers, some of them missing, are floats after Parquet.
+    if has_floats and not (missing.any() and (known % 1 == 0).all()):
         return True
-    types = set(map(type, chain.from_iterable(lists)))
-    has_floats = any(issubclass(t, (float, np.floating)) for t in types)
-    return has_floats and all(
-        issubclass(t, NUMBERS) and not issubclass(t, BOOLEANS) for t in types
-    )
+    if not len(known):
+        return has_floats
+    return bool(np.isin(known, [0, 1]).all() or known.min() < -1)
+
+
+def _typical_entries(lists: np.ndarray) -> Iterator[Any]:
+    """Entries of all types that occur; one of each numeric array."""
+    for value in lists:
+        is_numeric = getattr(value, "dtype", np.dtype(object)).kind in "biuf"
+        yield from value[:1] if is_numeric else value
 
 
 def _refuse_fractions(column: Column, lists: np.ndarray) -> None:
@@ -258,11 +289,12 @@ def _fit_scaler(values: np.ndarray) -> BaseEstimator:
     return StandardScaler().set_output(transform="default").fit(values)
 
 
-def _scale(scaler: BaseEstimator, values: np.ndarray) -> np.ndarray:
+def _scale(scaler: Any, values: np.ndarray) -> np.ndarray:
     """Standardised float32 values; 0, the mean, where missing."""
     with np.errstate(over="ignore"):  # clipped below
         scaled = np.nan_to_num(scaler.transform(values), nan=0.0)
-    return np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
+    farthest = np.maximum(FARTHEST, np.sqrt(scaler.n_samples_seen_))
+    return np.clip(scaled, -farthest, farthest).astype(np.float32)
 
 
 class MultiHotField(CategoricalField):
@@ -275,8 +307,7 @@ class MultiHotField(CategoricalField):
         max_categories: int | None,
         combiner: str,
     ) -> None:
-        super().__init__("multi_hot", min_frequency, max_categories)
-        self.separator = separator
+        super().__init__("multi_hot", separator, min_frequency, max_categories)
         self.combiner = combiner
 
     def fit(self, column: Column) -> Self:

@@ -39,6 +39,9 @@ class MultiHotEncoder(FieldEncoder):
     combiner : {"mean", "sum", "sqrtn"}, default="mean"
         Value of each of the n entries of a row: 1/n, 1 or 1/sqrt(n). Repeated values of
         a row count once, and so do all its rare values together.
+    sparse_output : bool, default=True
+        Whether the output is a sparse matrix. A frame (``set_output``) cannot hold one:
+        set False for it. A model takes both.
 
     Attributes
     ----------
@@ -64,6 +67,12 @@ class MultiHotEncoder(FieldEncoder):
         ``fit``.
     TypeError
         If a column has times, or objects that are neither scalars nor lists of scalars.
+
+    Warns
+    -----
+    UserWarning
+        In ``fit``, once for each column whose values, or most of them, are encoded alike,
+        or that holds lists that are written as text, or values with commas.
 
     See Also
     --------
@@ -98,6 +107,7 @@ class MultiHotEncoder(FieldEncoder):
         ],
         "max_categories": [Interval(Integral, 1, None, closed="left"), None],
         "combiner": [StrOptions({"mean", "sum", "sqrtn"})],
+        "sparse_output": ["boolean"],
     }
 
     def __init__(
@@ -107,11 +117,13 @@ class MultiHotEncoder(FieldEncoder):
         min_frequency: int | float | None = 2,
         max_categories: int | None = None,
         combiner: str = "mean",
+        sparse_output: bool = True,
     ) -> None:
         self.separator = separator
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.combiner = combiner
+        self.sparse_output = sparse_output
 
     @property
     def categories_(self) -> list[np.ndarray]:

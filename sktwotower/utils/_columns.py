@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._arrow_types import with_plain_types
+from sktwotower.utils._forms import given, how_to_list, refuse_lazy
+from sktwotower.utils._ids import (
+    exact_limit,
+    has_complex,
+    inexact,
+    numbers_of_objects,
+    signed_where_possible,
+)
+
 Column = str | int
 
 
@@ -26,11 +36,15 @@ def is_dataset(X: Any) -> bool:
     )
 
 
-def as_pandas(X: Any) -> Any:
+def as_pandas(X: Any, *, where: str = "X") -> Any:
     """Convert frames and columns of polars and pyarrow to pandas; return others as is.
 
     Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors.
+    A polars LazyFrame is refused; the message calls it ``where``.
     """
+    refuse_lazy(X, where=where)
+    if isinstance(X, pd.DataFrame):
+        return with_plain_types(X)
     if not hasattr(X, "to_pandas"):
         return X
     frame = X.to_pandas()
@@ -50,16 +64,25 @@ def _arrow_kinds(schema: Any) -> Any:
     return zip(schema.names, schema.types, strict=True)
 
 
-def as_objects(rows: Any) -> np.ndarray:
-    """Lists of rows as an object array; NumPy could turn all values into strings."""
+def as_objects(rows: Any, *, where: str = "X") -> np.ndarray:
+    """Lists of rows as an object array; NumPy could turn all values into strings.
+
+    Arrays of one dtype keep it, which says how exact floats are.
+    """
+    if len(rows) and all(isinstance(row, np.ndarray) for row in rows):
+        if len({(row.dtype, row.shape) for row in rows}) == 1:
+            return np.stack(rows)
     try:
         return np.array(rows, dtype=object)
     except ValueError as error:
-        raise ValueError(f"The rows are not all of one length ({error}).") from error
+        raise ValueError(
+            f"The rows of {where} are not all of one length ({error})."
+        ) from error
 
 
 def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
-    """Raise ValueError if two columns of a frame have the same name."""
+    """Raise ValueError if two columns have the same name, or names have levels."""
+    refuse_levels(frame, where=where)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise ValueError(
@@ -68,7 +91,17 @@ def refuse_repeated_names(frame: pd.DataFrame, *, where: str) -> None:
         )
 
 
-def column_position(column: Column, names: list, *, role: str) -> int:
+def refuse_levels(frame: pd.DataFrame, *, where: str) -> None:
+    """Raise ValueError if the names of columns have levels: a MultiIndex."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ValueError(
+            f"{where} has a MultiIndex of columns, {frame.columns.tolist()}; give them "
+            'names of one level, for example frame.columns = ["_".join(map(str, name)) '
+            "for name in frame.columns]."
+        )
+
+
+def column_position(column: Column, names: list, *, role: str, where: str = "X") -> int:
     """Position of a column among ``names``.
 
     Parameters
@@ -76,27 +109,42 @@ def column_position(column: Column, names: list, *, role: str) -> int:
     column : str or int
         A name, or a position; negative positions count from the end.
     names : list
-        Names of all columns, or their positions if they have no names.
+        Names of all columns, or their positions if they have no names. Integers that are
+        no positions are labels, by which no column can be chosen.
     role : str
         The parameter that names the column, for the message.
+    where : str
+        What has the columns, for the message.
 
     Raises
     ------
     ValueError
-        If there is no such column; the message lists all columns.
+        If there is no such column, or an integer is the position of one column and the
+        label of another; the message lists all columns.
     """
+    labelled = [position for position, name in enumerate(names) if name == column]
+    by_label = (
+        " Integers are positions; to choose a column by its label, make the labels "
+        "strings: frame.columns = frame.columns.astype(str)."
+    )
     if isinstance(column, str):
         if column in names:
             return names.index(column)
         known = f"the columns are {names}"
-        if all(isinstance(name, int) for name in names):
+        if names == list(range(len(names))):
             known = f"it has no column names but {len(names)} positions"
-        raise ValueError(f"{role}={column!r} is not a column of X; {known}.")
+        raise ValueError(f"{role}={column!r} is not a column of {where}; {known}.")
     if -len(names) <= column < len(names):
-        return column % len(names)
+        position = column % len(names)
+        if labelled and labelled != [position]:
+            raise ValueError(
+                f"{role}={column} is the position of one column of {where} and the label "
+                f"of another; the columns are {names}.{by_label}"
+            )
+        return position
     raise ValueError(
-        f"{role}={column} is not a column of X; it has {len(names)} feature(s), "
-        f"{names} in order."
+        f"{role}={column} is not a column of {where}; it has {len(names)} feature(s), "
+        f"{names} in order.{by_label if labelled else ''}"
     )
 
 
@@ -121,8 +169,8 @@ def id_array(
 ) -> np.ndarray:
     """Ids as a 1-D array with a plain dtype and nothing missing.
 
-    Categoricals become their categories, nullable integers plain integers, and strings
-    objects. An object column of integers becomes integers.
+    Categoricals become their categories, and strings objects. Integers of any kind become
+    int64, or uint64 where one of them needs it; objects where neither holds all of them.
 
     Parameters
     ----------
@@ -138,25 +186,24 @@ def id_array(
     Raises
     ------
     ValueError
-        For missing, infinite or complex ids.
+        For missing, infinite or complex ids, and for floats so large that they may be
+        rounded integers.
     TypeError
         For ids that cannot be hashed.
     """
-    column = as_pandas(column)
+    column = as_pandas(column, where=where)
     if isinstance(column, list | tuple):
         column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
     if np.ndim(column) != 1:
         hint = " Read a file first, with pandas.read_parquet." if is_dataset(column) else ""
         raise ValueError(
-            f"{where} must be {what}s in one dimension; got {np.ndim(column)}. "
-            f"For a single one give a list of one.{hint}"
+            f"{where} must be {what}s in one dimension; got {given(column)}. "
+            f"{how_to_list(column)}{hint}"
         )
     series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
-    if series.dtype == object:
-        series = series.infer_objects()
-    if series.dtype.kind == "c":
+    if series.dtype.kind == "c" or has_complex(series):
         raise ValueError(f"Complex data not supported: {where} has complex {what}s.")
     missing = series.isna().to_numpy()
     if missing.any():
@@ -165,41 +212,68 @@ def id_array(
             f"{where} has {rows} with a missing {what} (NaN, None or NaT) {first}; "
             "drop or fill them first."
         )
-    if series.dtype.kind == "f":
-        values = series.to_numpy(dtype=np.float64)
-        infinite = np.isinf(values)
-        if infinite.any():
-            rows, first = where_first(infinite, positions)
-            raise ValueError(
-                f"{where} has {rows} with an infinite {what} (inf) {first}; "
-                "drop or replace them first."
-            )
-        return values
-    if series.dtype.kind in "iu":
-        plain = np.uint64 if series.dtype.kind == "u" else np.int64
-        return series.to_numpy(dtype=plain)
-    if series.dtype.kind == "M":
-        return series.to_numpy()
-    values = series.to_numpy(dtype=object)
-    try:
-        pd.factorize(values)
-    except TypeError as error:
-        raise TypeError(
-            f"{where} has a {what} that cannot be hashed: argument must be a string, "
-            f"a number or another hashable id ({error})."
-        ) from error
+    _refuse_inexact(series, what=what, where=where, positions=positions)
+    values = _plain_values(series)
+    if values.dtype == object:
+        try:
+            pd.factorize(values)
+        except TypeError as error:
+            raise TypeError(
+                f"{where} has a {what} that cannot be hashed: argument must be a string, "
+                f"a number or another hashable id ({error})."
+            ) from error
     return values
 
 
-def time_numbers(column: Any, *, name: Column) -> np.ndarray:
+def _refuse_inexact(
+    series: pd.Series, *, what: str, where: str, positions: np.ndarray | None
+) -> None:
+    """Raise ValueError for floats that are infinite or may be rounded integers."""
+    bad, kind = inexact(series)
+    if not bad.any():
+        return
+    infinite = np.isinf(series[bad].to_numpy(dtype=np.float64)).any()
+    if infinite:
+        bad = np.isinf(series.where(bad, 0).to_numpy(dtype=np.float64))
+        rows, first = where_first(bad, positions)
+        raise ValueError(
+            f"{where} has {rows} with an infinite {what} (inf) {first}; "
+            "drop or replace them first."
+        )
+    rows, first = where_first(bad, positions)
+    value = series[bad].iloc[0]
+    raise ValueError(
+        f"{where} has {rows} with a {kind} {what} that may be a rounded integer {first}: "
+        f"{float(value)!r}. From {exact_limit(kind):.0f} on several integers are the "
+        f"same {kind}. Pass ids as integers or strings, from the file on: as float they "
+        "are rounded already."
+    )
+
+
+def _plain_values(series: pd.Series) -> np.ndarray:
+    """Ids of which none is missing, with a dtype of NumPy."""
+    if series.dtype == object:
+        numbers = numbers_of_objects(series.to_numpy())
+        series = series.infer_objects() if numbers is None else pd.Series(numbers)
+    kind = series.dtype.kind
+    if kind == "u":
+        return signed_where_possible(series.to_numpy(dtype=np.uint64))
+    if kind in "bif":
+        return series.to_numpy(dtype={"b": bool, "i": np.int64, "f": np.float64}[kind])
+    return series.to_numpy() if kind == "M" else series.to_numpy(dtype=object)
+
+
+def time_numbers(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
     """Timestamps as numbers of the same order, (n,).
+
+    Datetimes without a zone are taken as UTC, as pandas does with ``utc=True``.
 
     Parameters
     ----------
     column : array-like of shape (n,)
         Numbers, datetimes, dates or durations.
-    name : str or int
-        Name of the column, for messages.
+    name, where : str or int, str
+        Name of the column, and what has it, for messages.
 
     Raises
     ------
@@ -207,7 +281,7 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         If a timestamp is missing, or the values have no order in time.
     """
     series = pd.Series(column).reset_index(drop=True)
-    refuse_missing_times(series.isna().to_numpy(), name=name)
+    refuse_missing_times(series.isna().to_numpy(), name=name, where=where)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -227,17 +301,17 @@ def time_numbers(column: Any, *, name: Column) -> np.ndarray:
         return series.to_numpy(dtype=np.dtype(f"{series.dtype.kind}8"))
     types = ", ".join(sorted({type(value).__name__ for value in series}))
     raise ValueError(
-        f"timestamp_column={name!r} holds values of type {types}, which have no order in "
+        f"Column {name!r} of {where} holds values of type {types}, which have no order in "
         "time; give numbers or datetimes, for example with pandas.to_datetime."
     )
 
 
-def refuse_missing_times(missing: np.ndarray, *, name: Column) -> None:
+def refuse_missing_times(missing: np.ndarray, *, name: Column, where: str = "X") -> None:
     """Raise ValueError if a row has no timestamp."""
     if missing.any():
         rows, first = where_first(missing)
         raise ValueError(
-            f"X has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
+            f"{where} has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
             f"{first}; drop or fill them first."
         )
 

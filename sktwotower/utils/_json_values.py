@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import decimal
+import json
 import math
 import uuid
 from collections.abc import Callable, Iterable
@@ -15,7 +16,9 @@ import pandas as pd
 import torch
 
 # Types that JSON has itself. A value of another type is {name of the kind: content}.
-_PLAIN = (str, bool, int, type(None))
+_PLAIN = (str, bool, type(None))
+# Python neither writes nor reads much longer integers in decimal.
+_BITS_IN_DECIMAL = 4096
 
 
 def encode(value: Any) -> Any:
@@ -28,6 +31,8 @@ def encode(value: Any) -> Any:
     """
     kind = type(value)
     if kind in _PLAIN or (kind is float and math.isfinite(value)):
+        return value
+    if kind is int and value.bit_length() <= _BITS_IN_DECIMAL:
         return value
     if kind is list:
         return _entries(value)
@@ -57,8 +62,33 @@ def decode(value: Any) -> Any:
     return from_json(content)
 
 
+def zone_name(zone: Any) -> str:
+    """A name by which pandas finds a time zone.
+
+    Raises
+    ------
+    TypeError
+        If there is none, as for a class of one's own.
+    """
+    dtype = pd.DatetimeTZDtype("ns", zone)
+    # One of dateutil has the path of its file.
+    of_dateutil = str(getattr(zone, "_filename", "")).rpartition("zoneinfo/")[2]
+    for name in (str(zone), f"dateutil/{of_dateutil}"):
+        try:
+            if pd.DatetimeTZDtype("ns", name) == dtype:
+                return name
+        except Exception:  # no zone has this name
+            continue
+    raise TypeError(f"the time zone {zone!r}")
+
+
 def _entries(values: Iterable) -> list:
     return [encode(value) for value in values]
+
+
+def _unordered(values: Iterable) -> list:
+    """Entries whose order depends on nothing but the values."""
+    return sorted(_entries(values), key=json.dumps)
 
 
 def _numbers(array: np.ndarray) -> list:
@@ -92,28 +122,24 @@ def _from_array(content: Any) -> np.ndarray:
 
 
 def _timestamp(value: pd.Timestamp) -> list:
-    zone = None
-    if value.tz is not None:
-        zone = str(value.tz)
-        try:
-            pd.Timestamp(0, tz=zone)
-        except Exception as error:
-            raise TypeError(f"a timestamp in the time zone {value.tz!r}") from error
-    return [encode(value.to_datetime64()), zone]
+    zone = None if value.tz is None else zone_name(value.tz)
+    return [int(value.asm8.astype(np.int64)), value.unit, zone]
 
 
 def _from_timestamp(content: list) -> pd.Timestamp:
-    stamp, zone = pd.Timestamp(decode(content[0])), content[1]
+    number, unit, zone = content
+    stamp = pd.Timestamp(np.datetime64(number, unit))
     return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(zone)
 
 
 # By name: a type, its values as JSON, and the values from JSON.
 _KINDS: dict[str | None, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "float": (float, str, float),  # NaN and infinity
+    "int": (int, hex, lambda content: int(content, 16)),  # a long one
     "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
     "tuple": (tuple, _entries, lambda content: tuple(decode(content))),
-    "set": (set, _entries, lambda content: set(decode(content))),
-    "frozenset": (frozenset, _entries, lambda content: frozenset(decode(content))),
+    "set": (set, _unordered, lambda content: set(decode(content))),
+    "frozenset": (frozenset, _unordered, lambda content: frozenset(decode(content))),
     "dict": (
         dict,
         lambda value: [[encode(key), encode(entry)] for key, entry in value.items()],
@@ -145,8 +171,8 @@ _KINDS: dict[str | None, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]
     "timestamp": (pd.Timestamp, _timestamp, _from_timestamp),
     "pandas timedelta": (
         pd.Timedelta,
-        lambda value: encode(value.to_timedelta64()),
-        lambda content: pd.Timedelta(decode(content)),
+        lambda value: [int(value.asm8.astype(np.int64)), value.unit],
+        lambda content: pd.Timedelta(np.timedelta64(*content)),
     ),
     "period": (
         pd.Period,

@@ -1,6 +1,7 @@
 """Features in columns of X, in side tables and in both."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -362,7 +363,7 @@ def test_one_name_is_one_column_for_a_text_vectorizer():
         assert model.item_encoder_.get_feature_names_out().tolist() == words
         np.testing.assert_allclose(
             model.item_tower_.transform(pd.DataFrame({"title": ["red sea"]})),
-            model.item_tower_.transform(pd.DataFrame({"title": ["sea red"], "item": "?"})),
+            model.item_tower_.transform(pd.DataFrame({"title": ["sea red"], "item": -1})),
             atol=1e-6,
         )
 
@@ -552,6 +553,7 @@ KINDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:This Pipeline instance is not fitted:FutureWarning")
 @pytest.mark.parametrize("where", ["table", "X"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds(kind, where):
@@ -657,7 +659,10 @@ def test_parameters_of_encoders_are_tuned():
     model = make_model(item_features=["genre"], item_encoder=FeatureEncoder())
     widths = []
     for min_frequency in (1, 2, 3):
-        model.set_params(item_encoder__min_frequency=min_frequency).fit(X)
+        model.set_params(item_encoder__min_frequency=min_frequency)
+        rare = "5 are rare" if min_frequency == 3 else None
+        with pytest.warns(UserWarning, match=rare) if rare else nullcontext():
+            model.fit(X)
         widths.append(model.item_encoder_.output_indices_["genre"].stop)
     assert widths == [5, 5, 1]  # all; four and a rare one; all are rare
     search = GridSearchCV(
@@ -668,7 +673,7 @@ def test_parameters_of_encoders_are_tuned():
             item_encoder=FeatureEncoder(),
         ),
         {
-            "item_encoder__min_frequency": [1, 3],
+            "item_encoder__min_frequency": [1, 2],
             "user_encoder__bins": [StandardScaler(), SplineTransformer(n_knots=3)],
         },
         cv=KFold(2, shuffle=True, random_state=0),
@@ -850,7 +855,7 @@ def test_a_table_that_lacks_ids(side, beside):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X)
-    (warning,) = caught
+    (warning,) = [w for w in caught if "encoded alike" not in str(w.message)]
     assert f"{side}_table lacks 4 of the {12 if side == 'user' else 9} ids" in str(
         warning.message
     )

@@ -195,18 +195,20 @@ def test_bad_plain_frames_name_the_parameter():
 # --- encoded features ----------------------------------------------------------------
 
 
-def build(ids, trained=None, table=FILMS, encoder=None, **options):
+ONE_HOT = OneHotEncoder()
+
+
+def build(ids, trained=None, table=FILMS, encoder=ONE_HOT, **options):
     ids = np.asarray(ids)
     trained = np.ones(len(ids), bool) if trained is None else np.asarray(trained)
     if table is not None and not isinstance(table, EntityTable):
         table = EntityTable(table, "film", **options)
-    encoder = OneHotEncoder() if encoder is None else encoder
     entities, *_ = build_entities(ids, trained, table, encoder, parameter="item_table")
     return entities, entities.encoder
 
 
 def test_entities_without_a_table():
-    entities, encoder = build([7, 5, 7], table=None)
+    entities, encoder = build([7, 5, 7], table=None, encoder=None)
     assert encoder is None
     assert entities.vocabulary.ids.tolist() == [7, 5]
     assert entities.id_codes.tolist() == [0, 1, 2]
@@ -324,7 +326,7 @@ class Constant(TransformerMixin, BaseEstimator):
     ids=lambda encoded: type(encoded).__name__,
 )
 def test_encoders_may_return_any_matrix(encoded):
-    matrix = as_features(encoded, "item_table")
+    matrix = as_features(encoded, "item_table", 3)
     assert matrix.dtype == np.float32
     assert matrix.format == "csr"
     assert (matrix.toarray() == np.eye(3)).all()
@@ -362,7 +364,7 @@ def test_fields_of_no_column_are_no_fields():
 
 
 def test_a_table_without_features():
-    entities, encoder = build([10, 20], table=FILMS[["film"]])
+    entities, encoder = build([10, 20], table=FILMS[["film"]], encoder=None)
     assert encoder is None
     assert entities.fields == {}
     assert entities.vocabulary.ids.tolist() == [10, 20, 30]

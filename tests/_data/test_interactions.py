@@ -73,7 +73,7 @@ def test_ids_have_a_plain_dtype():
     assert id_array(pd.Series([1, 2], dtype="Int16"), what="id").dtype == np.int64
     assert id_array(pd.Series([1, 2], dtype="category"), what="id").dtype == np.int64
     assert id_array(np.array([1, 2], dtype=object), what="id").dtype == np.int64
-    assert id_array(np.array([1, 2], dtype=np.uint8), what="id").dtype == np.uint64
+    assert id_array(np.array([1, 2], dtype=np.uint8), what="id").dtype == np.int64
     assert id_array(np.array([1, 2], dtype=np.float32), what="id").dtype == np.float64
     for strings in (["a"], np.array(["a"]), pd.Series(["a"], dtype="category")):
         assert id_array(strings, what="id").dtype == object

@@ -35,7 +35,7 @@ def test_names_of_the_columns_of_fit():
         (np.ones((3, 1)), ValueError, "at least two columns"),
         (frame()[:0], ValueError, r"0 sample\(s\)"),
         (np.ones((0, 2)), ValueError, r"0 sample\(s\)"),
-        (np.ones(3), ValueError, "1D array"),
+        (np.ones(3), ValueError, "X must be rows.*got a 1-D ndarray. Reshape your data"),
         (sp.csr_matrix(np.ones((3, 2))), TypeError, "Sparse"),
     ],
 )

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.callback import ScoringMonitor
 from sklearn.compose import make_column_selector
 from sklearn.metrics import make_scorer
 
@@ -21,6 +20,7 @@ from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
+from tests.helpers import needs_sklearn_1_9
 
 pa = pytest.importorskip("pyarrow")
 ds = pytest.importorskip("pyarrow.dataset")
@@ -153,7 +153,7 @@ def stored(path, **roles):
         pa.array([3, None, 1, 3], pa.int8()).drop_null(),
         pa.array([2**63 + 2, 2**63 + 1, 2**63 + 2], pa.uint64()),
         pa.array([0.0, -0.0, 1.5]),
-        pa.array([0.5, 0.25, 0.5], pa.float16()),
+        pa.array(np.array([0.5, 0.25, 0.5], np.float16)),
         pa.array([True, False, True]),
         pa.array(["c", "a", "c"], pa.large_string()),
         pa.array([b"c", b"a", b"c"], pa.binary(1)),
@@ -322,7 +322,10 @@ def test_warm_start(path, frame):
     assert_same(model.fit(path), fit(read, warm_start=True).fit(read))
 
 
+@needs_sklearn_1_9
 def test_callbacks_are_told_the_path(path):
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring=make_scorer(lambda y, y_pred: 0.0))
     model = TwoTowerRecommender(**SMALL, **NAMES).set_callbacks(monitor)
     assert model.fit(path).n_iter_ == 2
@@ -373,7 +376,7 @@ def test_memory_mapped_arrays(frame, tmp_path):
         (
             {"when": ["a", "b", "c", "d"]},
             {"timestamp_column": "when"},
-            "timestamp_column='when' holds values of type str, which have no order",
+            "Column 'when' of X holds values of type str, which have no order",
         ),
         (
             {"size": [1.0, 2.0, 3.0, float("inf")]},

@@ -59,3 +59,17 @@ def test_the_share_and_the_order_change_from_epoch_to_epoch():
     )
     one, two = (next(iter(b.epoch(seeded(7)))) for b in (batches, again))
     torch.testing.assert_close(one.user_rows, two.user_rows)
+
+
+@given(PAIRS, st.integers(1, 4), st.sampled_from([1e-12, 0.01, 0.2]), st.integers(0, 60))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_without_a_draw_has_one_pair(pairs, n_batches, dropout, seed):
+    """Few users and a small share: an epoch would often have nothing to find."""
+    in_history = torch.zeros(len(pairs), dtype=torch.bool)
+    batches = UserBatches(
+        rows_of(pairs), PassThrough(), n_batches, dropout=dropout, in_history=in_history
+    )
+    found = torch.cat([b.user_rows * 9 + b.item_rows for b in batches.epoch(seeded(seed))])
+    assert batches.n_rows == len(found) > 0
+    if dropout < 1e-6:
+        assert len(found.unique()) == 1

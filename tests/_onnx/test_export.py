@@ -1,10 +1,13 @@
 """export_onnx: the graphs give the answers of the model."""
 
+import decimal
+import importlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,7 +107,7 @@ def test_a_later_history_is_used(films, films_directory, example):
         [(u, i) for u, items in zip(users, later, strict=True) for i in items],
         columns=["user_id", "item_id"],
     )
-    with pytest.warns(UserWarning, match="1 of the 7 rows of history"):
+    with pytest.warns(UserWarning, match="1 of 7 item ids of history"):
         ids, scores = films.recommend(users, history=history, n_recommendations=20)
     found = server.recommend(users, later)
     np.testing.assert_allclose(
@@ -324,6 +327,83 @@ def test_ids_are_in_the_order_of_the_codes(tmp_path, ids):
     stored = json.loads((tmp_path / "ids.json").read_text())
     assert stored["users"] == [1, 2]
     assert [decode(value) for value in stored["items"]] == list(pd.Series(ids))
+
+
+ODD_IDS = {
+    "datetime": pd.to_datetime(["2020", "2021", "2022"]),
+    "zone": pd.date_range("2020", periods=3, tz="Europe/Berlin"),
+    "uuid": [uuid.UUID(int=number) for number in range(3)],
+    "bytes": [b"a", b"\xff", b""],
+    "decimal": [decimal.Decimal("1.50"), decimal.Decimal(3), decimal.Decimal(2)],
+    "tuple": [("a", 1), ("b", 2), ("c", None)],
+    "bool": [True, False, True],
+    "uint64": np.array([1, 2**63 + 1, 2**64 - 1], dtype="u8"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_IDS)
+def test_the_example_takes_the_ids_that_it_answers(tmp_path, example, kind):
+    from sktwotower.utils._json_values import decode, encode
+
+    ids = pd.Series(ODD_IDS[kind])
+    users, items = (ids.iloc[rows].array for rows in ([0, 1, 2, 0], [1, 2, 0, 0]))
+    model = make_model().fit(pd.DataFrame({"user_id": users, "item_id": items}))
+    model.export_onnx(tmp_path)
+    users = [encode(value) for value in ids]
+    server = example.Server(tmp_path)
+    found = server.recommend(users)
+    expected, _ = model.recommend(ids, n_recommendations=3)
+    for row, items in zip(found, pd.DataFrame(expected).to_numpy(object), strict=True):
+        answered = [decode(item) for item, _ in row]
+        assert answered == [item for item in items if item not in (None, pd.NaT)]
+        history = [[item for item, _ in row]] * len(users)
+        assert len(server.recommend(users, history)) == len(users)
+
+
+@pytest.mark.parametrize("step", ["_user_arrays", "_write_graph", "_contract", "README"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+def test_an_export_that_fails_leaves_nothing(data, tmp_path, monkeypatch, step, error):
+    model, calls = make_model().fit(data.interactions), []
+    module = "sktwotower._onnx.export"
+    original = getattr(importlib.import_module(module), step)
+
+    def fails(*args, **_):
+        calls.append(args)
+        if step == "_write_graph" and len(calls) == 1:
+            return original(*args)  # half of them are written
+        raise error
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (empty, tmp_path / "new" / "model"):
+        calls.clear()
+        with monkeypatch.context() as patch:
+            if step == "README":
+                patch.setattr(Path, "write_text", fails)
+            else:
+                patch.setattr(f"{module}.{step}", fails)
+            with pytest.raises(type(error)):
+                model.export_onnx(path)
+        assert calls
+        assert list(tmp_path.rglob("*")) == [empty]
+
+
+def test_the_home_directory_and_links(data, tmp_path, monkeypatch):
+    model = make_model().fit(data.interactions)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model.export_onnx("~/graphs", k=np.uint8(5))
+    assert (tmp_path / "graphs" / "top_k.onnx").exists()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ValueError, match="link is a link to nowhere, which does not exist"):
+        model.export_onnx(tmp_path / "link")
+
+
+def test_an_id_that_json_cannot_hold_is_refused_by_name(tmp_path):
+    X = pd.DataFrame({"user_id": [1, 2, 1], "item_id": [frozenset([str]), "a", "b"]})
+    model = make_model().fit(X)
+    with pytest.raises(TypeError, match="The item ids hold a value of type builtins.type"):
+        model.export_onnx(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 # What is refused.

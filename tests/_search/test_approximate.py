@@ -453,3 +453,15 @@ def test_other_bad_input(model):
         with pytest.raises(NotFittedError):
             getattr(TwoTowerRecommender(), call)()
     assert not hasattr(PopularRecommender(), "build_index")
+
+
+@pytest.mark.parametrize(
+    ("index", "parameters"),
+    [("hnsw", {"efSearch": np.uint8(200)}), ("ivf", {"nprobe": np.int16(3)})],
+)
+def test_integers_of_numpy(with_faiss, model, index, parameters):
+    """faiss takes those of Python only."""
+    model.build_index(index, **parameters)
+    for k in (np.uint8(9), np.int64(9)):
+        found = model.recommend([1, 2], n_recommendations=k)
+        np.testing.assert_array_equal(found, model.recommend([1, 2], n_recommendations=9))

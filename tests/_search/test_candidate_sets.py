@@ -5,6 +5,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 
@@ -126,7 +127,7 @@ def test_tuples_are_ids():
     [
         np.arange(5),
         np.arange(5).astype(float),
-        pd.date_range("2020-01-01", periods=5).to_numpy(),
+        pd.date_range("2020-01-01", periods=5).as_unit("us").to_numpy(),
         pd.date_range("2020-01-01", periods=5, tz="Europe/Vienna"),
         [dt.date(2020, 1, day) for day in range(1, 6)],
     ],
@@ -168,24 +169,14 @@ def test_unknown_ones_are_counted_once(model):
         ([["i1"], "i2"], "mixes lists and single ids"),
         ([["i1"], None], "mixes lists and single ids"),
         (["i1", None], "missing candidate id"),
-        ("i1", "candidate ids in one dimension; got 0"),
-        (np.zeros((2, 2, 2)), "candidate ids in one dimension; got 3"),
+        (["i2", ["i1"]], "mixes lists and single ids"),
+        ("i1", r"candidates must be item ids.*the string 'i1'.*list of one: \['i1'\]"),
+        (np.zeros((2, 2, 2)), "candidates must be item ids.*got a 3-D ndarray"),
     ],
 )
 def test_lists_that_are_refused(model, candidates, message):
     with pytest.raises(ValueError, match=message):
         model.recommend(["u0", "u1"], candidates=candidates)
-
-
-def test_an_id_beside_lists_is_refused(model):
-    with pytest.raises(TypeError, match="candidate id that cannot be hashed"):
-        model.recommend(["u0", "u1"], candidates=["i2", ["i1"]])
-
-
-@pytest.mark.parametrize("name", ["popular", "ease"])
-def test_frames_are_for_features(name):
-    with pytest.raises(TypeError, match="candidates must be item ids.*got a frame"):
-        MODELS[name].fit(X).recommend(["u0"], candidates=pd.DataFrame({"item": ["i0"]}))
 
 
 @pytest.mark.parametrize("form", ["lists", "padded", "padded array"])
@@ -204,6 +195,235 @@ def test_lists_through_a_pipeline(form):
     assert "i1" not in found[0].tolist()
 
 
+# --- candidates by the id of the query ------------------------------------------------
+
+BY_USER = {"u3": ["i4", "i1"], "u0": ["i8", "i0", "i2", "i5"], "else": ["i7"]}
+OWN = [BY_USER.get(user, []) for user in USERS]  # u3 is asked for twice
+PAIRS = pd.DataFrame(
+    [(user, item) for user, items in BY_USER.items() for item in items],
+    columns=["user", "item"],
+)
+LISTED = PAIRS.groupby("user")["item"].apply(list)
+FORMS_BY_USER = {
+    "pairs": PAIRS,
+    "shuffled pairs with more columns": PAIRS.assign(n=1).sample(frac=1, random_state=0),
+    "pairs in the index": PAIRS.set_index(["user", "item"]),
+    "user in the index": PAIRS.set_index("user"),
+    "series of items by user": PAIRS.set_index("user")["item"],
+    "dict of lists": BY_USER,
+    "dict of sets": {user: set(items) for user, items in BY_USER.items()},
+    "dict of tuples": {user: tuple(items) for user, items in BY_USER.items()},
+    "dict of arrays": {user: np.array(items) for user, items in BY_USER.items()},
+    "dict of series": {user: pd.Series(items) for user, items in BY_USER.items()},
+    "dict of iterators": {user: iter(items) for user, items in BY_USER.items()},
+    "dict with nothing": BY_USER | {"stranger": None},
+    "series of lists": LISTED,
+    "series of lists without a name": LISTED.rename_axis(None),
+    "series of sets": PAIRS.groupby("user")["item"].agg(set),
+    "frame of lists": LISTED.reset_index(),
+    "grouped column": PAIRS.groupby("user")["item"],
+    "grouped frame": PAIRS.groupby("user"),
+    "counts": PAIRS.value_counts(["user", "item"]),
+    "levels": PAIRS.groupby("user")["item"].apply(lambda items: items),
+    "pairs as an index": pd.MultiIndex.from_frame(PAIRS),
+    "lists in order": OWN,
+    "sets in order": [set(items) for items in OWN],
+    "ranges of lists": tuple(OWN),
+    "iterator of lists": None,
+    "iterators in order": None,
+}
+
+
+@pytest.mark.parametrize("form", FORMS_BY_USER)
+def test_candidates_of_each_user(model, form):
+    candidates = FORMS_BY_USER[form]
+    if form == "iterator of lists":
+        candidates = iter(OWN)
+    if form == "iterators in order":
+        candidates = [iter(items) for items in OWN]
+    if form == "dict of iterators":
+        candidates = {user: iter(items) for user, items in BY_USER.items()}
+    expected, scores = one_by_one(model, USERS, OWN, exclude_seen=False)
+    found = model.recommend(USERS, 5, candidates=candidates, exclude_seen=False)
+    assert found[0].tolist() == expected.tolist()
+    np.testing.assert_allclose(found[1], scores, rtol=1e-5)
+    assert found[0][1].tolist() == [None] * 5  # a stranger has no entry
+
+
+@pytest.mark.parametrize("form", ["pairs", "frame of lists", "lists by row"])
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_candidates_of_each_user_from_elsewhere(model, library, form):
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    if form == "lists by row":
+        candidates = pl.Series(OWN) if library == "polars" else pa.array(OWN)
+    else:
+        frame = FORMS_BY_USER[form].reset_index(drop=True)
+        table = pa.table({name: frame[name].tolist() for name in ("user", "item")})
+        candidates = pl.from_arrow(table) if library == "polars" else table
+    expected, _ = one_by_one(model, USERS, OWN)
+    assert model.recommend(USERS, 5, candidates=candidates)[0].tolist() == expected.tolist()
+
+
+def test_users_of_each_item():
+    model = MODELS["two towers"].fit(X)
+    items = ["i4", "new", "i0"]
+    lists = {"i0": ["u1", "u2"], "i4": ["u3"], "i8": ["u5"]}
+    pairs = pd.DataFrame(
+        [(u, i) for i, users in lists.items() for u in users], columns=["user", "item"]
+    )
+    for candidates in (lists, pairs, pairs.groupby("item")["user"]):
+        with pytest.warns(UserWarning, match="1 of 3 item ids of item_ids are not known"):
+            ids, _ = model.recommend_users(
+                items, 2, candidates=candidates, exclude_seen=False
+            )
+        assert ids[:2].tolist() == [["u3", None], [None, None]]
+        assert set(ids[2]) == {"u1", "u2"}
+    ids, _ = model.similar_items(["i4", "i0"], 2, candidates={"i4": ["i1"], "i0": ["i2"]})
+    assert ids.tolist() == [["i1", None], ["i2", None]]
+    ids, _ = model.similar_users(["u3"], 2, candidates=pd.Series({"u3": ["u1", "u3"]}))
+    assert ids.tolist() == [["u1", None]]
+
+
+def test_integer_ids_by_user():
+    rows = pd.DataFrame({"user": [0, 1, 2, 3] * 3, "item": [*range(6)] * 2})
+    model = PopularRecommender().fit(rows)
+    options = {"n_recommendations": 2, "exclude_seen": False}
+    wanted = [[4, None], [5, None]]
+    lists = {2: [4], 1: [5]}
+    for candidates in (lists, pd.Series(lists), pd.Series([[5], [4]], index=[1, 2])):
+        assert (
+            model.recommend([2, 1], candidates=candidates, **options)[0].tolist() == wanted
+        )
+    # The default index numbers rows; here it could be ids as well.
+    in_order = pd.Series([[4], [5]])
+    assert model.recommend([7, 8], candidates=in_order, **options)[0].tolist() == wanted
+    assert model.recommend([0, 1], candidates=in_order, **options)[0].tolist() == wanted
+    for users, candidates in (([1, 0], in_order), ([2, 3], in_order.set_axis([7, 8]))):
+        with pytest.raises(ValueError, match="candidates is a Series.*to_dict.*tolist"):
+            model.recommend(users, candidates=candidates)
+    arrays = PopularRecommender().fit(rows.to_numpy())
+    pairs = pd.DataFrame([[2, 4], [1, 5]])
+    assert arrays.recommend([2, 1], candidates=pairs, **options)[0].tolist() == wanted
+
+
+def test_new_items_of_each_user():
+    """Features in a frame of pairs score items that training did not have."""
+    table = pd.DataFrame(
+        {"item": [f"i{i}" for i in range(N_ITEMS)], "kind": list("xyz") * 3}
+    )
+    model = TwoTowerRecommender(
+        embedding_dim=4, max_iter=2, random_state=0, item_table=table, id_dropout=0.3
+    ).fit(X)
+    offered = pd.DataFrame(
+        {
+            "user": ["u0", "u1", "u0", "u2"],
+            "item": ["n1", "n1", "n2", "i3"],
+            "kind": ["x", "x", "y", "z"],
+        }
+    )
+    options = {"n_recommendations": 3, "exclude_seen": False}
+    ids, scores = model.recommend(["u1", "u0", "u2", "u3"], candidates=offered, **options)
+    assert [set(row) - {None} for row in ids] == [{"n1"}, {"n1", "n2"}, {"i3"}, set()]
+    of_u0 = offered.loc[[0, 2], ["item", "kind"]]
+    alone = model.recommend(["u0"], candidates=of_u0, **options)
+    assert alone[0][0].tolist() == ids[1].tolist()
+    np.testing.assert_allclose(alone[1][0], scores[1], rtol=1e-5)
+    with pytest.raises(ValueError, match="several rows of item 'n1' with different"):
+        model.recommend(["u0"], candidates=offered.assign(kind=list("xyzz")))
+
+
+def a_set(*values):
+    return frozenset(values)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        {"i1", "i2"},
+        a_set("i1", "i2"),
+        {"i1": 0, "i2": 0}.keys(),
+        {0: "i1", 1: "i2"}.values(),
+    ]
+    + [
+        pd.Index(["i1", "i2"]),
+        np.array(["i1", "i2"]),
+        ("i1", "i2"),
+        pd.Categorical(["i1", "i2"]),
+    ]
+    + [pd.DataFrame({"item": ["i1", "i2"], "price": [1, 2]}), "iterator"],
+    ids=lambda candidates: type(candidates).__name__,
+)
+def test_ids_for_all_queries(model, candidates):
+    if isinstance(candidates, str):
+        candidates = (item for item in ("i1", "i2"))
+    found, _ = model.recommend(["u0", "u9"], 3, candidates=candidates, exclude_seen=False)
+    assert [set(row) for row in found] == [{"i1", "i2", None}] * 2
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        (5, "candidates must be item ids.*the single value 5.*list of one"),
+        (b"i1", "candidates must be item ids.*single value b'i1'"),
+        ({a_set("i1"), a_set("i2")}, "set of sets, which has no order"),
+        ({"u0": "i1"}, r"candidates\['u0'\] must be a list of ids; got the string 'i1'"),
+        ({"u0": 3}, r"candidates\['u0'\] must be a list of ids; got the single value 3"),
+        ({"u0": {"i1": 0.5}}, r"candidates\['u0'\] must be a list of ids; got a dict"),
+        ({"u0": np.array([["i1"]])}, r"candidates\['u0'\].*got a 2-D ndarray"),
+        ([("u0", "i1"), ("u1", "i2")], "candidates is a list of tuples. A tuple is an id"),
+        ([{"item": "i1"}], "candidates has a candidate id that cannot be hashed"),
+        ([[["i1"]], [["i2"]]], "candidates has a candidate id that cannot be hashed"),
+        (np.array([True] * N_ITEMS), "candidates is a mask"),
+        (np.ones((2, N_ITEMS), dtype=bool), "candidates is a mask"),
+        (sp.csr_matrix(np.ones((2, N_ITEMS))), "candidates must be.*a sparse matrix"),
+        (pd.DataFrame({"user": ["u0"]}), "candidates has no column with item ids"),
+        (
+            X["item"].value_counts(),
+            "candidates is a Series whose index 'item' has the item",
+        ),
+        (
+            PAIRS.set_index(["user", "item"]).assign(n=1)["n"].rename_axis(["a", "b"]),
+            r"candidates is a Series with the index levels \['a', 'b'\]",
+        ),
+    ],
+)
+def test_forms_that_are_refused(model, candidates, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.recommend(["u0", "u1"], candidates=candidates)
+
+
+def test_no_user_is_found_because_of_the_type(model):
+    with pytest.warns(
+        UserWarning, match="Rows of candidates have user ids.*int.*str"
+    ) as caught:
+        ids, _ = model.recommend(["u0"], 1, candidates={0: ["i1"]})
+    assert ids.tolist() == [[None]]
+    assert caught[0].filename == __file__
+
+
+def test_lazy_candidates(model):
+    pl = pytest.importorskip("polars")
+    with pytest.raises(TypeError, match=r"candidates is a polars LazyFrame.*\.collect\(\)"):
+        model.recommend(["u0"], candidates=pl.from_pandas(PAIRS).lazy())
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("form", FORMS_BY_USER)
+def test_candidates_of_each_user_through_a_pipeline(form, verbose):
+    ids = make_column_transformer(
+        ("passthrough", ["user", "item"]), verbose_feature_names_out=verbose
+    )
+    prefix = "passthrough__" if verbose else ""
+    model = PopularRecommender(user_column=f"{prefix}user", item_column=f"{prefix}item")
+    pipeline = make_pipeline(ids.set_output(transform="pandas"), model).fit(X)
+    candidates = FORMS_BY_USER[form]
+    if "iterator" in form:
+        return
+    expected, _ = one_by_one(pipeline[-1], USERS, OWN, exclude_seen=False)
+    found, _ = pipeline.recommend(USERS, 5, candidates=candidates, exclude_seen=False)
+    assert found.tolist() == expected.tolist()
+
+
 # --- further pairs to exclude ---------------------------------------------------------
 
 
@@ -211,6 +431,10 @@ def pairs(*rows):
     return pd.DataFrame(rows, columns=["user", "item"])
 
 
+UNHEARD = "ignore:.*item ids of exclude_interactions are not known"
+
+
+@pytest.mark.filterwarnings(UNHEARD)
 def test_further_exclusions(model):
     further = pairs(
         ("u3", "i1"), ("u3", "i4"), ("stranger", "i0"), ("else", "i2"), ("u3", "unheard")

@@ -82,7 +82,10 @@ def assert_answers(found, expected):
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_recommend_users_by_brute_force(model, exclude_seen):
     queries = [*model.item_ids_, "unheard", "i0"]
-    found = model.recommend_users(queries, n_recommendations=7, exclude_seen=exclude_seen)
+    with pytest.warns(UserWarning, match="1 of 12 item ids of item_ids are not known"):
+        found = model.recommend_users(
+            queries, n_recommendations=7, exclude_seen=exclude_seen
+        )
     items, users = vectors_of(model, "item"), vectors_of(model, "user")
     items["unheard"] = model.item_tower_.transform(["unheard"])[0].astype(float)
     expected = []
@@ -150,6 +153,8 @@ def test_candidates_of_an_audience(model, described):
         described.recommend_users(["i0"], candidates=pd.DataFrame({"name": ["s"]}))
 
 
+@pytest.mark.filterwarnings("ignore:1 of 3 item ids of item_ids are not known")
+@pytest.mark.filterwarnings("ignore:.*user ids of exclude_interactions are not known")
 def test_exclusions_of_an_audience(model, described):
     pairs = pd.DataFrame(
         [("u1", "i0"), ("u2", "i0"), ("u3", "i1"), ("new", "i0"), ("u4", "unheard")],
@@ -190,7 +195,8 @@ def test_exclusions_of_items_that_only_candidates_have(described):
 
 def test_similar_users_by_brute_force(model):
     queries = [*model.user_ids_, "stranger", "u0"]
-    found = model.similar_users(queries, n_recommendations=N_USERS)
+    with pytest.warns(UserWarning, match="1 of 15 user ids of user_ids are not known"):
+        found = model.similar_users(queries, n_recommendations=N_USERS)
     users = vectors_of(model, "user")
     stranger = model.user_tower_.transform(["stranger"])[0].astype(float)
     expected = [

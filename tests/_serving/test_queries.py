@@ -116,7 +116,7 @@ def test_features_of_a_batch_take_the_place_of_those_of_training():
 
 def test_scores_are_those_of_the_towers():
     model = with_everything().fit(X)
-    query = pd.DataFrame({"user": [3, "new", 7], "mood": "wild", "city": ["oslo"] * 3})
+    query = pd.DataFrame({"user": [3, -1, 7], "mood": "wild", "city": ["oslo"] * 3})
     items = model.item_tower_.transform(model.item_ids_)
     by_hand = model.user_tower_.transform(query) @ items.T
     np.testing.assert_allclose(all_scores(model, query), by_hand, atol=1e-6)
@@ -130,7 +130,7 @@ def test_frames_without_ids():
     frame = model.recommend(rows, n_recommendations=3, as_frame=True)
     assert frame["user"].tolist() == ["first"] * 3 + ["second"] * 3
     assert frame["rank"].tolist() == [1, 2, 3] * 2
-    strangers = rows.assign(user=["?", "!"])
+    strangers = rows.assign(user=[-2, -3])
     assert_equal(model.recommend(rows), model.recommend(strangers))
     assert differ(*all_scores(model, rows))
     # An index that looks like ids of training is none.
@@ -140,7 +140,7 @@ def test_frames_without_ids():
     )
     np.testing.assert_array_equal(
         model.item_tower_.transform(ITEMS[["genre"]]),
-        model.item_tower_.transform(ITEMS.assign(item="?")),
+        model.item_tower_.transform(ITEMS.assign(item=-2)),
     )
     message = "X lacks the column 'user'"
     with pytest.raises(ValueError, match=message):
@@ -228,7 +228,7 @@ def test_three_clicks_make_it_personal(user_id_embedding):
         max_iter=15,
         batch_size=64,
     ).fit(clusters())
-    new = [f"new {cluster}" for cluster in range(3)]
+    new = [-1, -2, -3]
     items = [[1, 4, 7], [12, 15, 18], [20, 21, 29]]
     history = pd.concat([clicks(u, i) for u, i in zip(new, items, strict=True)])
     found, _ = model.recommend(new, history=history, n_recommendations=7)
@@ -243,8 +243,8 @@ def test_three_clicks_make_it_personal(user_id_embedding):
 @pytest.mark.parametrize("history_size", [0, 3])
 def test_a_history_is_seen(history_size):
     model = make_model(history_size=history_size).fit(X)
-    history = clicks([0, 0, "new", "new", "new"], [3, 5, 1, 2, 2])
-    found, _ = model.recommend([0, "new", 1], history=history, n_recommendations=99)
+    history = clicks([0, 0, -1, -1, -1], [3, 5, 1, 2, 2])
+    found, _ = model.recommend([0, -1, 1], history=history, n_recommendations=99)
     seen = {user: set(X["item"][X["user"] == user]) for user in (0, 1)}
     everything = set(range(N_ITEMS))
     left = [set(row) - {None} for row in found]
@@ -252,24 +252,22 @@ def test_a_history_is_seen(history_size):
     assert left[1] == everything - {1, 2}
     assert left[2] == everything - seen[1]
     found, _ = model.recommend(
-        [0, "new"], history=history, n_recommendations=99, exclude_seen=False
+        [0, -1], history=history, n_recommendations=99, exclude_seen=False
     )
     assert all(set(row) - {None} == everything for row in found)
     if history_size == 0:  # and that is all that it is
-        expected = all_scores(model, [0, "new"])
-        np.testing.assert_array_equal(
-            all_scores(model, [0, "new"], history=history), expected
-        )
+        expected = all_scores(model, [0, -1])
+        np.testing.assert_array_equal(all_scores(model, [0, -1], history=history), expected)
 
 
 def test_a_history_by_hand():
     """Through a linear tower: sum / sqrt(n) of what single clicks say."""
     model = of_history(normalize=False, temperature=1.0, weight_decay=0.0).fit(X)
     nothing, *rest = (
-        all_scores(model, ["new"], **options)[0]
+        all_scores(model, [-1], **options)[0]
         for options in (
             {},
-            *({"history": clicks("new", items)} for items in ([3], [5], [8], [3, 5, 8])),
+            *({"history": clicks(-1, items)} for items in ([3], [5], [8], [3, 5, 8])),
         )
     )
     singles, together = rest[:3], rest[3]
@@ -301,9 +299,9 @@ def test_a_history_is_added_to_the_known_one():
     model = of_history(timestamp_column="time").fit(X)
     more = clicks(0, [3, 5], time=[900, 901])
     known = X[X["user"] == 0].sort_values("time")[["user", "item", "time"]]
-    last = pd.concat([known[-1:], more]).assign(user="new")
+    last = pd.concat([known[-1:], more]).assign(user=-1)
     np.testing.assert_allclose(
-        all_scores(model, [0], history=more), all_scores(model, ["new"], history=last)
+        all_scores(model, [0], history=more), all_scores(model, [-1], history=last)
     )
     assert differ(all_scores(model, [0], history=more), all_scores(model, [0]))
 
@@ -312,19 +310,17 @@ def test_timestamps_order_a_history():
     model = make_model(
         user_id_embedding=False, history_size=1, timestamp_column="time"
     ).fit(X)
-    single = {
-        item: all_scores(model, ["?"], history=clicks("?", [item])) for item in (3, 5)
-    }
+    single = {item: all_scores(model, [-2], history=clicks(-2, [item])) for item in (3, 5)}
     assert differ(single[3], single[5])
 
     def found(user, items, times=None):
         columns = {} if times is None else {"time": times}
         return all_scores(model, [user], history=clicks(user, items, **columns))
 
-    np.testing.assert_allclose(found("new", [3, 5], [10, 11]), single[5], atol=1e-6)
-    np.testing.assert_allclose(found("new", [3, 5], [11, 10]), single[3], atol=1e-6)
-    np.testing.assert_allclose(found("new", [3, 5], [10, 10]), single[5], atol=1e-6)
-    np.testing.assert_allclose(found("new", [5, 3]), single[3], atol=1e-6)
+    np.testing.assert_allclose(found(-1, [3, 5], [10, 11]), single[5], atol=1e-6)
+    np.testing.assert_allclose(found(-1, [3, 5], [11, 10]), single[3], atol=1e-6)
+    np.testing.assert_allclose(found(-1, [3, 5], [10, 10]), single[5], atol=1e-6)
+    np.testing.assert_allclose(found(-1, [5, 3]), single[3], atol=1e-6)
     # of a known user: before, after and without a date
     last = X["time"][X["user"] == 0].max()
     np.testing.assert_allclose(found(0, [3], [last - 1]), all_scores(model, [0]), atol=1e-6)
@@ -348,7 +344,7 @@ def test_datetimes_of_any_unit(of_fit, of_history):
     model = make_model(
         user_id_embedding=False, history_size=1, timestamp_column="time"
     ).fit(X.assign(time=times(X["time"].to_numpy(), of_fit)))
-    single = all_scores(model, ["?"], history=clicks("?", [3]))
+    single = all_scores(model, [-2], history=clicks(-2, [3]))
     last = X["time"][X["user"] == 0].max()
     for days, expected in ((last - 1, all_scores(model, [0])), (last + 1, single)):
         history = clicks(0, [3], time=times(np.array([days]), of_history))
@@ -370,14 +366,16 @@ def test_histories_of_others_change_nothing():
 
 def test_unknown_items_of_a_history():
     model = of_history().fit(X)
-    history = clicks("new", ["?", 3, "!", 5, "?"])
+    history = clicks(-1, [-2, 3, -3, 5, -2])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = model.recommend(["new"], history=history)
+        found = model.recommend([-1], history=history)
     (warning,) = caught
-    assert str(warning.message).startswith("3 of the 5 rows of history have items that are")
+    assert str(warning.message) == (
+        "3 of 5 item ids of history are not known items and are left out."
+    )
     assert warning.filename == __file__
-    assert_equal(found, model.recommend(["new"], history=clicks("new", [3, 5])))
+    assert_equal(found, model.recommend([-1], history=clicks(-1, [3, 5])))
 
 
 def test_a_history_of_rows_without_ids():
@@ -408,7 +406,7 @@ def test_an_empty_history_is_none(history_size):
     """A service asks with what it has, and that may be nothing yet."""
     model = make_model(history_size=history_size).fit(X)
     nothing = clicks([], [])
-    assert_equal(model.recommend([0, "new"], history=nothing), model.recommend([0, "new"]))
+    assert_equal(model.recommend([0, -1], history=nothing), model.recommend([0, -1]))
 
 
 @pytest.mark.parametrize(
@@ -492,8 +490,8 @@ def test_copies_answer_alike(copied):
     model = with_everything().fit(X)
     model.add_items(pd.DataFrame({"item": [90], "genre": ["b"], "price": [2.0]}))
     again = copied(model)
-    query = pd.DataFrame({"user": [0, "new"], "mood": ["wild", "calm"]})
-    history = clicks([0, "new"], [90, 3], time=[900, 901])
+    query = pd.DataFrame({"user": [0, -1], "mood": ["wild", "calm"]})
+    history = clicks([0, -1], [90, 3], time=[900, 901])
     offered = pd.DataFrame({"item": [91, 0], "genre": ["a", "d"]})
     for options in ({}, {"history": history}, {"candidates": offered}):
         one, other = (m.recommend(query, **options) for m in (model, again))
@@ -526,18 +524,18 @@ def test_entity_tables_in_copies():
 
 def test_a_query_leaves_no_trace():
     model = with_everything().fit(X)
-    expected = model.recommend([0, "new"], n_recommendations=N_ITEMS)
+    expected = model.recommend([0, -1], n_recommendations=N_ITEMS)
     predicted = model.predict(X)
     torch.manual_seed(1)
     GLOBAL.seed(2)
     random.seed(3)
     before = torch.get_rng_state(), GLOBAL.get_state(), random.getstate()
-    query = pd.DataFrame({"user": [0, "new"], "mood": ["wild", "calm"]})
-    history = clicks([0, "new"], [4, 3], time=[900, 901])
+    query = pd.DataFrame({"user": [0, -1], "mood": ["wild", "calm"]})
+    history = clicks([0, -1], [4, 3], time=[900, 901])
     offered = pd.DataFrame({"item": [91, 0], "genre": ["a", "d"]})
     frames = [frame.copy() for frame in (query, history, offered)]
     model.recommend(query, history=history, candidates=offered, cold_start="mean")
-    model.recommend(["new"], cold_start="popular")
+    model.recommend([-1], cold_start="popular")
     model.user_tower_.transform(query)
     model.item_tower_.transform(offered)
     model.score(X[["user", "item", "mood"]])
@@ -546,7 +544,7 @@ def test_a_query_leaves_no_trace():
     assert random.getstate() == before[2]
     for frame, copied in zip((query, history, offered), frames, strict=True):
         pd.testing.assert_frame_equal(frame, copied)
-    found = model.recommend([0, "new"], n_recommendations=N_ITEMS)
+    found = model.recommend([0, -1], n_recommendations=N_ITEMS)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(model.predict(X), predicted)
 

@@ -1,6 +1,7 @@
 """Towers as transformers of other Pipelines."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower import TwoTowerRecommender
@@ -119,11 +121,83 @@ def test_in_the_pipeline_of_a_ranker(model):
 def test_is_fitted_and_stays_so(model):
     tower = model.user_tower_
     check_is_fitted(tower)
-    assert clone(tower) is tower
+    same = clone(tower.set_output(transform="pandas"))
+    assert same is not tower and same.embedder is tower.embedder
+    tower.set_output(transform="default")
+    assert isinstance(same.transform(["u1"]), pd.DataFrame)
     assert tower.fit(X, None) is tower
     before = tower.transform(["u1"])
     assert (tower.fit_transform(["u1"]) == before).all()
-    assert "3" in repr(tower) and len(repr(tower)) < 100
+    assert repr(tower) == "TowerTransformer(<8 users, embedding_dim=3>)"
+    nested = repr(make_pipeline(tower))
+    assert "TowerTransformer(embedder=<8 users, embedding_dim=3>)" in nested
+
+
+# --- scikit-learn's checks -------------------------------------------------------------
+
+FITTED = "a tower is fitted, and fit does not look at X"
+ONE_DIMENSION = "the check indexes two dimensions of an X that has one"
+OF_IDS = {
+    name: FITTED
+    for name in (
+        "check_n_features_in_after_fitting",
+        "check_n_features_in",
+        "check_complex_data",
+        "check_estimators_empty_data_messages",
+        "check_estimators_nan_inf",
+        "check_estimator_sparse_tag",
+        "check_fit1d",
+    )
+} | {
+    name: ONE_DIMENSION
+    for name in (
+        "check_dict_unchanged",
+        "check_dtype_object",  # in scikit-learn 1.6
+        "check_dont_overwrite_parameters",
+        "check_estimator_sparse_array",
+        "check_f_contiguous_array_estimator",
+        "check_fit2d_1feature",
+        "check_fit2d_1sample",
+        "check_fit2d_predict1d",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_positive_only_tag_during_fit",  # in scikit-learn 1.6
+        "check_transformer_data_not_an_array",
+        "check_transformer_general",
+    )
+}
+# With the first column of scikit-learn's X as ids, those of one dimension apply as well.
+STEPS = "a Pipeline fits the steps that it was given"
+OF_A_COLUMN = {
+    "check_dont_overwrite_parameters": STEPS,
+    "check_estimators_overwrite_params": STEPS,
+    "check_fit_check_is_fitted": FITTED,
+    "check_transformers_unfitted": FITTED,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of_a_column", [False, True])
+def test_checks_of_scikit_learn(of_a_column):
+    ids = np.array([["u1", 1.5], ["u2", 2.5], ["u1", 0.0]], dtype=object)
+    tower = TwoTowerRecommender(embedding_dim=3, max_iter=1).fit(ids).item_tower_
+    estimator, expected = tower, OF_IDS
+    if of_a_column:
+        first = FunctionTransformer(
+            partial(np.take, indices=[0], axis=1),
+            validate=True,
+            feature_names_out="one-to-one",
+        )
+        estimator, expected = make_pipeline(first, tower), OF_A_COLUMN
+    results = check_estimator(
+        estimator, expected_failed_checks=expected, on_fail=None, on_skip=None
+    )
+    status = pd.Series({result["check_name"]: result["status"] for result in results})
+    assert status[status == "failed"].index.tolist() == []
+    assert (status == "passed").sum() > 20
+    # a check that fails for ids in one dimension passes for ids in a column
+    left = [n for n, why in OF_IDS.items() if why == ONE_DIMENSION and n not in OF_A_COLUMN]
+    assert not of_a_column or (status[left] == "passed").all()
 
 
 def test_a_tower_outlives_a_refit():

@@ -4,17 +4,19 @@ import re
 
 import numpy as np
 import pytest
-from sklearn.callback import ProgressBar
+import sklearn
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import estimator_html_repr
+from sklearn.utils.fixes import parse_version
 
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._training import early_stopping as early_stopping_module
 from sktwotower.datasets import make_interactions
 from sktwotower.metrics import make_ranking_scorer
+from tests.helpers import needs_sklearn_1_9
 
 DATA = make_interactions(n_users=60, n_items=40, n_interactions=900, random_state=0)
 X = DATA.interactions.drop_duplicates(["user_id", "item_id"], ignore_index=True)
@@ -66,7 +68,14 @@ def test_diagram_after_fit():
     assert "user fields: id, history, onehotencoder, standardscaler" in html
     assert "item fields: id, item_cat_0, item_num_1, item_tags_2" in html
     assert "OneHotEncoder" in html and "FeatureEncoder" in html
-    # The names to copy are the names of set_params.
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="needs scikit-learn 1.7",
+)
+def test_the_names_to_copy_are_those_of_set_params():
+    html = shown(make(user_encoder=ENCODER).fit(X))
     assert 'data-param-prefix="user_encoder__' in html
     assert 'data-param-prefix="item_encoder__' in html
 
@@ -133,13 +142,24 @@ def test_verbose_is_a_line_an_epoch(capsys):
     for n, line in enumerate(epochs):
         assert line.startswith(f"epoch {n + 1}/3  loss {model.loss_curve_[n]:.4f}")
         assert f"ndcg@10 {model.validation_scores_[n]:.4f}" in line
-    assert lines[-3:] == epochs and len(lines) <= 5  # the first lines say what is trained
+    assert lines[-3:] == epochs
+    features = [line for line in lines if " feature " in line]
+    assert features == [
+        f"{side} feature {name}: {encoder.kinds_[name]}, {part.stop - part.start} "
+        f"column{'s' if part.stop - part.start > 1 else ''}"
+        for side, encoder in (("user", model.user_encoder_), ("item", model.item_encoder_))
+        for name, part in encoder.output_indices_.items()
+    ]
+    assert len(lines) <= len(features) + 5  # the other lines say what is trained
     make().fit(X)
     assert not capsys.readouterr().out
 
 
+@needs_sklearn_1_9
 def test_the_progress_bar_nests_in_a_search(capsys, monkeypatch):
     pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
     monkeypatch.setenv("COLUMNS", "200")  # rich shortens longer lines
     search = GridSearchCV(
         make(max_iter=2),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import UnsetMetadataPassedError
@@ -206,6 +206,7 @@ def test_weights_in_a_comparison(model):
 
 
 @settings(max_examples=30)
+@example(seed=309, n_users=3)
 @given(seed=st.integers(0, 2**32 - 1), n_users=st.integers(1, 12))
 def test_weighted_bootstrap_equals_a_loop(seed, n_users):
     rng = np.random.RandomState(seed)
@@ -228,6 +229,25 @@ def test_weighted_bootstrap_equals_a_loop(seed, n_users):
         if defined.any():
             expected = np.average(values[defined, column], weights=weights[defined])
             assert test.mean == pytest.approx(expected)
+
+
+def test_a_bootstrap_that_draws_nobody_with_a_value():
+    values = np.full((500, 2), np.nan)
+    values[3] = [2.0, np.nan]
+    seed = next(
+        s for s in range(9) if 3 not in np.random.RandomState(s).randint(500, size=500)
+    )
+    one, none = paired_bootstrap(values, 1, np.random.RandomState(seed))
+    assert (one.mean, one.n_users, one.p_value) == (2.0, 1, 1.0)
+    assert np.isnan([one.low, one.high, one.below, one.above]).all()
+    assert none.n_users == 0 and np.isnan([none.mean, none.p_value]).all()
+
+
+def test_a_bootstrap_of_users_without_weight():
+    values, weights = np.array([[1.0], [2.0], [np.nan]]), np.array([0.0, 0.0, 1.0])
+    (test,) = paired_bootstrap(values, 9, np.random.RandomState(0), weights=weights)
+    assert np.isnan([test.mean, test.low, test.high, test.below, test.above]).all()
+    assert (test.p_value, test.n_users) == (1.0, 2)
 
 
 @pytest.mark.parametrize(

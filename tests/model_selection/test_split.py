@@ -185,9 +185,11 @@ def test_number_array():
     assert split(X, timestamp_column=0, user_column=1)[1].tolist() == [0, 3]
 
 
-def test_an_int_is_a_position_also_where_it_is_a_name():
+def test_an_int_that_is_a_position_and_another_label_is_refused():
     X = pd.DataFrame([[1, 8], [2, 8], [3, 9]], columns=[1, 0])
-    assert split(X, user_column=1)[1].tolist() == [1]
+    with pytest.raises(ValueError, match="position of one column of X and the label"):
+        split(X, user_column=1)
+    assert split(X.set_axis([10, 20], axis=1), user_column=1)[1].tolist() == [1]
 
 
 # --- as scikit-learn's splitters -----------------------------------------------------
@@ -350,7 +352,7 @@ def test_bad_data(X, parameters, message):
 )
 def test_timestamps_of_another_type(times, types):
     X = pd.DataFrame({"u": [1, 1], "t": times})
-    message = f"'t' holds values of type {types}, which have no order in time"
+    message = f"Column 't' of X holds values of type {types}, which have no order in time"
     with pytest.raises(ValueError, match=message):
         split(X, timestamp_column="t")
 

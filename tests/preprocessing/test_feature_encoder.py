@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import io
 import pickle
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktwotower.preprocessing import FeatureEncoder
+from tests.helpers import needs_sklearn_1_9
+
+# The frames here are so small that most categories are rare.
+pytestmark = pytest.mark.filterwarnings("ignore:.*encoded alike:UserWarning")
 
 
 @parametrize_with_checks(
@@ -42,6 +48,22 @@ def encode(fitted, given=None, **parameters):
     """Fit on one frame, encode another (or the same) as a dense array."""
     encoder = FeatureEncoder(**parameters).fit(fitted)
     return encoder.transform(fitted if given is None else given).toarray()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_categories", np.uint8(3)),
+        ("max_categories", np.uint8(200)),
+        ("min_frequency", np.float16(0.25)),
+    ],
+)
+def test_numbers_of_small_types(name, value):
+    X = pd.DataFrame({"letter": list("abcdef") * 60})
+    one, other = (
+        FeatureEncoder(**{name: v}).fit_transform(X) for v in (value, value.item())
+    )
+    assert_array_equal(one.toarray(), other.toarray())
 
 
 FILMS = pd.DataFrame(
@@ -94,6 +116,10 @@ def test_output_is_canonical_float32_csr():
     assert isinstance(encoded, sparse.csr_matrix)
     assert encoded.dtype == np.float32
     assert encoded.has_canonical_format
+
+
+@needs_sklearn_1_9
+def test_sparse_arrays_of_scikit_learn():
     with config_context(sparse_interface="sparray"):
         assert isinstance(FeatureEncoder().fit_transform(FILMS), sparse.csr_array)
 
@@ -198,9 +224,77 @@ def test_number_objects():
     assert_allclose(encode(X)[:, 0], np.array([-1, 0, 1, 0]) * np.sqrt(1.5), rtol=1e-6)
 
 
-def test_huge_numbers_stay_finite():
-    encoded = encode(frame(0.0, 1e-9), frame(1e300, -1e300))
-    assert np.isfinite(encoded).all() and (encoded[:, 0] * [1, -1] > 1e38).all()
+@pytest.mark.parametrize(
+    "huge", [1e30, 1e300, 10**400, Decimal("1e400"), Fraction(10**400), 2**63]
+)
+def test_huge_numbers_are_clipped(huge):
+    fitted, later = frame(0.0, 1e-9), frame(huge, -huge, 0.0)
+    assert_array_equal(encode(fitted, later)[:, 0], np.float32([1000, -1000, -1]))
+    later["c"] = [[value, 0.0] for value in later["c"]]
+    vectors = encode(frame([0.0, 0.0], [1e-9, 0.0]), later)
+    assert_array_equal(vectors, np.float32([[1000, 0], [-1000, 0], [-1, 0]]))
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e308, 10**400, Decimal("-1e400")])
+def test_huge_numbers_in_fit_count_as_the_largest_of_float32(huge):
+    bound = np.copysign(np.finfo(np.float32).max, -1 if huge < 0 else 1)
+    with pytest.warns(UserWarning, match="'c' has 4 different values, of which only 2"):
+        encoded = encode(frame(1.0, 2.0, 3.0, huge))
+    expected = StandardScaler().fit_transform([[1.0], [2.0], [3.0], [bound]])
+    assert_allclose(encoded, expected, rtol=1e-6)
+    entries = [1.0, 2.0, 3.0, huge]
+    assert_allclose(encode(frame(*([e, 0.5] for e in entries)))[:, :1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("far", "sign"),
+    [
+        ([datetime.date(9999, 12, 31)], 1),
+        ([datetime.date(1, 1, 1)], -1),
+        (np.array(["900000-01-01"], "M8[s]"), 1),
+        (np.array(["-900000-01-01"], "M8[ms]"), -1),
+        ([np.datetime64(900_000, "Y")], 1),
+        ([pd.Period(year=20_000, month=1, freq="M")], 1),
+    ],
+)
+def test_far_times_are_clipped(far, sign):
+    fitted = pd.DataFrame({"c": pd.date_range("2020", periods=9)})
+    later = pd.DataFrame({"c": pd.Series(far)})
+    assert encode(fitted, later).tolist() == [[sign * 1000]]
+
+
+def test_far_durations_are_clipped():
+    fitted = pd.DataFrame({"c": pd.to_timedelta(range(9), unit="D")})
+    seconds = pd.DataFrame({"c": np.array([10**15, -(10**15)], "m8[s]")})
+    assert encode(fitted, seconds).ravel().tolist() == [1000, -1000]
+
+
+def test_times_beyond_any_range_name_the_column():
+    for time in (pd.Period(ordinal=10**9, freq="M"), datetime.timedelta.max):
+        with pytest.raises(ValueError, match="'c' has a time that is out of range"):
+            FeatureEncoder().fit(frame(time))
+
+
+def test_no_value_of_fit_is_clipped():
+    values = np.zeros(2_000_000)
+    values[0] = 1.0  # sqrt(2e6) standard deviations from the mean
+    X = pd.DataFrame({"c": values})
+    largest = FeatureEncoder().fit_transform(X).max()
+    assert largest == np.float32(StandardScaler().fit_transform(X)[0, 0]) > 1400
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, Decimal("Infinity")])
+def test_infinite_numbers_are_still_refused(value):
+    for X in (frame(1.0, value), frame([1.0, 0.5], [value, 0.5])):
+        with pytest.raises(ValueError, match="'c' has 1 infinite value"):
+            FeatureEncoder().fit(X)
+
+
+def test_huge_numbers_as_categories():
+    X = frame("a", 10**400, Decimal("1e400"), Fraction(10**400), 10**5000, float("1e308"))
+    encoder = FeatureEncoder(min_frequency=1).fit(X)
+    assert encoder.kinds_ == {"c": "category"}
+    assert_array_equal(encoder.transform(X).toarray().sum(axis=1), 1)
 
 
 def test_times_are_days():
@@ -263,7 +357,20 @@ def test_separator_decides_what_is_split():
     [
         ([[1.0, 2.0], [1.0, 3.0]], "vector"),
         ([[1, 2.5], [1, 3]], "vector"),
-        ([np.array([1, 2]), np.array([1, 3])], "vector"),
+        ([np.array([1, 2]), np.array([1, 3])], "multi_hot"),
+        ([np.array([1.0, 2.0]), np.array([1.0, 3.0])], "vector"),
+        ([[1, -100], [2, 100]], "vector"),
+        ([[7, -1], [2, 3]], "multi_hot"),
+        ([[0, 1, 1], [1, 0, 1]], "vector"),
+        ([[True, False], [False, True]], "vector"),
+        ([[0, 1, 1], [1, 0]], "multi_hot"),
+        ([[1], [0]], "multi_hot"),
+        ([[1.0], [0.5]], "vector"),
+        ([[], []], "multi_hot"),
+        ([[1, None], [2, 5]], "multi_hot"),
+        ([[1, pd.NA], [0, 0]], "vector"),
+        ([[Decimal("0.5"), 1], [1, 1]], "vector"),
+        ([[None, None], [None, None]], "multi_hot"),
         ([np.array([1, 2]), np.array([1, 3, 4])], "multi_hot"),
         ([[1.0], [2.0]], "multi_hot"),
         ([[1.0, 2.0], [1.0]], "multi_hot"),
@@ -334,7 +441,9 @@ def test_column_of_empty_lists_is_an_empty_field():
 
 
 def without_nan(values):
-    return [None if value is None or value != value else value for value in values]
+    values = [None if value is None or value != value else value for value in values]
+    # polars 1.0 does not take the Timedelta of pandas
+    return [v.to_pytimedelta() if isinstance(v, pd.Timedelta) else v for v in values]
 
 
 def test_arrays_are_read_by_column():
@@ -363,6 +472,7 @@ def test_frames_with_integer_names():
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*holds dates that are written as text:UserWarning")
 @pytest.mark.parametrize("kind", ["str", "U", "datetime64[D]", "S"])
 def test_typed_arrays(kind):
     X = np.array([["2020-01-01"], ["2020-01-02"]], dtype=kind)
@@ -421,11 +531,92 @@ def test_polars_frames():
     assert_allclose(encoder.transform(pl.DataFrame(columns)).toarray(), expected, atol=1e-6)
 
 
-def test_polars_arrays_are_vectors():
+# Kind of lists, by what is in them.
+LISTS = {
+    "vector": [[0.5, 1.0], [2.0, 3.0], [4.0, -1.0], [0.0, 0.0]],
+    "whole_vector": [[5.0, 1.0], [2.0, 3.0], [4.0, -1.0], [0.0, 0.0]],
+    "flags": [[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 1, 0]],
+    "truths": [[True, False], [False, False], [True, True], [False, True]],
+    "codes": [[1, 5], [2, 5], [1, 7], [2, 7]],
+    "gaps": [[1, 5], [2, None], [1, 7], [2, 7]],
+    "uneven": [[1, 5], [2], [], [1, 5, 7]],
+    "words": [["a"], ["a", "b"], [], ["b"]],
+    "rows_missing": [[1, 5], None, [1, 7], [2, 5]],
+}
+KINDS_OF_LISTS = {
+    name: "vector" if name in ("vector", "whole_vector", "flags", "truths") else "multi_hot"
+    for name in LISTS
+}
+
+
+def lists_from(source, folder):
+    frame = pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in LISTS.items()})
+    if source == "tuples":
+        return frame.map(lambda value: value if value is None else tuple(value))
+    if source == "arrays":
+        return frame.map(lambda value: value if value is None else np.array(value))
+    if source == "json":
+        return pd.read_json(io.StringIO(frame.to_json(orient="records")))
+    if source == "parquet":
+        frame.to_parquet(folder / "frame.parquet")
+        return pd.read_parquet(folder / "frame.parquet")
+    if source == "pyarrow":
+        return pytest.importorskip("pyarrow").table(LISTS)
+    if source == "arrow dtypes":
+        frame.to_parquet(folder / "frame.parquet")
+        return pd.read_parquet(folder / "frame.parquet", dtype_backend="pyarrow")
+    return pytest.importorskip("polars").DataFrame(LISTS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["lists", "tuples", "arrays", "json", "parquet", "pyarrow", "arrow dtypes", "polars"],
+)
+def test_lists_have_one_kind_and_code_wherever_they_come_from(source, tmp_path):
+    if source in ("parquet", "arrow dtypes"):
+        pytest.importorskip("pyarrow")
+    X = pd.DataFrame(LISTS) if source == "lists" else lists_from(source, tmp_path)
+    encoder = FeatureEncoder().fit(pd.DataFrame(LISTS))
+    assert encoder.kinds_ == KINDS_OF_LISTS == FeatureEncoder().fit(X).kinds_
+    expected = encoder.transform(pd.DataFrame(LISTS)).toarray()
+    assert_array_equal(encoder.transform(X).toarray(), expected)
+    assert_array_equal(FeatureEncoder().fit_transform(X).toarray(), expected)
+
+
+def test_polars_arrays_are_as_lists():
     pl = pytest.importorskip("polars")
-    vectors = pl.Series([[1, 2], [3, 2]], dtype=pl.Array(pl.Int64, 2))
-    encoder = FeatureEncoder().fit(pl.DataFrame({"c": vectors}))
-    assert encoder.kinds_ == {"c": "vector"}
+    for name in ("vector", "flags", "codes"):
+        kind = pl.Float64 if name == "vector" else pl.Int64
+        n_entries = len(LISTS[name][0])
+        column = pl.Series(LISTS[name], dtype=pl.Array(kind, n_entries))
+        encoder = FeatureEncoder().fit(pl.DataFrame({name: column}))
+        assert encoder.kinds_ == {name: KINDS_OF_LISTS[name]}
+
+
+def test_flags_are_told_apart():
+    encoded = encode(pd.DataFrame({"c": LISTS["flags"]}))
+    assert len(np.unique(encoded, axis=0)) == 4
+    assert_allclose(encoded, StandardScaler().fit_transform(LISTS["flags"]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_dicts_are_refused_with_what_to_do(library):
+    module = pytest.importorskip(library)
+    make = module.table if library == "pyarrow" else module.DataFrame
+    X = make({"c": [{"a": 1, "b": 2}, {"a": 2, "b": 3}]})
+    with pytest.raises(TypeError, match="'c'.* 'dict'.*json_normalize"):
+        FeatureEncoder().fit(X)
+
+
+def test_lone_surrogates_are_categories():
+    X = frame("\ud800", "a", "\ud800", "a|\udfff")
+    encoder = FeatureEncoder().fit(X)
+    assert encoder.get_feature_names_out()[1] == "c_\ud800"
+    assert encoder.transform(X)[0, 1] == 1
+    assert_array_equal(
+        pickle.loads(pickle.dumps(encoder)).transform(X).toarray(),
+        encoder.transform(X).toarray(),
+    )
 
 
 def test_sparse_columns_are_read_as_dense_ones():
@@ -543,7 +734,9 @@ def test_clone_and_pickle():
 
 def test_column_transformer_and_pipeline():
     y = [0, 1, 0, 1, 1, 0]
-    strings = make_column_selector(dtype_include=["object", "str"])
+    strings = make_column_selector(
+        dtype_exclude=["number", "bool", "datetime", "timedelta"]
+    )
     columns = ColumnTransformer(
         [("strings", FeatureEncoder(min_frequency=1), strings)],
         remainder=FeatureEncoder(),
@@ -613,3 +806,81 @@ def test_rows_are_independent(table, seed):
     refitted = clone(encoder).fit(X.iloc[order])
     assert_array_equal(refitted.get_feature_names_out(), encoder.get_feature_names_out())
     assert_allclose(refitted.transform(X).toarray(), encoded, rtol=1e-4, atol=1e-4)
+
+
+# One kind from every source
+
+SCALARS = pd.DataFrame(
+    {
+        "number": [1, 2, 3, 2],
+        "gaps": [1.5, None, 3.0, 2.0],
+        "text": ["a", "b", "a", "b"],
+        "flag": [True, False, True, False],
+        "flag_gaps": pd.Series([True, None, True, False], dtype=object),
+        "day": [datetime.date(2020, 1, d) for d in (1, 2, 3, 4)],
+        "stamp": pd.to_datetime(["2020-01-01", None, "2020-01-03", "2020-01-04"]),
+        "zoned": pd.date_range("2020", periods=4, tz="Asia/Tokyo"),
+        "span": pd.to_timedelta([1, 2, 3, 4], unit="D"),
+        "clock": [datetime.time(1), datetime.time(1), datetime.time(2), datetime.time(2)],
+        "money": [Decimal("1.50"), Decimal("2.50"), None, Decimal("1.50")],
+        "typed": pd.Categorical(["x", "y", "x", "y"]),
+        "bytes": [b"a", b"b", b"a", b"b"],
+    }
+)
+
+
+@pytest.mark.parametrize("source", ["parquet", "arrow dtypes", "pyarrow", "polars"])
+def test_scalars_have_one_kind_and_code_wherever_they_come_from(source, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    encoder = FeatureEncoder().fit(SCALARS)
+    X = pa.Table.from_pandas(SCALARS, preserve_index=False)
+    if source == "polars":
+        X = pytest.importorskip("polars").from_pandas(SCALARS)
+    elif source != "pyarrow":
+        SCALARS.to_parquet(tmp_path / "frame.parquet")
+        kind = {"dtype_backend": "pyarrow"} if source == "arrow dtypes" else {}
+        X = pd.read_parquet(tmp_path / "frame.parquet", **kind)
+    assert FeatureEncoder().fit(X).kinds_ == encoder.kinds_
+    expected = encoder.transform(SCALARS).toarray()
+    assert_allclose(encoder.transform(X).toarray(), expected, atol=1e-6)
+    assert_allclose(FeatureEncoder().fit_transform(X).toarray(), expected, atol=1e-6)
+
+
+# Output
+
+
+def test_dense_output_is_the_same():
+    encoder = FeatureEncoder(sparse_output=False)
+    encoded = encoder.fit_transform(FILMS)
+    assert type(encoded) is np.ndarray and encoded.dtype == np.float32
+    assert_array_equal(encoded, encode(FILMS))
+    assert_array_equal(encoder.transform(FILMS), encoded)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_output_as_frames(library):
+    module = pytest.importorskip(library)
+    encoder = FeatureEncoder(sparse_output=False).set_output(transform=library)
+    encoded = encoder.fit_transform(FILMS)
+    assert isinstance(encoded, module.DataFrame)
+    assert list(encoded.columns) == encoder.get_feature_names_out().tolist()
+    assert_array_equal(encoded.to_numpy(), encode(FILMS))
+    clone(encoder).fit(FILMS).partial_fit(FILMS).transform(FILMS)
+    sparse_ = FeatureEncoder().set_output(transform=library)
+    message = f"{library.capitalize()} output .* Set sparse_output=False in FeatureEncoder"
+    with pytest.raises(ValueError, match=message):
+        sparse_.fit_transform(FILMS)
+    with config_context(transform_output=library), pytest.raises(ValueError, match=message):
+        FeatureEncoder().fit(FILMS).transform(FILMS)
+
+
+def test_frames_of_a_column_transformer():
+    union = ColumnTransformer(
+        [("f", FeatureEncoder(sparse_output=False), ["genres"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    X = FILMS[["genres", "year"]]
+    encoded = union.fit_transform(X)
+    assert list(encoded)[-1] == "year"
+    assert_array_equal(encoded.iloc[:, :-1], encode(X[["genres"]]))

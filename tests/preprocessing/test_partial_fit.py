@@ -15,6 +15,9 @@ from sklearn.preprocessing import OneHotEncoder
 
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 
+# The frames here are so small that most categories are rare.
+pytestmark = pytest.mark.filterwarnings("ignore:.*encoded alike:UserWarning")
+
 
 def frame(*values):
     return pd.DataFrame({"c": pd.Series(list(values), dtype=object)})

@@ -1,0 +1,161 @@
+"""Names of columns: in the index of a frame, misspelt, or labels of a single row."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def with_index(frame: pd.DataFrame, names: Collection) -> pd.DataFrame:
+    """A frame with the levels of its index that have such names as its last columns.
+
+    A column of the same name is preferred to the index.
+    """
+    levels: list[Any] = [
+        name
+        for name in frame.index.names
+        if name is not None and name in names and name not in frame.columns
+    ]
+    if not levels or frame.columns.nlevels > 1:
+        return frame
+    frame = frame.copy(deep=False)
+    for name in levels:
+        frame[name] = frame.index.get_level_values(name)
+    return frame
+
+
+def close_name(name: Any, options: Collection) -> str | None:
+    """The option that has the same meaning but for its spelling; None: there is none.
+
+    Names that differ in capitals, spaces and the like are the same. Names that differ in
+    digits are not, since they count columns.
+    """
+    if not isinstance(name, str):
+        return None
+    plain = {option: _plain(option) for option in options if isinstance(option, str)}
+    wanted = _plain(name)
+    same = [option for option, text in plain.items() if text == wanted]
+    if same or not wanted:
+        return same[0] if same else None
+    similar = {
+        text: option
+        for option, text in plain.items()
+        if text[:1] == wanted[0]
+        and abs(len(text) - len(wanted)) <= 2
+        and _letters(text) != _letters(wanted)
+    }
+    found = difflib.get_close_matches(wanted, similar, n=1, cutoff=0.75)
+    return similar[found[0]] if found else None
+
+
+def did_you_mean(name: Any, options: Collection) -> str:
+    """``" Did you mean 'user_id'?"``, or nothing; ``name`` is not among the options."""
+    option = close_name(name, options)
+    return "" if option is None else f" Did you mean {option!r}?"
+
+
+def meant_by(wanted: Any, names: Collection) -> str:
+    """``" Did you mean 'user_id' by 'userId'?"``, or nothing; ``wanted`` is lacking."""
+    name = close_name(wanted, names)
+    return "" if name is None else f" Did you mean {wanted!r} by {name!r}?"
+
+
+def refuse_misspelt(
+    frame: pd.DataFrame, wanted: Collection, known: Collection, *, where: str
+) -> None:
+    """Raise ValueError if a frame lacks a column and has one of a similar name.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        What is read.
+    wanted : collection of str
+        Columns that are read if they are there.
+    known : collection of str
+        Other columns that may be there.
+    where : str
+        Name of the argument, for the message.
+    """
+    unknown = [name for name in frame.columns if name not in wanted and name not in known]
+    for name in wanted:
+        if name in frame.columns:
+            continue
+        similar = close_name(name, unknown)
+        if similar is not None:
+            raise ValueError(
+                f"{where} lacks the column {name!r} and has a column {similar!r}, which is "
+                f"not known. Did you mean {name!r}? Rename or drop it; the known columns "
+                f"are {_names(wanted, known)}."
+            )
+
+
+def refuse_unknown(
+    frame: pd.DataFrame,
+    ids: Collection,
+    features: Collection,
+    known: Collection,
+    *,
+    where: str,
+    side: str,
+) -> None:
+    """Raise ValueError for a frame without ids that has columns that nobody knows."""
+    index = [name for name in frame.index.names if close_name(name, ids) is not None]
+    unknown = index + [
+        name for name in frame.columns if name not in features and name not in known
+    ]
+    if unknown:
+        meant = next(filter(None, (did_you_mean(name, ids) for name in unknown)), "")
+        raise ValueError(
+            f"{where} has no column with {side} ids ({_or(ids)}) but has {unknown}, which "
+            f"nobody knows.{meant} Rename the column with the ids, or drop what is not "
+            f"known if the rows are new {side}s. The known columns are "
+            f"{_names(ids, features, known)}."
+        )
+
+
+def refuse_row(X: Any, names: Collection, *, where: str, side: str) -> None:
+    """Raise ValueError for a single row, whose values are no ids.
+
+    Parameters
+    ----------
+    X : object
+        What a query was given.
+    names : collection of str
+        Columns of X and of the tables, which label the values of a row.
+    where, side : str
+        Name of the argument, and whether ids of users or items are expected.
+    """
+    hint = None
+    if isinstance(X, pd.Series) and not pd.api.types.is_numeric_dtype(X.index.dtype):
+        labels = [label for label in X.index if label in names]
+        if labels:
+            hint = (
+                f"a single row of a frame (a Series with the labels {list(X.index)}); give "
+                "a frame of one row, as X.iloc[[0]] is,"
+            )
+    elif isinstance(X, tuple) and hasattr(X, "_fields"):
+        hint = f"a named tuple with the fields {list(X._fields)}; give a frame of one row"
+    elif isinstance(X, np.ndarray | np.void) and X.dtype.names is not None:
+        hint = f"an array of records with the fields {list(X.dtype.names)}; give a frame"
+    if hint is not None:
+        raise ValueError(f"{where} is {hint} or a list of {side} ids.")
+
+
+def _names(*groups: Collection) -> list:
+    return list(dict.fromkeys(name for group in groups for name in group))
+
+
+def _or(names: Collection) -> str:
+    return " or ".join(map(repr, names))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _letters(plain: str) -> str:
+    return "".join(letter for letter in plain if not letter.isdigit())

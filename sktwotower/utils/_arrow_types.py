@@ -1,0 +1,52 @@
+"""Types of Arrow that few functions take, replaced by those that all take."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pandas as pd
+
+
+def plain_type(kind: Any) -> Any:
+    """The same type of Arrow without views of strings and run lengths."""
+    pa = import_module("pyarrow")  # there are no types of Arrow without it
+
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    return kind
+
+
+def plain_column(values: Any) -> Any:
+    """A chunked array of Arrow with its plain type."""
+    pa, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+
+    if pa.types.is_run_end_encoded(values.type):
+        values = compute.run_end_decode(values)
+    kind = plain_type(values.type)
+    return values if kind == values.type else values.cast(kind)
+
+
+def with_plain_types(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with plain types in its columns that are backed by Arrow."""
+    columns = {}
+    for position, dtype in enumerate(frame.dtypes):
+        if not isinstance(dtype, pd.ArrowDtype):
+            continue
+        column, kind = frame.iloc[:, position], dtype.pyarrow_dtype
+        if plain_type(kind) != kind:
+            values = plain_column(column.array.__arrow_array__())
+            columns[position] = pd.Series(
+                pd.arrays.ArrowExtensionArray(values), frame.index
+            )
+        elif "interval" in str(kind) or "list_view" in str(kind):
+            # pandas makes no array of them, and casts of views of lists lose values.
+            columns[position] = pd.Series(column.tolist(), frame.index, dtype=object)
+    if not columns:
+        return frame
+    parts = [columns.get(i, frame.iloc[:, i]) for i in range(frame.shape[1])]
+    return pd.concat(parts, axis=1).set_axis(frame.columns, axis=1)
