@@ -123,6 +123,7 @@ def test_the_app_recommends(model, url):
     assert [pair["score"] for pair in answer["items"]] == pytest.approx(scores[0].tolist())
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 user ids of X:UserWarning")  # a text
 def test_the_app_answers_unknown_users_without_padding(model, url):
     answer = get(f"{url}/recommend", user="nobody", n=100).json()
     assert not answer["is_known"]
