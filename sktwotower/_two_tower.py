@@ -811,8 +811,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         It holds the parameters, the tables, the weights and the training interactions,
         that is, ids, features and interactions of users, too. An existing model at the
         path is replaced in one step: a reader gets the old model or the new one, even if
-        the save is killed. What is written is read back first. Callbacks, metadata requests and indexes of ``build_index`` are
-        not stored.
+        the save is killed. What is written is read back before that. Callbacks, metadata
+        requests and indexes of ``build_index`` are not stored.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
 

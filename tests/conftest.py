@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sktwotower.datasets import make_interactions
+from sktwotower.utils._sklearn import CallbackSupportMixin
 
 pytest.register_assert_rewrite("tests.helpers")
 
@@ -26,6 +27,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if isinstance(item, pytest.DoctestItem) and np.__version__ < "2":
             item.add_marker(pytest.mark.skip("the output of examples is that of NumPy 2"))
+
+
+@pytest.fixture(autouse=True)
+def callbacks_where_there_are_some(monkeypatch):
+    """A test that sets callbacks is skipped before scikit-learn 1.9."""
+    original = CallbackSupportMixin.set_callbacks
+
+    def set_callbacks(self, *callbacks):
+        if callbacks:
+            pytest.skip("needs scikit-learn 1.9")
+        return original(self)
+
+    if not original.__module__.startswith("sklearn."):
+        monkeypatch.setattr(CallbackSupportMixin, "set_callbacks", set_callbacks)
 
 
 @pytest.fixture(scope="session")

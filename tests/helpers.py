@@ -86,7 +86,8 @@ def is_mapped(array):
 
 # --- other versions ------------------------------------------------------------------
 
-# Callbacks and the setting sparse_interface are new there.
+# The setting sparse_interface and sklearn.callback are new there. A test that sets a
+# callback of its own needs no mark: see conftest.py.
 needs_sklearn_1_9 = pytest.mark.skipif(
     importlib.util.find_spec("sklearn.callback") is None, reason="needs scikit-learn 1.9"
 )

@@ -20,7 +20,6 @@ from sktwotower import TwoTowerRecommender
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
 from tests import helpers
-from tests.helpers import needs_sklearn_1_9
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 30, 20
@@ -274,19 +273,19 @@ def partial_fit_of_another_architecture(model):
 
 
 FAILURES = [
-    pytest.param(interrupted, KeyboardInterrupt, marks=needs_sklearn_1_9),
-    pytest.param(interrupted_with_validation, KeyboardInterrupt, marks=needs_sklearn_1_9),
-    pytest.param(interrupted_early_stopping, KeyboardInterrupt, marks=needs_sklearn_1_9),
-    pytest.param(interrupted_at_the_end, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    (interrupted, KeyboardInterrupt),
+    (interrupted_with_validation, KeyboardInterrupt),
+    (interrupted_early_stopping, KeyboardInterrupt),
+    (interrupted_at_the_end, KeyboardInterrupt),
     (refused_validation, ValueError),
     (validation_of_nothing, ValueError),
-    pytest.param(failing_callback, OSError, marks=needs_sklearn_1_9),
+    (failing_callback, OSError),
     (diverging, ValueError),
     (refused_rows, ValueError),
     (refused_other_columns, ValueError),
     (refused_parameters, ValueError),
     (refused_encoder, ValueError),
-    pytest.param(interrupted_warm_start, KeyboardInterrupt, marks=needs_sklearn_1_9),
+    (interrupted_warm_start, KeyboardInterrupt),
     (diverging_partial_fit, ValueError),
     (refused_partial_fit, ValueError),
     (partial_fit_of_another_architecture, ValueError),
@@ -441,7 +440,6 @@ class KeepLast(Interrupt):
                 raise KeyboardInterrupt
 
 
-@needs_sklearn_1_9
 @pytest.mark.parametrize("average", [True, False])
 def test_a_callback_keeps_the_model_of_each_epoch(average):
     """It is a model of its own: what is trained afterwards does not change it."""
@@ -458,7 +456,6 @@ def test_a_callback_keeps_the_model_of_each_epoch(average):
     assert second.partial_fit(NEXT).n_iter_ == 3
 
 
-@needs_sklearn_1_9
 def test_a_kept_model_knows_all_rows(tmp_path):
     """Its histories have the held-out rows of early stopping; saving changes nothing."""
     pytest.importorskip("skops")
@@ -522,7 +519,6 @@ def test_others_answer_and_save_while_one_thread_trains(tmp_path):
     assert all(answer in known for answer in answers[0])
 
 
-@needs_sklearn_1_9
 def test_others_answer_while_one_thread_fits(fitted):
     model, _ = fitted
     model = copy.copy(model)

@@ -1079,7 +1079,6 @@ class Recorder:
         return False
 
 
-@needs_sklearn_1_9
 def test_a_callback_sees_a_usable_estimator_and_may_stop():
     callback = Recorder(stop_after=2)
     model = make_model(max_iter=5, dropout=0.2).set_callbacks(callback).fit(X)
@@ -1091,14 +1090,12 @@ def test_a_callback_sees_a_usable_estimator_and_may_stop():
     assert np.isfinite(model.score(X))
 
 
-@needs_sklearn_1_9
 def test_a_callback_that_draws_random_numbers_changes_nothing():
     callback = Recorder()
     model = make_model(max_iter=4, dropout=0.3).set_callbacks(callback).fit(X)
     assert same_embeddings(model, make_model(max_iter=4, dropout=0.3).fit(X))
 
 
-@needs_sklearn_1_9
 def test_a_callback_is_torn_down_when_the_fit_fails():
     callback = Recorder()
     model = make_model(learning_rate=1e30, weight_decay=0.0, normalize=False, max_iter=50)
@@ -1359,7 +1356,6 @@ class Interrupts(Recorder):
             raise KeyboardInterrupt
 
 
-@needs_sklearn_1_9
 def test_an_interrupted_refit_leaves_the_model_as_it_was():
     before = torch.get_rng_state()
     model = make_model().fit(X)

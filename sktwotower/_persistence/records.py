@@ -23,6 +23,7 @@ from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.negatives import StreamingFrequencies
+from sktwotower._nn.optim import DECOUPLED
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
@@ -98,14 +99,21 @@ def records_of(parts: dict[str, Values]) -> Values:
     size = parts["history"]["size"]
     is_size = size is None or (type(size) is int and 0 < size < 2**31)
     expect(is_size, MANIFEST, f"has the history size {size!r}")
+    towers = towers_of(parts["towers"], user, item)
+    table, n_ids = towers.user_tower.history_table, int(item.entities.id_codes.max()) + 1
+    expect(
+        (size is None) == (table is None) and (table is None or len(table) >= n_ids),
+        MANIFEST,
+        f"has the history size {size!r}, which is not that of the user tower",
+    )
     return {
         "roles": roles_of(parts["roles"]),
         "user": user,
         "item": item,
-        "towers": towers_of(parts["towers"], user, item),
+        "towers": towers,
         "interactions": interactions_of(parts["interactions"], n_users, n_items),
-        "optimizer": optimizer_of(parts["optimizer"]),
-        "frequencies": frequencies_of(parts["frequencies"]),
+        "optimizer": optimizer_of(parts["optimizer"], towers),
+        "frequencies": frequencies_of(parts["frequencies"], n_items),
         "log": record_of(TrainingLog, parts["log"], MANIFEST),
     }
 
@@ -149,7 +157,7 @@ def roles_of(values: Values) -> ColumnRoles:
         "item_features": FeatureColumns,
         "times": TimeRange,
     }
-    parts = {
+    parts: Values = {
         name: record_of(kind, values[name], MANIFEST)
         for name, kind in kinds.items()
         if type(values.get(name)) is dict
@@ -336,15 +344,21 @@ def optimizer_values(optimizer: tuple[str, OptimizerState], *, with_memory: bool
     return {"name": name} | (tensors if with_memory else {})
 
 
-def optimizer_of(values: Values) -> tuple[str, OptimizerState]:
+def optimizer_of(values: Values, towers: TwoTowers) -> tuple[str, OptimizerState]:
     """Name and memory; the memory is empty if it was not saved."""
     memory: OptimizerState = {}
+    shapes = {name: weight.shape for name, weight in towers.state_dict().items()}
     for name, tensor in values.items():
         parameter, _, key = name.rpartition("/")
         if parameter:
-            expect(isinstance(tensor, Tensor), MANIFEST, f"has no tensor {name!r}")
+            is_step = isinstance(tensor, Tensor) and tensor.ndim == 0
+            expect(
+                is_step or getattr(tensor, "shape", None) == shapes.get(parameter, 0),
+                "optimizer.safetensors",
+                f"has a {name!r} that does not belong to the towers",
+            )
             memory.setdefault(parameter, {})[key] = tensor
-    expect(type(values.get("name")) is str, MANIFEST, "has no name of an optimizer")
+    expect(values.get("name") in DECOUPLED, MANIFEST, "has no name of an optimizer")
     return values["name"], memory
 
 
@@ -353,7 +367,7 @@ def frequencies_values(frequencies: StreamingFrequencies | None) -> Values:
     return {} if frequencies is None else dict(vars(frequencies))
 
 
-def frequencies_of(values: Values) -> StreamingFrequencies | None:
+def frequencies_of(values: Values, n_items: int) -> StreamingFrequencies | None:
     """The frequencies."""
     if not values:
         return None
@@ -364,6 +378,11 @@ def frequencies_of(values: Values) -> StreamingFrequencies | None:
     frequencies.gaps, frequencies._last = values["gaps"], values["_last"]
     frequencies.step = values["step"]
     gaps, last = frequencies.gaps.numpy(), frequencies._last.numpy()
+    expect(
+        0 < frequencies.rate <= 1 and frequencies.step >= 0 and gaps.size <= n_items + 1,
+        "frequencies.safetensors",
+        f"has {gaps.size} gaps of {n_items} items",
+    )
     expect_array("frequencies.safetensors", "gaps", gaps, (gaps.size,), "f")
     expect_array("frequencies.safetensors", "_last", last, (gaps.size,), "f")
     return frequencies

@@ -93,12 +93,22 @@ def refuse_other_columns(
     for side in SIDES:
         was = before.features(side)
         wanted = configuration.side(side).features
+        selection: dict[str, Any] = {f"{side}_features": wanted}
         try:
-            rows = X if callable(wanted) else _no_rows(before)
-            now = configuration.roles(rows).features(side)
-        except ValueError:  # a column that the first rows did not have
+            now = ColumnRoles.of_fit(
+                X if callable(wanted) else _no_rows(before),
+                owner=before.owner,
+                user_column=before.user_column,
+                item_column=before.item_column,
+                timestamp_column=before.timestamp_column,
+                **selection,
+            ).features(side)
+        except ValueError:
+            if callable(wanted):
+                continue  # X lacks another column, which is said when it is read
+            # A column that the first rows did not have.
             raise ValueError(
-                _message(f"{side}_features", occasion, str(_names(was)), repr(wanted))
+                _message(f"{side}_features", occasion, _columns(was), repr(wanted))
             ) from None
         if callable(wanted) and was is not None and set(_names(now)) <= set(was.names):
             continue  # a column without values may have another dtype in some rows

@@ -80,7 +80,8 @@ def ranking_report(
     confidence : float, default=0.95
         Share of the resampled means inside the interval.
     user_column, item_column, exclude_seen, candidates, per_row
-        As in :func:`make_ranking_scorer`. Seen pairs are dropped, unless all were seen.
+        As in :func:`make_ranking_scorer`. Relevant pairs that were seen in training are
+        dropped; if all were seen, they stay, and the values are ones of training rows.
     random_state : int, RandomState instance or None, default=None
         Draws the users. An int gives the same intervals at every call.
 

@@ -309,7 +309,7 @@ def make_ranking_scorer(
                 "by must be 'activity', 'cold', or labels by user id (a Series or a dict); "
                 f"got {got}. Labels of rows would not fit other rows."
             )
-    return _class_of(metrics, by, with_counts)(
+    scorer = _RankingScorer(
         metrics,
         user_column,
         item_column,
@@ -320,16 +320,12 @@ def make_ranking_scorer(
         with_counts,
         per_row,
     )
-
-
-def _class_of(metrics: Metrics, by: Any, with_counts: bool) -> type[_RankingScorer]:
-    """The class of a scorer that returns a number, or of one that returns a dict."""
     is_one = isinstance(metrics, str) or callable(metrics)
     if not is_one or by is not None or with_counts:
-        return _RankingScorer
-    from sktwotower.metrics._single_scorer import SingleRankingScorer  # slow to import
+        return scorer
+    from sktwotower.metrics._single_scorer import SingleScorer  # slow to import
 
-    return SingleRankingScorer
+    return SingleScorer(scorer)
 
 
 def read_rows(

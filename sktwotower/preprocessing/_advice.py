@@ -22,7 +22,8 @@ _SHARE_OF_RARE = 0.25
 # Texts that look like lists or dates are so if at least this share of them does.
 _MOST = 0.9
 _DELIMITERS = (",", ";")
-_WRITTEN_LIST = re.compile(r"\s*[\[({].*[\])}]\s*", re.DOTALL)
+# Not intervals such as "(0, 1]".
+_WRITTEN_LIST = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 _WRITTEN_DATE = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4})(\D|$)")
 _CODE_NAMES = {"id", "ids", "code", "codes", "zip", "zipcode", "postcode"}
 # Numbers with more different encoded values than this are not looked at further.

@@ -414,7 +414,7 @@ def test_odd_features_come_back(tmp_path):
             "list": [["a", "b"], ["a"], None],
             "vector": [np.array([1.0, 2.0]), np.array([2.0, 3.0]), np.array([0.0, 1.0])],
             "codes": [[1, 2], [2], [1]],
-            "mixed": [1, "a", None],
+            "mixed": ["a", 1, "a"],
             "category": pd.Categorical(["x", "y", "x"], categories=["y", "x"]),
             "bins": pd.cut([1.0, 2.0, 3.0], 2).astype(str),
             "when": pd.to_datetime(["2020", "2021", None]),

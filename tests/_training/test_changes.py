@@ -259,6 +259,15 @@ def test_a_column_that_the_first_rows_did_not_have(fitted):
         model.partial_fit(NEXT.assign(city="rome"))
 
 
+def test_what_else_is_wrong_is_not_a_change_of_features(fitted):
+    features = make_column_selector(pattern="device")
+    model = fitted({"user_features": features})
+    with pytest.raises(ValueError, match="X lacks the column 'user'"):
+        model.partial_fit(NEXT.drop(columns="user"))
+    with pytest.raises(ValueError, match="item_features cannot .* was None and is 'city'"):
+        model.set_params(item_features="city").partial_fit(NEXT.assign(city="rome"))
+
+
 def test_a_table_may_come_later_only_with_features(fitted):
     """A side without features in X keeps those it had if its table is gone."""
     model = fitted({"user_features": None, "user_table": None})

@@ -83,6 +83,7 @@ def test_one_warning_names_the_column_and_what_to_do(values, advice):
         ["1.2.3", "1.2.3", "10.0.1", "10.0.1"],  # versions
         ["(none)", "a", "(none)", "a"],
         ["(none)"] * 4,
+        pd.cut(range(40), 4).astype(str),
         [1, 2, 3, 4],
         [1.0, 1.0, 1.0],
         [5.0, None, None],
