@@ -89,9 +89,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         encoder a 1-D column.
     user_table, item_table : DataFrame or EntityTable, default=None
         Features of the users and items, one row for each id, in addition to those in X. In
-        a plain frame the ids are in the column that has the name of the id column of X, or
-        else in the first column; all other columns are features. ``clone``, and so every
-        search, copies a frame: wrap a large one in :class:`EntityTable`, which is shared.
+        a plain frame the ids are in the column, or the index, that has the name of the id
+        column of X, or else in the first column; all other columns are features. ``clone``,
+        and so every search, copies a frame: wrap a large one in :class:`EntityTable`, which
+        is shared.
     user_encoder, item_encoder : transformer, default=None
         Encodes the features; None: a
         :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a

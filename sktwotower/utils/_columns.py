@@ -194,6 +194,8 @@ def id_array(
     column = as_pandas(column, where=where)
     if isinstance(column, list | tuple):
         column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
+    elif isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind == "U":
+        column = pd.Series(column, dtype=object)
     if np.ndim(column) != 1:
         hint = " Read a file first, with pandas.read_parquet." if is_dataset(column) else ""
         raise ValueError(
@@ -213,7 +215,15 @@ def id_array(
             "drop or fill them first."
         )
     _refuse_inexact(series, what=what, where=where, positions=positions)
-    values = _plain_values(series)
+    try:
+        values = _plain_values(series)
+    except UnicodeEncodeError as error:
+        bad = series.map(lambda text: any("\ud800" <= c <= "\udfff" for c in text))
+        rows, first = where_first(bad.to_numpy(), positions)
+        raise ValueError(
+            f"{where} has {rows} with a {what} that is no text {first}: it has a lone "
+            f"surrogate ({error}). Replace or drop it."
+        ) from error
     if values.dtype == object:
         try:
             pd.factorize(values)

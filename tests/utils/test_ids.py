@@ -93,6 +93,12 @@ def test_rows_that_are_arrays_keep_their_type():
     assert as_objects([np.array([1]), np.array(["a"])]).tolist() == [[1], ["a"]]
 
 
+def test_strings_that_are_no_text():
+    for ids in (["a", "\ud800"], np.array(["a", "\ud800"])):
+        with pytest.raises(ValueError, match=r"X has 1 row .* no text \(first at row 1\)"):
+            ids_of(ids)
+
+
 # --- integers ------------------------------------------------------------------------
 
 
