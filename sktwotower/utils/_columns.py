@@ -12,10 +12,11 @@ from sktwotower.utils._arrow_types import with_plain_types
 from sktwotower.utils._forms import given, how_to_list, refuse_lazy
 from sktwotower.utils._ids import (
     exact_limit,
-    has_complex,
+    have_complex,
     inexact,
     numbers_of_objects,
     signed_where_possible,
+    types_in,
 )
 
 Column = str | int
@@ -205,7 +206,8 @@ def id_array(
     series = pd.Series(column).reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
-    if series.dtype.kind == "c" or has_complex(series):
+    types = types_in(series)
+    if series.dtype.kind == "c" or have_complex(types):
         raise ValueError(f"Complex data not supported: {where} has complex {what}s.")
     missing = series.isna().to_numpy()
     if missing.any():
@@ -214,9 +216,9 @@ def id_array(
             f"{where} has {rows} with a missing {what} (NaN, None or NaT) {first}; "
             "drop or fill them first."
         )
-    _refuse_inexact(series, what=what, where=where, positions=positions)
+    _refuse_inexact(series, types, what=what, where=where, positions=positions)
     try:
-        values = _plain_values(series)
+        values = _plain_values(series, types)
     except UnicodeEncodeError as error:
         bad = series.map(lambda text: any("\ud800" <= c <= "\udfff" for c in text))
         rows, first = where_first(bad.to_numpy(), positions)
@@ -236,10 +238,15 @@ def id_array(
 
 
 def _refuse_inexact(
-    series: pd.Series, *, what: str, where: str, positions: np.ndarray | None
+    series: pd.Series,
+    types: set[Any],
+    *,
+    what: str,
+    where: str,
+    positions: np.ndarray | None,
 ) -> None:
     """Raise ValueError for floats that are infinite or may be rounded integers."""
-    bad, kind = inexact(series)
+    bad, kind = inexact(series, types)
     if not bad.any():
         return
     infinite = np.isinf(series[bad].to_numpy(dtype=np.float64)).any()
@@ -260,10 +267,10 @@ def _refuse_inexact(
     )
 
 
-def _plain_values(series: pd.Series) -> np.ndarray:
+def _plain_values(series: pd.Series, types: set[Any]) -> np.ndarray:
     """Ids of which none is missing, with a dtype of NumPy."""
     if series.dtype == object:
-        numbers = numbers_of_objects(series.to_numpy())
+        numbers = numbers_of_objects(series.to_numpy(), types)
         series = series.infer_objects() if numbers is None else pd.Series(numbers)
     kind = series.dtype.kind
     if kind == "u":

@@ -18,14 +18,17 @@ def exact_limit(float_type: Any) -> float:
     return 2.0 ** min(np.finfo(float_type).nmant + 1, 53)  # ids become float64
 
 
-def inexact(series: pd.Series) -> tuple[np.ndarray, str]:
+def types_in(series: pd.Series) -> set[Any]:
+    """The types of the values of an object column; none for another column."""
+    return set(map(type, series.to_numpy())) if series.dtype.kind == "O" else set()
+
+
+def inexact(series: pd.Series, types: set[Any]) -> tuple[np.ndarray, str]:
     """Which floats may stand for several integers, (n,) bool, and the floats' type."""
     dtype: Any = series.dtype
     if dtype.kind == "O":
-        types: list[Any] = [
-            t for t in set(map(type, series)) if issubclass(t, float | np.floating)
-        ]
-        for kind in sorted(types, key=exact_limit):
+        floats = [t for t in types if issubclass(t, float | np.floating)]
+        for kind in sorted(floats, key=exact_limit):
             limit = exact_limit(kind)
             bad = [type(v) is kind and bool(abs(v) >= limit) for v in series]
             if any(bad):
@@ -39,18 +42,16 @@ def inexact(series: pd.Series) -> tuple[np.ndarray, str]:
     return np.abs(values) >= exact_limit(plain), str(plain)
 
 
-def has_complex(series: pd.Series) -> bool:
-    """Whether an object column has complex numbers."""
-    types = set(map(type, series)) if series.dtype == object else ()
+def have_complex(types: set[Any]) -> bool:
+    """Whether there are complex numbers among the types of values."""
     return any(issubclass(t, complex | np.complexfloating) for t in types)
 
 
-def numbers_of_objects(values: np.ndarray) -> np.ndarray | None:
+def numbers_of_objects(values: np.ndarray, types: set[Any]) -> np.ndarray | None:
     """An object array of numbers as numbers, with no integer rounded; None for others.
 
     Integers stay objects where neither int64 nor uint64 holds all of them.
     """
-    types = set(map(type, values))
     if not types or not all(issubclass(t, _PLAIN_NUMBERS) for t in types):
         return None
     if all(issubclass(t, bool | np.bool_) for t in types):
