@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import logging
 import os
+import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,9 @@ import pandas as pd
 from fastapi import FastAPI, HTTPException, Query
 
 import sktwotower
+
+# Anybody may ask, also somebody whose id is not even a number.
+warnings.filterwarnings("ignore", ".* user ids of X are not known users")
 
 PATH = Path(os.environ["MODEL"]).expanduser()
 SECONDS = 1.0  # between two looks at the manifest

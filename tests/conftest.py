@@ -10,11 +10,16 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from sktwotower.datasets import make_interactions
 from sktwotower.utils._sklearn import CallbackSupportMixin
 
 pytest.register_assert_rewrite("tests.helpers")
+
+# Several processes test at once: how long an example takes says nothing.
+settings.register_profile("sktwotower", deadline=None)
+settings.load_profile("sktwotower")
 
 # On two threads the small batches of the tests take four times as long.
 torch.set_num_threads(1)

@@ -411,6 +411,8 @@ def as_interactions(
         )
     if isinstance(X, list | tuple):
         X = as_objects(X, where=where)
+    elif hasattr(X, "__array__") and not isinstance(X, np.ndarray):
+        X = np.asarray(X)
     if np.ndim(X) != 2:
         raise ValueError(
             f"{where} must be rows of (user id, item id), in two dimensions: a frame, a "

@@ -338,7 +338,11 @@ def read_rows(
     item_column: Column | None,
     owner: str,
 ) -> tuple[Source, Any, Interactions]:
-    """The source inside a model, X as it reaches the recommender, and its checked rows."""
+    """The source inside a model, X as it reaches the recommender, and its checked rows.
+
+    Times are read if X has them, and refused if they are of another kind than those of
+    ``fit``: they decide with which features a user is asked.
+    """
     if isinstance(model, BaseEstimator):  # others have no state that is known
         check_is_fitted(model)
     recommender, X = unwrap(model, X)

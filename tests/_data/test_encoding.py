@@ -316,7 +316,7 @@ EXTREMES = [1e30, 1e38, 1e300, -1e308, 10**400, Decimal("1e400"), 2**63]
 def test_extreme_features_of_a_query_never_make_a_zero_vector(value, parameters):
     items = ITEMS[["item", "price"]].assign(vector=[[p, 0.5] for p in ITEMS["price"]])
     model = make(item_table=items, **parameters).fit(X)
-    rows = pd.DataFrame({"item": ["n", "m"], "price": [value, 1.0]})
+    rows = pd.DataFrame({"item": [1000, 1001], "price": [value, 1.0]})
     rows["vector"] = [[0.0, 1.0], [value, 1.0]]
     vectors = model.item_tower_.transform(rows)
     assert np.isfinite(vectors).all() and (np.linalg.norm(vectors, axis=1) > 0.1).all()

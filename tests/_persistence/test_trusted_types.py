@@ -35,6 +35,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
+from sktwotower._persistence.manifest import StoredFiles
 from sktwotower._persistence.objects import read_objects, write_objects
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 
@@ -116,7 +117,8 @@ ENCODERS = [
 
 def stored(encoder, folder):
     write_objects(folder / "objects.skops", {"encoder": encoder})
-    return read_objects(folder / "objects.skops", [])["encoder"]
+    files = StoredFiles(folder, frozenset({"objects.skops"}), 2**20)
+    return read_objects("objects.skops", files, [])["encoder"]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def is_asked(monkeypatch):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.filterwarnings("ignore:1 of (61|201) .* are not known:UserWarning")
 def test_a_flat_index_is_exact(with_faiss, normalize, monkeypatch):
     model = fitted(normalize=normalize, temperature=1.0)
     calls = {

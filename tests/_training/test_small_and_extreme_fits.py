@@ -22,7 +22,7 @@ SMALL = {**COLUMNS, "embedding_dim": 3, "max_iter": 3, "random_state": 0}
 def table_of_vectors(ids, width, name="item"):
     rng = np.random.default_rng(0)
     vectors = list(rng.normal(size=(len(ids), width)))
-    return pd.DataFrame({name: ids, "vector": vectors, "kind": ["a", "b", "c"][: len(ids)]})
+    return pd.DataFrame({name: ids, "vector": vectors, "kind": [*"abab"][: len(ids)]})
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_long_vector_beside_lazy_tables(monkeypatch):
     X = make_X(n_rows=60, n_users=50, n_items=40)
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"item": range(40), "vector": list(rng.normal(size=(40, 60)))})
-    table["name"] = [f"name {i}" for i in range(40)]
+    table["name"] = [f"name {i // 2}" for i in range(40)]
     options = {**SMALL, "item_table": table, "batch_size": 2, "history_size": 3}
     model = TwoTowerRecommender(**options).fit(X)
     monkeypatch.setattr(lazy_tables, "ROWS_FOR_ONE_OF_A_BATCH", 10**9)

@@ -454,7 +454,13 @@ def test_timestamps_are_not_needed_to_score():
         timestamp_column="t", embedding_dim=4, max_iter=1, random_state=0
     ).fit(timed)
     scorer = make_ranking_scorer("ndcg@10")
-    assert scorer(model, NEW) == scorer(model, NEW.assign(t=np.nan)) == model.score(NEW)
+    dated = NEW.assign(t=np.arange(len(NEW)))
+    assert scorer(model, NEW) == scorer(model, dated) == model.score(NEW)
+    for score in (model.score, lambda rows: scorer(model, rows)):
+        with pytest.raises(ValueError, match="30 rows with a missing timestamp in col"):
+            score(NEW.assign(t=np.nan))
+        with pytest.raises(ValueError, match="'t' of X are datetimes, and cannot be comp"):
+            score(NEW.assign(t=pd.Timestamp("2024-01-01")))
 
 
 # --- every name, callables, candidates -----------------------------------------------

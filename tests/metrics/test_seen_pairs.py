@@ -178,6 +178,7 @@ METRICS = ["ndcg@3", "recall@2", "map@3", "hit_rate@1", "r_precision", "auc", "c
 
 @pytest.mark.filterwarnings("ignore:1 of 6 candidates are not known items")
 @IGNORED
+@pytest.mark.filterwarnings("ignore:1 of 6 candidates are not known items")
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("candidates", [None, [0, 2, 3, 5, 8, 555]])

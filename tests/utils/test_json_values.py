@@ -38,6 +38,10 @@ VALUES = [
     dt.timedelta(1, 2, 3),
     decimal.Decimal("1.10"),
     uuid.UUID(int=7),
+    pd.Timestamp("2020-01-01", tz="dateutil/Europe/Berlin"),
+    pd.Timestamp("2020-01-01", tz=dt.timezone(dt.timedelta(hours=5, minutes=30))),
+    pd.Timestamp(np.datetime64("9999-01-01", "s")),
+    pd.Timedelta(5, "s").as_unit("s"),
     pd.Timestamp("2020-01-01 01:02:03.000000005"),
     pd.Timestamp("2020-01-01", tz="Europe/Berlin"),
     pd.Timestamp("2020-01-01", tz="+01:00"),
@@ -104,7 +108,7 @@ def test_what_is_missing_comes_back():
                     },
                 )(),
             ),
-            "a timestamp in the time zone",
+            "the time zone",
         ),
     ],
 )
@@ -125,3 +129,13 @@ def test_arrays_of_objects_are_no_bytes():
     content = {"array": ["|O", [1], "AAAAAAAAAAA="]}
     with pytest.raises(ValueError, match="an array of dtype"):
         decode(content)
+
+
+def test_the_order_of_a_set_does_not_show():
+    values = [f"value {number}" for number in range(20)]
+    assert encode(set(values)) == encode(set(reversed(values)))
+
+
+def test_integers_of_any_length_come_back():
+    for value in (10**400, -(10**5000)):  # Python writes no more than 4,300 digits
+        assert (decode(json.loads(json.dumps(encode(value)))) == value) is True
