@@ -176,6 +176,7 @@ EASE = EASERecommender(regularization=1.0).fit(X)
 METRICS = ["ndcg@3", "recall@2", "map@3", "hit_rate@1", "r_precision", "auc", "coverage@2"]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 6 candidates are not known items")
 @IGNORED
 @pytest.mark.filterwarnings("ignore:1 of 6 candidates are not known items")
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
