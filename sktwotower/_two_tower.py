@@ -18,6 +18,7 @@ from sktwotower._data.interactions import Interactions
 from sktwotower._data.roles import SIDES
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
+from sktwotower._nn.threads import settled_n_threads
 from sktwotower._nn.towers import ACTIVATIONS
 from sktwotower._serving.diagram import visual_block
 from sktwotower._serving.embedders import EntityEmbedder
@@ -581,9 +582,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         elif configuration.stopping.early_stopping:
             rows = _held_out_rows(interactions, configuration, random_state)
             held_out = interactions.take(rows).expanded()
-            if (
-                configuration.stopping.refit
-            ):  # each entity keeps a row, so that all codes stay as they are
+            # Each entity keeps a row, so that all codes stay as they are.
+            if configuration.stopping.refit:
                 refit_rows = train_rows
             train_rows = train_rows & ~rows
         seed = random_state.randint(np.iinfo(np.int32).max)
@@ -721,7 +721,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         return self.__sklearn_is_fitted__()
 
     def _configuration(self) -> Configuration:
-        """The parameters, checked and resolved."""
+        """The parameters, checked and resolved, at the start of a training."""
+        settled_n_threads()
         return Configuration.of(self.get_params(deep=False), owner=type(self).__name__)
 
     def _run_epochs(

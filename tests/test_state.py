@@ -357,6 +357,7 @@ LATER = {
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* relevant pairs of X_val .* were seen")
 @pytest.mark.parametrize("is_first", [False, True], ids=["later", "first"])
 @pytest.mark.parametrize("name", LATER)
 def test_an_interrupt_at_any_call_changes_nothing(name, is_first):

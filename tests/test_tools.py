@@ -161,6 +161,7 @@ TOOLS = {
 
 
 @both
+@pytest.mark.filterwarnings("ignore:.* relevant pairs of X .*were seen")
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_tool_that_works(name, model):
     assert np.isfinite(TOOLS[name](clone(model))).all()

@@ -39,7 +39,7 @@ class SecondThread:
     """
 
     def __init__(self, *, wanted: bool) -> None:
-        self._n_threads = self._n_of_others = torch.get_num_threads()
+        self._n_threads = self._n_of_others = settled_n_threads()
         self._wanted = wanted and self._n_threads > 1
         self._pool: ThreadPoolExecutor | None = None
 
@@ -91,6 +91,16 @@ class SecondThread:
         if self._pool is None:
             return call
         return self._pool.submit(call).result
+
+
+def settled_n_threads() -> int:
+    """Number of torch's threads in this thread, which others no longer change.
+
+    A thread has the number that it finds when it uses torch for the first time. A fit in
+    another thread has half of it for a moment, so call this before anything else of torch.
+    """
+    with _switching:
+        return torch.get_num_threads()
 
 
 def _set_for_threads_to_come(n_threads: int) -> None:

@@ -348,8 +348,7 @@ def _scoring_name(search: BaseEstimator) -> str:
     scoring = getattr(search, "scoring", None)
     if isinstance(scoring, str):
         return scoring
-    metrics = getattr(scoring, "metrics", None)  # a scorer of make_ranking_scorer
-    return metrics if isinstance(metrics, str) else "score"
+    return getattr(scoring, "__name__", "score")  # one of make_ranking_scorer, a function
 
 
 def _chosen_params(

@@ -276,7 +276,7 @@ def test_features_are_kept_once(path):
     assert list(map(list, expanded.item_features["tags"])) == list(map(list, read["tags"]))
 
 
-@pytest.mark.filterwarnings("ignore:.* relevant pairs of X .* were seen in training")
+@pytest.mark.filterwarnings("ignore:.* relevant pairs of X_val .* were seen")
 def test_validation_rows_in_a_file(frame, path):
     parts = frame[:500], frame[500:]
     expected = TwoTowerRecommender(**SMALL, **NAMES, user_features=["city"])
