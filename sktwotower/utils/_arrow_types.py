@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -32,9 +33,11 @@ def plain_column(values: Any) -> Any:
 
 
 def with_plain_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with plain types in its columns that are backed by Arrow."""
+    """The frame with plain types of Arrow, and of NumPy in the machine's order of bytes."""
     columns = {}
     for position, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            columns[position] = frame.iloc[:, position].astype(dtype.newbyteorder("="))
         if not isinstance(dtype, pd.ArrowDtype):
             continue
         column, kind = frame.iloc[:, position], dtype.pyarrow_dtype
