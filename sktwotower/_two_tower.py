@@ -657,6 +657,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         RuntimeError
             If another thread has changed the model meanwhile; its model stays.
         """
+        self._validate_params()  # scikit-learn does it in the first call only
         if not isinstance(n_epochs, Integral) or n_epochs is True or n_epochs < 1:
             raise ValueError(
                 f"n_epochs must be an integer of at least 1; got {n_epochs!r}."

@@ -89,7 +89,7 @@ class RecommenderMixin:
 
     @property
     def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns of X, (n_features_in_,)."""
+        """Names of the columns of X, ``(n_features_in_,)``."""
         names = self._fitted().roles.feature_names
         if names is None:
             raise AttributeError(

@@ -296,11 +296,13 @@ class ColumnRoles:
             If these are of another kind, or numbers of another unit; the message calls
             what has them ``where``.
         """
+        name = self.timestamp_column
+        assert name is not None
         if self.times is not None:
-            name = self.timestamp_column
-            assert name is not None
             self.times.refuse_others(kind, times, name=name, where=where)
-        return TimeRange.of(kind, times).joined(self.times)
+        found = TimeRange.of(kind, times)
+        found.refuse_mixed_units(name=name, where=where)
+        return found.joined(self.times)
 
     def ids(self, X: Rows, role: str, *, where: str = "X") -> np.ndarray:
         """The ids in the column of X that has a role, checked."""

@@ -73,7 +73,9 @@ class TimeRange:
         Numbers are of another unit if they are more than 30 times as large as the largest
         number of these, or as small as a 30th of the smallest, and one of both looks like
         a moment: seconds, milliseconds, microseconds or nanoseconds since 1970 that are
-        between 1980 and 2100. Small counters may grow as they like.
+        between 1980 and 2100. Small counters may grow as they like. Datetimes of 1970 are
+        refused where all of these are of 1980 and later: they are numbers that were
+        converted without their unit.
 
         Parameters
         ----------
@@ -90,6 +92,8 @@ class TimeRange:
                 f"{which} are {_WORDS[kind]}, and cannot be compared with those of fit, "
                 f"which were {_WORDS[self.kind]}; {_HINTS[self.kind]}."
             )
+        if kind == "datetime":
+            self._refuse_1970(times, which)
         if kind != "number":
             return
         other = full(len(times), False, bool)
@@ -108,6 +112,34 @@ class TimeRange:
                 f"{_named(number)}, where fit saw {_named(self.low)} to "
                 f"{_named(self.high)}. Give them in the unit of fit."
             )
+
+
+    def _refuse_1970(self, times: np.ndarray, which: str) -> None:
+        first_of_1980, first_of_1971 = (_microseconds(year) for year in ("1980", "1971"))
+        if self.low < first_of_1980:
+            return
+        other = full(len(times), False, bool)
+        for block in blocks(len(times)):
+            other[block] = (times[block] >= 0) & (times[block] < first_of_1971)
+        if other.any():
+            rows, first = where_first(other)
+            raise ValueError(
+                f"{which} are in 1970 in {rows} {first}, where fit saw 1980 and later. Give "
+                "the unit of numbers that are converted: pandas.to_datetime(..., unit='s')."
+            )
+
+    def refuse_mixed_units(self, *, name: Column, where: str) -> None:
+        """Raise ValueError if these are moments in two units, such as s and ms."""
+        units = _unit_of(self.low), _unit_of(self.high)
+        if self.kind == "number" and None not in units and units[0] != units[1]:
+            raise ValueError(
+                f"The timestamps in column {name!r} of {where} are in two units: "
+                f"{_named(self.low)} and {_named(self.high)}. Give all of them in one."
+            )
+
+
+def _microseconds(year: str) -> int:
+    return int(np.datetime64(year, "us").astype(np.int64))
 
 
 def _is_moment(number: Any, unit: str) -> Any:

@@ -325,3 +325,23 @@ def test_objects_without_values_are_no_reason_to_refuse():
             FunctionTransformer(kw_args={"a": v}) for v in (value, copy.copy(value))
         )
         assert _are_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", "hinge"),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("dropout", 1.5),
+        ("id_dropout", -0.1),
+        ("sampling_correction", "log"),
+        ("mask_known_positives", "no"),
+        ("optimizer", None),
+    ],
+)
+def test_what_no_fit_takes_is_refused(fitted, name, value):
+    model = fitted({}).set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of TwoTowerRecommender"):
+        model.partial_fit(X)
+    assert same_embeddings(model, fitted({}))

@@ -100,3 +100,25 @@ def test_datetimes_of_all_sorts_are_one_kind():
         refuse(sort, days)
     with pytest.raises(ValueError, match="are numbers.*pandas.to_datetime"):
         refuse(days, days.astype(np.int64))
+
+
+@pytest.mark.parametrize("unit", ["seconds", "milliseconds", "microseconds"])
+def test_datetimes_that_were_converted_without_their_unit(unit):
+    moments_of_fit = pd.to_datetime([1_500_000_000, 1_700_000_000], unit="s")
+    without_unit = pd.to_datetime(np.array([1_600_000_000]) * UNITS[unit])  # nanoseconds
+    with pytest.raises(ValueError, match=r"in 1970 in 1 row \(first at row 0\).*unit='s'"):
+        refuse(moments_of_fit, without_unit)
+    refuse(without_unit, moments_of_fit)  # nothing is known of what came first
+    refuse(pd.to_datetime(["1969-01-01", "1990-01-01"]), without_unit)
+    refuse(moments_of_fit, pd.to_datetime(["1971-01-01", "1955-06-01"]))
+
+
+@given(moments, moments, st.sampled_from([*UNITS]), st.sampled_from([*UNITS]))
+def test_two_units_in_one_column(one, other, unit, other_unit):
+    seen = range_of([one * UNITS[unit], other * UNITS[other_unit]])
+    if unit == other_unit:
+        seen.refuse_mixed_units(name="t", where="X")
+    else:
+        with pytest.raises(ValueError, match="column 't' of X are in two units: "):
+            seen.refuse_mixed_units(name="t", where="X")
+    range_of([0, other]).refuse_mixed_units(name="t", where="X")
