@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,8 @@ def measure(name: str, model: TwoTowerRecommender, folder: Path) -> dict[str, An
     """A row of the table."""
     first = seconds(lambda: model.save(folder / "whole"))
     saving = seconds(lambda: model.save(folder / "whole"))
+    with mock.patch("sktwotower._persistence.saving._read_back"):
+        without = seconds(lambda: model.save(folder / "whole"))
     loading = seconds(lambda: load(folder / "whole"))
     model.save(folder / "small", optimizer=False)
     exporting = seconds(lambda: model.export_onnx(folder / "onnx"))
@@ -85,6 +88,7 @@ def measure(name: str, model: TwoTowerRecommender, folder: Path) -> dict[str, An
         "MB without optimizer": megabytes(folder / "small"),
         "first save s": first,
         "save s": saving,
+        "save s without reading back": without,
         "load s": loading,
         "MB onnx": megabytes(folder / "onnx"),
         "export s": exporting,

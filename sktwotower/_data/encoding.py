@@ -59,6 +59,11 @@ class GrowingEncoder(Encoder, Protocol):
         """Learn from more rows."""
 
 
+def encoder_of(parameter: Encoder | None) -> Encoder:
+    """The encoder that a parameter stands for, unfitted."""
+    return FeatureEncoder() if parameter is None else parameter
+
+
 def fit_encoder(
     encoder: Encoder | None, frame: Frame, parameter: str
 ) -> tuple[Encoder, Any]:
@@ -84,7 +89,7 @@ def fit_encoder(
     ValueError
         If the encoder learns from a target y, or takes a single column.
     """
-    encoder = clone(FeatureEncoder() if encoder is None else encoder)
+    encoder = clone(encoder_of(encoder))
     for step in _leaves(encoder):
         if _wants_target(step):
             raise ValueError(_supervised_message(step, parameter))

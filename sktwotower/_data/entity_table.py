@@ -113,11 +113,6 @@ class EntityTable:
         )
 
     @property
-    def rows(self) -> pd.DataFrame:
-        """The frame as pandas has it, with its ids in a column."""
-        return self._frame
-
-    @property
     def ids(self) -> np.ndarray:
         """Ids of the rows, in the order of the frame."""
         return self._vocabulary.ids

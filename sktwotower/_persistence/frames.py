@@ -15,6 +15,7 @@ from sktwotower._data.roles import Frame
 from sktwotower._persistence.dtypes import Dtype, decode_dtype, encode_dtype
 from sktwotower._persistence.manifest import Json, reading
 from sktwotower.utils._extra import extra
+from sktwotower.utils._ids import types_in
 from sktwotower.utils._json_values import decode, encode
 
 _KEY = b"sktwotower"  # where the metadata of a file describe its columns
@@ -63,11 +64,19 @@ def is_same_frame(one: Frame, other: Frame) -> bool:
     tables = _stored_table(one), _stored_table(other)
     if not tables[0].schema.equals(tables[1].schema, check_metadata=True):
         return False
-    return all(
-        # Arrow calls no NaN equal to another.
-        mine.equals(theirs) or repr(mine.to_pylist()) == repr(theirs.to_pylist())
-        for mine, theirs in zip(*tables, strict=True)
-    )
+    return all(map(_is_same_column, *tables))
+
+
+def _is_same_column(mine: Any, theirs: Any) -> bool:
+    if mine.equals(theirs):
+        return True
+    # Arrow calls no NaN equal to another.
+    if extra("pyarrow").types.is_floating(mine.type):
+        numbers = mine.to_numpy(), theirs.to_numpy()
+        return np.array_equal(*numbers, equal_nan=True) and bool(
+            mine.is_null().equals(theirs.is_null())
+        )
+    return repr(mine.to_pylist()) == repr(theirs.to_pylist())
 
 
 def _stored_table(frame: Frame) -> Any:
@@ -128,11 +137,14 @@ def _stored(column: pd.Series, name: Hashable) -> tuple[Any, dict[str, Json]]:
         sparse: Any = column.sparse
         array, kind = _stored(sparse.to_dense(), name)
         return array, {"as": "sparse", "dense": kind, "dtype": _encode_dtype(dtype, name)}
-    array = _as_arrow(column)
+    if pd.api.types.is_object_dtype(dtype):
+        array, form = _objects_as_arrow(column), "objects"
+    else:
+        array, form = _as_arrow(column), "is"
     if array is None:
         texts, kind = _stored_texts(column, name)
         return extra("pyarrow").array(texts, type=extra("pyarrow").string()), kind
-    return array, {"as": "is", "dtype": _encode_dtype(dtype, name)}
+    return array, {"as": form, "dtype": _encode_dtype(dtype, name)}
 
 
 def _restored(column: Any, kind: dict[str, Json]) -> pd.Series:
@@ -148,6 +160,8 @@ def _restored(column: Any, kind: dict[str, Json]) -> pd.Series:
         )
     if kind["as"] == "json":
         return _from_texts(column.to_pylist(), dtype)
+    if kind["as"] == "objects":
+        return pd.Series(column.to_numpy().astype(object), dtype=object)
     if isinstance(dtype, pd.ArrowDtype) and column.type != dtype.pyarrow_dtype:
         column = column.cast(dtype.pyarrow_dtype)  # Parquet holds a neighbour of the type
     if hasattr(dtype, "__from_arrow__"):
@@ -155,11 +169,22 @@ def _restored(column: Any, kind: dict[str, Json]) -> pd.Series:
     return column.to_pandas().rename(None).astype(dtype)
 
 
+def _objects_as_arrow(column: pd.Series) -> Any:
+    """Objects that are all texts or None, or all integers, in Arrow; None for others."""
+    arrow, types = extra("pyarrow"), types_in(column)
+    try:
+        if types <= {str, type(None)}:
+            return arrow.array(column.to_numpy(), type=arrow.large_string())
+        if types == {int}:
+            return arrow.array(column.to_numpy(), type=arrow.int64())
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate, a long integer
+        pass
+    return None
+
+
 def _as_arrow(column: pd.Series) -> Any:
     """The column in Arrow; None where Arrow or Parquet has no type for it."""
     arrow, dtype = extra("pyarrow"), column.dtype
-    if pd.api.types.is_object_dtype(dtype):
-        return None
     if isinstance(dtype, np.dtype) and not dtype.isnative:
         column = column.astype(dtype.newbyteorder("="))
     try:

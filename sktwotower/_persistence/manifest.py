@@ -23,6 +23,8 @@ Json = Any
 VERSION_FOLDER = re.compile(r"version-[0-9a-f]{32}")
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 _ARTEFACT_ID, _SHA256 = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{64}")
+# How errors of ``load`` end, for content that no save writes.
+OF_ANOTHER = "; the artefact was not written by save."
 # What was compressed may be so many times larger in memory.
 _MOST_TIMES_LARGER = 2**10
 
@@ -51,7 +53,7 @@ def reading(file: str) -> Iterator[None]:
 def expect(holds: bool, file: str, otherwise: str) -> None:
     """Raise ArtefactError unless a condition on the content of a file holds."""
     if not holds:
-        raise ArtefactError(f"{file} {otherwise}; the artefact was not written by save.")
+        raise ArtefactError(f"{file} {otherwise}{OF_ANOTHER}")
 
 
 @dataclass(frozen=True)
@@ -239,9 +241,7 @@ def open_regular(file: Path, *, within: Path) -> BufferedReader:
         raise ArtefactError(f"{file} cannot be opened: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ArtefactError(
-            f"{file} is no plain file; the artefact was not written by save."
-        )
+        raise ArtefactError(f"{file} is no plain file{OF_ANOTHER}")
     return os.fdopen(descriptor, "rb")
 
 

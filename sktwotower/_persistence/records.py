@@ -128,26 +128,33 @@ def parameters_values(parameters: Values) -> Values:
     values = dict(parameters)
     for name, table in parameters.items():
         if isinstance(table, EntityTable):
-            frame, features = table.rows, table.features
+            frame = with_index(as_pandas(table.frame), [table.id_column])
+            features = table.features
             if features is not None:
                 features = features if isinstance(features, str) else list(features)
                 wanted = [features] if isinstance(features, str) else features
                 frame = frame[list(dict.fromkeys([table.id_column, *wanted]))]
             values |= {name: frame, f"{name}.arguments": [table.id_column, features]}
-        elif is_frame(table):  # an index is not stored, and may hold the ids
+        elif is_frame(table):  # an index is not stored, but its levels with a name
             frame = as_pandas(table)
-            values[name] = with_index(frame, frame.index.names)
+            levels = [x for x in frame.index.names if frame.index.names.count(x) == 1]
+            whole = with_index(frame, levels)
+            of_index = list(whole.columns[frame.shape[1] :])
+            values |= {name: whole, f"{name}.index": of_index}
     return values
 
 
 def parameters_of(values: Values) -> Values:
     """Parameters of the estimator."""
-    tables = {
-        name: EntityTable(values[name], *values[f"{name}.arguments"])
-        for name in values
-        if f"{name}.arguments" in values
-    }
-    return {k: v for k, v in values.items() if not k.endswith(".arguments")} | tables
+    parameters = {}
+    for name, value in values.items():
+        if f"{name}.arguments" in values:
+            parameters[name] = EntityTable(value, *values[f"{name}.arguments"])
+        elif values.get(f"{name}.index"):
+            parameters[name] = value.set_index(values[f"{name}.index"])
+        elif not name.endswith((".arguments", ".index")):
+            parameters[name] = value
+    return parameters
 
 
 def roles_of(values: Values) -> ColumnRoles:

@@ -12,7 +12,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._persistence.folder import new_version
-from sktwotower._persistence.manifest import ArtefactError, Json, StoredFiles
+from sktwotower._persistence.manifest import OF_ANOTHER, ArtefactError, Json, StoredFiles
 from sktwotower._persistence.objects import Objects, write_objects
 from sktwotower._persistence.parts import is_same, read_part, write_part
 from sktwotower._persistence.records import parameters_values, records_of, state_values
@@ -67,8 +67,9 @@ def _read_back(
                     raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
         records_of(read)
     except ArtefactError as error:
+        reason = str(error).removesuffix(OF_ANOTHER).removesuffix(".")
         raise TypeError(
-            f"The model cannot be stored, and what was at the path is still there: {error}"
+            f"The model cannot be stored: {reason}; an older one at the path is kept."
         ) from error
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
+from sktwotower._data.encoding import Encoder, encoder_of
 from sktwotower._data.roles import SIDES, SideName
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.state import ModelState
-from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._sklearn import VisualBlock
 
 
@@ -46,15 +44,14 @@ def visual_block(parameters: Mapping[str, Any], state: ModelState | None) -> Vis
 
 def _encoder(
     parameters: Mapping[str, Any], state: ModelState | None, side: SideName
-) -> BaseEstimator | str:
+) -> Encoder | str:
     """The encoder of a side; the fitted one if there is one."""
     if state is not None:
         encoder = state.side(side).entities.encoder
         return "no features" if encoder is None else encoder
     if parameters[f"{side}_table"] is None and parameters[f"{side}_features"] is None:
         return "no features"
-    encoder = parameters[f"{side}_encoder"]
-    return FeatureEncoder() if encoder is None else encoder
+    return encoder_of(parameters[f"{side}_encoder"])
 
 
 def _caption_of_side(state: ModelState | None, side: SideName) -> str:

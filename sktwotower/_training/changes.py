@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from sktwotower._data.encoding import encoder_of
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.roles import SIDES, ColumnRoles, FeatureColumns, Rows, SideName
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.state import ModelState
-from sktwotower.preprocessing import FeatureEncoder
 
 Occasion = Literal["between fit and partial_fit", "between two fits with warm_start=True"]
 # Parameters of towers that have no effect without a hidden layer.
@@ -57,9 +57,7 @@ def refuse_other_parameters(
             raise ValueError(_message(name, occasion, repr(value), repr(now[name])))
     for side in SIDES:
         encoder = before.side(side).entities.encoder
-        other = configuration.side(side).encoder
-        if other is None:
-            other = FeatureEncoder()
+        other = encoder_of(configuration.side(side).encoder)
         if encoder is not None and not _are_equal(encoder, other):
             raise ValueError(
                 _message(f"{side}_encoder", occasion, _one_line(encoder), _one_line(other))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sktwotower.utils._extra import extra
+
 
 def plain_type(kind: Any) -> Any:
     """The same type of Arrow without views of strings and run lengths."""
-    pa = import_module("pyarrow")  # there are no types of Arrow without it
+    pa = extra("pyarrow")  # there are no types of Arrow without it
 
     if pa.types.is_string_view(kind):
         return pa.large_string()
@@ -24,7 +25,7 @@ def plain_type(kind: Any) -> Any:
 
 def plain_column(values: Any) -> Any:
     """A chunked array of Arrow with its plain type."""
-    pa, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+    pa, compute = extra("pyarrow"), extra("pyarrow.compute")
 
     if pa.types.is_run_end_encoded(values.type):
         values = compute.run_end_decode(values)

@@ -7,6 +7,7 @@ import decimal
 import hashlib
 import json
 import os
+import pickle
 import resource
 import time
 import uuid
@@ -136,11 +137,24 @@ def test_a_save_that_does_not_come_back_leaves_the_old_one(model, artefact, monk
         write({name: np.zeros_like(array) for name, array in arrays.items()}, file)
 
     monkeypatch.setattr(safetensors, "save_file", scratch)
-    with pytest.raises(TypeError, match="cannot be stored, and what was at the path is"):
+    with pytest.raises(TypeError, match="stored: .* is not what it was; an older one .*"):
         model.save(artefact)
     assert tree(artefact) == before
     monkeypatch.undo()
     load(artefact)
+
+
+def test_a_save_of_what_load_refuses_says_so_in_words_of_its_own(model, artefact):
+    before = tree(artefact)
+    wrong = pickle.loads(pickle.dumps(model))
+    wrong._state.user.embeddings[0] = np.nan
+    message = (
+        "The model cannot be stored: user.safetensors has numbers in 'embeddings' that are "
+        "not finite; an older one at the path is kept."
+    )
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        wrong.save(artefact)
+    assert tree(artefact) == before
 
 
 # Other people's folders.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sktwotower._persistence.frames import read_frame, write_frame
+from sktwotower._persistence.frames import is_same_frame, read_frame, write_frame
 
 FRAME = {
     "int": [1, 2, 3],
@@ -16,6 +16,13 @@ FRAME = {
     "text": ["a", None, "b"],
     "old text": pd.Series(["a", None, "b"], dtype=object),
     "nullable text": pd.array(["a", None, "b"], dtype="string"),
+    "surrogate": pd.Series(["a", "\ud800", "b\0"], dtype=object),
+    "nothing": pd.Series([None] * 3, dtype=object),
+    "text and NaN": pd.Series(["a", np.nan, "b"], dtype=object),
+    "integers": pd.Series([1, -(2**63), 2**63 - 1], dtype=object),
+    "long integers": pd.Series([1, 2**63, 2**200], dtype=object),
+    "integers and None": pd.Series([1, None, 2**60 + 1], dtype=object),
+    "flags": pd.Series([True, 1, np.int64(1)], dtype=object),
     "mixed": [1, "a", 2.5],
     "list": [[1, 2], ["a"], None],
     "vector": [np.array([1.0, 2.0]), [3.0, 4.0], None],
@@ -59,6 +66,37 @@ def test_frames_come_back(n_rows, parquet_and_back):
         assert twin[name].dtype == frame[name].dtype
         if frame[name].dtype.kind == "O":
             assert list(map(type, twin[name])) == list(map(type, frame[name])), name
+
+
+@pytest.mark.parametrize("values", [["a", None, "ünï"], [3, 1, 2**40]])
+def test_texts_and_integers_are_columns_that_other_programs_read(tmp_path, values):
+    pytest.importorskip("pyarrow")
+    file = tmp_path / "frame.parquet"
+    write_frame(file, pd.DataFrame({"id": pd.Series(values, dtype=object)}))
+    assert pd.read_parquet(file, dtype_backend="pyarrow")["id"].tolist() == [
+        pd.NA if value is None else value for value in values
+    ]
+
+
+def test_missing_values_are_equal_and_all_else_counts():
+    pa = pytest.importorskip("pyarrow")
+    for kind in (pa.float64(), pa.list_(pa.float64())):
+        rows = [1.0, float("nan"), None]
+        if kind != pa.float64():
+            rows = [[value] for value in rows]
+        frames = [
+            pd.DataFrame({"x": pd.arrays.ArrowExtensionArray(pa.array(values, kind))})
+            for values in (
+                rows,
+                list(rows),
+                [rows[0], rows[1], rows[1]],
+                rows[:2],
+                rows[::-1],
+            )
+        ]
+        assert [is_same_frame(frames[0], other) for other in frames] == [True] * 2 + [
+            False
+        ] * 3
 
 
 def test_a_series_comes_back(parquet_and_back):

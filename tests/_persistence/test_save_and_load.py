@@ -457,6 +457,31 @@ def test_a_table_of_polars_comes_back_as_pandas(data, tmp_path):
     assert isinstance(loaded.item_table.frame, pd.DataFrame)
 
 
+INDEXES = {
+    "a name": lambda table: table.rename_axis("row"),
+    "no name": lambda table: table.sample(frac=1, random_state=0),
+    "the ids": lambda table: table.set_index("item_id"),
+    "ids and more": lambda table: table.assign(row=1).set_index(["row", "item_id"]),
+    "names of no ids": lambda table: table.assign(a=1, b="x").set_index(["a", "b"]),
+    "a column's name": lambda table: table.set_index("item_id", drop=False),
+    "one name twice": lambda table: table.set_index([table.index] * 2).rename_axis(
+        ["a"] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_an_index_of_a_table_is_no_feature_afterwards(data, tmp_path, name):
+    X, table = data.interactions, INDEXES[name](data.item_table)
+    model = make_model(max_iter=1, item_table=table).fit(X)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert list(loaded.item_table.columns) == list(table.columns)
+    fits = clone(model).fit(X), clone(loaded).fit(X)
+    further = model.partial_fit(X[:50]), loaded.partial_fit(X[:50])
+    for one, other in (fits, further):
+        _assert_same(one._state, other._state, "state")
+
+
 @pytest.mark.slow
 def test_another_process_in_another_directory_recommends_the_same(model, tmp_path):
     model.save(tmp_path / "model")
