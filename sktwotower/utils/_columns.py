@@ -295,10 +295,18 @@ def time_numbers(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
     Raises
     ------
     ValueError
-        If a timestamp is missing, or the values have no order in time.
+        If a timestamp is missing or infinite, or the values have no order in time.
     """
-    series = pd.Series(column).reset_index(drop=True)
+    series = pd.Series(column)
     refuse_missing_times(series.isna().to_numpy(), name=name, where=where)
+    times = plain_times(series, name=name, where=where)
+    refuse_infinite_times(times, name=name, where=where)
+    return times
+
+
+def plain_times(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
+    """A block of timestamps as numbers, as `time_numbers` makes them, but not checked."""
+    series = pd.Series(column).reset_index(drop=True)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -330,6 +338,18 @@ def refuse_missing_times(missing: np.ndarray, *, name: Column, where: str = "X")
         raise ValueError(
             f"{where} has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
             f"{first}; drop or fill them first."
+        )
+
+
+def refuse_infinite_times(times: np.ndarray, *, name: Column, where: str = "X") -> None:
+    """Raise ValueError if a number that is a timestamp is infinite."""
+    # The extremes first: they need no memory.
+    extremes = times.min(initial=0), times.max(initial=0)
+    if np.isinf(extremes).any():
+        rows, first = where_first(np.isinf(times))
+        raise ValueError(
+            f"{where} has {rows} with an infinite timestamp in column {name!r} (inf) "
+            f"{first}; drop or replace them first."
         )
 
 
