@@ -24,6 +24,7 @@ from sktwotower.utils._columns import (
     time_numbers,
     where_first,
 )
+from sktwotower.utils._ids import kinds_of
 from sktwotower.utils._sklearn import check_sample_weight
 from sktwotower.utils._times import TimeRange, time_kind
 
@@ -222,6 +223,9 @@ def warn_of_other_kinds(
         ("user", interactions.users, users),
         ("item", interactions.items, items),
     ):
+        kinds = kinds_of(ids)
+        if len(known.kinds) == 1 and kinds.keys() == known.kinds.keys():
+            continue  # without a look-up
         subject = f"ids in {roles.description(f'{side}_column', where=where)}"
         warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sktwotower.utils._arrow_types import with_plain_types
+from sktwotower.utils._column_store import blocks
 from sktwotower.utils._forms import given, how_to_list, refuse_lazy
 from sktwotower.utils._ids import (
     exact_limit,
@@ -20,6 +21,7 @@ from sktwotower.utils._ids import (
 )
 
 Column = str | int
+_HASHABLE = {str, int, float, bool}  # types whose values need no look
 
 
 def is_frame(X: Any) -> bool:
@@ -226,7 +228,7 @@ def id_array(
             f"{where} has {rows} with a {what} that is no text {first}: it has a lone "
             f"surrogate ({error}). Replace or drop it."
         ) from error
-    if values.dtype == object:
+    if values.dtype == object and not types <= _HASHABLE:
         try:
             pd.factorize(values)
         except TypeError as error:
@@ -269,6 +271,11 @@ def _refuse_inexact(
 
 def _plain_values(series: pd.Series, types: set[Any]) -> np.ndarray:
     """Ids of which none is missing, with a dtype of NumPy."""
+    if types == {str}:
+        texts = series.to_numpy(dtype=object)
+        for block in blocks(len(texts)):
+            "".join(texts[block]).encode()  # a lone surrogate is an error
+        return texts
     if series.dtype == object:
         numbers = numbers_of_objects(series.to_numpy(), types)
         series = series.infer_objects() if numbers is None else pd.Series(numbers)
