@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.pair_forms import ungrouped
+from sktwotower._data.pair_forms import chosen, ungrouped
 from sktwotower.utils._columns import as_objects, as_pandas, is_frame
 from sktwotower.utils._sklearn import column_indices
 
@@ -296,7 +296,8 @@ class Pipeline(sklearn_pipeline.Pipeline):
 def _with_levels(value: Any, names: Sequence[str]) -> Any:
     """A frame or Series of pandas with the levels of its index that X has as columns.
 
-    A Series becomes a frame if X has it as a column, too, or if it has several levels.
+    A Series becomes a frame if X has it as a column, too, or if it has several levels. Of a
+    mask with several levels, only what is True stays.
     """
     if not isinstance(value, pd.DataFrame | pd.Series):
         return value
@@ -306,6 +307,8 @@ def _with_levels(value: Any, names: Sequence[str]) -> Any:
     ]
     if not levels:
         return value
+    if isinstance(value, pd.Series) and len(levels) > 1:
+        value = chosen(value)
     if isinstance(value, pd.DataFrame) or value.name in names:
         return value.reset_index(level=levels)
     return value.index.to_frame(index=False)[levels] if len(levels) > 1 else value

@@ -239,6 +239,7 @@ def test_mapped_arrays_are_as_others(tmp_path, frame, dtype, size, request):
             r"Column 0 of X has 2 rows with a missing user id .*at row 250\)",
         ),
         (1, np.inf, r"Column 1 of X has 2 rows with an infinite item id .*at row 250\)"),
+        (2, np.inf, r"X has 2 rows with an infinite timestamp in column 2 .*at row 250\)"),
         (2, np.nan, r"X has 2 rows with a missing timestamp in column 2 .*at row 250\)"),
     ],
 )

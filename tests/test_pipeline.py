@@ -188,6 +188,31 @@ def test_history_and_candidates(by_name):
     )
 
 
+@pytest.mark.parametrize("dtype", ["bool", "boolean", "object", "age"])
+def test_a_mask_with_users_and_items_in_its_index(by_name, dtype):
+    """Only its True entries are pairs, in a pipeline and in the step alone."""
+    pairs = pd.MultiIndex.from_product([[3, 4], range(12)], names=["user", "item"])
+    mask = pd.Series(np.arange(24) % 5 == 0, index=pairs)
+    rows = pairs[mask].to_frame(index=False)
+    if dtype == "age":  # also where the mask is called like a column of X
+        mask = mask.rename(dtype)
+    else:
+        mask = mask.astype(dtype)
+    if dtype in ("boolean", "object"):
+        mask.iloc[1] = None
+    options = {"exclude_seen": False}
+    expected = by_name.recommend([3, 4], 12, exclude_interactions=rows, **options)
+    assert (expected[1] > -np.inf).sum() == 24 - len(rows)
+    assert_same_answer(
+        by_name.recommend([3, 4], 12, exclude_interactions=mask, **options), expected
+    )
+    step = by_name[-1]
+    of_step = mask.rename_axis(["ids__user", "ids__item"])
+    assert_same_answer(
+        step.recommend([3, 4], 12, exclude_interactions=of_step, **options), expected
+    )
+
+
 def test_a_transformer_with_half_its_columns_is_left_out():
     frame = X.assign(income=X["age"] ** 2)
     encoder = ColumnTransformer(

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from sktwotower._data.column_names import refuse_misspelt
+from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.known_ids import warn_of_other_queries
 from sktwotower._data.pair_forms import (
     are_lists,
@@ -192,6 +194,8 @@ class CandidateReader:
     ) -> GivenCandidates:
         """Pairs, and the features of the candidates if the frame has some."""
         frame = frame.reset_index(drop=True)
+        known = [*self.columns.ids, *self.columns.known, *self.asked_columns.names]
+        refuse_misspelt(frame, self.columns.features, known, where="candidates")
         if has_lists(ids):
             frame = frame.explode([ids.name]).dropna(subset=[ids.name]).infer_objects()
             ids, asked = frame[ids.name], frame[asked.name]
@@ -205,13 +209,17 @@ class CandidateReader:
         if not names:
             return self._of_pairs(asked_ids, found)
         features = frame[names].reset_index(drop=True)
-        distinct = ~features.astype(str).assign(**{"": pd.factorize(found)[0]}).duplicated()
-        rows = np.flatnonzero(distinct)  # more than items where features differ
+        values = [value_codes(column) for _, column in features.items()]
+        repeats = pd.DataFrame(np.column_stack([pd.factorize(found)[0], *values]))
+        rows = np.flatnonzero(
+            ~repeats.duplicated()
+        )  # more than items where features differ
         repeated = pd.Series(found[rows]).duplicated().to_numpy()
         if repeated.any():
             row = rows[repeated.argmax()]
+            value = pd.Series(found).astype(object)[row]
             raise ValueError(
-                f"candidates has several rows of {self.side} {found[row]!r} with different "
+                f"candidates has several rows of {self.side} {value!r} with different "
                 f"features (row {row}); the columns of features are {names}. Give each "
                 f"{self.side} the same features in all rows, or leave these columns out."
             )

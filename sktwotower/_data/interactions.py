@@ -18,13 +18,14 @@ from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     Column,
+    plain_times,
+    refuse_infinite_times,
     refuse_missing_times,
     time_numbers,
     where_first,
 )
-from sktwotower.utils._sklearn import (
-    check_sample_weight,
-)
+from sktwotower.utils._ids import kinds_of
+from sktwotower.utils._sklearn import check_sample_weight
 from sktwotower.utils._times import TimeRange, time_kind
 
 
@@ -162,7 +163,8 @@ def read_interactions(
         column = roles.column(X, "timestamp_column", where=where)
         read_times = _times_in_blocks if in_blocks else time_numbers
         times = read_times(column, name=roles.timestamp_column, where=where)
-        time_range = roles.time_range(time_kind(pd.Series(column)), times, where=where)
+        some = pd.Series(column[:1] if in_blocks else column)  # of one dtype in blocks
+        time_range = roles.time_range(time_kind(some), times, where=where)
     weights = None
     if sample_weight is not None:
         weights = checked_weights(sample_weight, X)
@@ -221,6 +223,9 @@ def warn_of_other_kinds(
         ("user", interactions.users, users),
         ("item", interactions.items, items),
     ):
+        kinds = kinds_of(ids)
+        if len(known.kinds) == 1 and kinds.keys() == known.kinds.keys():
+            continue  # without a look-up
         subject = f"ids in {roles.description(f'{side}_column', where=where)}"
         warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
 
@@ -263,12 +268,11 @@ def _times_in_blocks(column: np.ndarray, *, name: Column, where: str) -> np.ndar
     for block in column_store.blocks(len(column)):
         missing[block] = pd.isna(column[block])
     refuse_missing_times(missing, name=name, where=where)
-    first, *others = column_store.blocks(len(column))
-    numbers = time_numbers(column[first], name=name, where=where)
-    times = column_store.empty(len(column), numbers.dtype)
-    times[first] = numbers
-    for block in others:
-        times[block] = time_numbers(column[block], name=name, where=where)
+    kind = plain_times(column[:1], name=name, where=where).dtype
+    times = column_store.empty(len(column), kind)
+    for block in column_store.blocks(len(column)):
+        times[block] = plain_times(column[block], name=name, where=where)
+    refuse_infinite_times(times, name=name, where=where)
     return times
 
 

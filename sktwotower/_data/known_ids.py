@@ -116,6 +116,9 @@ def refuse_other_kinds(
 
 def refuse_mixed(ids: Ids, *, where: str, what: str) -> None:
     """Raise ValueError for a column of numbers and of strings that look like numbers."""
+    values = ids.categories if isinstance(ids, pd.Categorical) else ids
+    if values.dtype != object or not {"number", "string"} <= set(kinds_of(values)):
+        return
     distinct = _distinct(ids)
     _refuse_numbers_and_spelled_ones(distinct, distinct, f"{where} has {what}s that are")
 

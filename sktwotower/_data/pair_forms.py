@@ -27,6 +27,12 @@ def ungrouped(X: Any) -> Any:
     return X
 
 
+def chosen(X: pd.Series) -> pd.Series:
+    """The entries that are True, if all of them are True, False or missing."""
+    is_mask = pd.api.types.infer_dtype(X, skipna=True) == "boolean"
+    return X[X.astype("boolean").fillna(False)] if is_mask else X
+
+
 def is_list(value: Any) -> bool:
     """Whether a value is several ids; a tuple is one, since it can be hashed."""
     return isinstance(value, list | Set | Iterator) or (
@@ -70,7 +76,7 @@ def pairs_by_id(
     names, others : sequence of str
         Names of the column of the ids that are keys, and of the other column of ids. If
         both are levels of an index, each entry is a pair, and its value, such as a count,
-        does not matter, unless it is False.
+        does not matter, unless it is False or missing in a mask.
     where : str
         Name of X, for messages.
     what : tuple of str
@@ -102,7 +108,7 @@ def pairs_by_id(
             )
         other: Any = next((name for name in X.index.names if name in others), None)
         if level is not None and other is not None:
-            pairs = (X[X] if X.dtype == bool else X).index
+            pairs = chosen(X).index
             return (
                 id_array(pairs.get_level_values(level), what=what[0], where=where),
                 id_array(pairs.get_level_values(other), what=what[1], where=where),

@@ -323,14 +323,19 @@ def _read_sides(
     X may also be lists of ids by the ids of the side.
     """
     X = ungrouped(as_pandas(X, where=where))
-    if isinstance(X, pd.Series) and X.index.equals(pd.RangeIndex(len(X))):
+    names = FrameColumns.of_ids(roles, side).ids
+    if (
+        isinstance(X, pd.Series)
+        and X.index.name not in names
+        and X.index.equals(pd.RangeIndex(len(X)))
+    ):
         raise ValueError(
             f"{where} is a Series without {side} ids in its index; give rows of user and "
             f"item ids, or lists by {side} id."
         )
     pairs = pairs_by_id(
         X,
-        FrameColumns.of_ids(roles, side).ids,
+        names,
         FrameColumns.of_ids(roles, OTHER[side]).ids,
         where=where,
         what=(f"{side} id", f"{OTHER[side]} id"),

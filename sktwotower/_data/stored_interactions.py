@@ -36,9 +36,10 @@ from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
     Column,
     column_position,
+    plain_times,
+    refuse_infinite_times,
     refuse_missing_times,
     refuse_repeated_names,
-    time_numbers,
 )
 from sktwotower.utils._times import time_kind
 
@@ -217,10 +218,10 @@ class _Numbers:
 
 
 class _Times(_Numbers):
-    """Reads timestamps; missing ones are refused once all rows have been read."""
+    """Reads timestamps; bad ones are refused once all rows have been read."""
 
     def __init__(self, name: str, n: int, role: Any) -> None:
-        super().__init__(name, n, partial(time_numbers, name=role))
+        super().__init__(name, n, partial(plain_times, name=role))
         self._role = role
         self._missing = column_store.full(n, False, bool)
         self.kind = ""
@@ -234,6 +235,7 @@ class _Times(_Numbers):
 
     def checked(self) -> np.ndarray:
         refuse_missing_times(self._missing, name=self._role)
+        refuse_infinite_times(self.values, name=self._role)
         return self.values
 
 

@@ -7,7 +7,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sktwotower.utils import _column_store as column_store
-from sktwotower.utils._ids import joined, kinds_of, positions_in, signed_where_possible
+from sktwotower.utils._ids import (
+    as_index,
+    joined,
+    kinds_of,
+    positions_in,
+    signed_where_possible,
+)
 
 Ids = np.ndarray | pd.Categorical
 
@@ -31,7 +37,7 @@ class Vocabulary:
 
     def __init__(self, ids: ArrayLike | pd.Categorical = ()) -> None:
         distinct = _distinct(ids)
-        self._index = pd.Index(distinct)
+        self._index = as_index(distinct)
         self.kinds = kinds_of(distinct)
 
     def __len__(self) -> int:
@@ -42,7 +48,7 @@ class Vocabulary:
         return {"ids": self.ids}
 
     def __setstate__(self, state: dict[str, np.ndarray]) -> None:
-        self._index = pd.Index(state["ids"])
+        self._index = as_index(state["ids"])
         self.kinds = kinds_of(state["ids"])
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sktwotower.utils._arrow_types import with_plain_types
+from sktwotower.utils._column_store import blocks
 from sktwotower.utils._forms import given, how_to_list, refuse_lazy
 from sktwotower.utils._ids import (
     exact_limit,
@@ -20,6 +21,7 @@ from sktwotower.utils._ids import (
 )
 
 Column = str | int
+_HASHABLE = {str, int, float, bool}  # types whose values need no look
 
 
 def is_frame(X: Any) -> bool:
@@ -226,7 +228,7 @@ def id_array(
             f"{where} has {rows} with a {what} that is no text {first}: it has a lone "
             f"surrogate ({error}). Replace or drop it."
         ) from error
-    if values.dtype == object:
+    if values.dtype == object and not types <= _HASHABLE:
         try:
             pd.factorize(values)
         except TypeError as error:
@@ -269,6 +271,11 @@ def _refuse_inexact(
 
 def _plain_values(series: pd.Series, types: set[Any]) -> np.ndarray:
     """Ids of which none is missing, with a dtype of NumPy."""
+    if types == {str}:
+        texts = series.to_numpy(dtype=object)
+        for block in blocks(len(texts)):
+            "".join(texts[block]).encode()  # a lone surrogate is an error
+        return texts
     if series.dtype == object:
         numbers = numbers_of_objects(series.to_numpy(), types)
         series = series.infer_objects() if numbers is None else pd.Series(numbers)
@@ -295,10 +302,18 @@ def time_numbers(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
     Raises
     ------
     ValueError
-        If a timestamp is missing, or the values have no order in time.
+        If a timestamp is missing or infinite, or the values have no order in time.
     """
-    series = pd.Series(column).reset_index(drop=True)
+    series = pd.Series(column)
     refuse_missing_times(series.isna().to_numpy(), name=name, where=where)
+    times = plain_times(series, name=name, where=where)
+    refuse_infinite_times(times, name=name, where=where)
+    return times
+
+
+def plain_times(column: Any, *, name: Column, where: str = "X") -> np.ndarray:
+    """A block of timestamps as numbers, as `time_numbers` makes them, but not checked."""
+    series = pd.Series(column).reset_index(drop=True)
     if series.dtype == object:
         kind = pd.api.types.infer_dtype(series)
         if kind in ("integer", "floating", "mixed-integer-float"):
@@ -330,6 +345,18 @@ def refuse_missing_times(missing: np.ndarray, *, name: Column, where: str = "X")
         raise ValueError(
             f"{where} has {rows} with a missing timestamp in column {name!r} (NaN or NaT) "
             f"{first}; drop or fill them first."
+        )
+
+
+def refuse_infinite_times(times: np.ndarray, *, name: Column, where: str = "X") -> None:
+    """Raise ValueError if a number that is a timestamp is infinite."""
+    # The extremes first: they need no memory.
+    extremes = times.min(initial=0), times.max(initial=0)
+    if np.isinf(extremes).any():
+        rows, first = where_first(np.isinf(times))
+        raise ValueError(
+            f"{where} has {rows} with an infinite timestamp in column {name!r} (inf) "
+            f"{first}; drop or replace them first."
         )
 
 

@@ -20,6 +20,8 @@ def exact_limit(float_type: Any) -> float:
 
 def types_in(series: pd.Series) -> set[Any]:
     """The types of the values of an object column; none for another column."""
+    if isinstance(series.dtype, pd.StringDtype):
+        return {str}
     return set(map(type, series.to_numpy())) if series.dtype.kind == "O" else set()
 
 
@@ -90,6 +92,12 @@ def signed_where_possible(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def as_index(ids: np.ndarray) -> pd.Index:
+    """An index of ids; strings stay objects, which are looked up without a copy."""
+    is_text = ids.dtype == object and len(ids) and isinstance(ids[0], str)
+    return pd.Index(ids, dtype=object) if is_text else pd.Index(ids)
+
+
 def positions_in(index: pd.Index, ids: np.ndarray) -> np.ndarray:
     """Position of each id in an index of distinct ids, (n,); -1 for others.
 
@@ -102,7 +110,7 @@ def positions_in(index: pd.Index, ids: np.ndarray) -> np.ndarray:
             return np.where(same, index.get_indexer(pd.Index(cast)), -1)
         if ids.dtype.kind in _NUMBERS and kinds[0] == "O":
             return index.get_indexer(pd.Index(ids.astype(object), dtype=object))
-    wanted = pd.Index(ids)
+    wanted = as_index(ids)
     if _are_times(index) != _are_times(wanted):
         # pandas would read strings and dates as times.
         index, wanted = index.astype(object), wanted.astype(object)
@@ -116,9 +124,9 @@ def _are_times(index: pd.Index) -> bool:
 def joined(index: pd.Index, ids: np.ndarray) -> pd.Index:
     """An index with further ids at its end; integers stay integers."""
     if not isinstance(index.dtype, np.dtype) or index.dtype == ids.dtype:
-        return index.append(pd.Index(ids))
+        return index.append(as_index(ids))
     if index.dtype.kind not in _NUMBERS or ids.dtype.kind not in _NUMBERS:
-        return index.append(pd.Index(ids))
+        return index.append(as_index(ids))
     known = index.to_numpy()
     for kind in (np.int64, np.uint64, np.float64):
         parts = [_cast(part, np.dtype(kind)) for part in (known, ids)]
@@ -145,7 +153,9 @@ def kinds_of(ids: Any) -> dict[str, Any]:
     if values.dtype.kind in _NUMBERS:
         return {"number": values[0].item()} if len(values) else {}
     if values.dtype != object:
-        values = pd.Series(values).astype(object).to_numpy()
+        values = pd.Series(values[:1]).astype(object).to_numpy()
+    elif pd.api.types.infer_dtype(values, skipna=False) == "string":  # without Python
+        values = values[:1]
     first_of: dict[str, Any] = {}
     for kind in dict.fromkeys(map(type, values)):
         example = next(v for v in values if type(v) is kind)

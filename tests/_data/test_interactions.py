@@ -256,6 +256,13 @@ def test_microseconds_are_told_apart():
     [
         (pd.to_datetime(["2020", None, None]), r"2 rows with a missing timestamp.*row 1"),
         ([1.0, NAN, 2.0], r"1 row with a missing timestamp in column .t. \(NaN"),
+        (
+            [1.0, np.inf, -np.inf],
+            r"2 rows with an infinite timestamp in column .t. \(inf.*1",
+        ),
+        ([1, 2, float("-inf")], r"1 row with an infinite timestamp.*\(first at row 2\)"),
+        (pd.array([1.0, np.inf, 2.0], dtype="Float32"), "1 row with an infinite timestamp"),
+        (pd.array([5, 6, np.inf], dtype=object), r"X has 1 row with an infinite.*row 2\)"),
         (["monday", "tuesday", "friday"], "no order in time"),
     ],
     ids=str,

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from sktwotower import EntityTable
+from sktwotower._data import known_ids
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.baselines import (
     EASERecommender,
     ItemKNNRecommender,
@@ -326,3 +328,18 @@ def test_another_spelling_of_known_ids():
     match = r"'100'\), where the known ones are of type int .* and str \(such as 'B07'\)"
     one_warning(lambda: model.recommend([1], candidates=["B07", "100"]), match)
     one_warning(lambda: model.recommend([1], candidates=["B07", "C11"]), "are left out.$")
+
+
+def test_usual_ids_are_looked_up_once(monkeypatch):
+    """Ids of the one known type need no look-up for a warning, and none to refuse them."""
+    called = []
+    codes = Vocabulary.codes
+    monkeypatch.setattr(
+        Vocabulary, "codes", lambda self, ids: called.append(1) or codes(self, ids)
+    )
+    monkeypatch.setattr(known_ids, "_distinct", pytest.fail)
+    for rows in (X, TEXT):
+        model = PopularRecommender(**NAMES).fit(rows)
+        called.clear()
+        model.predict(rows)
+        assert len(called) == 2

@@ -374,6 +374,11 @@ def test_memory_mapped_arrays(frame, tmp_path):
             r"X has 2 rows with a missing timestamp in column 2 .*\(first at row 0\)",
         ),
         (
+            {"when": [1.0, 2.0, float("inf"), float("-inf")]},
+            {"timestamp_column": "when"},
+            r"X has 2 rows with an infinite timestamp in column 'when'.*\(first at row 2\)",
+        ),
+        (
             {"when": ["a", "b", "c", "d"]},
             {"timestamp_column": "when"},
             "Column 'when' of X holds values of type str, which have no order",

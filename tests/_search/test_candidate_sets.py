@@ -330,6 +330,8 @@ def test_new_items_of_each_user():
     np.testing.assert_allclose(alone[1][0], scores[1], rtol=1e-5)
     with pytest.raises(ValueError, match="several rows of item 'n1' with different"):
         model.recommend(["u0"], candidates=offered.assign(kind=list("xyzz")))
+    with pytest.raises(ValueError, match="lacks the column 'kind' and has a column 'Kind'"):
+        model.recommend(["u0"], candidates=offered.rename(columns={"kind": "Kind"}))
 
 
 def a_set(*values):

@@ -244,6 +244,19 @@ def test_histories_and_exclusions_by_user(form):
     )
 
 
+def test_ids_that_are_the_numbers_from_0():
+    """An index called like the column of ids has ids, whatever they are."""
+    model = make_model(**OPTIONS).fit(X)
+    rows = pd.DataFrame({"user": [0, 1, 1, 2], "item": [3, 4, 5, 6]})
+    grouped = rows.groupby("user")["item"]
+    for name in ("history", "exclude_interactions"):
+        expected = model.recommend([0, 1, 2], 99, **{name: rows})
+        for form in (grouped, grouped.apply(list), grouped.apply(list).to_dict()):
+            assert_equal(model.recommend([0, 1, 2], 99, **{name: form}), expected)
+        with pytest.raises(ValueError, match="without user ids in its index"):
+            model.recommend([0, 1], **{name: grouped.apply(list).rename_axis("row")})
+
+
 def forms_that_are_refused():
     return {
         "a number": (5, "got the single value 5"),

@@ -22,6 +22,12 @@ def objects(values):
     return array
 
 
+def test_lone_surrogates_are_no_text():
+    with pytest.raises(ValueError, match=r"X has 1 row .* no text \(first at row 1\)"):
+        ids_of(["a", "b\ud800"])
+    assert ids_of(["a", "\N{SNOWMAN}"]).tolist() == ["a", "\N{SNOWMAN}"]
+
+
 # --- floats --------------------------------------------------------------------------
 
 
