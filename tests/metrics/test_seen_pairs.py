@@ -24,6 +24,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
 from sktwotower.metrics import compare, make_ranking_scorer, ranking_report
+from sktwotower.metrics._external_ranker import _WantedPairs
+from sktwotower.metrics._relevant_pairs import RelevantPairs
 from tests.helpers import make_model, make_X, other_pairs
 
 X = make_X()[["user", "item"]]
@@ -404,6 +406,36 @@ def test_tuples_are_ids_of_another_package():
         assert scorer(Knows(model), rows) == expected
     with pytest.warns(UserWarning, match="^1 of the 3 " + DROPPED):
         assert scorer(Lists(model), rows) == expected
+
+
+IDS = {
+    "int64": np.array([5, 7, 5, 9]),
+    "text": np.array(["5", "7", "5", "9"], dtype=object),
+    "mixed": np.array([5, "7", 5, 9.5], dtype=object),
+    "dates": pd.to_datetime(["2020-01-05", "2020-01-07", "2020-01-05", "2020-01-09"]),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("form", ["array", "objects", "lists", "padded"])
+def test_pairs_in_answers_of_every_form(kind, form):
+    ids = np.asarray(IDS[kind])
+    queries = np.array([0, 1, 2, 2])
+    wanted = _WantedPairs.of(RelevantPairs(queries, ids, None), 3)
+    answers = ids[[[1, 0], [3, 0], [1, 3]]]
+    if form != "array":
+        plain = pd.Series(ids).astype(object).to_numpy()
+        answers = np.empty((3, 3), dtype=object)
+        answers[:, :2] = plain[[[1, 0], [3, 0], [1, 3]]]
+    if form == "lists":
+        answers = [list(row[:n]) for row, n in zip(answers, (2, 2, 3), strict=True)]
+    if form == "objects":
+        answers = answers[:, :2]
+    assert wanted.of_queries(np.arange(1, 3)).tolist() == [1, 2, 3]
+    found = wanted.among(np.arange(4), np.arange(3), answers)
+    assert found.tolist() == [True, False, False, True]
+    some = wanted.among(np.array([2, 3]), np.array([2]), answers[2:])
+    assert some.tolist() == [False, True]
 
 
 # --- comparisons ----------------------------------------------------------------------
