@@ -264,6 +264,36 @@ def test_rows_of_another_package(dated):
         scorer(OfIds(dated), TEST)
 
 
+@pytest.mark.filterwarnings("ignore:.*were seen in training")
+def test_users_in_the_index_of_rows_of_another_package(dated):
+    """They are a column of the rows that are asked with, and predicted."""
+
+    class Reads(OfRows):
+        def recommend(self, X, **options):
+            assert {"user", "item", "daytime"} <= set(X.columns)
+            return super().recommend(X, **options)
+
+        def predict(self, X):
+            return self.model.predict(X[["user", "item", "daytime", "time"]])
+
+    options = {"user_column": "user", "item_column": "item"}
+    scorer = make_ranking_scorer("ndcg@3", per_row=True, **options, **REPEATS)
+    indexed = TEST.set_index("user")
+    weights = np.arange(len(TEST)) % 3
+    for weight in (None, weights):
+        expected = scorer(Reads(dated), TEST, None, weight)
+        assert scorer(Reads(dated), indexed, None, weight) == pytest.approx(expected)
+    report = {"metrics": "ndcg@3", "per_row": True, "n_bootstrap": 2} | options
+    reports = [
+        ranking_report(Reads(dated), rows, random_state=0, **report)
+        for rows in (TEST, indexed)
+    ]
+    pd.testing.assert_frame_equal(*reports)
+    y = TEST["item"] % 2
+    auc = make_ranking_scorer("roc_auc", **options)
+    assert auc(Reads(dated), indexed, y) == pytest.approx(auc(Reads(dated), TEST, y))
+
+
 def test_without_features_a_row_is_a_query_too():
     model = PopularRecommender(**NAMES).fit(TRAIN)
     best, _ = model.recommend([0], n_recommendations=5, exclude_seen=False)
