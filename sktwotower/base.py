@@ -18,6 +18,7 @@ from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_
 from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
+from sktwotower.metrics._task import RankingOptions
 
 
 class FittedState(Protocol):
@@ -235,6 +236,10 @@ class RecommenderMixin:
             items=source.items,
             with_times=True,
         )
-        evaluation = evaluate(source, rows, ["ndcg@10"])
+        advice = (
+            "To evaluate repeat purchases, use sktwotower.metrics.make_ranking_scorer "
+            "with exclude_seen=False."
+        )
+        evaluation = evaluate(source, rows, ["ndcg@10"], RankingOptions(advice=advice))
         evaluation.warn()
         return evaluation.means["ndcg@10"]

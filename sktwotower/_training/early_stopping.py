@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,9 @@ from sktwotower._data.interactions import Interactions, codes_of
 from sktwotower._training.configuration import StoppingRule
 from sktwotower._training.state import ModelState
 from sktwotower.metrics._evaluation import evaluate
+from sktwotower.metrics._query_rows import QueryRows, query_rows
 from sktwotower.metrics._sources import EvaluationSource
+from sktwotower.metrics._task import RankingOptions
 from sktwotower.utils._columns import rank_from_end
 
 
@@ -108,25 +110,30 @@ class Validation:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.n_without_progress = 0
 
+    @cached_property
+    def _queries(self) -> QueryRows:
+        """The rows that are asked with, which are those of every epoch."""
+        return query_rows(self.interactions, per_row=False)
+
     def score(self, state: ModelState) -> bool:
         """Score this epoch; True if training should stop."""
         metric = self.rule.validation_metric
-        evaluation = evaluate(
-            self.source_of(state),
-            self.interactions,
-            [metric],
+        is_first = not self.scores
+        options = RankingOptions(
             held_out=self.held_out,
+            queries=self._queries,
+            with_notes=is_first and not self.held_out,
             name="X_val",
+            advice="Leave these pairs out of X_val.",
         )
+        evaluation = evaluate(self.source_of(state), self.interactions, [metric], options)
         if evaluation.counts["n_users"] == 0:
             raise ValueError(
                 "There is nothing to validate on: none of the items of X_val is in the "
                 "catalogue, which has the items of X."
             )
-        if not (self.held_out or self.scores):
+        if is_first and not self.held_out:
             evaluation.warn()
-            if evaluation.users is not None:  # rankings do not read them
-                self.interactions = replace(self.interactions, item_features=None)
         score = evaluation.means[metric]
         self.scores.append(score)
         progress = score > self.best_score + self.rule.tol

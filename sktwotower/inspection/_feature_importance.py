@@ -21,6 +21,7 @@ from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._query_rows import varies_within_users
 from sktwotower.metrics._registry import POINTWISE, parse_metric
 from sktwotower.metrics._sources import Model, last_estimator, unwrap
+from sktwotower.metrics._task import RankingOptions
 
 
 def feature_importance(
@@ -68,7 +69,6 @@ def feature_importance(
     random_state : int, RandomState instance or None, default=None
         Draws the shuffles, which all fields of a side share. None uses a new generator,
         not NumPy's global one.
-
     exclude_seen : bool, default=True
         As in :func:`~sktwotower.metrics.make_ranking_scorer`: whether seen pairs are left
         out of the rankings, and dropped where they are relevant. Set it to False for
@@ -180,11 +180,11 @@ def feature_importance(
     evaluated = ShuffledEvaluation.of(
         state, rows, by_row=name in POINTWISE, per_row=per_row
     )
-    options: dict[str, Any] = {"exclude_seen": exclude_seen, "per_row": per_row}
+    options = RankingOptions(exclude_seen=exclude_seen, per_row=per_row)
     # Embedded like the shuffled ones, in the same batches: where a shuffle changes
     # nothing, not even the rounding differs, and items that are tied stay in order.
     plain = evaluated.with_vectors("user", None).with_vectors("item", None)
-    evaluation = evaluate(plain, evaluated.rows, [metric], **options)
+    evaluation = evaluate(plain, evaluated.rows, [metric], options)
     evaluation.warn()
     baseline = evaluation.means[metric]
     found = []
@@ -195,7 +195,7 @@ def feature_importance(
             scores = []
             for others in shuffles:
                 shuffled = plain.with_vectors(side, part, others)
-                evaluation = evaluate(shuffled, evaluated.rows, [metric], **options)
+                evaluation = evaluate(shuffled, evaluated.rows, [metric], options)
                 scores.append(evaluation.means[metric])
             found.append((side, field, baseline - np.mean(scores), np.std(scores)))
     names = ["side", "field", "importance_mean", "importance_std"]

@@ -28,8 +28,8 @@ from sktwotower.metrics._registry import (
     read_metrics,
 )
 from sktwotower.metrics._sources import Model, name_of
-from sktwotower.metrics._task import Task
-from sktwotower.metrics._user_metrics import UserMetrics
+from sktwotower.metrics._task import RankingOptions, Task
+from sktwotower.metrics._user_metrics import UserMetrics, warn_of_notes
 
 
 @dataclass(frozen=True)
@@ -218,13 +218,16 @@ class RankingCurveDisplay:
             )
         named = named_models(models, caller)
         specs = read_metrics([f"{name}@{k}" for k in cut_offs])
+        options = RankingOptions(exclude_seen=exclude_seen)
         sources, tasks = {}, {}
         for label, model in named.items():
             source, rows = read_relevant(model, X, y, sample_weight, caller=caller)
             sources[label] = source
-            tasks[label] = Task.of(source, rows, specs, exclude_seen=exclude_seen)
+            tasks[label] = Task.of(source, rows, specs, options)
+        measured = measured_alike(tasks)
+        warn_of_notes(measured.values())
         curves = {}
-        for label, users in measured_alike(tasks).items():
+        for label, users in measured.items():
             if not users.measured.any():
                 raise ValueError(
                     "There is nothing to draw: none of the relevant items of X is in the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,19 +12,18 @@ from sktwotower._data.interactions import Interactions
 from sktwotower.metrics._matched import DEFAULT_K
 from sktwotower.metrics._registry import POINTWISE, Metrics, read_metrics
 from sktwotower.metrics._sources import EvaluationSource, Source, name_of, source_of
-from sktwotower.metrics._task import MetricSpecs, Task
+from sktwotower.metrics._task import MetricSpecs, RankingOptions, Task
 from sktwotower.metrics._user_metrics import Evaluation, UserMetrics
-from sktwotower.utils._warnings import warn
 
 
 def evaluate(
     recommender: Source,
     interactions: Interactions,
     metrics: Metrics,
+    options: RankingOptions | None = None,
     *,
     n_ranked: int = DEFAULT_K,
     predictions: Callable[[], ArrayLike] | None = None,
-    **options: Any,
 ) -> Evaluation:
     """Rank once for each user of the interactions and measure the ranking.
 
@@ -37,12 +35,12 @@ def evaluate(
         The positive rows are relevant, and their labels are the gains.
     metrics : str, callable, list or dict of them
         As in :func:`~sktwotower.metrics.make_ranking_scorer`.
+    options : RankingOptions, optional
+        How the rankings are made; None: the defaults.
     n_ranked : int, default=10
         Length of the rankings that callables get.
     predictions : callable, default=None
         Returns the scores of the rows, for pointwise metrics of an external recommender.
-    **options : dict
-        As in :func:`measure`.
 
     Raises
     ------
@@ -56,7 +54,7 @@ def evaluate(
     means = {}
     users = None
     if of_rankings:
-        users = measure(source, interactions, of_rankings, **options)
+        users = measure(source, interactions, of_rankings, options or RankingOptions())
         means = {key: users.value(key, spec) for key, spec in of_rankings.items()}
         counts = users.counts()
     else:
@@ -71,9 +69,7 @@ def measure(
     recommender: Source,
     interactions: Interactions,
     specs: MetricSpecs,
-    *,
-    held_out: bool = False,
-    **options: Any,
+    options: RankingOptions,
 ) -> UserMetrics:
     """Rank and measure user by user; no pointwise metrics.
 
@@ -88,21 +84,16 @@ def measure(
         The positive rows are relevant.
     specs : dict of str to MetricSpec
         The metrics.
-    held_out : bool, default=False
-        Whether seen pairs stay because the recommender was not trained on them.
-    **options : dict
-        As in :meth:`Task.of`: ``exclude_seen``, ``candidates``, ``per_row``, ``X``,
-        ``name``.
+    options : RankingOptions
+        How the rankings are made.
     """
-    task = Task.of(source_of(recommender), interactions, specs, **options)
-    is_training = not held_out and task.has_nothing_left(task.seen)
-    return task.measured(task.seen, is_training=is_training, held_out=held_out)
+    task = Task.of(source_of(recommender), interactions, specs, options)
+    is_training = not options.held_out and task.has_nothing_left(task.seen)
+    return task.measured(task.seen, is_training=is_training)
 
 
 def measured_alike(tasks: Mapping[str, Task]) -> dict[str, UserMetrics]:
     """Metrics of several models, all of them without the pairs that one has seen.
-
-    The caller is warned as of each of them.
 
     Raises
     ------
@@ -118,13 +109,9 @@ def measured_alike(tasks: Mapping[str, Task]) -> dict[str, UserMetrics]:
             )
     seen = np.logical_or.reduce([task.seen for task in tasks.values()])
     is_training = any(task.has_nothing_left(seen) for task in tasks.values())
-    measured = {
+    return {
         name: task.measured(seen, is_training=is_training) for name, task in tasks.items()
     }
-    notes = [note for users in measured.values() for note in users.notes]
-    for note in dict.fromkeys(notes):
-        warn(note)
-    return measured
 
 
 def _measure_rows(

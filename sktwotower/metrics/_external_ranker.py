@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -85,16 +86,21 @@ class ExternalRanker:
         if not self.exclude_seen or not len(self.pairs):
             return np.zeros(len(self.pairs), dtype=bool)
         queries = np.arange(len(self.user_ids))
+        wanted = _WantedPairs.of(self.pairs, len(queries))
         if hasattr(self.recommender, "seen_items"):
-            told = _pairs_of(queries, self._seen_items(queries))
-            return self._among(np.arange(len(self.pairs)), told)
+            every = np.arange(len(self.pairs))
+            return wanted.among(every, queries, self._seen_items(queries))
         seen = np.zeros(len(self.pairs), dtype=bool)
+        could_be = self.columns() >= 0
         heads = []
         try:
             for rows in _blocks(queries, self._width(depth)):
                 head = self._ids(rows, depth, exclude_seen=True)
                 heads.append(head)
-                seen[self._seen_among_misses(rows, head)] = True
+                left = wanted.of_queries(rows)
+                left = left[could_be[left]]
+                left = left[~wanted.among(left, rows, head)]
+                seen[self._seen_among_misses(wanted, left)] = True
         except _NoCompleteRanking as failure:
             warn(
                 f"{name_of(self.recommender)} does not say which items a user has seen, "
@@ -168,41 +174,29 @@ class ExternalRanker:
             )
         return answers
 
-    def _complete(self, rows: np.ndarray, *, exclude_seen: bool) -> np.ndarray:
-        """Complete rankings of some queries as ids, padded with None."""
+    def _complete(self, rows: np.ndarray, *, exclude_seen: bool) -> Any:
+        """Complete rankings of some queries, one sequence of item ids a query."""
         depth = _FIRST_DEPTH if self.n_known is None else self.n_known
         try:
             while True:
-                ids = self._ids(rows, depth, exclude_seen=exclude_seen)
-                if self.n_known is not None or pd.isna(ids[:, -1]).all():
-                    return ids
+                answers = self._answers(rows, depth, exclude_seen)
+                if self.n_known is not None or _are_all(answers, depth):
+                    return answers
                 if depth >= _LAST_DEPTH:
                     raise ValueError(f"more than {depth} items are recommended")
                 depth *= 2
         except Exception as error:  # of another package: some refuse so many items
             raise _NoCompleteRanking from error
 
-    def _seen_among_misses(self, rows: np.ndarray, head: np.ndarray) -> np.ndarray:
-        """Seen pairs among those of some queries, whose first items are known."""
-        inside = np.isin(self.pairs.queries, rows)
-        left = np.flatnonzero(inside & (self.columns() >= 0))
-        left = left[~self._among(left, _pairs_of(rows, head))]
+    def _seen_among_misses(self, wanted: _WantedPairs, left: np.ndarray) -> np.ndarray:
+        """Seen pairs among some that are not recommended."""
         for exclude_seen in (True, False):
             rows = np.unique(self.pairs.queries[left])
             if not len(rows):
                 break
-            complete = _pairs_of(rows, self._complete(rows, exclude_seen=exclude_seen))
-            left = left[self._among(left, complete) ^ exclude_seen]
+            complete = self._complete(rows, exclude_seen=exclude_seen)
+            left = left[wanted.among(left, rows, complete) ^ exclude_seen]
         return left
-
-    def _among(self, pairs: np.ndarray, others: pd.DataFrame) -> np.ndarray:
-        """Whether some relevant pairs are among other pairs of a query and an item."""
-        index = pd.Index(pd.unique(np.asarray(self.pairs.item_ids)))
-        columns = index.get_indexer(pd.Index(others["item"]).infer_objects())
-        keys = others["query"].to_numpy(dtype=np.int64) * len(index) + columns
-        wanted = self.pairs.queries[pairs] * len(index)
-        wanted = wanted + index.get_indexer(self.pairs.item_ids[pairs])
-        return np.isin(wanted, keys[columns >= 0])
 
     def _seen_items(self, rows: np.ndarray) -> Any:
         """The items that the user of each query has seen, from ``seen_items``."""
@@ -222,8 +216,8 @@ class ExternalRanker:
             seen = [set(items) for items in self._seen_items(rows)]
             longest = depth + max(map(len, seen))
             longest = longest if self.n_known is None else min(longest, self.n_known)
-            answers = self._ids(rows, longest, exclude_seen=False)
-            ranked = [_filled(row) for row in answers]
+            answers = self._answers(rows, longest, False)
+            ranked = [_filled(answer) for answer in answers]
         else:
             unseen = self._complete(rows, exclude_seen=True)
             ranked = [_filled(row) for row in self._complete(rows, exclude_seen=False)]
@@ -281,19 +275,76 @@ def _blocks(rows: np.ndarray, width: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _objects(ids: Any) -> np.ndarray:
-    """Ids as an array of objects, also if they are tuples."""
-    return np.fromiter(ids, dtype=object, count=len(ids))
+def _objects(ids: Any, n: int | None = None) -> np.ndarray:
+    """Ids as an array of objects, also if they are tuples; an iterator has n of them."""
+    return np.fromiter(ids, dtype=object, count=len(ids) if n is None else n)
 
 
-def _filled(row: np.ndarray) -> list[Any]:
+def _filled(answer: Any) -> list[Any]:
     """The ids of a ranking without its padding."""
-    return list(row[~pd.isna(row)])
+    ids = _objects(answer)
+    return list(ids[~pd.isna(ids)])
 
 
-def _pairs_of(rows: np.ndarray, answers: Any) -> pd.DataFrame:
-    """Queries and the items of their answers, a row for each pair."""
-    lengths = [len(answer) for answer in answers]
-    items = _objects(list(chain.from_iterable(answers)))
-    pairs = pd.DataFrame({"query": np.repeat(rows, lengths), "item": items})
-    return pairs[pairs["item"].notna()]
+def _are_all(answers: Any, depth: int) -> bool:
+    """Whether no ranking is as long as it may be."""
+    return all(len(ids) < depth or pd.isna(ids[depth - 1]) for ids in answers)
+
+
+@dataclass(frozen=True, eq=False)
+class _WantedPairs:
+    """Pairs of a query and an item that are looked for in rankings.
+
+    Attributes
+    ----------
+    queries : ndarray of shape (n_pairs,)
+        Positions of the queries.
+    index : Index
+        The distinct items.
+    items : ndarray of shape (n_pairs,)
+        Position of each pair's item in ``index``.
+    order : ndarray of shape (n_pairs,)
+        The pairs by query.
+    ends : ndarray of shape (n_queries + 1,)
+        Where in ``order`` the pairs of each query begin.
+    """
+
+    queries: np.ndarray
+    index: pd.Index
+    items: np.ndarray
+    order: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: RelevantPairs, n_queries: int) -> _WantedPairs:
+        items, distinct = pd.factorize(np.asarray(pairs.item_ids))
+        order = np.argsort(pairs.queries, kind="stable")
+        ends = np.searchsorted(pairs.queries[order], np.arange(n_queries + 1))
+        return cls(pairs.queries, pd.Index(distinct), items, order, ends)
+
+    def of_queries(self, rows: np.ndarray) -> np.ndarray:
+        """Pairs of consecutive queries."""
+        return self.order[self.ends[rows[0]] : self.ends[rows[-1] + 1]]
+
+    def among(self, pairs: np.ndarray, rows: np.ndarray, answers: Any) -> np.ndarray:
+        """Whether some pairs are in the answers to some queries, (n_pairs,) bool."""
+        if isinstance(answers, np.ndarray) and answers.ndim == 2:
+            queries, ids = np.repeat(rows, answers.shape[1]), answers.ravel()
+        else:
+            queries = np.repeat(rows, [len(answer) for answer in answers])
+            ids = _objects(chain.from_iterable(answers), len(queries))
+        if ids.dtype == object:
+            filled = ~pd.isna(ids)
+            queries, ids = queries[filled], ids[filled]
+        items = self._positions(ids)
+        keys = (queries * len(self.index) + items)[items >= 0]
+        return np.isin(self.queries[pairs] * len(self.index) + self.items[pairs], keys)
+
+    def _positions(self, ids: np.ndarray) -> np.ndarray:
+        """Position of each id in ``index``, -1 for others."""
+        if ids.dtype != object:
+            return self.index.get_indexer(pd.Index(ids))
+        if self.index.dtype.kind in "mM":
+            return self.index.get_indexer(pd.Index(ids, dtype=object).infer_objects())
+        # A type is not looked for among so many objects.
+        return self.index.astype(object).get_indexer(pd.Index(ids, dtype=object))

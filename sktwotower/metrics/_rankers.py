@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +13,14 @@ from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
 from sktwotower._data.known_ids import other_kinds, warn_of_unknown
+from sktwotower._data.pair_forms import has_lists, ungrouped
 from sktwotower._search.candidate_sets import CandidateSet, seen_pairs
 from sktwotower._search.top_k import top_k
 from sktwotower.metrics._external_ranker import ExternalRanker
 from sktwotower.metrics._relevant_pairs import Ranker, Ranking, RelevantPairs, largest
 from sktwotower.metrics._sources import EvaluationSource, Source, no_embeddings
-from sktwotower.utils._columns import id_array, is_frame
+from sktwotower.utils._columns import as_pandas, id_array, is_frame
+from sktwotower.utils._forms import given
 
 
 def make_ranker(
@@ -165,11 +168,20 @@ def _known_codes(source: EvaluationSource, candidates: np.ndarray) -> np.ndarray
     return known
 
 
-def _candidate_ids(candidates: ArrayLike) -> np.ndarray:
-    if is_frame(candidates):
+def _candidate_ids(candidates: Any) -> np.ndarray:
+    """The distinct ids of candidates for all users."""
+    candidates = ungrouped(as_pandas(candidates, where="candidates"))
+    refused = ""
+    if isinstance(candidates, list | tuple | pd.Series) and has_lists(candidates):
+        refused = f"a {type(candidates).__name__} of lists"
+    elif is_frame(candidates) or isinstance(candidates, Mapping) or sp.issparse(candidates):
+        refused = f"a {type(candidates).__name__}"
+    elif not isinstance(candidates, list | tuple) and np.ndim(candidates) > 1:
+        refused = given(candidates)
+    if refused:
         raise TypeError(
-            "candidates must be item ids (1-D); got a frame. Pass its id column."
+            "candidates must be item ids for all users, in one dimension; got "
+            f"{refused}. A scorer takes no candidates by user; of a frame, pass the column "
+            "of ids."
         )
-    return np.asarray(
-        pd.unique(id_array(candidates, what="candidate id", where="candidates"))
-    )
+    return np.asarray(pd.unique(id_array(candidates, what="item id", where="candidates")))

@@ -18,11 +18,11 @@ from sktwotower.metrics._bootstrap import (
 )
 from sktwotower.metrics._evaluation import measure, measured_alike
 from sktwotower.metrics._registry import AGGREGATE, Metrics, metrics_of_users
-from sktwotower.metrics._scorer import kept_rows, read_rows, rows_to_ask
+from sktwotower.metrics._scorer import kept_rows, read_rows, rows_of_weight
 from sktwotower.metrics._slices import ALL, By, slices_of
 from sktwotower.metrics._sources import Model
-from sktwotower.metrics._task import MetricSpecs, Task
-from sktwotower.metrics._user_metrics import UserMetrics
+from sktwotower.metrics._task import MetricSpecs, RankingOptions, Task
+from sktwotower.metrics._user_metrics import UserMetrics, warn_of_notes
 from sktwotower.utils._columns import Column
 
 
@@ -138,12 +138,14 @@ def ranking_report(
         source,
         interactions,
         specs,
-        exclude_seen=exclude_seen,
-        candidates=candidates,
-        per_row=per_row,
-        X=rows_to_ask(rows_of_X, sample_weight) if per_row else None,
+        RankingOptions(
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            per_row=per_row,
+            X=rows_of_weight(rows_of_X, sample_weight) if per_row else None,
+        ),
     )
-    users.warn()
+    warn_of_notes([users])
     slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
     kept = kept_rows(sample_weight, len(rows_of_X))
     labelled = slices_of(by, source, users, kept)
@@ -282,12 +284,16 @@ def compare(
             source,
             interactions,
             specs,
-            exclude_seen=exclude_seen,
-            candidates=candidates,
-            per_row=per_row,
-            X=rows_to_ask(rows_of_X, sample_weight) if per_row else None,
+            RankingOptions(
+                exclude_seen=exclude_seen,
+                candidates=candidates,
+                per_row=per_row,
+                X=rows_of_weight(rows_of_X, sample_weight) if per_row else None,
+            ),
         )
-    (first, baseline), *others = measured_alike(tasks).items()
+    measured = measured_alike(tasks)
+    warn_of_notes(measured.values())
+    (first, baseline), *others = measured.items()
     rows = []
     for name, users in others:
         rows += _rows_of_model(name, users, baseline, specs, resampling)

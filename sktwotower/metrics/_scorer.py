@@ -19,12 +19,13 @@ from sktwotower._data.interactions import (
     read_interactions,
     warn_of_other_kinds,
 )
-from sktwotower._data.roles import ColumnRoles, as_interactions
+from sktwotower._data.roles import ColumnRoles, Rows, as_interactions
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.metrics._sources import EvaluationSource, Model, Source, source_of, unwrap
+from sktwotower.metrics._task import RankingOptions
 from sktwotower.utils._columns import Column
 
 
@@ -89,7 +90,7 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
-        source, X, interactions = read_rows(
+        source, rows, interactions = read_rows(
             estimator,
             X,
             y,
@@ -102,12 +103,14 @@ class _RankingScorer:
             source,
             interactions,
             self.metrics,
+            RankingOptions(
+                exclude_seen=self.exclude_seen,
+                candidates=self.candidates,
+                per_row=self.per_row,
+                X=rows_of_weight(rows, sample_weight) if self.per_row else None,
+            ),
             n_ranked=self.n_ranked,
-            exclude_seen=self.exclude_seen,
-            candidates=self.candidates,
-            per_row=self.per_row,
-            X=rows_to_ask(X, sample_weight) if self.per_row else None,
-            predictions=_predictions(source, X, sample_weight),
+            predictions=_predictions(source, rows, sample_weight),
         )
         evaluation.warn()
         is_single = isinstance(self.metrics, str) or callable(self.metrics)
@@ -120,7 +123,7 @@ class _RankingScorer:
         if users is None:
             return values
         specs = read_metrics(self.metrics, n_ranked=self.n_ranked)
-        kept = kept_rows(sample_weight, len(X))
+        kept = kept_rows(sample_weight, len(rows))
         for name, chosen in slices_of(self.by, source, users, kept).items():
             of_slice = {key: users.value(key, spec, chosen) for key, spec in specs.items()}
             if self.with_counts:
@@ -130,7 +133,7 @@ class _RankingScorer:
 
 
 def _predictions(
-    source: Source, X: Any, sample_weight: ArrayLike | None
+    source: Source, rows: Rows, sample_weight: ArrayLike | None
 ) -> Callable[[], np.ndarray] | None:
     """Calls ``predict`` of an external recommender for the rows that have a weight."""
     if isinstance(source, EvaluationSource) or not hasattr(source, "predict"):
@@ -138,7 +141,7 @@ def _predictions(
     predict = source.predict
 
     def scores_of_rows() -> np.ndarray:
-        scores = np.asarray(predict(X))
+        scores = np.asarray(predict(rows))
         return scores[kept_rows(sample_weight, len(scores))]
 
     return scores_of_rows
@@ -150,9 +153,8 @@ def kept_rows(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(weights) > 0, n)
 
 
-def rows_to_ask(X: Any, sample_weight: ArrayLike | None) -> pd.DataFrame | np.ndarray:
-    """The rows of X that have a weight, for an external recommender."""
-    rows = as_interactions(X, owner="A ranking scorer")
+def rows_of_weight(rows: Rows, sample_weight: ArrayLike | None) -> Rows:
+    """The rows that have a weight, for an external recommender."""
     return rows[kept_rows(sample_weight, len(rows))]
 
 
@@ -337,8 +339,10 @@ def read_rows(
     user_column: Column | None,
     item_column: Column | None,
     owner: str,
-) -> tuple[Source, Any, Interactions]:
-    """The source inside a model, X as it reaches the recommender, and its checked rows.
+) -> tuple[Source, Rows, Interactions]:
+    """The source inside a model, the rows of X that reach it, and what they hold.
+
+    An index with the name of a column of ids, or of the time, is a column of the rows.
 
     Times are read if X has them, and refused if they are of another kind than those of
     ``fit``: they decide with which features a user is asked.
@@ -355,7 +359,7 @@ def read_rows(
     if isinstance(source, EvaluationSource):
         roles.refuse_misspelt(rows)
         warn_of_other_kinds(interactions, roles, source.users, source.items)
-    return source, X, interactions
+    return source, rows, interactions
 
 
 def _roles_of(

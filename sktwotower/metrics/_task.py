@@ -29,15 +29,12 @@ _BLOCK_SIZE = 2**23
 _NOTED_SHARE = 0.01
 
 _SEEN_NOTE = (
-    "{} were seen in training. They are dropped, since seen items are not recommended. To "
-    "evaluate repeat purchases, set exclude_seen=False in make_ranking_scorer, "
-    "ranking_report or compare."
+    "{} were seen in training. They are dropped, since seen items are not recommended. {}"
 )
 _TRAINING_NOTE = (
     "All relevant pairs of {X} that could be recommended were seen in training, and {X} is "
     "not all of the training rows. They stay in the ranking, so this is a score of "
-    "training rows. Score rows that were held out; to evaluate repeat purchases, set "
-    "exclude_seen=False in make_ranking_scorer, ranking_report or compare."
+    "training rows. Take rows that were held out. {advice}"
 )
 _FEATURES_NOTE = (
     "{X} has other values of the item features {features} than the items had in training. "
@@ -45,6 +42,43 @@ _FEATURES_NOTE = (
     "score. sktwotower.inspection.feature_importance measures which of them matter; "
     "permutation_importance does not."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class RankingOptions:
+    """How rankings are made and what is said of them.
+
+    Attributes
+    ----------
+    exclude_seen : bool, default=True
+        Leave pairs of the training data out of the rankings.
+    held_out : bool, default=False
+        Whether seen pairs stay because the recommender was not trained on them.
+    candidates : array-like of shape (n_candidates,), default=None
+        Ids of the items to rank; None: the catalogue.
+    per_row : bool, default=False
+        Whether each relevant row is a query of its own, instead of each user.
+    X : DataFrame or ndarray, optional
+        The same rows, for an external recommender that is asked by row.
+    queries : QueryRows, optional
+        The rows that are asked with, if they are known from an evaluation before.
+    with_notes : bool, default=True
+        Whether the caller wants to be warned; some notes take time.
+    name : str, default="X"
+        What the rows are called in warnings.
+    advice : str, optional
+        What to do about pairs that were seen, for warnings.
+    """
+
+    exclude_seen: bool = True
+    held_out: bool = False
+    candidates: ArrayLike | None = None
+    per_row: bool = False
+    X: Any = None
+    queries: QueryRows | None = None
+    with_notes: bool = True
+    name: str = "X"
+    advice: str = "To evaluate repeat purchases, set exclude_seen=False."
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +103,8 @@ class Task:
         Pairs of candidates that rankings leave out, as they are in the training data.
     other_features : list
         Names of item features that differ from those that items are ranked with.
-    name : str
-        What the rows are called in warnings.
+    options : RankingOptions
+        How the rankings are made.
     """
 
     interactions: Interactions
@@ -81,7 +115,7 @@ class Task:
     depth: int
     seen: np.ndarray
     other_features: list
-    name: str
+    options: RankingOptions
 
     @classmethod
     def of(
@@ -89,12 +123,7 @@ class Task:
         source: Source,
         interactions: Interactions,
         specs: MetricSpecs,
-        *,
-        exclude_seen: bool = True,
-        candidates: ArrayLike | None = None,
-        per_row: bool = False,
-        X: Any = None,
-        name: str = "X",
+        options: RankingOptions,
     ) -> Task:
         """Prepare an evaluation.
 
@@ -106,16 +135,8 @@ class Task:
             The positive rows are relevant.
         specs : dict of str to MetricSpec
             Metrics of rankings.
-        exclude_seen : bool, default=True
-            Leave pairs of the training data out of the rankings.
-        candidates : array-like of shape (n_candidates,), default=None
-            Ids of the items to rank; None: the catalogue.
-        per_row : bool, default=False
-            Whether each relevant row is a query of its own, instead of each user.
-        X : DataFrame or ndarray, optional
-            The same rows, for an external recommender that is asked by row.
-        name : str, default="X"
-            What the rows are called in warnings.
+        options : RankingOptions
+            How the rankings are made.
         """
         positive = interactions.positive
         if not positive.any():
@@ -123,7 +144,9 @@ class Task:
                 "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
                 "metric is defined."
             )
-        queries = query_rows(interactions, per_row=per_row)
+        queries = options.queries
+        if queries is None:
+            queries = query_rows(interactions, per_row=options.per_row)
         labels = interactions.labels
         pairs = RelevantPairs(
             queries.query_of_pair,
@@ -134,25 +157,29 @@ class Task:
             source,
             interactions.take(queries.rows),
             pairs,
-            exclude_seen=exclude_seen,
-            candidates=candidates,
-            query_rows=None if X is None else _rows_of(X, queries.rows),
+            exclude_seen=options.exclude_seen,
+            candidates=options.candidates,
+            query_rows=None if options.X is None else _rows_of(options.X, queries.rows),
         )
         depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
         others: list = []
-        if isinstance(source, EvaluationSource) and interactions.item_features is not None:
+        if (
+            options.with_notes
+            and isinstance(source, EvaluationSource)
+            and interactions.item_features is not None
+        ):
             others = source.other_item_features(interactions)
         seen = ranker.seen(depth) & (ranker.columns() >= 0)
-        return cls(interactions, specs, queries, pairs, ranker, depth, seen, others, name)
+        return cls(
+            interactions, specs, queries, pairs, ranker, depth, seen, others, options
+        )
 
     def has_nothing_left(self, seen: np.ndarray) -> bool:
         """Whether all pairs that could be recommended are among those seen."""
         could_be = self.ranker.columns() >= 0
         return bool((could_be & seen).any() and not (could_be & ~seen).any())
 
-    def measured(
-        self, seen: np.ndarray, *, is_training: bool, held_out: bool = False
-    ) -> UserMetrics:
+    def measured(self, seen: np.ndarray, *, is_training: bool) -> UserMetrics:
         """Rank, and measure user by user.
 
         Parameters
@@ -161,10 +188,8 @@ class Task:
             Pairs that are dropped as seen.
         is_training : bool
             Whether the rows are training rows, so that seen pairs stay.
-        held_out : bool, default=False
-            Whether seen pairs stay because the recommender was not trained on them.
         """
-        with_relevant = held_out or is_training
+        with_relevant = self.options.held_out or is_training
         kept = np.ones(len(self.pairs), dtype=bool) if with_relevant else ~seen
         n_queries = len(self.queries)
         per_query, head = _measure_queries(self, kept, with_relevant)
@@ -190,22 +215,23 @@ class Task:
 
     def _notes(self, seen: np.ndarray, is_training: bool, n_seen: int) -> tuple[str, ...]:
         """What the caller should be warned of."""
+        if not self.options.with_notes:
+            return ()
         notes = []
+        name, advice = self.options.name, self.options.advice
         if is_training and not (
             np.array_equal(seen, self.seen)
             and self.ranker.covers_training(self.interactions)
         ):
-            notes.append(_TRAINING_NOTE.format(X=self.name))
+            notes.append(_TRAINING_NOTE.format(X=name, advice=advice))
         if n_seen:
             n_pairs = self.pairs.counts(np.ones_like(seen), len(self.queries)).sum()
             share = n_seen / n_pairs
-            counts = (
-                f"{n_seen} of the {n_pairs} relevant pairs of {self.name} ({share:.1%})"
-            )
+            counts = f"{n_seen} of the {n_pairs} relevant pairs of {name} ({share:.1%})"
             if share > _NOTED_SHARE:
-                notes.append(_SEEN_NOTE.format(counts))
+                notes.append(_SEEN_NOTE.format(counts, advice))
         if self.other_features:
-            notes.append(_FEATURES_NOTE.format(features=self.other_features, X=self.name))
+            notes.append(_FEATURES_NOTE.format(features=self.other_features, X=name))
         return tuple(notes)
 
 

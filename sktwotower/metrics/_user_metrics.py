@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
@@ -88,10 +90,11 @@ class UserMetrics:
             "n_seen": int(self.n_seen[users].sum()),
         }
 
-    def warn(self) -> None:
-        """Say what the caller should know of the numbers."""
-        for note in self.notes:
-            warn(note)
+
+def warn_of_notes(measured: Iterable[UserMetrics]) -> None:
+    """Say what the caller should know of the numbers, once if several say the same."""
+    for note in dict.fromkeys(chain.from_iterable(users.notes for users in measured)):
+        warn(note)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,7 @@ class Evaluation:
     def warn(self) -> None:
         """Say what the caller should know, such as that there was no user to measure."""
         if self.users is not None:
-            self.users.warn()
+            warn_of_notes([self.users])
         if self.counts["n_users"] == 0:
             warn(
                 "No user has a relevant item that could be recommended (none of the items "

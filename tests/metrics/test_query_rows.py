@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sktwotower._data.interactions import Interactions
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import compare, make_ranking_scorer, ranking_report
-from sktwotower.metrics._query_rows import most_frequent, row_keys, sorted_codes
+from sktwotower.metrics._query_rows import (
+    keys_in_groups,
+    most_frequent,
+    query_rows,
+    sorted_codes,
+)
 from tests.helpers import make_model
 
 NAMES = {"user_column": "user", "item_column": "item"}
@@ -258,6 +264,36 @@ def test_rows_of_another_package(dated):
         scorer(OfIds(dated), TEST)
 
 
+@pytest.mark.filterwarnings("ignore:.*were seen in training")
+def test_users_in_the_index_of_rows_of_another_package(dated):
+    """They are a column of the rows that are asked with, and predicted."""
+
+    class Reads(OfRows):
+        def recommend(self, X, **options):
+            assert {"user", "item", "daytime"} <= set(X.columns)
+            return super().recommend(X, **options)
+
+        def predict(self, X):
+            return self.model.predict(X[["user", "item", "daytime", "time"]])
+
+    options = {"user_column": "user", "item_column": "item"}
+    scorer = make_ranking_scorer("ndcg@3", per_row=True, **options, **REPEATS)
+    indexed = TEST.set_index("user")
+    weights = np.arange(len(TEST)) % 3
+    for weight in (None, weights):
+        expected = scorer(Reads(dated), TEST, None, weight)
+        assert scorer(Reads(dated), indexed, None, weight) == pytest.approx(expected)
+    report = {"metrics": "ndcg@3", "per_row": True, "n_bootstrap": 2} | options
+    reports = [
+        ranking_report(Reads(dated), rows, random_state=0, **report)
+        for rows in (TEST, indexed)
+    ]
+    pd.testing.assert_frame_equal(*reports)
+    y = TEST["item"] % 2
+    auc = make_ranking_scorer("roc_auc", **options)
+    assert auc(Reads(dated), indexed, y) == pytest.approx(auc(Reads(dated), TEST, y))
+
+
 def test_without_features_a_row_is_a_query_too():
     model = PopularRecommender(**NAMES).fit(TRAIN)
     best, _ = model.recommend([0], n_recommendations=5, exclude_seen=False)
@@ -279,12 +315,14 @@ def test_keys_of_rows_are_by_value():
             "array": [np.arange(2)] * 6,
         }
     )
-    keys = row_keys(frame)
+    one_group = [np.zeros(len(frame))]
+    keys = keys_in_groups(frame, one_group)
     assert keys[0] == keys[3] and keys[2] == keys[4]
     assert len(set(keys)) == 4
     assert keys[1] < keys[5] < keys[0] and keys[2] < keys[1]
     categories = frame[["text"]].astype("category")
-    assert (row_keys(categories) == row_keys(frame[["text"]])).all()
+    expected = keys_in_groups(frame[["text"]], one_group)
+    assert (keys_in_groups(categories, one_group) == expected).all()
 
 
 def test_ids_of_several_types_have_an_order():
@@ -299,3 +337,85 @@ def test_labels_of_users():
     labels = np.array(["x", "y", "y", "b", "a", None], dtype=object)
     groups = np.array([0, 0, 0, 2, 2, 3])
     assert most_frequent(groups, labels, 4).tolist() == ["y", None, "a", None]
+
+
+def brute_force_rows(data, per_row):
+    """The rows that are asked with, from loops over the groups; features as one text."""
+    key = data["kind"].astype(object).map(lambda v: "" if pd.isna(v) else v)
+    if per_row:
+        order = sorted(data.index, key=lambda i: (data["user"][i], data["item"][i], key[i]))
+        return [(data["user"][i], data["item"][i], key[i]) for i in order]
+    found = []
+    for user, rows in data.groupby("user"):
+        first = rows[rows["time"] == rows["time"].min()]
+        counts = key[first.index].value_counts()
+        best = min(k for k, n in counts.items() if n == counts.max())
+        found.append((user, best))
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["object", "category", "string"])
+@pytest.mark.parametrize("n_times", [1, 3, 10_000])
+def test_rows_that_are_asked_with(dtype, n_times):
+    rng = np.random.RandomState(0)
+    n = 300
+    data = pd.DataFrame({"user": rng.randint(0, 120, n), "item": rng.randint(0, 4, n)})
+    data["time"] = rng.randint(0, n_times, n)
+    kinds = rng.choice(np.array(["b", "a", None, "c"], dtype=object), n)
+    data["kind"] = pd.Series(kinds).astype(dtype)
+    features = data[["kind"]].assign(constant=data["user"] % 3)
+    rows = Interactions(
+        data["user"].to_numpy(),
+        data["item"].to_numpy(),
+        np.ones(n, dtype=bool),
+        None,
+        data["time"].to_numpy(),
+        features,
+    )
+    key = data["kind"].astype(object).map(lambda v: "" if pd.isna(v) else v)
+    asked = query_rows(rows, per_row=False)
+    found = [(data["user"][i], key[i]) for i in asked.rows]
+    assert found == brute_force_rows(data, per_row=False)
+    assert (asked.user_of_query[asked.query_of_pair] == asked.users).all()
+    asked = query_rows(rows, per_row=True)
+    found = [(data["user"][i], data["item"][i], key[i]) for i in asked.rows]
+    assert found == brute_force_rows(data, per_row=True)
+    assert (asked.rows[asked.query_of_pair] == np.arange(n)).all()
+
+
+class Counted:
+    """A value that counts how often it is written as a text, which is slow."""
+
+    n_texts = 0
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return self.value == other.value
+
+    def __hash__(self):
+        return hash(self.value)
+
+    def __repr__(self):
+        Counted.n_texts += 1
+        return str(self.value)
+
+
+def test_only_distinct_values_are_put_in_order():
+    values = [Counted(n % 3) for n in range(600)]
+    users = np.arange(600) % 200
+
+    def n_texts(users, values, times=None):
+        Counted.n_texts = 0
+        features = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+        items, positive = np.arange(600), np.ones(600, dtype=bool)
+        rows = Interactions(users, items, positive, None, times, features)
+        query_rows(rows, per_row=False)
+        query_rows(rows, per_row=True)
+        return Counted.n_texts
+
+    assert n_texts(users, values) == 3
+    assert n_texts(users, values, times=np.arange(600)) == 0
+    assert n_texts(np.arange(600), values) == 0
+    assert n_texts(np.arange(600) % 3, values) == 0  # one value a user

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -653,8 +654,33 @@ def test_candidates(model):
     assert make_ranking_scorer("recall@9")(model, NEW) == before  # of the catalogue
     with pytest.raises(ValueError, match="None of the 1 candidates is a known item"):
         make_ranking_scorer("ndcg@3", candidates=["unheard"])(model, NEW)
-    with pytest.raises(TypeError, match="candidates must be item ids"):
-        make_ranking_scorer("ndcg@3", candidates=X)(model, NEW)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "got"),
+    [
+        (X, "a DataFrame"),
+        ({1: [2, 3]}, "a dict"),
+        ([[1, 2], [3]], "a list of lists"),
+        (pd.Series([[1, 2], [3]], index=[7, 8]), "a Series of lists"),
+        (X.groupby(X.columns[0])[X.columns[1]], "a Series of lists"),
+        (np.ones((2, 2)), "a 2-D ndarray"),
+        (sp.csr_matrix(np.ones((2, 2))), "a csr_matrix"),
+    ],
+)
+def test_candidates_are_for_all_users(candidates, got):
+    model = PopularRecommender().fit(X)
+    message = f"candidates must be item ids for all users, in one dimension; got {got}. A "
+    with pytest.raises(TypeError, match=message):
+        make_ranking_scorer("ndcg@3", candidates=candidates)(model, NEW)
+
+
+def test_candidates_that_are_no_ids():
+    model = PopularRecommender().fit(X)
+    with pytest.raises(ValueError, match="candidates must be item ids in one dimension"):
+        make_ranking_scorer("ndcg@3", candidates="i1")(model, NEW)
+    with pytest.raises(ValueError, match="candidates has .*missing item id"):
+        make_ranking_scorer("ndcg@3", candidates=["i1", None])(model, NEW)
 
 
 def test_candidates_of_an_external_estimator():

@@ -22,8 +22,12 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from sktwotower._serving.evaluation_source import StateEvaluation
+from sktwotower._training import early_stopping
 from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
-from sktwotower.metrics import compare, make_ranking_scorer, ranking_report
+from sktwotower.metrics import _task, compare, make_ranking_scorer, ranking_report
+from sktwotower.metrics._external_ranker import _WantedPairs
+from sktwotower.metrics._relevant_pairs import RelevantPairs
 from tests.helpers import make_model, make_X, other_pairs
 
 X = make_X()[["user", "item"]]
@@ -406,6 +410,36 @@ def test_tuples_are_ids_of_another_package():
         assert scorer(Lists(model), rows) == expected
 
 
+IDS = {
+    "int64": np.array([5, 7, 5, 9]),
+    "text": np.array(["5", "7", "5", "9"], dtype=object),
+    "mixed": np.array([5, "7", 5, 9.5], dtype=object),
+    "dates": pd.to_datetime(["2020-01-05", "2020-01-07", "2020-01-05", "2020-01-09"]),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("form", ["array", "objects", "lists", "padded"])
+def test_pairs_in_answers_of_every_form(kind, form):
+    ids = np.asarray(IDS[kind])
+    queries = np.array([0, 1, 2, 2])
+    wanted = _WantedPairs.of(RelevantPairs(queries, ids, None), 3)
+    answers = ids[[[1, 0], [3, 0], [1, 3]]]
+    if form != "array":
+        plain = pd.Series(ids).astype(object).to_numpy()
+        answers = np.empty((3, 3), dtype=object)
+        answers[:, :2] = plain[[[1, 0], [3, 0], [1, 3]]]
+    if form == "lists":
+        answers = [list(row[:n]) for row, n in zip(answers, (2, 2, 3), strict=True)]
+    if form == "objects":
+        answers = answers[:, :2]
+    assert wanted.of_queries(np.arange(1, 3)).tolist() == [1, 2, 3]
+    found = wanted.among(np.arange(4), np.arange(3), answers)
+    assert found.tolist() == [True, False, False, True]
+    some = wanted.among(np.array([2, 3]), np.array([2]), answers[2:])
+    assert some.tolist() == [False, True]
+
+
 # --- comparisons ----------------------------------------------------------------------
 
 
@@ -437,6 +471,55 @@ def test_validation_rows_are_dropped_in_silence_after_the_first_epoch():
     assert len(found) == 1
     with pytest.warns(UserWarning, match=DROPPED):
         assert model.validation_scores_[-1] == model.score(NEW)
+
+
+def test_what_to_do_is_said_to_whom_it_applies():
+    model = PopularRecommender().fit(X)
+    option = r"To evaluate repeat purchases, set exclude_seen=False\.$"
+    for rows in (NEW, X[:20]):  # dropped, and all seen
+        with pytest.warns(UserWarning, match=option):
+            make_ranking_scorer("ndcg@3")(model, rows)
+        with pytest.warns(UserWarning, match=option):
+            ranking_report(model, rows, n_bootstrap=2)
+        with pytest.warns(
+            UserWarning, match=r"make_ranking_scorer with exclude_seen=False\.$"
+        ):
+            model.score(rows)
+        with pytest.warns(UserWarning, match=r"Leave these pairs out of X_val\.$") as found:
+            make_model().fit(X, X_val=rows)
+        assert not any("exclude_seen" in str(each.message) for each in found)
+
+
+def test_validation_reads_its_rows_once(monkeypatch):
+    calls = []
+
+    def counted(name, function):
+        def call(*arguments, **options):
+            calls.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    for module, name in [
+        (early_stopping, "query_rows"),
+        (_task, "query_rows"),
+        (StateEvaluation, "other_item_features"),
+    ]:
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    rows = X.assign(price=X["item"] / 2)
+    new = other_pairs(make_X(1), X)[["user", "item"]]
+    model = make_model(max_iter=3, item_features=["price"])
+    model.fit(rows, X_val=new.assign(price=new["item"] / 2))
+    assert len(model.validation_scores_) == 3
+    assert sorted(calls) == ["other_item_features", "query_rows"]
+    calls.clear()
+    make_model(max_iter=3, early_stopping=True, item_features=["price"]).fit(rows)
+    assert calls == ["query_rows"]  # held-out rows have the features of training
+
+
+def test_nothing_relevant_to_validate_on():
+    with pytest.raises(ValueError, match="There is nothing to find"):
+        make_model().fit(X, X_val=NEW, y_val=np.zeros(len(NEW)))
 
 
 def test_held_out_rows_of_early_stopping_are_not_seen():
