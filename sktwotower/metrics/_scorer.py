@@ -21,7 +21,7 @@ from sktwotower._data.interactions import (
 )
 from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower.metrics._evaluation import evaluate
-from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
+from sktwotower.metrics._matched import DEFAULT_K, check_bool, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.metrics._sources import EvaluationSource, Model, Source, source_of, unwrap
@@ -297,6 +297,9 @@ def make_ranking_scorer(
     True
     """
     check_positive_int("n_ranked", n_ranked)
+    check_bool("exclude_seen", exclude_seen)
+    check_bool("with_counts", with_counts)
+    check_bool("per_row", per_row)
     if not isinstance(metrics, str | Mapping) and not callable(metrics):
         metrics = list(metrics)
     read_metrics(metrics, n_ranked=n_ranked)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._matched import RankedRelevance, match_relevance
+from sktwotower.metrics._matched import RankedRelevance, check_bool, match_relevance
 from sktwotower.metrics._query_rows import QueryRows, query_rows
 from sktwotower.metrics._rankers import make_ranker
 from sktwotower.metrics._registry import ACCURACY, AGGREGATE, BEYOND, MetricSpec
@@ -117,6 +117,8 @@ class Task:
         name : str, default="X"
             What the rows are called in warnings.
         """
+        check_bool("exclude_seen", exclude_seen)
+        check_bool("per_row", per_row)
         positive = interactions.positive
         if not positive.any():
             raise ValueError(
