@@ -89,6 +89,7 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
+        index = X.index if isinstance(X, pd.DataFrame) else None
         source, X, interactions = read_rows(
             estimator,
             X,
@@ -121,7 +122,8 @@ class _RankingScorer:
             return values
         specs = read_metrics(self.metrics, n_ranked=self.n_ranked)
         kept = kept_rows(sample_weight, len(X))
-        for name, chosen in slices_of(self.by, source, users, kept).items():
+        slices = slices_of(self.by, source, users, kept, index=index, takes_rows=False)
+        for name, chosen in slices.items():
             of_slice = {key: users.value(key, spec, chosen) for key, spec in specs.items()}
             if self.with_counts:
                 of_slice |= users.counts(chosen)
@@ -215,7 +217,8 @@ def make_ranking_scorer(
     by : {"activity", "cold"}, Series or dict, default=None
         Also measure slices of users, as in :func:`ranking_report`. The scorer then returns
         a dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``; the value of a slice without
-        users is NaN. Labels must be by user id: labels of rows would not fit other folds.
+        users is NaN. Labels must be by user id: labels of rows would not fit other folds. So
+        a Series with the index of X is refused, unless its labels are those of users, too.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
         ``"n_left_out"``, the users without a relevant pair that counts, ``"n_dropped"``,
