@@ -153,7 +153,7 @@ class Configuration:
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in parameters.items()
         }
-        parse_metric(values["validation_metric"])
+        parse_metric(values["validation_metric"], parameter="validation_metric")
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])

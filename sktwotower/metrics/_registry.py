@@ -170,7 +170,7 @@ def _name_of(metric: Any) -> Any:
     )
 
 
-def parse_metric(metric: str) -> tuple[str, int | None]:
+def parse_metric(metric: str, *, parameter: str = "metric") -> tuple[str, int | None]:
     """Split a metric such as ``"ndcg@10"`` into its name and its cut-off k.
 
     Use it to check a name, or to find the function of a name in ``METRICS``.
@@ -181,6 +181,8 @@ def parse_metric(metric: str) -> tuple[str, int | None]:
         A name of ``METRICS``, alone or followed by "@" and a positive integer. A name
         alone means k = 10. Names without a cut-off: ``r_precision``, ``auc``, ``roc_auc``,
         ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
+    parameter : str, default="metric"
+        What messages call it.
 
     Returns
     -------
@@ -204,26 +206,28 @@ def parse_metric(metric: str) -> tuple[str, int | None]:
     (('recall', 20), ('ndcg', 10), ('auc', None))
     """
     if not isinstance(metric, str):
-        raise TypeError(f"metric={metric!r} is not a string such as 'ndcg@10'.")
+        raise TypeError(f"{parameter}={metric!r} is not a string such as 'ndcg@10'.")
     name, at, k = metric.partition("@")
     if name not in METRICS:
-        raise ValueError(_unknown_metric(metric, name, at + k))
+        raise ValueError(_unknown_metric(metric, name, at + k, parameter))
     if name in WITHOUT_CUT_OFF:
         if at:
-            raise ValueError(f"metric={metric!r}: {name} has no cut-off; write {name!r}.")
+            raise ValueError(
+                f"{parameter}={metric!r}: {name} has no cut-off; write {name!r}."
+            )
         return name, None
     if not at:
         return name, DEFAULT_K
     # int() alone would take ' 10', '1_0' and other scripts' digits.
     if not re.fullmatch("[1-9][0-9]*", k):
         raise ValueError(
-            f"metric={metric!r}: k={k!r} is not a positive integer; "
+            f"{parameter}={metric!r}: k={k!r} is not a positive integer; "
             f"write {name + '@10'!r}, or {name!r} for k={DEFAULT_K}."
         )
     return name, int(k)
 
 
-def _unknown_metric(metric: str, name: str, at_k: str) -> str:
+def _unknown_metric(metric: str, name: str, at_k: str, parameter: str) -> str:
     """The message for an unknown name, with the nearest known name."""
     spellings = {_name_of(function): short for short, function in METRICS.items()}
     spellings |= _OTHER_SPELLINGS | {short: short for short in METRICS}
@@ -233,4 +237,4 @@ def _unknown_metric(metric: str, name: str, at_k: str) -> str:
         short = spellings[near[0]]
         proposal = short if short in WITHOUT_CUT_OFF else short + at_k
         hint = f" did you mean {proposal!r}?"
-    return f"metric={metric!r} is unknown;{hint} The metrics are {', '.join(METRICS)}."
+    return f"{parameter}={metric!r} is unknown;{hint} The metrics are {', '.join(METRICS)}."

@@ -71,7 +71,8 @@ def ranking_report(
           together, so terciles can differ in size.
         - ``"cold"``: ``"new"`` users without training data and ``"known"`` users.
         - a Series indexed by user id, or a dict: the label of each user. Other users are
-          in no slice.
+          in no slice. A Series with the index of X has labels of rows if this index holds
+          no user id; if it could be both, it is refused.
         - an array of n_samples labels: the label of a user is the most frequent one of its
           rows, and of equally frequent ones the smallest.
         - a callable: takes an array of user ids and returns their labels.
@@ -148,7 +149,8 @@ def ranking_report(
     warn_of_notes([users])
     slices = {ALL: np.ones(len(users.user_ids), dtype=bool)}
     kept = kept_rows(sample_weight, len(rows_of_X))
-    labelled = slices_of(by, source, users, kept)
+    index = X.index if isinstance(X, pd.DataFrame) else None
+    labelled = slices_of(by, source, users, kept, index=index)
     slices |= {name: chosen for name, chosen in labelled.items() if chosen.any()}
     rows: list[tuple[Any, ...]] = []
     for name, chosen in slices.items():

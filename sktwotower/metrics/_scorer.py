@@ -21,7 +21,7 @@ from sktwotower._data.interactions import (
 )
 from sktwotower._data.roles import ColumnRoles, Rows, as_interactions
 from sktwotower.metrics._evaluation import evaluate
-from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
+from sktwotower.metrics._matched import DEFAULT_K, check_bool, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.metrics._sources import EvaluationSource, Model, Source, source_of, unwrap
@@ -90,6 +90,7 @@ class _RankingScorer:
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float | dict[str, float]:
+        index = X.index if isinstance(X, pd.DataFrame) else None
         source, rows, interactions = read_rows(
             estimator,
             X,
@@ -124,7 +125,8 @@ class _RankingScorer:
             return values
         specs = read_metrics(self.metrics, n_ranked=self.n_ranked)
         kept = kept_rows(sample_weight, len(rows))
-        for name, chosen in slices_of(self.by, source, users, kept).items():
+        slices = slices_of(self.by, source, users, kept, index=index, takes_rows=False)
+        for name, chosen in slices.items():
             of_slice = {key: users.value(key, spec, chosen) for key, spec in specs.items()}
             if self.with_counts:
                 of_slice |= users.counts(chosen)
@@ -217,7 +219,8 @@ def make_ranking_scorer(
     by : {"activity", "cold"}, Series or dict, default=None
         Also measure slices of users, as in :func:`ranking_report`. The scorer then returns
         a dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``; the value of a slice without
-        users is NaN. Labels must be by user id: labels of rows would not fit other folds.
+        users is NaN. Labels must be by user id: labels of rows would not fit other folds. So
+        a Series with the index of X is refused, unless its labels are those of users, too.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
         ``"n_left_out"``, the users without a relevant pair that counts, ``"n_dropped"``,
@@ -299,6 +302,9 @@ def make_ranking_scorer(
     True
     """
     check_positive_int("n_ranked", n_ranked)
+    check_bool("exclude_seen", exclude_seen)
+    check_bool("with_counts", with_counts)
+    check_bool("per_row", per_row)
     if not isinstance(metrics, str | Mapping) and not callable(metrics):
         metrics = list(metrics)
     read_metrics(metrics, n_ranked=n_ranked)

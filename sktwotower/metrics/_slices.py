@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from sktwotower.metrics._query_rows import most_frequent
 from sktwotower.metrics._sources import EvaluationSource, Source, name_of
 from sktwotower.metrics._user_metrics import UserMetrics
+from sktwotower.utils._ids import described, kinds_of
+from sktwotower.utils._warnings import warn
 
 By = str | ArrayLike | Mapping[Any, Any] | Callable[[np.ndarray], ArrayLike] | None
 
@@ -19,17 +21,40 @@ ALL = "all"
 
 
 def slices_of(
-    by: By, source: Source, users: UserMetrics, kept: np.ndarray
+    by: By,
+    source: Source,
+    users: UserMetrics,
+    kept: np.ndarray,
+    *,
+    index: pd.Index | None = None,
+    takes_rows: bool = True,
 ) -> dict[Any, np.ndarray]:
     """Masks of the users of each slice; a slice may be empty.
 
-    ``kept`` is a mask of the rows of X that have a weight; labels of rows need it.
+    Parameters
+    ----------
+    by : str, Series, dict, array-like, callable or None
+        As in :func:`~sktwotower.metrics.ranking_report`.
+    source : EvaluationSource or Recommender
+        Knows the users of training.
+    users : UserMetrics
+        The users that are sliced.
+    kept : ndarray of shape (n_samples,), bool
+        Which rows of X have a weight; labels of rows need it.
+    index : Index of n_samples labels, optional
+        The index of X; None if it has none.
+    takes_rows : bool, default=True
+        Whether labels of rows are taken, too.
     """
     if by is None:
         return {}
     if isinstance(by, str):
         return _by_name(by, source, users)
-    labels, names = _labels(by, users, kept)
+    if isinstance(by, pd.Series):
+        index = pd.RangeIndex(len(kept)) if index is None else index
+        labels, names = _labels_of_series(by, source, users, kept, index, takes_rows)
+    else:
+        labels, names = _labels(by, users, kept)
     if ALL in names:
         raise ValueError(f"A slice must not be called {ALL!r}, as all users together are.")
     return {name: labels == name for name in names}
@@ -59,16 +84,9 @@ def _labels(by: Any, users: UserMetrics, kept: np.ndarray) -> tuple[np.ndarray, 
         return labels, _distinct(labels)
     if isinstance(by, Mapping):
         by = pd.Series(list(by.values()), index=list(by), dtype=object)
-    if isinstance(by, pd.Series):
-        if not by.index.is_unique:
-            raise ValueError("by is a Series whose index has a user id twice.")
-        by = by.astype(object)
         labels = by.reindex(users.user_ids).to_numpy()
         if pd.isna(labels).all():
-            raise ValueError(
-                "by is a Series by user id, but its index has none of the users of X; pass "
-                "an array for labels of rows."
-            )
+            raise ValueError(_no_user("by is a dict of labels by user id", by, users))
         return labels, _distinct(by.to_numpy())
     labels = np.asarray(by, dtype=object)
     if labels.shape != kept.shape:
@@ -78,6 +96,78 @@ def _labels(by: Any, users: UserMetrics, kept: np.ndarray) -> tuple[np.ndarray, 
         )
     labels = most_frequent(users.user_of_row, labels[kept], n_users)
     return labels, _distinct(labels)
+
+
+def _labels_of_series(
+    by: pd.Series,
+    source: Source,
+    users: UserMetrics,
+    kept: np.ndarray,
+    index: pd.Index,
+    takes_rows: bool,
+) -> tuple[np.ndarray, list[Any]]:
+    """The labels of a Series by user id or, where it cannot be one, of rows."""
+    index = index.to_flat_index()  # of tuples, if it has levels
+    by = by.astype(object).set_axis(by.index.to_flat_index())
+    names = _distinct(by.to_numpy())
+    is_unique, ids = by.index.is_unique, by.index.isin(users.user_ids)
+    labels = by.reindex(users.user_ids).to_numpy() if is_unique else None
+    is_of_X = by.index.equals(index)
+    may_be_of_X = by.index.name in (None, index.name)  # not with a name of its own
+    for_rows = (
+        "pass by.to_numpy() for labels of rows"
+        if takes_rows
+        else "labels of rows would not fit other rows"
+    )
+    if may_be_of_X and (is_of_X or by.index.equals(pd.RangeIndex(len(kept)))):
+        n_users = len(users.user_ids)
+        of_rows = most_frequent(users.user_of_row, by.to_numpy()[kept], n_users)
+        if labels is not None and ids.any():
+            if not _are_equal(labels, of_rows):
+                raise ValueError(
+                    "by is a Series whose index is that of the rows of X, and could be "
+                    f"user ids, too; {for_rows}, and by.to_dict() for labels by user id."
+                )
+        elif takes_rows and is_of_X:
+            return of_rows, names
+    if labels is None:
+        raise ValueError(
+            f"by is a Series whose index has a user id twice; {for_rows}, and a Series or "
+            "a dict with each user id once for labels by user."
+        )
+    if pd.isna(labels).all():
+        reason = _no_user("by is a Series of labels by user id", by, users)
+        raise ValueError(f"{reason} Use set_index for labels by user; {for_rows}.")
+    if may_be_of_X and index.isin(by.index).all():
+        n_users = int((ids | _are_known(source, by.index)).sum())
+        if 2 * n_users < len(by):
+            warn(
+                "by is a Series that is read as labels by user id, but only "
+                f"{n_users} of the {len(by)} labels of its index are users, and all "
+                f"labels of the rows of X are among them. If it has labels of rows, the "
+                f"slices are wrong: {for_rows}. Pass by.to_dict() if it is right."
+            )
+    return labels, names
+
+
+def _no_user(what: str, by: pd.Series, users: UserMetrics) -> str:
+    """The message for labels without one of a user of X."""
+    return (
+        f"{what}, but it has a label for none of the users of X. Its ids are of type "
+        f"{described(kinds_of(by.index))}, where users of X are of type "
+        f"{described(kinds_of(users.user_ids))}."
+    )
+
+
+def _are_equal(labels: np.ndarray, others: np.ndarray) -> bool:
+    return bool(((labels == others) | (pd.isna(labels) & pd.isna(others))).all())
+
+
+def _are_known(source: Source, ids: pd.Index) -> np.ndarray:
+    """Which ids are users of the training data, (n,); none if that is unknown."""
+    if isinstance(source, EvaluationSource):
+        return source.users.codes(ids.to_numpy()) > 0
+    return ids.isin(getattr(source, "user_ids_", []))
 
 
 def _distinct(labels: np.ndarray) -> list[Any]:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._matched import RankedRelevance, match_relevance
+from sktwotower.metrics._matched import RankedRelevance, check_bool, match_relevance
 from sktwotower.metrics._query_rows import QueryRows, query_rows
 from sktwotower.metrics._rankers import make_ranker
 from sktwotower.metrics._registry import ACCURACY, AGGREGATE, BEYOND, MetricSpec
@@ -138,6 +138,8 @@ class Task:
         options : RankingOptions
             How the rankings are made.
         """
+        check_bool("exclude_seen", exclude_seen)
+        check_bool("per_row", per_row)
         positive = interactions.positive
         if not positive.any():
             raise ValueError(

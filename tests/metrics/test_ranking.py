@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import ndcg_score, roc_auc_score
 
+from sktwotower import TwoTowerRecommender
 from sktwotower.metrics import (
     METRICS,
     auc,
@@ -473,6 +474,12 @@ def test_did_you_mean(metric, suggestion):
         f"metric={metric!r} is unknown; did you mean {suggestion!r}? The metrics are "
         f"{', '.join(METRICS)}."
     )
+
+
+def test_the_parameter_is_named():
+    model = TwoTowerRecommender(validation_metric="foo")
+    with pytest.raises(ValueError, match="^validation_metric='foo' is unknown"):
+        model.fit([[0, 1], [1, 2]])
 
 
 def test_nothing_near():

@@ -291,6 +291,17 @@ def test_messages(model, options, error, message):
         ranking_report(model, NEW, **options)
 
 
+@pytest.mark.parametrize("flag", ["exclude_seen", "per_row"])
+def test_flags_are_true_or_false(model, flag):
+    options = {flag: "no"}
+    message = f"{flag}='no' is neither True nor False"
+    with pytest.raises(TypeError, match=message):
+        ranking_report(model, NEW, **options)
+    with pytest.raises(TypeError, match=message):
+        compare({"one": model, "other": model}, NEW, **options)
+    ranking_report(model, NEW, n_bootstrap=2, **{flag: np.bool_(False)})
+
+
 def test_all_users_are_new(model):
     strangers = pd.DataFrame({"user": ["a", "b"], "item": ["i1", "i2"]})
     report = ranking_report(model, strangers, metrics="ndcg@9", by="cold", n_bootstrap=5)

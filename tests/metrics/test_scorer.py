@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -425,6 +426,15 @@ def test_sample_weight(model):
 def test_unknown_metrics(metrics, message):
     with pytest.raises(ValueError, match=message):
         make_ranking_scorer(metrics)
+
+
+@pytest.mark.parametrize("value", ["no", None, 0, 1.0, [True]])
+@pytest.mark.parametrize("flag", ["exclude_seen", "per_row", "with_counts"])
+def test_flags_are_true_or_false(flag, value):
+    message = re.escape(f"{flag}={value!r} is neither True nor False.")
+    with pytest.raises(TypeError, match=message):
+        make_ranking_scorer("ndcg@3", **{flag: value})
+    make_ranking_scorer("ndcg@3", **{flag: np.bool_(True)})
 
 
 def test_did_you_mean():

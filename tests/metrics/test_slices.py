@@ -141,8 +141,77 @@ def test_messages(options, message):
         make_ranking_scorer(**{"metrics": "ndcg@3"} | options)
 
 
+ROWS = NEW.assign(half=["odd" if user % 2 else "even" for user in NEW["user"]])
+OF_TEXT = ROWS.assign(user="u" + ROWS["user"].astype(str))
+
+
+@pytest.fixture(scope="module")
+def popular():
+    return PopularRecommender().fit(OF_TEXT[["user", "item"]])
+
+
+def report(model, rows, by):
+    options = {"metrics": "recall@2", "n_bootstrap": 2, "random_state": 0}
+    return ranking_report(model, rows, by=by, exclude_seen=False, **options)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        OF_TEXT,
+        OF_TEXT.set_axis(range(100, 100 + len(OF_TEXT))),
+        OF_TEXT.set_axis([0] * len(OF_TEXT)),
+        OF_TEXT.set_index("user"),
+        OF_TEXT.set_index(["user", "item"]),
+    ],
+)
+def test_a_column_of_X_has_labels_of_rows(popular, rows):
+    expected = report(popular, rows, rows["half"].to_numpy())
+    assert set(expected["slice"]) == {"all", "odd", "even"}
+    pd.testing.assert_frame_equal(report(popular, rows, rows["half"]), expected)
+    with pytest.raises(ValueError, match="labels of rows would not fit other rows"):
+        make_ranking_scorer("recall@2", by=rows["half"])(popular, rows)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_labels_that_may_be_of_rows_or_of_users_are_refused(model, start):
+    index = range(start, start + len(ROWS))
+    rows = ROWS.set_axis(index)
+    message = "by is a Series whose index is that of the rows of X, and could be user ids"
+    with pytest.raises(ValueError, match=message + ".*pass by.to_numpy.. for labels of"):
+        report(model, rows, rows["half"])
+    if not start:  # as long as an X that has no index
+        with pytest.raises(ValueError, match=message):
+            report(model, rows[["user", "item"]].to_numpy(), rows["half"])
+    with pytest.raises(ValueError, match=message + ".*labels of rows would not fit"):
+        make_ranking_scorer("recall@2", by=rows["half"])(model, rows)
+    of_users = rows["half"].to_dict()
+    named = rows["half"].rename_axis("user")
+    pd.testing.assert_frame_equal(report(model, rows, named), report(model, rows, of_users))
+
+
+def test_labels_of_rows_and_users_that_agree(model):
+    rows = NEW[NEW["user"] < 90].drop_duplicates("user").set_index("user", drop=False)
+    rows.index.name = None
+    by = pd.Series(ODD).reindex(rows.index)
+    expected = report(model, rows, by.to_numpy())
+    pd.testing.assert_frame_equal(report(model, rows, by), expected)
+    make_ranking_scorer("ndcg@3", by=by)(model, rows)
+
+
+def test_a_warning_of_labels_that_are_mostly_not_of_users(model):
+    some = ROWS[::2]
+    for measure in (report, lambda *a: make_ranking_scorer("ndcg@3", by=a[2])(*a[:2])):
+        with pytest.warns(UserWarning, match=r"only 1\d of the 43 labels .* are users"):
+            measure(model, some, ROWS["half"])
+        measure(model, some, ROWS["half"].to_dict())
+        measure(model, some, pd.Series(ODD))
+
+
 def test_messages_about_labels(model):
-    with pytest.raises(ValueError, match="its index has none of the users of X"):
+    with pytest.raises(
+        ValueError, match="a dict of labels by user id, but it has a label for none"
+    ):
         make_ranking_scorer("ndcg@3", by={"nobody": 1})(model, NEW)
     with pytest.raises(ValueError, match="must not be called 'all'"):
         make_ranking_scorer("ndcg@3", by={1: "all"})(model, NEW)
