@@ -19,7 +19,7 @@ from fastapi import FastAPI, HTTPException, Query
 
 import sktwotower
 
-# Anybody may ask, also somebody whose id is not even a number.
+# Any id may be asked for, also one that is not even a number.
 warnings.filterwarnings("ignore", ".* user ids of X are not known users")
 
 PATH = Path(os.environ["MODEL"]).expanduser()

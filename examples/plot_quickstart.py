@@ -23,7 +23,7 @@ from sktwotower.model_selection import LastInteractionsSplit
 # The data
 # --------
 # There is one row per interaction: the user, the item and the time. The genres of the
-# films are in a separate table. Every rating counts as a positive here: that somebody
+# films are in a separate table. Every rating counts as a positive here: that a user
 # watched a film says more than the number of stars.
 
 data = load_movielens_small()

@@ -64,7 +64,7 @@ def open_dataset(X: Any) -> Any:
         return opened
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"X is {describe(X)}, and there is nothing; give a Parquet file or a directory "
+            f"X is {describe(X)}, which does not exist; give a Parquet file or a directory "
             "of them."
         ) from error
     except (arrow().ArrowException, OSError) as error:
@@ -266,7 +266,7 @@ def refuse_other_rows(X: Any, dataset: Any, n_rows: int, n_read: int) -> None:
     raise ValueError(
         f"X is {describe(X)}{where}, which had {n_rows} rows when it was opened and "
         f"{n_read} when it was read: it has changed in between. Fit again, on a file that "
-        "nobody writes to."
+        "does not change."
     )
 
 

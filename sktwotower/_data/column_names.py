@@ -102,7 +102,7 @@ def refuse_unknown(
     where: str,
     side: str,
 ) -> None:
-    """Raise ValueError for a frame without ids that has columns that nobody knows."""
+    """Raise ValueError for a frame without ids that has columns that are not known."""
     index = [name for name in frame.index.names if close_name(name, ids) is not None]
     unknown = index + [
         name for name in frame.columns if name not in features and name not in known
@@ -111,8 +111,8 @@ def refuse_unknown(
         meant = next(filter(None, (did_you_mean(name, ids) for name in unknown)), "")
         raise ValueError(
             f"{where} has no column with {side} ids ({_or(ids)}) but has {unknown}, which "
-            f"nobody knows.{meant} Rename the column with the ids, or drop what is not "
-            f"known if the rows are new {side}s. The known columns are "
+            f"are not columns of training.{meant} Rename the column with the ids, or drop "
+            f"what is not known if the rows are new {side}s. The known columns are "
             f"{_names(ids, features, known)}."
         )
 

@@ -16,27 +16,35 @@ def other_kinds(
     ids: np.ndarray,
     codes: np.ndarray,
     vocabulary: Vocabulary,
-    known_as: str = "the known ones",
-) -> str:
-    """What to say of ids that are unknown because of their type; "" if there are none.
+    *,
+    known_as: str = "known",
+    known_ones: str = "the known ones",
+) -> tuple[str, int]:
+    """What to say of ids that are unknown because of their type, and how many there are.
 
     Either no id is known and none has the type of a known one; or some are known in
-    another spelling ("100" where 100 is known).
+    another spelling ("100" where 100 is known). Nothing is said otherwise: ``("", 0)``.
     """
     unknown = ids[codes == 0]
     if not len(unknown) or not len(vocabulary):
-        return ""
+        return "", 0
     known, other = vocabulary.kinds, kinds_of(unknown)
     if len(known) == 1 and set(other) == set(known):
-        return ""
-    if len(unknown) < len(ids) or set(other) & set(known):
-        other = kinds_of(_known_in_another_spelling(unknown, vocabulary))
-    if not other:
-        return ""
-    return (
-        f"they are of type {described(other)}, where {known_as} are of type "
-        f"{described(known)}; {_what_to_do(other, known)}"
+        return "", 0
+    if len(unknown) == len(ids) and not set(other) & set(known):
+        reason = (
+            f"they are of type {described(other)}, where {known_ones} are of type "
+            f"{described(known)}; {_what_to_do(other, known)}"
+        )
+        return reason, len(unknown)
+    values, spellings = _known_in_another_spelling(unknown, vocabulary)
+    if not len(values):
+        return "", 0
+    reason = (
+        f"{values[0]!r} is not {known_as}, and {spellings[0]!r} is; "
+        f"{_what_to_do(kinds_of(values), known)}"
     )
+    return reason, int((Vocabulary(values).codes(unknown) > 0).sum())
 
 
 def warn_of_unknown(
@@ -67,19 +75,23 @@ def warn_of_unknown(
     n_unknown = int((codes == 0).sum())
     if not n_unknown:
         return
-    reason = other_kinds(ids, codes, vocabulary)
+    reason, n_of_reason = other_kinds(ids, codes, vocabulary)
     if not reason and then is None:
         return
+    n = n_unknown if then else n_of_reason
     result = f" and {then}" if then else ""
-    reason = f": {reason}" if reason else ""
-    warn(f"{n_unknown} of {len(codes)} {subject} are not known {side}s{result}{reason}.")
+    if reason:
+        result += f": {reason}" if n == n_of_reason else f"; {n_of_reason} since {reason}"
+    warn(f"{n} of {len(codes)} {subject} are not known {side}s{result}.")
 
 
 def warn_of_other_queries(
     ids: np.ndarray, codes: np.ndarray, asked: Vocabulary, side: str, argument: str
 ) -> None:
     """Warn of rows of an argument whose ids have another type than those asked for."""
-    reason = other_kinds(ids, codes, asked, known_as="those of the query")
+    reason, _ = other_kinds(
+        ids, codes, asked, known_as="one", known_ones="those of the query"
+    )
     if reason:
         warn(
             f"Rows of {argument} have {side} ids that are not among those of the query: "
@@ -139,8 +151,10 @@ def _refuse_numbers_and_spelled_ones(
                 )
 
 
-def _known_in_another_spelling(unknown: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Strings whose number is known, and numbers whose string is."""
+def _known_in_another_spelling(
+    unknown: np.ndarray, vocabulary: Vocabulary
+) -> tuple[np.ndarray, np.ndarray]:
+    """Strings whose number is known, and numbers whose string is; and what is known."""
     pairs = [
         (value, str(value) if number is None else number)
         for value in pd.unique(unknown).tolist()
@@ -149,7 +163,8 @@ def _known_in_another_spelling(unknown: np.ndarray, vocabulary: Vocabulary) -> n
     ]
     values, others = (np.empty(len(pairs), dtype=object) for _ in range(2))
     values[:], others[:] = [v for v, _ in pairs], [o for _, o in pairs]
-    return values[vocabulary.codes(others) > 0]
+    are_known = vocabulary.codes(others) > 0
+    return values[are_known], others[are_known]
 
 
 def _what_to_do(given: dict[str, Any], known: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A tower: from input rows to embeddings. It knows no loss and no optimizer."""
+"""A tower: from input rows to embeddings, without a loss or an optimizer."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _manifest_before(path: Path) -> bytes | None:
     Raises
     ------
     ValueError
-        If it is somebody else's, or there are only other things.
+        If it belongs to another user, or there are only other things.
     """
     if not path.exists():
         return None

@@ -231,7 +231,7 @@ def open_regular(file: Path, *, within: Path) -> BufferedReader:
         raise ArtefactError(
             f"{file} is a link that leads out of the artefact; copy the file instead."
         )
-    try:  # without waiting for somebody to write into a pipe
+    try:  # without waiting for what is written into a pipe
         descriptor = os.open(
             file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         )

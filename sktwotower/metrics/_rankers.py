@@ -152,7 +152,7 @@ def _known_codes(source: EvaluationSource, candidates: np.ndarray) -> np.ndarray
     codes = source.items.codes(candidates)
     known = np.unique(codes[codes > 0])
     if not len(known):
-        other = other_kinds(candidates, codes, source.items)
+        other, _ = other_kinds(candidates, codes, source.items)
         raise ValueError(
             f"None of the {len(codes)} candidates is a known item; candidates are "
             f"item ids as in X{other and ': ' + other}."

@@ -1,4 +1,4 @@
-"""The scorer of one metric, as scikit-learn knows its own.
+"""The scorer of one metric, in the form of scikit-learn's own.
 
 ``make_ranking_scorer`` imports this module when it is called, since ``sklearn.metrics`` is
 slow to import.

@@ -1,6 +1,6 @@
 """Columns of many rows, in memory or in a file, and records made of them.
 
-This is the only module that knows where a column is. Up to ``ROWS_IN_MEMORY`` rows a column
+Only this module depends on where a column is. Up to ``ROWS_IN_MEMORY`` rows a column
 is an ordinary array. A longer one is mapped from an unnamed temporary file, and functions
 that go through it do so in blocks of at most ``ROWS_AT_ONCE`` rows.
 """

@@ -52,7 +52,7 @@ def new_directory(path: Path) -> Iterator[None]:
         for parent in new:
             try:
                 parent.rmdir()
-            except OSError:  # it was not made, or is somebody else's by now
+            except OSError:  # it was not made, or belongs to another process by now
                 continue
         raise
 

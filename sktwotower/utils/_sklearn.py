@@ -51,7 +51,7 @@ except ImportError:  # scikit-learn 1.6 to 1.8
             return _NoCallbacks()
 
     class _NoCallbacks:
-        """A task of ``fit`` that nobody is told of, and nobody stops."""
+        """A task of ``fit`` that no callback is told of, and none stops."""
 
         def subcontext(self, **_: Any) -> Any:
             return self

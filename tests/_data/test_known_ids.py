@@ -280,7 +280,7 @@ def test_candidates_that_are_not_known(model):
         one_warning(lambda ids=ids: model.recommend([1, 2], candidates=ids), match)
     one_warning(lambda: model.similar_items([100], candidates=["101"]), STR_TO_INT)
     one_warning(lambda: model.recommend([1], candidates=[100, 7]), f"1 of 2 {left_out}.$")
-    spelled = f"1 of 2 {left_out}.*{STR_TO_INT}"
+    spelled = f"1 of 2 {left_out}: '101' is not known, and 101 is; convert.*to_numeric"
     one_warning(lambda: model.recommend([1], candidates=[100, "101"]), spelled)
     some = make_ranking_scorer("ndcg@3", candidates=[100, 101, 7])
     one_warning(lambda: some(model, X), f"1 of 3 {left_out}.$")
@@ -325,8 +325,18 @@ def test_an_unknown_item_has_the_vector_of_an_unknown_one(model):
 def test_another_spelling_of_known_ids():
     """Where integers and strings are known, too."""
     model = make_model(**NAMES).fit(X.assign(item=[*X["item"][:-1], "B07"]))
-    match = r"'100'\), where the known ones are of type int .* and str \(such as 'B07'\)"
+    match = "1 of 2 .* are left out: '100' is not known, and 100 is; give ids of one type"
     one_warning(lambda: model.recommend([1], candidates=["B07", "100"]), match)
+    # The ids that are known in another spelling are counted apart from new ones.
+    match = "3 of 4 .* are left out; 2 since '100' is not known, and 100 is"
+    among = ["B07", "100", "C11", "101"]
+    one_warning(lambda: model.recommend([1], candidates=among), match)
+    rows = pd.DataFrame({"user": 1, "item": among})
+    match = "^2 of 4 ids in column 'item' of X are not known items: '100' is not known, and"
+    one_warning(lambda: model.predict(rows), match)
+    pairs = pd.DataFrame({"user": ["1", 2], "item": 100})
+    match = "not among those of the query: '1' is not one, and 1 is; convert them"
+    one_warning(lambda: model.recommend([1, 2], exclude_interactions=pairs), match)
     one_warning(lambda: model.recommend([1], candidates=["B07", "C11"]), "are left out.$")
 
 

@@ -460,7 +460,7 @@ def test_ids_that_cannot_be_hashed(tmp_path):
 def test_paths_without_parquet(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"the path '.*x.parquet', and there is no"):
         fit(tmp_path / "x.parquet")
-    with pytest.raises(FileNotFoundError, match="the path 'userid', and there is nothing"):
+    with pytest.raises(FileNotFoundError, match="the path 'userid', which does not exist"):
         fit("userid")
     folder = tmp_path / "empty"
     folder.mkdir()
