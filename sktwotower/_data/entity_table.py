@@ -11,6 +11,7 @@ import pandas as pd
 
 from sktwotower._data.column_names import did_you_mean, with_index
 from sktwotower._data.known_ids import refuse_mixed
+from sktwotower._data.table_ids import refuse_written_index
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -102,6 +103,7 @@ class EntityTable:
             )
         refuse_mixed(ids, where=f"Column {id_column!r} of the table", what="id")
         self._vocabulary = Vocabulary(ids)
+        self._is_guess = False
 
     def __sklearn_clone__(self) -> EntityTable:
         return self
@@ -116,6 +118,11 @@ class EntityTable:
     def rows(self) -> pd.DataFrame:
         """The frame as pandas has it, with its ids in a column."""
         return self._frame
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the first column was taken for the ids since none has their name."""
+        return self._is_guess
 
     @property
     def ids(self) -> np.ndarray:
@@ -165,8 +172,10 @@ def as_table(
     chosen: Column = columns[0]
     if wanted is not None and wanted in columns:
         chosen = wanted
+    else:
+        refuse_written_index(chosen, columns, wanted, parameter=parameter)
     try:
-        return EntityTable(table, chosen)
+        made = EntityTable(table, chosen)
     except ValueError as error:
         hint = ""
         if chosen != wanted and isinstance(wanted, str):
@@ -175,3 +184,5 @@ def as_table(
                 "for the ids; name another with EntityTable(frame, id_column)."
             )
         raise ValueError(f"{parameter}: {error}{hint}") from error
+    made._is_guess = chosen != wanted
+    return made
