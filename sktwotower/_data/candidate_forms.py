@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sktwotower._data.column_names import refuse_misspelt
+from sktwotower._data.column_names import refuse_misspelt, refuse_row
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.known_ids import warn_of_other_queries
 from sktwotower._data.pair_forms import (
@@ -87,6 +87,8 @@ class CandidateReader:
         if candidates is None:
             return None
         candidates = ungrouped(as_pandas(candidates, where="candidates"))
+        names = {*(self.roles.names or ()), *self.columns.names, *self.asked_columns.names}
+        refuse_row(candidates, names, where="candidates", side=self.side)
         if isinstance(candidates, pd.DataFrame):
             return self._of_frame(candidates)
         if sp.issparse(candidates):

@@ -117,7 +117,7 @@ def refuse_unknown(
         )
 
 
-def refuse_row(X: Any, names: Collection, *, where: str, side: str) -> None:
+def refuse_row(X: Any, names: Collection, *, where: str, side: str | None) -> None:
     """Raise ValueError for a single row, whose values are no ids.
 
     Parameters
@@ -126,8 +126,10 @@ def refuse_row(X: Any, names: Collection, *, where: str, side: str) -> None:
         What a query was given.
     names : collection of str
         Columns of X and of the tables, which label the values of a row.
-    where, side : str
-        Name of the argument, and whether ids of users or items are expected.
+    where : str
+        Name of the argument, for the message.
+    side : {"user", "item"} or None
+        Of what ids are taken, too; None: only rows are.
     """
     hint = None
     if isinstance(X, pd.Series) and not pd.api.types.is_numeric_dtype(X.index.dtype):
@@ -135,14 +137,15 @@ def refuse_row(X: Any, names: Collection, *, where: str, side: str) -> None:
         if labels:
             hint = (
                 f"a single row of a frame (a Series with the labels {list(X.index)}); give "
-                "a frame of one row, as X.iloc[[0]] is,"
+                "a frame of one row, as X.iloc[[0]] is"
             )
     elif isinstance(X, tuple) and hasattr(X, "_fields"):
         hint = f"a named tuple with the fields {list(X._fields)}; give a frame of one row"
     elif isinstance(X, np.ndarray | np.void) and X.dtype.names is not None:
         hint = f"an array of records with the fields {list(X.dtype.names)}; give a frame"
     if hint is not None:
-        raise ValueError(f"{where} is {hint} or a list of {side} ids.")
+        or_ids = f", or a list of {side} ids" if side else ""
+        raise ValueError(f"{where} is {hint}{or_ids}.")
 
 
 def _names(*groups: Collection) -> list:

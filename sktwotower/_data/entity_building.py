@@ -17,12 +17,13 @@ from sktwotower._data.encoding import (
     fit_encoder,
 )
 from sktwotower._data.entities import Entities
-from sktwotower._data.entity_table import EntityTable
+from sktwotower._data.entity_table import EntityTable, guessed_frame
 from sktwotower._data.feature_frames import joined_rows
 from sktwotower._data.feature_rows import FeatureRows, FeatureSource, with_rows_from_before
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import Frame
+from sktwotower._data.table_ids import compare_with_other_columns
 from sktwotower._data.vocabulary import Ids, Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._warnings import warn
@@ -189,10 +190,13 @@ def _check_ids_of_table(
     parameter: str,
 ) -> None:
     """Refuse a table of other ids than the known ones; warn of those that it lacks."""
+    distinct = Vocabulary(ids).ids
+    guessed = guessed_frame(table)
+    if guessed is not None and before is None:
+        compare_with_other_columns(guessed, table.id_column, distinct, parameter=parameter)
     where = f"column {table.id_column!r} of {parameter}"
     name_it = ", or name the id column with EntityTable(frame, id_column)"
     refuse_other_kinds(table.ids, known, where=where, what="id", or_else=name_it)
-    distinct = Vocabulary(ids).ids
     lacking = Vocabulary(table.ids).codes(distinct) == 0
     if before is not None:  # features from before are kept
         lacking &= ~before.described[before.vocabulary.codes(distinct)]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sktwotower._data.column_names import did_you_mean, with_index
 from sktwotower._data.known_ids import refuse_mixed
+from sktwotower._data.table_ids import refuse_written_index
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -102,6 +103,7 @@ class EntityTable:
             )
         refuse_mixed(ids, where=f"Column {id_column!r} of the table", what="id")
         self._vocabulary = Vocabulary(ids)
+        self._is_guess = False
 
     def __sklearn_clone__(self) -> EntityTable:
         return self
@@ -160,8 +162,10 @@ def as_table(
     chosen: Column = columns[0]
     if wanted is not None and wanted in columns:
         chosen = wanted
+    else:
+        refuse_written_index(chosen, columns, wanted, parameter=parameter)
     try:
-        return EntityTable(table, chosen)
+        made = EntityTable(table, chosen)
     except ValueError as error:
         hint = ""
         if chosen != wanted and isinstance(wanted, str):
@@ -170,3 +174,10 @@ def as_table(
                 "for the ids; name another with EntityTable(frame, id_column)."
             )
         raise ValueError(f"{parameter}: {error}{hint}") from error
+    made._is_guess = chosen != wanted
+    return made
+
+
+def guessed_frame(table: EntityTable) -> pd.DataFrame | None:
+    """The frame of a table whose first column was taken for the ids; None for others."""
+    return table._frame if table._is_guess else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -124,6 +126,48 @@ def refuse_other_kinds(
     _refuse_numbers_and_spelled_ones(
         new, vocabulary.ids, f"{where} and the known {what}s together have"
     )
+
+
+def refuse_ids_in_index(
+    X: pd.DataFrame | pd.Series,
+    names: Sequence[Any],
+    vocabulary: Vocabulary,
+    *,
+    where: str,
+    side: str,
+) -> None:
+    """Raise ValueError for rows without known ids whose index has some.
+
+    Numbers do not count, since an index of numbers often counts rows.
+
+    Parameters
+    ----------
+    X : DataFrame or Series
+        Rows without ids, or values of which none is known.
+    names : sequence of str or int
+        Names that a column of ids may have.
+    vocabulary : Vocabulary
+        The known ids.
+    where, side : str
+        Name of the argument and what its ids are of, for the message.
+    """
+    for level in range(X.index.nlevels):
+        labels = X.index.get_level_values(level)
+        if pd.api.types.is_numeric_dtype(labels.dtype):
+            continue
+        ids = labels.to_numpy(dtype=object)
+        known = [v for v in ids[vocabulary.codes(ids) > 0] if not isinstance(v, Number)]
+        if not known:
+            continue
+        rename = "".join(f".rename_axis({name!r})" for name in names[:1])
+        hint = f"give {where}{rename}.reset_index() with the ids in a column"
+        if isinstance(X, pd.Series):
+            hint = f"give {where}.index for these ids"
+        raise ValueError(
+            f"The index of {where} has ids of known {side}s, such as {known[0]!r}, and "
+            f"{'its values are not' if isinstance(X, pd.Series) else 'no column has ids'}; "
+            f"{hint}, or {where}.reset_index(drop=True) if the rows are new {side}s."
+        )
 
 
 def refuse_mixed(ids: Ids, *, where: str, what: str) -> None:

@@ -17,7 +17,11 @@ from sktwotower._data.column_names import (
     with_index,
 )
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._data.known_ids import warn_of_other_queries, warn_of_unknown
+from sktwotower._data.known_ids import (
+    refuse_ids_in_index,
+    warn_of_other_queries,
+    warn_of_unknown,
+)
 from sktwotower._data.pair_forms import pairs_by_id, ungrouped
 from sktwotower._data.roles import OTHER, ColumnRoles, Rows, SideName
 from sktwotower._data.vocabulary import Vocabulary
@@ -177,13 +181,18 @@ def _read_query(
         X = as_objects(X)
     if isinstance(X, list | tuple) or np.ndim(X) != 2:
         ids = id_array(X, what=f"{side} id", where=where)
-        return Query(ids, vocabulary.codes(ids))
+        codes = vocabulary.codes(ids)
+        if isinstance(X, pd.Series):
+            of_ids = FrameColumns.of_ids(roles, side) if columns is None else columns
+            refuse_values_by_id(X, codes, of_ids.ids, vocabulary, where=where, side=side)
+        return Query(ids, codes)
     if len(X) == 0:
         return Query(np.empty(0, dtype=object), np.empty(0, dtype=np.int32))
     named, features = None, None
     if isinstance(X, pd.DataFrame) and columns is not None:
         named, features = columns.read(X, side, where=where)
         if named is None and features is not None:
+            refuse_ids_in_index(X, columns.ids, vocabulary, where=where, side=side)
             codes = np.zeros(len(X), dtype=np.int32)
             return Query(X.index.to_numpy(), codes, features, has_ids=False)
     if named is not None:
@@ -196,6 +205,31 @@ def _read_query(
     if feature_columns is not None:
         features = as_feature_frame(feature_columns.read(rows))
     return Query(ids, vocabulary.codes(ids), features)
+
+
+def refuse_values_by_id(
+    X: pd.Series,
+    codes: np.ndarray,
+    names: Sequence[Column],
+    vocabulary: Vocabulary,
+    *,
+    where: str,
+    side: SideName,
+) -> None:
+    """Raise ValueError for a Series whose index has the ids, and whose values have not.
+
+    Either the index is called like a column of ids, or it has known ids and the values,
+    with their ``codes``, are all unknown.
+    """
+    if X.name in names:
+        return
+    if X.index.name is not None and X.index.name in names:
+        raise ValueError(
+            f"{where} is a Series whose index {X.index.name!r} has the {side} ids; its "
+            f"values would be taken for ids. Give {where}.index."
+        )
+    if not codes.any():
+        refuse_ids_in_index(X, names, vocabulary, where=where, side=side)
 
 
 def read_entities(
@@ -213,6 +247,8 @@ def read_entities(
     if column is None:
         names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
         meant = [meant_by(name, frame.columns) for name in columns.ids]
+        if columns.ids and not frame.index.equals(pd.RangeIndex(len(frame))):
+            meant.append(f" Call the index {columns.ids[0]!r} if it has them.")
         raise ValueError(
             f"{where} has no column with {side} ids ({names}); its columns are "
             f"{list(frame.columns)}.{''.join(meant)}"
@@ -322,6 +358,7 @@ def _read_sides(
 
     X may also be lists of ids by the ids of the side.
     """
+    refuse_row(X, roles.names or (), where=where, side=None)
     X = ungrouped(as_pandas(X, where=where))
     names = FrameColumns.of_ids(roles, side).ids
     if (

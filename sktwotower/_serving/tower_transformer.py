@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from sktwotower._data.column_names import refuse_row
-from sktwotower._data.known_ids import warn_of_unknown
+from sktwotower._data.known_ids import refuse_ids_in_index, warn_of_unknown
+from sktwotower._data.queries import refuse_values_by_id
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower.utils._columns import as_pandas, id_array
 
@@ -104,6 +105,9 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                     f"{embedder.columns.features}."
                 )
             elif ids is None:
+                refuse_ids_in_index(
+                    frame, embedder.columns.ids, vocabulary, where="X", side=name
+                )
                 return embedder.vectors(np.zeros(len(frame), dtype=np.int32), features)
         elif isinstance(ids, pd.Series) or (
             isinstance(ids, list) and "tuple" in vocabulary.kinds
@@ -118,8 +122,12 @@ class TowerTransformer(TransformerMixin, BaseEstimator):
                         f"with features; X is an array with {ids.shape[1]} columns."
                     )
                 ids = ids[:, 0]
-        ids = id_array(ids, what=f"{name} id")
+        given, ids = ids, id_array(ids, what=f"{name} id")
         codes = vocabulary.codes(ids)
+        if isinstance(given, pd.Series):
+            refuse_values_by_id(
+                given, codes, embedder.columns.ids, vocabulary, where="X", side=name
+            )
         warn_of_unknown(ids, codes, vocabulary, side=name, subject=f"{name} ids of X")
         return embedder.vectors(codes, features)
 

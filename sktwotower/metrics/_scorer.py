@@ -219,8 +219,9 @@ def make_ranking_scorer(
     by : {"activity", "cold"}, Series or dict, default=None
         Also measure slices of users, as in :func:`ranking_report`. The scorer then returns
         a dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``; the value of a slice without
-        users is NaN. Labels must be by user id: labels of rows would not fit other folds. So
-        a Series with the index of X is refused, unless its labels are those of users, too.
+        users is NaN. Labels must be by user id: labels of rows would not fit other folds.
+        So a Series with the index of X is refused, unless its labels are those of users,
+        too.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
         ``"n_left_out"``, the users without a relevant pair that counts, ``"n_dropped"``,

@@ -138,8 +138,8 @@ class Task:
         options : RankingOptions
             How the rankings are made.
         """
-        check_bool("exclude_seen", exclude_seen)
-        check_bool("per_row", per_row)
+        check_bool("exclude_seen", options.exclude_seen)
+        check_bool("per_row", options.per_row)
         positive = interactions.positive
         if not positive.any():
             raise ValueError(

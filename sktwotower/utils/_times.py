@@ -113,7 +113,6 @@ class TimeRange:
                 f"{_named(self.high)}. Give them in the unit of fit."
             )
 
-
     def _refuse_1970(self, times: np.ndarray, which: str) -> None:
         first_of_1980, first_of_1971 = (_microseconds(year) for year in ("1980", "1971"))
         if self.low < first_of_1980:
@@ -124,8 +123,9 @@ class TimeRange:
         if other.any():
             rows, first = where_first(other)
             raise ValueError(
-                f"{which} are in 1970 in {rows} {first}, where fit saw 1980 and later. Give "
-                "the unit of numbers that are converted: pandas.to_datetime(..., unit='s')."
+                f"{which} are in 1970 in {rows} {first}, where fit saw 1980 and later. "
+                "Numbers need their unit when they are converted: pandas.to_datetime(..., "
+                "unit='s')."
             )
 
     def refuse_mixed_units(self, *, name: Column, where: str) -> None:

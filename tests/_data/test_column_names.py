@@ -181,6 +181,61 @@ def test_the_ids_have_another_name(model, baseline, name):
             model.recommend([5], **{argument: rows})
 
 
+STRINGS = {
+    "X": X.astype({"user": str, "item": str}),
+    "users": USERS.astype({"user": str}).set_index("user"),
+    "items": ITEMS.astype({"item": str}).set_index("item"),
+}
+
+
+@pytest.fixture(scope="module")
+def of_strings():
+    tables = {"user_table": STRINGS["users"], "item_table": STRINGS["items"]}
+    return make_model(**NAMES, **tables, id_dropout=0.2).fit(STRINGS["X"])
+
+
+@pytest.mark.parametrize("name", [None, "visitor"])
+def test_known_ids_in_an_index_of_no_or_another_name(of_strings, name):
+    users = STRINGS["users"].rename_axis(name).iloc[[5, 7]]
+    items = STRINGS["items"].rename_axis(name)
+    both = users.set_index("age", append=True, drop=False)
+    for call in (of_strings.recommend, of_strings.user_tower_.transform):
+        for frame in (users, both):
+            message = "^The index of X has ids of known users, such as '5'.*|nobody knows"
+            with pytest.raises(ValueError, match=message):
+                call(frame)
+    message = r"index of user_ids has .*'5', and no column.*user_ids.rename_axis\('user'\)"
+    with pytest.raises(ValueError, match=message):
+        of_strings.similar_users(users)
+    for call in (of_strings.similar_items, of_strings.recommend_users):
+        with pytest.raises(
+            ValueError, match="^The index of item_ids has ids of known items"
+        ):
+            call(items)
+    for call in (of_strings.add_items, lambda X: of_strings.recommend(["5"], candidates=X)):
+        with pytest.raises(ValueError, match="Call the index 'item' if it has them"):
+            call(items)
+    new = users.set_axis(["x", "y"]).rename_axis(name)
+    expected = of_strings.recommend(users.reset_index(drop=True))
+    assert_same_answer(of_strings.recommend(new), expected)
+
+
+def test_values_by_id_are_no_ids(model, of_strings):
+    teams = STRINGS["users"]["team"].rename_axis(None)
+    for call in (of_strings.recommend, of_strings.user_tower_.transform):
+        with pytest.raises(ValueError, match="The index of X has .*'0', and its values"):
+            call(teams)
+    counts = X["user"].value_counts()
+    for call in (model.recommend, model.user_tower_.transform):
+        with pytest.raises(
+            ValueError, match="X is a Series whose index 'user' has the user"
+        ):
+            call(counts)
+    assert_same_answer(
+        model.recommend(counts.index[:2]), model.recommend([*counts.index[:2]])
+    )
+
+
 def test_an_index_of_a_similar_name(model):
     with pytest.raises(ValueError, match="'userId'.*Did you mean 'user'"):
         model.recommend(QUERY.set_index("user").rename_axis("userId"))
@@ -292,6 +347,37 @@ def test_a_row_is_not_a_list_of_ids(model, baseline):
         model.similar_items(ITEMS.iloc[0])
     with pytest.raises(ValueError, match=r"item_ids is a single row"):
         model.recommend_users(ITEMS.iloc[0])
+
+
+ROWS = {
+    "row": (X.iloc[0], "is a single row .*X.iloc"),
+    "reordered": (X.iloc[0][::-1], "is a single row"),
+    "items": (ITEMS.iloc[0], "is a single row"),
+    "named tuple": (next(X.itertuples(index=False)), "is a named tuple with the fields"),
+    "records": (X.to_records(index=False), "is an array of records"),
+    "record": (X.to_records(index=False)[0], "is an array of records"),
+}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_a_row_is_no_candidates_and_no_interactions(model, baseline, form):
+    row, message = ROWS[form]
+    for call, query in (
+        (model.recommend, 5),
+        (model.similar_items, 105),
+        (model.similar_users, 5),
+        (model.recommend_users, 105),
+        (baseline.recommend, 5),
+    ):
+        with pytest.raises(ValueError, match=f"^candidates {message}.*, or a list of"):
+            call([query], candidates=row)
+    if form == "items":
+        return
+    for argument in ("history", "exclude_interactions"):
+        with pytest.raises(ValueError, match=f"^{argument} {message}"):
+            model.recommend([5], **{argument: row})
+    with pytest.raises(ValueError, match=f"^exclude_interactions {message}"):
+        baseline.recommend([5], exclude_interactions=row)
 
 
 def test_a_series_of_ids_is_one(model):
