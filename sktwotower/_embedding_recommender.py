@@ -10,6 +10,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.interactions import read_later
+from sktwotower._data.queries import FrameColumns
+from sktwotower._data.roles import SideName
 from sktwotower._serving import indexes
 from sktwotower._serving import recommend as queries
 from sktwotower._serving.answers import Answer
@@ -58,6 +60,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
     def _evaluation_source(self) -> StateEvaluation:
         return StateEvaluation(self._fitted())
+
+    def _frame_columns(self, side: SideName) -> FrameColumns:
+        return EntityEmbedder.of(self._fitted(), side).columns
 
     @property
     def user_embeddings_(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.interactions import read_later
 from sktwotower._data.queries import FrameColumns, read_query
-from sktwotower._data.roles import ColumnRoles
+from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import Scores, top_k
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
@@ -72,6 +72,10 @@ class RecommenderMixin:
         """The state; NotFittedError, which is an AttributeError, before ``fit``."""
         check_is_fitted(self)
         return self._state
+
+    def _frame_columns(self, side: SideName) -> FrameColumns:
+        """The columns that are read from a frame of users or items."""
+        return FrameColumns.of_ids(self._fitted().roles, side)
 
     @property
     def user_ids_(self) -> np.ndarray:
@@ -157,8 +161,8 @@ class RecommenderMixin:
             "user",
             source.items,
             roles,
-            FrameColumns.of_ids(roles, "item"),
-            FrameColumns.of_ids(roles, "user"),
+            self._frame_columns("item"),
+            self._frame_columns("user"),
         )
         chosen = known_candidates(
             reader.read(candidates),

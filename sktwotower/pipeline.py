@@ -15,12 +15,23 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.pair_forms import chosen, ungrouped
+from sktwotower._data.column_names import refuse_row
+from sktwotower._data.pair_forms import chosen, has_lists, ungrouped
+from sktwotower._data.roles import SideName
+from sktwotower._data.source_columns import columns_of_transformers, source_columns
+from sktwotower.base import RecommenderMixin
 from sktwotower.utils._columns import as_objects, as_pandas, is_frame
-from sktwotower.utils._sklearn import column_indices
 
 __all__ = ["Pipeline", "make_pipeline"]
 
+# The first argument of each query, what it is about, and what answers are.
+_QUERIES: dict[str, tuple[str, SideName, SideName]] = {
+    "recommend": ("X", "user", "item"),
+    "recommend_users": ("item_ids", "item", "user"),
+    "similar_items": ("item_ids", "item", "item"),
+    "similar_users": ("user_ids", "user", "user"),
+    "add_items": ("frame", "item", "item"),
+}
 # Other forms of rows than frames and arrays.
 _PANDAS = (
     pd.Series,
@@ -80,6 +91,9 @@ class Pipeline(sklearn_pipeline.Pipeline):
       `history`, `exclude_interactions`. A 2-D array is laid out like the X of ``fit``.
       `candidates` are rows if they are a frame, and lists of ids otherwise.
     - A level of a frame's index that is called like a column of X is one.
+    - Frames are checked by the names of their columns before a `ColumnTransformer` leaves
+      some out. A frame without ids must not have columns that X did not have, and a
+      feature must not be misspelt. Columns of a side table are passed on unchanged.
     - A frame may lack columns: a frame of users has no columns of items. A
       `ColumnTransformer` then applies the transformers that find all their columns, and
       passes through the columns that are there. The recommender treats the rest as missing
@@ -229,16 +243,22 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
     def _forward(self, method: str, query: Any, *args: Any, **options: Any) -> Any:
         check_is_fitted(self)
+        where, asked, answered = _QUERIES[method]
+        names = getattr(self, "feature_names_in_", ())
+        if method != "add_items":  # which refuses all but frames
+            refuse_row(query, names, where=where, side=asked)
         options = {
             name: value
             if name == "candidates"
             and not isinstance(value, _PANDAS)
             and not is_frame(value)
-            else self._transform_rows(value)
+            else self._transform_rows(
+                value, name, answered if name == "candidates" else None
+            )
             for name, value in options.items()
         }
         ask = getattr(self.steps[-1][1], method)
-        answer = ask(self._transform_rows(query), *args, **options)
+        answer = ask(self._transform_rows(query, where, asked), *args, **options)
         return self._renamed(answer) if isinstance(answer, pd.DataFrame) else answer
 
     def _renamed(self, answer: pd.DataFrame) -> pd.DataFrame:
@@ -253,43 +273,108 @@ class Pipeline(sklearn_pipeline.Pipeline):
 
         return answer.rename(columns={column: name(column) for column in map(str, answer)})
 
-    def _transform_rows(self, value: Any) -> Any:
-        """An argument of a query for the last step: rows transformed, others unchanged."""
-        if isinstance(value, list) and value and isinstance(value[0], list | np.ndarray):
-            value = as_objects(value)
-        value = _with_levels(ungrouped(value), getattr(self, "feature_names_in_", ()))
-        is_rows = is_frame(value) or (
-            isinstance(value, np.ndarray) and value.ndim == 2  # one dimension: ids
-        )
-        if not is_rows or len(value) == 0:
-            return value
-        return self._transform(value, may_lack=True)
+    def _transform_rows(self, value: Any, where: str, side: SideName | None) -> Any:
+        """An argument of a query for the last step: rows transformed, others unchanged.
 
-    def _transform(self, X: Any, *, may_lack: bool = False) -> Any:
-        """X after the steps before the last; X may lack columns in a query."""
-        for name, step in self.steps[:-1]:
-            if step is None or isinstance(step, str):  # "passthrough"
-                continue
-            lacking = _lacking(step, X) if may_lack and is_frame(X) else []
-            X = self._transform_some(name, X, lacking) if lacking else step.transform(X)
+        Rows are users or items, or interactions if ``side`` is None.
+        """
+        names = getattr(self, "feature_names_in_", ())
+        if isinstance(value, list) and value and isinstance(value[0], list | np.ndarray):
+            value = as_objects(value, where=where)
+        value = ungrouped(value)
+        if side is None and isinstance(value, pd.Series) and has_lists(value):
+            return value  # lists by id
+        value = _with_levels(value, names)
+        is_array = isinstance(value, np.ndarray) and value.ndim == 2  # one dimension: ids
+        if not (is_array or is_frame(value)) or len(value) == 0:
+            return value
+        if not is_array:
+            return self._transform_frame(value, where, side)
+        try:
+            return self._transform(value)
+        except (ValueError, TypeError, LookupError) as error:
+            rows = f"a frame with the columns {list(names)}" if len(names) else "such rows"
+            others = "a dict of lists by id" if side is None else "ids in one dimension"
+            raise ValueError(
+                f"{where} has rows without names of columns, of shape {value.shape}, which "
+                f"must be laid out like the X of fit: {error} Give {rows}, or {others}."
+            ) from error
+
+    def _transform_frame(self, X: Any, where: str, side: SideName | None) -> Any:
+        """A frame of users or items, or of interactions, for the last step."""
+        steps, last = self._transformers(), self.steps[-1][1]
+        sources, columns = None, None
+        if isinstance(last, RecommenderMixin):
+            sources = source_columns([step for _, step in steps], last._fitted().roles)
+            columns = None if side is None else last._frame_columns(side)
+        added, given = pd.DataFrame(), list(X.columns)
+        for name, step in steps:
+            if sources is not None and step is sources.step:
+                frame = as_pandas(X, where=where)
+                if side is None or columns is None:
+                    sources.refuse_unclear_pairs(frame, where=where)
+                else:
+                    needs_ids = where in ("candidates", "frame")
+                    sources.refuse_unclear_rows(
+                        frame, columns, side, where=where, needs_ids=needs_ids
+                    )
+                    added = sources.of_table(frame, columns)
+            try:
+                X = self._transform_some(name, X, others=not added.columns.empty)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"Step {name!r} cannot transform {where}: {error}"
+                ) from error
+        if not is_frame(X) and (where == "candidates" or not added.columns.empty):
+            raise ValueError(
+                f"{where} is a frame with the columns {given}. The steps before the "
+                "recommender make an array of it, which would be misread without names. "
+                "Call set_output(transform='pandas') before fit."
+            )
+        if added.columns.empty:
+            return X
+        X = as_pandas(X)
+        return pd.concat([X, added.set_axis(X.index)], axis=1)
+
+    def _transformers(self) -> list[tuple[str, Any]]:
+        """Names and steps before the last one, without those that pass everything on."""
+        return [
+            (name, step)
+            for name, step in self.steps[:-1]
+            if step is not None and not isinstance(step, str)  # "passthrough"
+        ]
+
+    def _transform(self, X: Any) -> Any:
+        """X, with all its columns, after the steps before the last one."""
+        for _, step in self._transformers():
+            X = step.transform(X)
         return X
 
-    def _transform_some(self, name: str, X: Any, lacking: list[str]) -> pd.DataFrame:
-        """X after a ColumnTransformer that does not find all its columns."""
+    def _transform_some(self, name: str, X: Any, *, others: bool) -> Any:
+        """X after a step, of which a ColumnTransformer may not find all its columns.
+
+        It may find none if the recommender reads ``others``, which are not transformed.
+        """
+        step = self.named_steps[name]
+        lacking = _lacking(step, X) if is_frame(X) else []
+        if not lacking:
+            return step.transform(X)
         X = as_pandas(X)
-        step, missing_out = _some_transformers(self.named_steps[name], X)
+        part, missing_out = _some_transformers(step, X)
         if hasattr(self.steps[-1][1], "feature_names_in_"):
-            if not step.transformers_:
+            if not part.transformers_:
+                if others:
+                    return X[[]]
                 raise ValueError(
-                    f"The frame has nothing that step {name!r} needs; it lacks {lacking}, "
-                    f"its columns are {list(X.columns)}."
+                    f"The frame has nothing that the step needs; it lacks {lacking}, its "
+                    f"columns are {list(X.columns)}."
                 )
-            output = as_pandas(step.transform(X.reindex(columns=step.feature_names_in_)))
+            output = as_pandas(part.transform(X.reindex(columns=step.feature_names_in_)))
             if is_frame(output):
                 return output.drop(columns=missing_out).set_axis(X.index)
         raise ValueError(
-            f"The frame lacks {lacking}, and step {name!r} gives an array, which must have "
-            "all columns. Give them, or call set_output(transform='pandas') before fit."
+            f"The frame lacks {lacking}, and the step gives an array, which must have all "
+            "columns. Give them, or call set_output(transform='pandas') before fit."
         )
 
 
@@ -314,23 +399,11 @@ def _with_levels(value: Any, names: Sequence[str]) -> Any:
     return value.index.to_frame(index=False)[levels] if len(levels) > 1 else value
 
 
-def _columns_of_transformers(step: ColumnTransformer) -> dict[str, list[str]]:
-    """Names of the input columns of each transformer that has an output."""
-    names = step.feature_names_in_
-    frame = pd.DataFrame(columns=names)
-    columns = {
-        key: names[np.atleast_1d(column_indices(frame, columns)).astype(int)].tolist()
-        for key, transformer, columns in step.transformers_
-        if not (isinstance(transformer, str) and transformer == "drop")
-    }
-    return {key: names for key, names in columns.items() if names}
-
-
 def _lacking(step: Any, X: Any) -> list[str]:
     """Columns that a ColumnTransformer needs and a frame does not have."""
     if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
         return []
-    needed = {name for names in _columns_of_transformers(step).values() for name in names}
+    needed = {name for names in columns_of_transformers(step).values() for name in names}
     lacking = needed - set(as_pandas(X).columns)
     return [name for name in step.feature_names_in_ if name in lacking]
 
@@ -345,7 +418,7 @@ def _some_transformers(
     """
     part = copy(step)
     part.transformers_, missing_out = [], []
-    columns, names_out = _columns_of_transformers(step), step.get_feature_names_out()
+    columns, names_out = columns_of_transformers(step), step.get_feature_names_out()
     for key, transformer, selection in step.transformers_:
         is_there = np.array([name in X for name in columns.get(key, ())], dtype=bool)
         # scikit-learn replaces "passthrough" by a transformer without a function.

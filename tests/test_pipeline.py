@@ -6,11 +6,13 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline as PlainPipeline
+from sklearn.pipeline import make_pipeline as make_plain_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from sktwotower import TwoTowerRecommender
+from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.pipeline import Pipeline, make_pipeline
@@ -230,6 +232,10 @@ def test_a_transformer_with_half_its_columns_is_left_out():
     pipeline = pipeline.set_output(transform="pandas").fit(frame)
     half = frame.loc[:3, ["user", "age"]].assign(age=99.0)
     assert_same_answer(pipeline.recommend(half), pipeline.recommend(half["user"]))
+    with pytest.raises(ValueError, match="cannot transform X: The frame has nothing that"):
+        pipeline.recommend(half[["age"]])
+    with pytest.raises(ValueError, match="Did you mean 'income'"):
+        pipeline.recommend(half.assign(incme=1.0))
 
 
 @pytest.mark.parametrize(
@@ -377,7 +383,8 @@ def test_a_frame_that_lacks_columns_without_names():
     pipeline = by_position().fit(X)
     for columns in (["user", "age"], ["user"]):
         with pytest.raises(
-            ValueError, match="lacks .*'genre'.*step 'columntransformer'.*set_output"
+            ValueError,
+            match="^Step 'columntransformer' .* X: .*lacks .*'genre'.*set_output",
         ):
             pipeline.recommend(X[columns])
     # Columns that are not used may be missing.
@@ -385,5 +392,236 @@ def test_a_frame_that_lacks_columns_without_names():
 
 
 def test_a_frame_without_any_column_that_is_needed(by_name):
-    with pytest.raises(ValueError, match=r"nothing that step.*columns are \['note'\]"):
-        by_name.recommend(X[["note"]])
+    for frame in (X[["note"]], X[["item", "genre"]]):
+        message = rf"^X has no column with user ids \('user'\).*{frame.columns.tolist()[0]}"
+        with pytest.raises(ValueError, match=message):
+            by_name.recommend(frame)
+
+
+TEAMS = pd.DataFrame({"user": range(20), "team": ["red", "blue"] * 10})
+
+
+def prefixed_or_not(prefix, **parameters):
+    """A pipeline, and the names of its columns in front of the model by those of X."""
+    encoder = columns().set_params(verbose_feature_names_out=prefix)
+    name = {
+        "user": "ids__user",
+        "item": "ids__item",
+        "time": "ids__time",
+        "age": "user__age",
+        "Comedy": "item__genre_Comedy",
+        "Drama": "item__genre_Drama",
+    }
+    if not prefix:
+        name = {key: value.partition("__")[2] for key, value in name.items()}
+    model = TwoTowerRecommender(
+        user_column=name["user"],
+        item_column=name["item"],
+        timestamp_column=name["time"],
+        user_features=[name["age"]],
+        item_features=[name["Comedy"], name["Drama"]],
+        random_state=0,
+        **{**PARAMETERS, "max_iter": 1, "user_table": TEAMS, **parameters},
+    )
+    return make_pipeline(encoder, model).set_output(transform="pandas").fit(X), name
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["prefix", "no prefix"])
+def with_table(request):
+    return prefixed_or_not(request.param)
+
+
+def frame(**values):
+    return pd.DataFrame({name: [value] for name, value in values.items()})
+
+
+@pytest.mark.parametrize("form", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    ("method", "query", "message"),
+    [
+        (
+            "recommend",
+            frame(userId=7, age=27.0),
+            r"^X has no column with user ids \('user'\) but has \['userId'\].*"
+            "Did you mean 'user'",
+        ),
+        ("recommend", frame(usr=7, team="red"), "^X has no .*mean 'user'"),
+        ("recommend", frame(shoe=7, age=27.0), r"^X has no .*has \['shoe'\], which nobody"),
+        ("recommend", frame(user=999, agee=27.0), "^X lacks the column 'age'.*'agee'"),
+        ("recommend", frame(user=999, taem="red"), "^X lacks the column 'team'.*'taem'"),
+        ("recommend", frame(userId=7), "^X has no .*Did you mean 'user' by 'userId'"),
+        ("similar_users", frame(userId=7, age=27.0), "^user_ids has no .*mean 'user'"),
+        ("similar_items", frame(item=99, gnere="Drama"), "^item_ids lacks .*mean 'genre'"),
+        ("similar_items", frame(itemId=9, genre="Drama"), "^item_ids has .*mean 'item'"),
+        ("recommend_users", frame(item=99, gnere="Drama"), "^item_ids lacks .*'genre'"),
+        (
+            "recommend_users",
+            frame(user=1),
+            r"^item_ids has no column with item ids \('item'",
+        ),
+        ("add_items", frame(item=99, gnere="Drama"), "^frame lacks .*mean 'genre'"),
+        ("add_items", frame(genre="Drama"), r"^frame has no column with item ids \('item'"),
+    ],
+)
+def test_frames_are_refused_by_the_names_of_their_columns(
+    with_table, method, query, message, form
+):
+    if form == "polars":
+        query = pytest.importorskip("polars").from_pandas(query)
+    with pytest.raises(ValueError, match=message) as caught:
+        getattr(with_table[0], method)(query)
+    assert "__" not in str(caught.value)  # the names are those of the caller
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("candidates", frame(item=99, gnere="Drama"), "^candidates lacks .*mean 'genre'"),
+        ("candidates", frame(itemId=99, genre="Drama"), "^candidates has no .*'item'"),
+        ("candidates", frame(genre="Drama"), "^candidates has no column with item ids"),
+        ("history", frame(userId=1, item=2), "^history has no .*mean 'user' by 'userId'"),
+        ("history", frame(user=1, item=2, tmie=3), "^history lacks .*mean 'time'"),
+        ("history", frame(user=1, item=2, Age=3.0), "^history lacks .*mean 'age'"),
+        ("exclude_interactions", frame(user=1, itemId=2), "^exclude_.* by 'itemId'"),
+    ],
+)
+def test_arguments_are_refused_by_the_names_of_their_columns(
+    with_table, argument, value, message
+):
+    with pytest.raises(ValueError, match=message) as caught:
+        with_table[0].recommend([1], **{argument: value})
+    assert "__" not in str(caught.value)
+
+
+def test_audiences_are_chosen_by_the_names_of_columns(with_table):
+    with pytest.raises(ValueError, match="^candidates lacks .*mean 'age'"):
+        with_table[0].recommend_users([1], candidates=frame(user=99, agee=27.0))
+
+
+@pytest.mark.parametrize("where", ["X", "item_ids", "user_ids"])
+def test_a_row_is_no_list_of_ids(with_table, where):
+    method = {"X": "recommend", "item_ids": "similar_items", "user_ids": "similar_users"}
+    row = X.iloc[0]
+    for values in (
+        row,
+        row[["user", "age"]],
+        TEAMS.iloc[0],
+        *row.to_frame().T.itertuples(),
+    ):
+        with pytest.raises(ValueError, match=rf"^{where} is a (single row|named tuple)"):
+            getattr(with_table[0], method[where])(values)
+    with pytest.raises(ValueError, match=r"^X is a single row"):
+        by_position().fit(X).recommend(row)
+
+
+def test_columns_of_a_side_table_are_passed_on(with_table):
+    pipeline, name = with_table
+    age = (30 - X["age"].mean()) / X["age"].std(ddof=0)
+    given = pd.DataFrame({"user": [-1, 3], "age": [30.0, 30.0], "team": ["red", "red"]})
+    encoded = given.assign(age=age).rename(columns=name)
+    for names in (["team"], ["user", "team"], ["age", "team"], ["user", "age", "team"]):
+        for asked in (given[names], given[names].set_axis([5, 5])):
+            expected = pipeline[-1].recommend(encoded[[name.get(n, n) for n in names]])
+            assert_same_answer(pipeline.recommend(asked), expected, atol=1e-6)
+    stranger = frame(user=-1, team="red"), frame(user=-1, team="blue")
+    scores = [pipeline.recommend(asked, n_recommendations=12)[1] for asked in stranger]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-6
+    assert_same_answer(
+        pipeline.recommend_users([1], candidates=given[["user", "team"]]),
+        pipeline[-1].recommend_users(
+            [1], candidates=given[["user", "team"]].rename(columns=name)
+        ),
+    )
+
+
+def test_the_id_column_of_a_side_table():
+    teams = EntityTable(TEAMS.rename(columns={"user": "uid"}), "uid")
+    pipeline, _ = prefixed_or_not(True, user_table=teams)
+    by_id = pipeline.recommend([3])
+    assert_same_answer(pipeline.recommend(frame(uid=3)), by_id)
+    assert_same_answer(pipeline.recommend(teams.rows.iloc[[3]]), by_id, atol=1e-6)
+    asked = teams.rows.iloc[[3]].set_index("uid")
+    assert_same_answer(pipeline.recommend(asked), by_id, atol=1e-6)
+    with pytest.raises(ValueError, match=r"user ids \('user' or 'uid'\)"):
+        pipeline.recommend(frame(userId=3, age=27.0))
+
+
+def test_honest_frames_are_answered(with_table):
+    """Further columns beside ids, and whatever part of X there is."""
+    pipeline, _ = with_table
+    ids = pipeline.recommend([3])
+    for more in ({"rating": 5}, {"item": 1, "genre": "Drama", "note": "?"}, {"time": 1}):
+        assert_same_answer(pipeline.recommend(frame(user=3, **more)), ids)
+    for query in (frame(age=30.0), frame(age=30.0, item=1, note="?"), frame(team="red")):
+        assert pipeline.recommend(query)[0].shape == (1, 10)
+    history = frame(user=3, item=5, rating=2)
+    assert_same_answer(
+        pipeline.recommend([3], history=history), pipeline.recommend([3], history={3: [5]})
+    )
+    candidates = X.assign(rating=5).drop_duplicates("item")
+    assert pipeline.recommend(X[:2], candidates=candidates)[0].shape == (2, 10)
+
+
+def test_steps_around_the_transformer():
+    """Two transformers in a row; a step before them sees the frame first."""
+    both = ColumnTransformer(
+        [
+            ("all", "passthrough", ["user", "item"]),
+            ("scaled", make_plain_pipeline(SimpleImputer(), StandardScaler()), ["age"]),
+        ]
+    )
+    ids = ColumnTransformer(
+        [
+            ("row", "passthrough", ["all__user", "all__item"]),
+            ("rest", "passthrough", ["scaled__age"]),
+        ]
+    )
+    model = TwoTowerRecommender(
+        user_column="row__all__user",
+        item_column="row__all__item",
+        user_features=["rest__scaled__age"],
+        random_state=0,
+        **{**PARAMETERS, "max_iter": 1},
+    )
+    steps = (FunctionTransformer(), both, ids, model)
+    pipeline = make_pipeline(*steps).set_output(transform="pandas").fit(X)
+    with pytest.raises(ValueError, match=r"user ids \('user'\) but has .*mean 'user'"):
+        pipeline.recommend(frame(userId=7, age=27.0))
+    with pytest.raises(ValueError, match="Did you mean 'age'"):
+        pipeline.recommend(frame(user=7, agee=27.0))
+    assert_same_answer(pipeline.recommend(frame(user=7, rating=1)), pipeline.recommend([7]))
+
+
+@pytest.mark.parametrize("argument", ["X", "history", "exclude_interactions"])
+def test_rows_without_names_are_refused_by_argument(with_table, argument):
+    for rows in ([[1, 2]], X[:2].to_numpy(), X[:2].to_numpy().tolist()):
+        with pytest.raises(ValueError, match=rf"^{argument} has rows .*Give a frame with"):
+            with_table[0].recommend(**{"X": [1], argument: rows})
+
+
+def test_what_a_transformer_cannot_take_is_refused_by_argument(with_table):
+    pipeline, _ = with_table
+    with pytest.raises(ValueError, match="^Step 'columntransformer' .* candidates: "):
+        pipeline.recommend([1], candidates=frame(item=99, genre=["Drama", "Comedy"]))
+    with pytest.raises(ValueError, match="^Step 'columntransformer' .* X: could not"):
+        pipeline.recommend(frame(user=1, age="old"))
+
+
+def test_lists_by_id(with_table):
+    pipeline, _ = with_table
+    lists = pd.Series([[4, 5]], index=pd.Index([3], name="user"), name="item")
+    for values in (lists, X[X["user"] == 3].groupby("user")["item"]):
+        for argument in ("history", "exclude_interactions"):
+            expected = pipeline[-1].recommend([3], **{argument: values})
+            assert_same_answer(pipeline.recommend([3], **{argument: values}), expected)
+
+
+def test_an_array_between_the_steps_has_no_names():
+    """A frame of candidates would be read as lists of ids."""
+    pipeline = by_position().set_params(twotowerrecommender__user_table=TEAMS).fit(X)
+    with pytest.raises(ValueError, match="^candidates is a frame .*set_output"):
+        pipeline.recommend([1], candidates=X[:1])
+    with pytest.raises(ValueError, match=r"^X is a frame .*'team'\].*set_output"):
+        pipeline.recommend(X[:1].assign(team="red"))
+    with pytest.raises(ValueError, match="^X has no column with user ids .*mean 'user'"):
+        pipeline.recommend(X[:1].rename(columns={"user": "userId"}))

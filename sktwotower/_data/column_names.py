@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -115,6 +115,20 @@ def refuse_unknown(
             f"what is not known if the rows are new {side}s. The known columns are "
             f"{_names(ids, features, known)}."
         )
+
+
+def refuse_no_ids(
+    frame: pd.DataFrame, ids: Collection, *, where: str, side: str
+) -> NoReturn:
+    """Raise ValueError for a frame that lacks the column of ids, or each of several."""
+    names = _or(ids) or f"that of {side}_table"
+    meant = "".join(meant_by(name, frame.columns) for name in ids)
+    if ids and not frame.index.equals(pd.RangeIndex(len(frame))):
+        meant += f" Call the index {next(iter(ids))!r} if it has them."
+    raise ValueError(
+        f"{where} has no column with {side} ids ({names}); its columns are "
+        f"{list(frame.columns)}.{meant}"
+    )
 
 
 def refuse_row(X: Any, names: Collection, *, where: str, side: str | None) -> None:

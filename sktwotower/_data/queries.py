@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.column_names import (
-    meant_by,
     refuse_misspelt,
+    refuse_no_ids,
     refuse_row,
     refuse_unknown,
     with_index,
@@ -245,14 +245,7 @@ def read_entities(
     frame = as_pandas(frame, where=where)
     column, features = columns.read(frame, side, where=where)
     if column is None:
-        names = " or ".join(map(repr, columns.ids)) or f"that of {side}_table"
-        meant = [meant_by(name, frame.columns) for name in columns.ids]
-        if columns.ids and not frame.index.equals(pd.RangeIndex(len(frame))):
-            meant.append(f" Call the index {columns.ids[0]!r} if it has them.")
-        raise ValueError(
-            f"{where} has no column with {side} ids ({names}); its columns are "
-            f"{list(frame.columns)}.{''.join(meant)}"
-        )
+        refuse_no_ids(frame, columns.ids, where=where, side=side)
     ids = id_array(column, what=f"{side} id", where=f"Column {column.name!r} of {where}")
     repeated = pd.Series(ids).duplicated().to_numpy()
     if repeated.any():
