@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn.utils.fixes import parse_version
+
 from sktwotower import TwoTowerRecommender
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,12 @@ def is_mapped(array):
 needs_sklearn_1_9 = pytest.mark.skipif(
     importlib.util.find_spec("sklearn.callback") is None, reason="needs scikit-learn 1.9"
 )
+
+
+# pandas before 2.3 does not read the zones of a later dateutil.
+BERLIN = "dateutil/Europe/Berlin"
+if parse_version(pd.__version__) < parse_version("2.3"):
+    BERLIN = "Europe/Berlin"
 
 
 # --- other processes and files -------------------------------------------------------

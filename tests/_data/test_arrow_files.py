@@ -359,7 +359,6 @@ def test_home(tmp_path, monkeypatch):
 
 TAGS = [["x"], ["y"], ["x", "y"], [], None, ["x"]]
 WORDS = ["x", "y", None] * 2
-ENDS = pa.array([2, 6], pa.int32())
 ARROW = {
     "lists of strings": pa.array(TAGS),
     "large lists": pa.array(TAGS, pa.large_list(pa.string())),
@@ -373,7 +372,7 @@ ARROW = {
     "views of strings": pa.array(WORDS, pa.string_view()),
     "large strings": pa.array(WORDS, pa.large_string()),
     "dictionaries": pa.array(WORDS).dictionary_encode(),
-    "run lengths": pa.RunEndEncodedArray.from_arrays(ENDS, pa.array(["x", "y"])),
+    "run lengths": pa.RunEndEncodedArray.from_arrays([2, 6], pa.array(["x", "y"])),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from sktwotower import EntityTable, load
 from sktwotower._persistence.dtypes import decode_dtype
 from sktwotower.preprocessing import FeatureEncoder
-from tests.helpers import make_model
+from tests.helpers import BERLIN, make_model
 
 pa = pytest.importorskip("pyarrow")
 for package in ("safetensors", "skops"):
@@ -43,7 +43,7 @@ def columns_of_pandas():
         zoned = f"M8[{unit}, Europe/Berlin]"
         yield f"zoned {unit}", pd.to_datetime(DATES).tz_localize("UTC").astype(zoned)
     offset = dt.timezone(dt.timedelta(hours=5, minutes=30))
-    for zone in ("UTC", offset, "dateutil/Europe/Berlin"):
+    for zone in ("UTC", offset, BERLIN):
         yield f"zone {zone}", pd.to_datetime(DATES).tz_localize(zone)
     for name in ("str", "string[python]", "string[pyarrow]"):
         yield name, pd.array(["a", "b", None], dtype=name)

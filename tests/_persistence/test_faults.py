@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from sktwotower import load
-from tests.helpers import make_model
+from tests.helpers import BERLIN, make_model
 
 safetensors = pytest.importorskip("safetensors.numpy")
 skops_io = pytest.importorskip("skops.io")
@@ -242,7 +242,7 @@ def test_a_path_that_no_file_can_have_is_refused(model, tmp_path, path):
 
 IDS = {
     "datetime": pd.to_datetime(["2020", "2021", "2022"]),
-    "zone": pd.date_range("2020", periods=3, tz="dateutil/Europe/Berlin"),
+    "zone": pd.date_range("2020", periods=3, tz=BERLIN),
     "uuid": [uuid.UUID(int=number) for number in range(3)],
     "bytes": [b"a", b"\xff", b""],
     "decimal": [decimal.Decimal("1.50"), decimal.Decimal("1E+3"), decimal.Decimal(2)],

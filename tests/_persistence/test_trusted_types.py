@@ -61,6 +61,10 @@ SELECTED = make_column_transformer(
     (FeatureEncoder(), make_column_selector("date|flag")),
 )
 
+# Before scikit-learn 1.7 there is one way to compute quantiles.
+QUANTILES = {"quantile_method": "averaged_inverted_cdf"}
+if "quantile_method" not in KBinsDiscretizer().get_params():
+    QUANTILES = {}
 ENCODERS = [
     *(
         (encoder, NUMBERS)
@@ -72,7 +76,7 @@ ENCODERS = [
             Normalizer(),
             PowerTransformer(),
             QuantileTransformer(n_quantiles=5),
-            KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf"),
+            KBinsDiscretizer(4, **QUANTILES),
             KBinsDiscretizer(4, strategy="uniform", dtype=np.float32),
             SplineTransformer(),
             SplineTransformer(n_knots=3, degree=2, extrapolation="periodic"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sktwotower.utils._json_values import decode, encode
+from tests.helpers import BERLIN
 
 VALUES = [
     None,
@@ -38,7 +39,7 @@ VALUES = [
     dt.timedelta(1, 2, 3),
     decimal.Decimal("1.10"),
     uuid.UUID(int=7),
-    pd.Timestamp("2020-01-01", tz="dateutil/Europe/Berlin"),
+    pd.Timestamp("2020-01-01", tz=BERLIN),
     pd.Timestamp("2020-01-01", tz=dt.timezone(dt.timedelta(hours=5, minutes=30))),
     pd.Timestamp(np.datetime64("9999-01-01", "s")),
     pd.Timedelta(5, "s").as_unit("s"),
