@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from sklearn.utils.fixes import parse_version
 
 from sktwotower import TwoTowerRecommender
