@@ -105,9 +105,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             ``<u, v>``, a cosine if embeddings are normalised, without the temperature.
         """
         state = self._fitted()
-        interactions = read_later(
-            X, None, None, roles=state.roles, users=state.users, items=state.items
-        )
+        interactions = read_later(X, None, None, known=state)
         return StateEvaluation(state).pair_scores(interactions)
 
     def recommend(

@@ -9,32 +9,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.candidate_forms import CandidateReader
-from sktwotower._data.interactions import read_later
+from sktwotower._data.interactions import FittedState, read_later
 from sktwotower._data.queries import FrameColumns, read_query
-from sktwotower._data.roles import ColumnRoles, SideName
-from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._data.roles import SideName
 from sktwotower._search.top_k import Scores, top_k
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.metrics._task import RankingOptions
-
-
-class FittedState(Protocol):
-    """What every fitted recommender knows."""
-
-    @property
-    def roles(self) -> ColumnRoles:
-        """What the columns of X mean."""
-
-    @property
-    def users(self) -> Vocabulary:
-        """Known users."""
-
-    @property
-    def items(self) -> Vocabulary:
-        """Known items."""
 
 
 class ScoringSource(EvaluationSource, Protocol):
@@ -148,7 +131,7 @@ class RecommenderMixin:
             there is no padding. Ids are in columns called as in the X of ``fit``, or
             ``user`` and ``item`` if it had no names.
         """
-        check_count(n_recommendations)
+        n_recommendations = check_count(n_recommendations)
         roles = self._fitted().roles
         names = FrameNames.of(roles, "user", "item") if as_frame else None
         source = self._evaluation_source()
@@ -156,13 +139,13 @@ class RecommenderMixin:
             X, "user", where="X", roles=source.roles, vocabulary=source.users
         )
         reader = CandidateReader(
-            query,
-            "item",
-            "user",
-            source.items,
-            roles,
-            self._frame_columns("item"),
-            self._frame_columns("user"),
+            query=query,
+            side="item",
+            asked="user",
+            vocabulary=source.items,
+            roles=roles,
+            columns=self._frame_columns("item"),
+            asked_columns=self._frame_columns("user"),
         )
         chosen = known_candidates(
             reader.read(candidates),
@@ -231,15 +214,7 @@ class RecommenderMixin:
             If no row is relevant.
         """
         source = self._evaluation_source()
-        rows = read_later(
-            X,
-            y,
-            sample_weight,
-            roles=source.roles,
-            users=source.users,
-            items=source.items,
-            with_times=True,
-        )
+        rows = read_later(X, y, sample_weight, known=source, with_times=True)
         advice = (
             "To evaluate repeat purchases, use sktwotower.metrics.make_ranking_scorer "
             "with exclude_seen=False."

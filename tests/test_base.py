@@ -177,6 +177,17 @@ def test_candidates_and_seen(model):
     assert [item for item in ids[0] if item is not None] == expected
 
 
+def test_lengths_of_a_small_type(model):
+    """A product of them would overflow."""
+    popular = PopularRecommender().fit(X)
+    calls = [popular.recommend, model.recommend, model.similar_users, model.recommend_users]
+    for call in calls:
+        ids = ["i0"] if call == model.recommend_users else ["u0"]
+        for n in (np.uint8(200), np.int8(100)):
+            found, _ = call(ids, n)
+            np.testing.assert_array_equal(found, call(ids, int(n))[0])
+
+
 def test_unknown_candidates_are_left_out_and_counted(model):
     with pytest.warns(UserWarning, match="2 of 3 candidates are not known"):
         ids, _ = model.recommend(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -185,14 +185,28 @@ def read_interactions(
     ).without_zero_weights()
 
 
+class FittedState(Protocol):
+    """What every fitted recommender has."""
+
+    @property
+    def roles(self) -> ColumnRoles:
+        """What the columns of X mean."""
+
+    @property
+    def users(self) -> Vocabulary:
+        """Known users."""
+
+    @property
+    def items(self) -> Vocabulary:
+        """Known items."""
+
+
 def read_later(
     X: Any,
     y: ArrayLike | None,
     sample_weight: ArrayLike | None,
     *,
-    roles: ColumnRoles,
-    users: Vocabulary,
-    items: Vocabulary,
+    known: FittedState,
     with_times: bool = False,
     where: str = "X",
 ) -> Interactions:
@@ -200,34 +214,35 @@ def read_later(
 
     With ``with_times=True`` they are read if they are there, and refused if they are of
     another kind or unit than those of ``fit``. Warns of ids of another type than the known
-    ``users`` and ``items``. Messages call X ``where``.
+    ones. Messages call X ``where``.
     """
+    roles = known.roles
     rows = roles.check(X, where=where)
     if not with_times or not roles.has_times(rows):
         roles = replace(roles, timestamp_column=None)
     interactions = read_interactions(rows, y, sample_weight, roles=roles, where=where)
-    warn_of_other_kinds(interactions, roles, users, items, where=where)
+    warn_of_other_kinds(interactions, roles, known, where=where)
     return interactions
 
 
 def warn_of_other_kinds(
     interactions: Interactions,
     roles: ColumnRoles,
-    users: Vocabulary,
-    items: Vocabulary,
+    known: FittedState,
     *,
     where: str = "X",
 ) -> None:
-    """Warn of ids of another type than the known ones."""
-    for side, ids, known in (
-        ("user", interactions.users, users),
-        ("item", interactions.items, items),
+    """Warn of ids of another type than the known ones; ``roles`` name their columns."""
+    for side, ids, vocabulary in (
+        ("user", interactions.users, known.users),
+        ("item", interactions.items, known.items),
     ):
         kinds = kinds_of(ids)
-        if len(known.kinds) == 1 and kinds.keys() == known.kinds.keys():
+        if len(vocabulary.kinds) == 1 and kinds.keys() == vocabulary.kinds.keys():
             continue  # without a look-up
         subject = f"ids in {roles.description(f'{side}_column', where=where)}"
-        warn_of_unknown(ids, known.codes(ids), known, side=side, subject=subject)
+        codes = vocabulary.codes(ids)
+        warn_of_unknown(ids, codes, vocabulary, side=side, subject=subject)
 
 
 def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:
@@ -254,8 +269,8 @@ def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categoric
         if codes[block].min() < 0:
             raise ValueError(
                 f"X is a numpy.memmap whose {role} has changed while it was read: there "
-                "are values that were not there before. Fit again, on a file that nobody "
-                "writes to."
+                "are values that were not there before. Fit again, on a file that does "
+                "not change."
             )
     distinct = distinct.astype(column.dtype)  # floats say how exact they are
     return to_categorical(

@@ -108,7 +108,7 @@ class FaissIndex:
         A selector excludes candidates inside the search. A query may get fewer than k
         candidates although there are more.
         """
-        n_queries, k = len(queries), int(k)  # faiss takes no integer of NumPy
+        n_queries = len(queries)
         queries = np.ascontiguousarray(queries / self._scale, dtype=np.float32)
         columns = np.full((n_queries, k), -1, dtype=np.int64)
         scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
@@ -178,7 +178,7 @@ def approximate_top_k(
 
     The scores are exact, also for an index of compressed vectors.
     """
-    columns, values = index.search(scores.queries, int(k), exclude)
+    columns, values = index.search(scores.queries, k, exclude)
     if index.is_lossy:
         rows, positions = np.nonzero(columns >= 0)
         values[rows, positions] = scores.pairs(rows, columns[rows, positions])

@@ -182,9 +182,7 @@ def top_k(
     scores : ndarray of shape (n_queries, k), float32
         ``-inf`` where the column is -1.
     """
-    k = int(k)  # a small type of NumPy overflows
     n_queries, n_candidates = scores.shape
-    k = int(k)  # one of eight bits would overflow below
     columns = np.full((n_queries, k), -1, dtype=np.int64)
     values = np.full((n_queries, k), -np.inf, dtype=np.float32)
     width = min(k, n_candidates)

@@ -16,10 +16,11 @@ from sktwotower._search.candidate_sets import CandidateSet
 Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
 
 
-def check_count(value: int, name: str = "n_recommendations") -> None:
-    """Raise ValueError unless it is a number of answers."""
+def check_count(value: int, name: str = "n_recommendations") -> int:
+    """A number of answers as an integer of Python; raise ValueError if it is none."""
     if not isinstance(value, Integral) or value is True or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+    return int(value)  # small ones of NumPy overflow, and faiss takes none of them
 
 
 @dataclass(frozen=True)

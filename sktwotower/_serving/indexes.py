@@ -52,8 +52,7 @@ def index_report(
     random_state: int | np.random.RandomState | None,
 ) -> pd.DataFrame:
     """Recall, speed and size of the indexes; see ``TwoTowerRecommender.index_report``."""
-    check_count(k, "k")
-    check_count(n_queries, "n_queries")
+    k, n_queries = check_count(k, "k"), check_count(n_queries, "n_queries")
     generator = generator_of(random_state)
     rows = []
     for side in OTHER:

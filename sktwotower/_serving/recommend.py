@@ -55,7 +55,7 @@ def recommend(
     as_frame: bool,
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
-    check_count(n_recommendations)
+    n_recommendations = check_count(n_recommendations)
     names = FrameNames.of(state.roles, "user", "item") if as_frame else None
     if cold_start not in ("tower", "popular", "mean"):
         raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
@@ -104,7 +104,7 @@ def recommend_users(
     as_frame: bool,
 ) -> Answer:
     """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
-    check_count(n_recommendations)
+    n_recommendations = check_count(n_recommendations)
     names = FrameNames.of(state.roles, "item", "user") if as_frame else None
     items = EntityEmbedder.of(state, "item")
     query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
@@ -126,7 +126,7 @@ def similar(
     as_frame: bool,
 ) -> Answer:
     """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
-    check_count(n_recommendations)
+    n_recommendations = check_count(n_recommendations)
     names = FrameNames.of(state.roles, side, side) if as_frame else None
     embedder = EntityEmbedder.of(state, side)
     query = embedder.query(ids, f"{side}_ids", unknown=_like_unknown(side))
@@ -165,13 +165,13 @@ def _candidate_scores(
     embedder = EntityEmbedder.of(state, side)
     vocabulary = embedder.state.vocabulary
     given = CandidateReader(
-        query,
-        side,
-        asked,
-        vocabulary,
-        state.roles,
-        embedder.columns,
-        EntityEmbedder.of(state, asked).columns,
+        query=query,
+        side=side,
+        asked=asked,
+        vocabulary=vocabulary,
+        roles=state.roles,
+        columns=embedder.columns,
+        asked_columns=EntityEmbedder.of(state, asked).columns,
     ).read(candidates)
     if given is None or given.features is None:
         catalogue = choices(state, side)

@@ -40,7 +40,14 @@ def known_candidates(
     if candidates is None:
         return CandidateSet(catalogue)
     codes = vocabulary.codes(candidates.ids)
-    warn_of_left_out(candidates.ids, codes, vocabulary, side)
+    warn_of_unknown(
+        candidates.ids,
+        codes,
+        vocabulary,
+        side=side,
+        subject="candidates",
+        then="are left out",
+    )
     chosen = CandidateSet(np.unique(codes[codes > 0]))
     return with_groups(chosen, candidates, chosen.columns(codes))
 
@@ -79,8 +86,9 @@ def excluded_pairs(
         What the query asks about.
     seen : csr_matrix of shape (n_users, n_items) or None
         Pairs of training; None: they stay in.
-    exclude_interactions : frame or 2-D array, or None
-        Further pairs, laid out like the X of ``fit``.
+    exclude_interactions : frame, 2-D array, dict or Series, or None
+        Further pairs: rows laid out like the X of ``fit``, or lists of ids by the id of
+        what the query asks about.
     roles : ColumnRoles
         Its columns.
     vocabulary : Vocabulary
@@ -105,17 +113,3 @@ def excluded_pairs(
     n_distinct = int(numbers.max(initial=-1)) + 1
     further = candidates.pairs(asked, columns, n_distinct)[numbers]
     return further if exclude is None else exclude + further
-
-
-def warn_of_left_out(
-    ids: np.ndarray, codes: np.ndarray, vocabulary: Vocabulary, side: SideName
-) -> None:
-    """Warn of candidates that are not known; their code is 0."""
-    warn_of_unknown(
-        ids,
-        codes,
-        vocabulary,
-        side=side,
-        subject="candidates",
-        then="are left out",
-    )

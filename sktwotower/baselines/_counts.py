@@ -185,7 +185,5 @@ class CountingRecommender(RecommenderMixin, BaseEstimator):
             Scores; an unknown item has 0.
         """
         counts = self._evaluation_source()
-        rows = read_later(
-            X, None, None, roles=counts.roles, users=counts.users, items=counts.items
-        )
+        rows = read_later(X, None, None, known=counts)
         return counts.pair_scores(rows)

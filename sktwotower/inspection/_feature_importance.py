@@ -166,15 +166,7 @@ def feature_importance(
         raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
     rng = numpy_random_state(random_state)
     state = recommender._state
-    rows = read_later(
-        X,
-        y,
-        sample_weight,
-        roles=state.roles,
-        users=state.users,
-        items=state.items,
-        with_times=True,
-    )
+    rows = read_later(X, y, sample_weight, known=state, with_times=True)
     if per_row is None:
         per_row = varies_within_users(rows)
     evaluated = ShuffledEvaluation.of(

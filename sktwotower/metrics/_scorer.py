@@ -365,7 +365,7 @@ def read_rows(
     interactions = read_interactions(rows, y, sample_weight, roles=roles)
     if isinstance(source, EvaluationSource):
         roles.refuse_misspelt(rows)
-        warn_of_other_kinds(interactions, roles, source.users, source.items)
+        warn_of_other_kinds(interactions, roles, source)
     return source, rows, interactions
 
 

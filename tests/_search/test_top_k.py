@@ -174,14 +174,6 @@ def test_more_than_there_are():
     assert scores.tolist() == [[3, 2, 1, -np.inf, -np.inf]]
 
 
-def test_lengths_of_a_small_type():
-    """A product of them would overflow."""
-    queries = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    scores = DotScores(queries, np.repeat(queries, 100, axis=0))
-    for k in (np.uint8(200), np.int8(100)):
-        np.testing.assert_array_equal(top_k(scores, k)[0], top_k(scores, int(k))[0])
-
-
 def test_without_candidates_or_queries():
     nothing = Matrix(np.empty((2, 0), np.float32))
     columns, scores = top_k(nothing, 3)

@@ -72,7 +72,8 @@ def test_values_come_back(value):
     twin = there_and_back(value)
     assert type(twin) is type(value)
     assert twin == value
-    assert repr(twin) == repr(value)
+    if not isinstance(value, set | frozenset):  # whose order depends on how it was made
+        assert repr(twin) == repr(value)
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
