@@ -86,8 +86,8 @@ def _asked_rows(
 
 def _typical_rows(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """For each group, ascending, a row with the most frequent key, of ties the smallest."""
-    frame = pd.DataFrame({"group": groups, "key": keys})
-    n_same = frame.groupby(["group", "key"])["key"].transform("size").to_numpy()
+    both = pd.factorize(groups * (keys.max(initial=0) + 1) + keys)[0]
+    n_same = np.bincount(both)[both]
     order = np.lexsort((keys, -n_same, groups))
     return order[np.unique(groups[order], return_index=True)[1]]
 
