@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.interactions import Interactions
+from sktwotower.metrics._answer_forms import (
+    ids_and_others,
+    objects,
+    plain,
+    refuse_no_collections,
+    refuse_scores,
+)
 from sktwotower.metrics._relevant_pairs import Ranking, RelevantPairs, largest
 from sktwotower.metrics._sources import Recommender, name_of, no_embeddings
-from sktwotower.utils._columns import is_frame
+from sktwotower.utils._ids import described, kinds_of
 from sktwotower.utils._warnings import warn
 
 # Ids that are held at a time.
@@ -41,6 +48,7 @@ class ExternalRanker:
         candidates: np.ndarray | None,
     ) -> None:
         self.recommender = recommender
+        self.name = name_of(recommender)
         self.asked = asked
         self.user_ids = user_ids
         self.pairs = relevant
@@ -57,6 +65,7 @@ class ExternalRanker:
             pd.unique(np.asarray(relevant.item_ids if known_ids is None else known_ids))
         )
         self._head: np.ndarray | None = None  # of all queries, if they have been ranked
+        self._has_ranked = False
         self._knows_seen = True
         self._other_seen: set[tuple[Any, Any]] = set()
 
@@ -74,7 +83,7 @@ class ExternalRanker:
         lengths = [k for k in cut_offs if k is not None]
         if len(lengths) < len(cut_offs):
             raise TypeError(
-                f"{name_of(self.recommender)} has no item_ids_, so its complete "
+                f"{self.name} has no item_ids_, so its complete "
                 "ranking, which 'auc' needs, has no known length; give candidates."
             )
         return max(lengths)
@@ -88,8 +97,9 @@ class ExternalRanker:
         queries = np.arange(len(self.user_ids))
         wanted = _WantedPairs.of(self.pairs, len(queries))
         if hasattr(self.recommender, "seen_items"):
-            every = np.arange(len(self.pairs))
-            return wanted.among(every, queries, self._seen_items(queries))
+            told = self._seen_items(queries)
+            self._warn_of_other_kinds(told)
+            return wanted.among(np.arange(len(self.pairs)), queries, told)
         seen = np.zeros(len(self.pairs), dtype=bool)
         could_be = self.columns() >= 0
         heads = []
@@ -103,7 +113,7 @@ class ExternalRanker:
                 seen[self._seen_among_misses(wanted, left)] = True
         except _NoCompleteRanking as failure:
             warn(
-                f"{name_of(self.recommender)} does not say which items a user has seen, "
+                f"{self.name} does not say which items a user has seen, "
                 f"and its complete rankings do not tell ({failure.__cause__}). Relevant "
                 "pairs that were seen count as misses. Give it a method "
                 "seen_items(user_ids) with the items of each user, or set "
@@ -130,10 +140,14 @@ class ExternalRanker:
         filled = ~pd.isna(ids)
         shown = pd.Index(ids[filled]).infer_objects()
         new = shown[self.index.get_indexer(shown) < 0].unique()
+        if not self._has_ranked:
+            self._warn_if_all_are_new(shown, new)
+            self._has_ranked = True
         if len(new):  # an empty index has no type that counts
             self.index = self.index.append(new) if len(self.index) else new
         ranked = np.full(ids.shape, -1, dtype=np.int64)
         ranked[filled] = self.index.get_indexer(shown)
+        self._refuse_repeats(rows, ranked)
         return Ranking(ranked, self.n_items, self._popularity, self._embeddings)
 
     def covers_training(self, interactions: Interactions) -> bool:
@@ -152,7 +166,7 @@ class ExternalRanker:
         answers = self._answers(rows, depth, exclude_seen)
         ids = np.full((len(answers), depth), None, dtype=object)
         for row, answer in zip(ids, answers, strict=True):
-            row[: len(answer)] = _objects(answer[:depth])
+            row[: len(answer)] = objects(answer[:depth])
         return ids
 
     def _answers(self, rows: np.ndarray, depth: int, exclude_seen: bool) -> Any:
@@ -162,17 +176,44 @@ class ExternalRanker:
         answers = self.recommender.recommend(
             asked, n_recommendations=depth, exclude_seen=exclude_seen, **self.options
         )
-        if isinstance(answers, tuple):
-            answers = answers[0]
-        if is_frame(answers) or len(answers) != len(rows):
-            what = "users" if np.ndim(asked) == 1 else "rows of X (per_row=True)"
-            raise TypeError(
-                f"{name_of(self.recommender)}.recommend returned a "
-                f"{type(answers).__name__} of {len(answers)} rows for {len(rows)} "
-                f"{what}; a scorer needs one row of item ids for each, or a tuple that "
-                "starts with such rows."
+        what = "users" if np.ndim(asked) == 1 else "rows of X (per_row=True)"
+        ids, others = ids_and_others(answers, len(rows), what=what, name=self.name)
+        refuse_scores(ids, others, self.index, self.pairs.item_ids, name=self.name)
+        return ids
+
+    def _warn_if_all_are_new(self, shown: pd.Index, new: pd.Index) -> None:
+        if not len(shown) or not len(self.index) or len(new) < shown.nunique():
+            return
+        known_as = "candidates" if self.options else "items of item_ids_"
+        if self.n_known is None:
+            known_as = "relevant items of X"
+        warn(
+            f"None of the {len(new)} items that {self.name} recommends is one of the "
+            f"{known_as}: they are of type {described(kinds_of(new))}, where those are of "
+            f"type {described(kinds_of(self.index))}. recommend must return ids as they "
+            "are in X."
+        )
+
+    def _warn_of_other_kinds(self, told: Any) -> None:
+        ids = _objects(list(chain.from_iterable(told)))
+        kinds, known = kinds_of(ids[~pd.isna(ids)]), kinds_of(self.pairs.item_ids)
+        if kinds and not set(kinds) & set(known):
+            warn(
+                f"{self.name}.seen_items returns ids of type {described(kinds)}, where "
+                f"item ids of X are of type {described(known)}. So no pair counts as seen. "
+                "It must return ids as they are in X."
             )
-        return answers
+
+    def _refuse_repeats(self, rows: np.ndarray, ranked: np.ndarray) -> None:
+        in_order = np.sort(ranked, axis=1)
+        twice = (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)
+        if twice.any():
+            row, column = np.argwhere(twice)[0]
+            item, user = self.index[in_order[row, column]], self.user_ids[rows[row]]
+            raise ValueError(
+                f"{self.name}.recommend returned item {plain(item)!r} more than once for "
+                f"user {plain(user)!r}; an item may stand in a row once."
+            )
 
     def _complete(self, rows: np.ndarray, *, exclude_seen: bool) -> Any:
         """Complete rankings of some queries, one sequence of item ids a query."""
@@ -203,11 +244,7 @@ class ExternalRanker:
         recommender: Any = self.recommender
         users = self.user_ids[rows]
         answers = recommender.seen_items(users)
-        if len(answers) != len(users):
-            raise TypeError(
-                f"{name_of(self.recommender)}.seen_items returned {len(answers)} rows for "
-                f"{len(users)} users; it must return the item ids of each."
-            )
+        refuse_no_collections(answers, len(users), name=self.name)
         return answers
 
     def _ids_with_relevant(self, rows: np.ndarray, depth: int) -> np.ndarray:
@@ -240,7 +277,7 @@ class ExternalRanker:
         counts = self._item_attribute("item_counts_")
         if counts is None:
             raise TypeError(
-                f"{name_of(self.recommender)} does not say how often an item was in "
+                f"{self.name} does not say how often an item was in "
                 "its training data (item_ids_ and item_counts_), which metrics of "
                 "popularity need; use the functions of sktwotower.metrics on arrays."
             )

@@ -24,7 +24,14 @@ from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._matched import DEFAULT_K, check_bool, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
-from sktwotower.metrics._sources import EvaluationSource, Model, Source, source_of, unwrap
+from sktwotower.metrics._sources import (
+    EvaluationSource,
+    Model,
+    Source,
+    name_of,
+    source_of,
+    unwrap,
+)
 from sktwotower.metrics._task import RankingOptions
 from sktwotower.utils._columns import Column
 
@@ -219,9 +226,8 @@ def make_ranking_scorer(
     by : {"activity", "cold"}, Series or dict, default=None
         Also measure slices of users, as in :func:`ranking_report`. The scorer then returns
         a dict, with ``"ndcg@10[new]"`` beside ``"ndcg@10"``; the value of a slice without
-        users is NaN. Labels must be by user id: labels of rows would not fit other folds.
-        So a Series with the index of X is refused, unless its labels are those of users,
-        too.
+        users is NaN. Labels must be by user id: those of rows would not fit other folds, so
+        a Series with the index of X is refused, unless its labels are those of users, too.
     with_counts : bool, default=False
         Also return, in a dict, ``"n_users"``, the users that the means are over,
         ``"n_left_out"``, the users without a relevant pair that counts, ``"n_dropped"``,
@@ -360,6 +366,9 @@ def read_rows(
     source = source_of(recommender)
     roles = _roles_of(source, user_column, item_column)
     rows = as_interactions(X, owner=owner, in_index=roles.named_columns)
+    if not isinstance(source, EvaluationSource):
+        named = {"user_column": user_column, "item_column": item_column}
+        _refuse_unnamed_ids(rows, source, named)
     if not roles.has_times(rows):
         roles = replace(roles, timestamp_column=None)
     interactions = read_interactions(rows, y, sample_weight, roles=roles)
@@ -379,11 +388,37 @@ def _roles_of(
         roles = source.roles
     else:
         roles = ColumnRoles(
-            user_column=getattr(source, "user_column", ColumnRoles.user_column),
-            item_column=getattr(source, "item_column", ColumnRoles.item_column),
+            user_column=_own(source, "user_column", ColumnRoles.user_column),
+            item_column=_own(source, "item_column", ColumnRoles.item_column),
         )
     columns = {"user_column": user_column, "item_column": item_column}
     chosen: dict[str, Any] = {
         role: column for role, column in columns.items() if column is not None
     }
     return replace(roles, **chosen)
+
+
+def _own(source: Source, role: str, default: Column) -> Column:
+    """The column that a recommender of another package names, if it does."""
+    column: Column | None = getattr(source, role, None)
+    return default if column is None else column
+
+
+def _refuse_unnamed_ids(
+    rows: pd.DataFrame | np.ndarray, source: Source, named: Mapping[str, Column | None]
+) -> None:
+    """Raise ValueError if the first two of several named columns need not be the ids."""
+    if not isinstance(rows, pd.DataFrame) or rows.shape[1] <= 2:
+        return
+    lacking = [
+        role
+        for role, column in named.items()
+        if column is None and getattr(source, role, None) is None
+    ]
+    if lacking and any(isinstance(name, str) for name in rows.columns):
+        raise ValueError(
+            f"X has the columns {list(rows.columns)}, and {name_of(source)} has no "
+            f"{' and no '.join(lacking)} that says which of them has the ids; pass "
+            f"{' and '.join(f'{role}=' for role in lacking)} to make_ranking_scorer, "
+            "ranking_report or compare."
+        )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sktwotower.metrics._answer_forms import refuse_no_collections
 from sktwotower.metrics._query_rows import most_frequent
 from sktwotower.metrics._sources import EvaluationSource, Source, name_of
 from sktwotower.metrics._user_metrics import UserMetrics
@@ -117,7 +118,7 @@ def _labels_of_series(
     for_rows = (
         "pass by.to_numpy() for labels of rows"
         if takes_rows
-        else "labels of rows would not fit other rows"
+        else "labels of rows would not fit other rows, so take one label for each user"
     )
     if may_be_of_X and (is_of_X or by.index.equals(pd.RangeIndex(len(kept)))):
         n_users = len(users.user_ids)
@@ -126,14 +127,14 @@ def _labels_of_series(
             if not _are_equal(labels, of_rows):
                 raise ValueError(
                     "by is a Series whose index is that of the rows of X, and could be "
-                    f"user ids, too; {for_rows}, and by.to_dict() for labels by user id."
+                    f"user ids, too; {for_rows}. Pass by.to_dict() for labels by user id."
                 )
         elif takes_rows and is_of_X:
             return of_rows, names
     if labels is None:
         raise ValueError(
-            f"by is a Series whose index has a user id twice; {for_rows}, and a Series or "
-            "a dict with each user id once for labels by user."
+            f"by is a Series whose index has a user id twice; {for_rows}. Labels by user "
+            "id need each id once."
         )
     if pd.isna(labels).all():
         reason = _no_user("by is a Series of labels by user id", by, users)
@@ -145,7 +146,8 @@ def _labels_of_series(
                 "by is a Series that is read as labels by user id, but only "
                 f"{n_users} of the {len(by)} labels of its index are users, and all "
                 f"labels of the rows of X are among them. If it has labels of rows, the "
-                f"slices are wrong: {for_rows}. Pass by.to_dict() if it is right."
+                f"slices are wrong: {for_rows}{' that are in X' * takes_rows}. Pass "
+                "by.to_dict() if it is right."
             )
     return labels, names
 
@@ -203,7 +205,9 @@ def _by_cold(source: Source, users: UserMetrics) -> dict[Any, np.ndarray]:
 def _n_seen(source: Source, user_ids: np.ndarray) -> np.ndarray:
     """Number of items of each user in the training data; 0 for unknown users."""
     if hasattr(source, "seen_items"):
-        return np.array([len(set(items)) for items in source.seen_items(user_ids)])
+        seen = source.seen_items(user_ids)
+        refuse_no_collections(seen, len(user_ids), name=name_of(source))
+        return np.array([len(set(items)) for items in seen])
     if not isinstance(source, EvaluationSource):
         raise TypeError(
             f"{name_of(source)} does not say what users had in training, which "

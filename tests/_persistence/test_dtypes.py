@@ -124,7 +124,13 @@ for _name in list(COLUMNS):
     _column = pd.Series(COLUMNS[_name])
     try:
         COLUMNS[f"category of {_name}"] = pd.Categorical(_column.iloc[[0, 1, 0]])
-    except (TypeError, ValueError, NotImplementedError, pa.ArrowException):
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+        OverflowError,  # pandas 2
+        pa.ArrowException,
+    ):
         continue
 
 

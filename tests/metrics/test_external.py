@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV, cross_validate
 
 from sktwotower.baselines import EASERecommender, PopularRecommender
@@ -75,6 +77,136 @@ def test_in_scikit_learn():
     assert found["test_score"].item() == scorer(Popular().fit(TRAIN), TEST)
     search = GridSearchCV(Popular(), {"reverse": [True, False]}, scoring=scorer, cv=cv)
     assert search.fit(X).best_params_ == {"reverse": False}
+
+
+class Answers:
+    """A recommender that answers in some form; it may say what was seen."""
+
+    def __init__(self, recommended, seen=lambda n: [[] for _ in range(n)]):
+        self.recommended, self.seen = recommended, seen
+
+    def recommend(self, X, *, n_recommendations, exclude_seen):
+        return self.recommended(len(X), min(n_recommendations, 25))
+
+    def seen_items(self, user_ids):
+        return self.seen(len(user_ids))
+
+
+def ids(n, k):
+    return np.tile(np.arange(1, k + 1), (n, 1))
+
+
+def scores(n, k):
+    return np.tile(1 / np.arange(2, k + 2), (n, 1))
+
+
+def score(recommended, *seen, rows=TEST):
+    return make_ranking_scorer("ndcg@5")(Answers(recommended, *seen), rows)
+
+
+@pytest.mark.parametrize(
+    "recommended",
+    [
+        lambda n, k: ids(n, k).tolist(),
+        lambda n, k: (ids(n, k), scores(n, k)),
+        lambda n, k: (ids(n, k).astype(object), np.full((n, k), 3)),
+        lambda n, k: (np.column_stack([ids(n, k), [np.nan] * n]), scores(n, k + 1)),
+        lambda n, k: pd.Series(list(ids(n, k))),
+        lambda n, k: [tuple(row) for row in ids(n, k)],
+    ],
+)
+def test_forms_of_rankings(recommended):
+    assert score(recommended) == score(ids) > 0
+    assert score(recommended, lambda n: [{99}] * n) == score(ids)
+
+
+@pytest.mark.parametrize(
+    ("recommended", "message"),
+    [
+        (lambda n, k: None, "a NoneType for 30 users; a scorer needs one row of item ids"),
+        (lambda n, k: (), "a tuple of 0 rows for 30"),
+        (lambda n, k: dict(enumerate(ids(n, k))), "a dict for 30"),
+        (lambda n, k: (row for row in ids(n, k)), "a generator for 30"),
+        (lambda n, k: csr_matrix(ids(n, k)), "a csr_matrix for 30"),
+        (lambda n, k: pd.DataFrame(ids(n, k)), "a DataFrame of 30 rows for 30"),
+        (lambda n, k: ids(n, k)[1:], "a ndarray of 29 rows for 30"),
+        (lambda n, k: list(range(n)), "a list of 30 rows, one of them of type int, for"),
+        (lambda n, k: ["abc"] * n, "one of them of type str, for"),
+        (lambda n, k: [set(row) for row in ids(n, k)], "one of them of type set, for"),
+        (lambda n, k: [None] * n, "one of them of type NoneType, for"),
+        (
+            lambda n, k: [[(item, 0.5) for item in row] for row in ids(n, k).tolist()],
+            r"rows of tuple \(such as \(1, 0.5\)\), where item ids of X are of type int",
+        ),
+        (lambda n, k: np.dstack([ids(n, k), scores(n, k)]), "rows of ndarray"),
+        (
+            lambda n, k: (scores(n, k), ids(n, k)),
+            r"second array has the item ids \(such as 1\) .* scores \(such as 0.5\)",
+        ),
+        (lambda n, k: (ids(n, k) * 1.0, ids(n, k)), "it must return .ids, scores"),
+    ],
+)
+def test_other_forms_are_refused(recommended, message):
+    with pytest.raises(TypeError, match=r"^Answers\.recommend returned .*" + message):
+        score(recommended)
+
+
+@pytest.mark.parametrize(
+    ("seen", "form"),
+    [
+        (lambda n: None, "a NoneType"),
+        (lambda n: dict.fromkeys(range(n), [1]), "a dict"),
+        (lambda n: csr_matrix(np.ones((n, 3))), "a csr_matrix"),
+        (lambda n: [None] * n, "a list of 30 rows, one of them of type NoneType,"),
+    ],
+)
+def test_other_forms_of_seen_items_are_refused(seen, form):
+    message = f"^Answers.seen_items returned {form} for 30 users; it must return a list"
+    with pytest.raises(TypeError, match=message):
+        score(ids, seen)
+    with pytest.raises(TypeError, match=message):
+        make_ranking_scorer("ndcg@5", by="cold", exclude_seen=False)(
+            Answers(ids, seen), TEST
+        )
+
+
+def test_ids_of_another_type():
+    of_text = r"'1'\), where those are of type int \(such as \d+\)"
+    with pytest.warns(UserWarning, match="one of the relevant items of X: .*" + of_text):
+        assert score(lambda n, k: ids(n, k).astype(str)) == 0
+    known = Answers(lambda n, k: ids(n, k).astype(str))
+    known.item_ids_ = np.arange(1, 26)
+    with pytest.warns(UserWarning, match="one of the items of item_ids_: .*" + of_text):
+        make_ranking_scorer("ndcg@5")(known, TEST)
+    known.item_ids_ = known.item_ids_ + 100  # none of X, but its own
+    known.recommended = lambda n, k: ids(n, k) + 100
+    with pytest.warns(UndefinedMetricWarning):
+        make_ranking_scorer("ndcg@5")(known, TEST)
+    with pytest.warns(UserWarning, match="^Answers.seen_items returns ids of type str"):
+        assert score(ids, lambda n: [["1"]] * n) == score(ids)
+
+
+def test_an_item_twice_in_a_row_is_named():
+    rows = TEST.assign(item="i" + TEST["item"].astype(str), user=TEST["user"] + 100)
+    with pytest.raises(
+        ValueError, match=r"returned item 'i7' more than once for user 1\d\d;"
+    ):
+        score(lambda n, k: [["i7", "i1", "i7"][:k]] * n, rows=rows)
+
+
+def test_columns_of_ids_are_named_if_there_are_several():
+    rows = TEST.assign(time=1, day="a")[["user", "time", "day", "item"]]
+    scorer = make_ranking_scorer("ndcg@5", user_column="user", item_column="item")
+    assert scorer(Answers(ids), rows) == score(ids)
+    with pytest.raises(ValueError, match="has no user_column and no item_column .* pass"):
+        score(ids, rows=rows)
+    with pytest.raises(ValueError, match="has no item_column that says .*; pass item_col"):
+        make_ranking_scorer("ndcg@5", user_column="user")(Answers(ids), rows)
+    named = Answers(ids)
+    named.user_column, named.item_column = "user", "item"
+    assert make_ranking_scorer("ndcg@5")(named, rows) == score(ids)
+    positions = rows[["user", "item", "time"]].to_numpy()
+    assert score(ids, rows=positions) == score(ids, rows=pd.DataFrame(positions))
 
 
 def skrecsys():

@@ -378,7 +378,9 @@ def test_seen_items_of_a_wrong_length():
         def seen_items(self, user_ids):
             return [[1]]
 
-    with pytest.raises(TypeError, match=r"Wrong.seen_items returned 1 rows for \d+ users"):
+    with pytest.raises(
+        TypeError, match=r"Wrong.seen_items returned a list of 1 rows for \d+ users"
+    ):
         make_ranking_scorer("recall@1")(Wrong(EASE), X)
 
 
