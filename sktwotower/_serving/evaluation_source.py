@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,14 +101,75 @@ class StateEvaluation:
         known = np.flatnonzero(entities.described[codes])
         features = features.iloc[known].reset_index(drop=True)
         ranked_with = pd.DataFrame(entities.complete(codes[known], features.iloc[:, :0]))
-        names = []
-        for name, column in features.items():
-            both = [column.astype(object), ranked_with[name].astype(object)]
-            values = value_codes(pd.concat(both, ignore_index=True))
-            if (values[: len(known)] != values[len(known) :]).any():
-                names.append(name)
-        return names
+        return [
+            name
+            for name, column in features.items()
+            if _differ(column, ranked_with[name]).any()
+        ]
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
         """Embeddings of items, (n, embedding_dim)."""
         return EntityEmbedder.of(self.state, "item").vectors(item_codes)
+
+
+def _differ(given: pd.Series, known: pd.Series) -> np.ndarray:
+    """Which values differ, (n,); floats as far as the coarser type can tell."""
+    one, other = _plain(given), _plain(known)
+    if _are_lists(one) and _are_lists(other):
+        return _lists_differ(one, other)
+    floats = [kind for kind in map(_float_kind, (given, known)) if kind is not None]
+    if floats and all(pd.api.types.is_numeric_dtype(each) for each in (one, other)):
+        coarser = max(floats, key=lambda kind: kind.eps)
+        return ~np.isclose(
+            one.to_numpy(dtype=np.float64, na_value=np.nan),
+            other.to_numpy(dtype=np.float64, na_value=np.nan),
+            rtol=2 * float(coarser.eps),
+            atol=float(coarser.smallest_subnormal),
+            equal_nan=True,
+        )
+    both = [column.astype(object) for column in (one, other)]
+    values = value_codes(pd.concat(both, ignore_index=True))
+    differ: np.ndarray = values[: len(one)] != values[len(one) :]
+    return differ
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Values of a Categorical or of objects, in a dtype of their own if they have one."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    return column.convert_dtypes() if column.dtype == object else column
+
+
+def _float_kind(column: pd.Series) -> np.finfo | None:
+    """What floats a column has, if any; objects do not tell, so they may be float32."""
+    dtype: Any = _plain(column).dtype
+    dtype = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+    if not isinstance(dtype, np.dtype) or dtype.kind != "f":
+        return None
+    return np.finfo(np.float32 if column.dtype == object else dtype)
+
+
+def _are_lists(column: pd.Series) -> bool:
+    """Whether all values that are there are lists, tuples or arrays."""
+    kinds = (list, tuple, np.ndarray)
+    return column.dtype.kind == "O" and all(
+        isinstance(value, kinds) for value in column[column.notna()]
+    )
+
+
+def _lists_differ(one: pd.Series, other: pd.Series) -> np.ndarray:
+    """Which lists differ in their length or in an entry, (n,)."""
+    lengths = [
+        column.map(len, na_action="ignore").fillna(-1).to_numpy(dtype=np.int64)
+        for column in (one, other)
+    ]
+    differ: np.ndarray = lengths[0] != lengths[1]
+    alike = np.flatnonzero(~differ & (lengths[0] > 0))
+    if len(alike):
+        entries = [
+            pd.Series(list(chain.from_iterable(column.iloc[alike])), dtype=object)
+            for column in (one, other)
+        ]
+        rows = np.repeat(alike, lengths[0][alike])
+        differ[rows[_differ(*entries)]] = True
+    return differ
