@@ -160,6 +160,52 @@ def test_integers_of_different_kinds_are_equal(known, given):
         assert model.user_ids_.dtype == np.int64
 
 
+@pytest.mark.parametrize("unit", ["ns", "us", "s"])
+def test_durations_of_an_array_in_a_list(unit):
+    ids = (DAYS - DAYS[0]).to_numpy().astype(f"timedelta64[{unit}]")
+    rows = pd.DataFrame({"user": ids, "item": ids[[1, 2, 3, 4, 5, 0]]})
+    model = make_model(**NAMES).fit(rows)
+    expected = model.recommend(rows["user"], 6, exclude_seen=False)
+    found = model.recommend(
+        list(rows["user"].to_numpy()), 6, exclude_seen=False, candidates=list(ids)
+    )
+    assert_same_answer(found, expected)
+    everything = model.similar_items(list(model.item_ids_), 5)
+    assert_same_answer(everything, model.similar_items(model.item_ids_, 5))
+
+
+@pytest.mark.parametrize("estimator", [make_model, PopularRecommender])
+def test_frozen_sets_are_ids_where_the_known_ones_are(estimator):
+    sets = objects([frozenset({letter, "x"}) for letter in LETTERS])
+    rows = pd.DataFrame({"user": sets[[*range(6)] * 2], "item": sets[[*range(6)] * 2]})
+    model = estimator(**NAMES).fit(rows)
+    some = sets[:3]
+    pairs = pd.DataFrame({"user": sets[[4, 4, 4]], "item": some})
+    for candidates in (list(some), some, pd.Series(some), {*some}, pairs, [list(some)]):
+        query = [sets[4]]
+        ids, _ = model.recommend(query, 3, candidates=candidates, exclude_seen=False)
+        assert {*ids[0]} == {*some}
+    numbers = estimator(**NAMES).fit(pd.DataFrame({"user": [1, 2], "item": [1, 2]}))
+    lists = [frozenset([1]), frozenset([2])]
+    ids, _ = numbers.recommend([1, 2], 1, candidates=lists, exclude_seen=False)
+    assert ids.tolist() == [[1], [2]]
+
+
+def test_dates_of_all_libraries_are_dates():
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    dates = [*DAYS.date] * 3
+    table = pa.table({"user": [*range(6)] * 3, "item": dates})
+    frame = table.to_pandas()
+    expected = make_model(**NAMES).fit(frame)
+    answer = expected.similar_items(dates[:2], 2)
+    of_polars = pl.from_arrow(table)
+    for X in (table, of_polars, frame.astype({"item": pd.ArrowDtype(pa.date32())})):
+        model = make_model(**NAMES).fit(X)
+        assert model.item_ids_.tolist() == dates[:6]
+        for query in (dates[:2], of_polars["item"][:2], table["item"][:2], X["item"][:2]):
+            assert_same_answer(model.similar_items(query, 2), answer)
+
+
 def test_large_integers_stay_exact():
     ids = [2**60 + 1, 2**60 + 2, 2**61 + 1, 2**62 + 1]
     rows = pd.DataFrame({"user": [1, 2, 3, 4], "item": ids})

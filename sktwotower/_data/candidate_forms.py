@@ -91,6 +91,8 @@ class CandidateReader:
         refuse_row(candidates, names, where="candidates", side=self.side)
         if isinstance(candidates, pd.DataFrame):
             return self._of_frame(candidates)
+        if self._are_sets_that_are_ids(candidates):
+            return GivenCandidates(self._ids_for_all(list(candidates)))
         if sp.issparse(candidates):
             raise TypeError(f"{self._wanted}; got a sparse matrix.")
         if isinstance(candidates, pd.Series):
@@ -198,7 +200,7 @@ class CandidateReader:
         frame = frame.reset_index(drop=True)
         known = [*self.columns.ids, *self.columns.known, *self.asked_columns.names]
         refuse_misspelt(frame, self.columns.features, known, where="candidates")
-        if has_lists(ids):
+        if has_lists(ids) and not self._are_sets_that_are_ids(ids):
             frame = frame.explode([ids.name]).dropna(subset=[ids.name]).infer_objects()
             ids, asked = frame[ids.name], frame[asked.name]
         asked_ids, found = (
@@ -291,6 +293,13 @@ class CandidateReader:
                     f"{self.side} is one; {self._wanted}."
                 )
         return ids
+
+    def _are_sets_that_are_ids(self, values: Any) -> bool:
+        """Whether all values are frozen sets, where the known ids are some, too."""
+        if "frozenset" not in self.vocabulary.kinds or np.ndim(values) != 1:
+            if not isinstance(values, Set):
+                return False
+        return len(values) > 0 and all(isinstance(value, frozenset) for value in values)
 
     def _refuse_mask(self, ids: np.ndarray) -> None:
         if _are_bools(ids) and not _are_bools(self.vocabulary.ids):

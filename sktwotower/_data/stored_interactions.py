@@ -370,8 +370,27 @@ class _DistinctLists(_Distinct):
         return self.array().take(arrow.array(codes, arrow.int32(), mask=codes < 0))
 
 
-def _distinct_of(kind: Any) -> _Distinct:
+class _DistinctExtensions:
+    """Distinct values of an extension type, such as UUIDs, found by their storage."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._stored = _distinct_of(kind.storage_type)
+
+    def codes(self, column: Any) -> np.ndarray:
+        return self._stored.codes(column.cast(self._kind.storage_type))
+
+    def array(self) -> Any:
+        return self._kind.wrap_array(self._stored.array())
+
+    def take(self, codes: np.ndarray) -> Any:
+        return self._kind.wrap_array(self._stored.take(codes))
+
+
+def _distinct_of(kind: Any) -> _Distinct | _DistinctExtensions:
     types = _arrow().types
+    if isinstance(kind, _arrow().BaseExtensionType):
+        return _DistinctExtensions(kind)
     alone = types.is_nested(kind) or types.is_null(kind) or types.is_float16(kind)
     return _DistinctLists(kind) if alone else _Distinct(kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import Any
 
@@ -24,6 +25,7 @@ _MOST = 0.9
 _DELIMITERS = (",", ";")
 # Not intervals such as "(0, 1]".
 _WRITTEN_LIST = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
+_WRITTEN_NUMBERS = re.compile(r"\[\s*[-+.\d]\S*(\s+[-+.\d]\S*)+\s*\]")  # of NumPy
 _WRITTEN_DATE = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4})(\D|$)")
 _CODE_NAMES = {"id", "ids", "code", "codes", "zip", "zipcode", "postcode"}
 # Numbers with more different encoded values than this are not looked at further.
@@ -62,11 +64,26 @@ def _written_lists(field: CategoricalField, column: Column) -> str | None:
     lists = [text for text in texts if _WRITTEN_LIST.fullmatch(text)]
     if len(lists) < 2 or len(lists) < _MOST * len(texts):
         return None
+    example = next(filter(_has_values, lists), None)
+    if example is None:  # words in brackets
+        return None
     return (
-        f"holds lists that are written as text, such as {lists[0]!r}, and each text is one "
+        f"holds lists that are written as text, such as {example!r}, and each text is one "
         "category; turn them into lists first, for example with ast.literal_eval or "
         "json.loads."
     )
+
+
+def _has_values(text: str) -> bool:
+    """Whether a text in brackets has several words or numbers, or a quoted one."""
+    text = text.strip()
+    if text[0] != "(" and "," in text or _WRITTEN_NUMBERS.fullmatch(text):
+        return True
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(value, list | tuple | set | dict) and len(value) > 0
 
 
 def _written_dates(field: CategoricalField, column: Column) -> str | None:

@@ -42,7 +42,10 @@ def with_plain_types(frame: pd.DataFrame) -> pd.DataFrame:
         if not isinstance(dtype, pd.ArrowDtype):
             continue
         column, kind = frame.iloc[:, position], dtype.pyarrow_dtype
-        if plain_type(kind) != kind:
+        if hasattr(kind, "extension_name"):
+            values = column.array.__arrow_array__().to_pandas()  # as from a file
+            columns[position] = values.set_axis(frame.index)
+        elif plain_type(kind) != kind:
             values = plain_column(column.array.__arrow_array__())
             columns[position] = pd.Series(
                 pd.arrays.ArrowExtensionArray(values), frame.index

@@ -42,21 +42,28 @@ def is_dataset(X: Any) -> bool:
 def as_pandas(X: Any, *, where: str = "X") -> Any:
     """Convert frames and columns of polars and pyarrow to pandas; return others as is.
 
-    Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors.
+    Lists stay lists. ``to_pandas`` would turn them into arrays, which are vectors. Dates of
+    polars become dates, as those of pyarrow do, not datetimes.
     A polars LazyFrame is refused; the message calls it ``where``.
     """
     refuse_lazy(X, where=where)
     if isinstance(X, pd.DataFrame):
         return with_plain_types(X)
+    if isinstance(X, pd.Series) and isinstance(X.dtype, pd.ArrowDtype):
+        column = with_plain_types(X.to_frame()).iloc[:, 0]
+        column.name = X.name
+        return column
     if not hasattr(X, "to_pandas"):
         return X
     frame = X.to_pandas()
     if not hasattr(X, "columns"):
+        if str(getattr(X, "dtype", "")) == "Date":
+            return pd.Series(X.to_list(), dtype=object, name=X.name)
         return frame
     schema = X.schema
     kinds = schema.items() if hasattr(schema, "items") else _arrow_kinds(schema)
     for name, kind in kinds:
-        if str(kind).lower().startswith(("list", "large_list")):
+        if str(kind).lower().startswith(("list", "large_list")) or str(kind) == "Date":
             column = X[name]
             lists = column.to_list() if hasattr(column, "to_list") else column.to_pylist()
             frame[name] = pd.Series(lists, dtype=object, index=frame.index)
@@ -197,7 +204,7 @@ def id_array(
     column = as_pandas(column, where=where)
     if isinstance(column, list | tuple):
         column = pd.Series(list(column), dtype=object)  # not an array: ids may be tuples
-    elif isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind == "U":
+    elif isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "UO":
         column = pd.Series(column, dtype=object)
     if np.ndim(column) != 1:
         hint = " Read a file first, with pandas.read_parquet." if is_dataset(column) else ""

@@ -56,6 +56,8 @@ def numbers_of_objects(values: np.ndarray, types: set[Any]) -> np.ndarray | None
     """
     if not types or not all(issubclass(t, _PLAIN_NUMBERS) for t in types):
         return None
+    if np.timedelta64 in types:  # an integer to NumPy
+        return None
     if all(issubclass(t, bool | np.bool_) for t in types):
         return values.astype(bool)
     if all(issubclass(t, float | np.floating) for t in types):

@@ -20,6 +20,7 @@ from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower.baselines import PopularRecommender
 from sktwotower.metrics import make_ranking_scorer
+from sktwotower.preprocessing import FeatureEncoder
 from tests.helpers import needs_sklearn_1_9
 
 pa = pytest.importorskip("pyarrow")
@@ -343,6 +344,40 @@ def test_memory_mapped_arrays(frame, tmp_path):
 
 
 # --- bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["item", "city"])
+@pytest.mark.parametrize("kind", ["uuid", "json", "bool8", "period", "interval"])
+def test_extension_types(tmp_path, kind, role):
+    numbers = np.r_[np.arange(250), np.arange(50)] % 7
+    values = {
+        "uuid": lambda: pa.uuid().wrap_array(
+            pa.array([bytes([n] * 16) for n in numbers], pa.binary(16))
+        ),
+        "json": lambda: pa.json_(pa.string()).wrap_array(
+            pa.array([f'"{n}"' for n in numbers])
+        ),
+        "bool8": lambda: pa.bool8().wrap_array(pa.array(numbers % 2, pa.int8())),
+        "period": lambda: pa.array(pd.Series(pd.period_range("2020", periods=7)[numbers])),
+        "interval": lambda: pa.array(pd.Series(pd.interval_range(0, 7)[numbers])),
+    }
+    if kind in ("uuid", "json", "bool8") and not hasattr(pa, kind.replace("json", "json_")):
+        pytest.skip("this pyarrow has no such type")
+    columns = {"user": np.arange(300) % 11, "item": numbers, role: values[kind]()}
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(columns), path)
+    options = {"item_features": ["city"]} if role == "city" else {}
+    options |= {"item_encoder": FeatureEncoder(min_frequency=1)} if options else {}
+    expected = fit(pd.read_parquet(path), **NAMES, **options)
+    found = fit(path, **NAMES, **options)
+    assert found.item_ids_.tolist() == expected.item_ids_.tolist()
+    np.testing.assert_array_equal(found.item_embeddings_, expected.item_embeddings_)
+    backed = pd.read_parquet(path, dtype_backend="pyarrow")
+    if role == "item":
+        assert fit(backed, **NAMES).item_ids_.tolist() == expected.item_ids_.tolist()
+        known = expected.item_ids_[:1].tolist()
+        answer = expected.similar_items(backed["item"][:1])
+        assert answer[0].tolist() == expected.similar_items(known)[0].tolist()
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def test_rows_that_are_arrays_keep_their_type():
 
 
 def test_strings_that_are_no_text():
-    for ids in (["a", "\ud800"], np.array(["a", "\ud800"])):
+    strings = ["a", "\ud800"]
+    for ids in (strings, np.array(strings), np.array(strings, dtype=object)):
         with pytest.raises(ValueError, match=r"X has 1 row .* no text \(first at row 1\)"):
             ids_of(ids)
 
