@@ -130,8 +130,12 @@ def _stored(column: pd.Series, name: Hashable) -> tuple[Any, dict[str, Json]]:
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories = pd.Series(dtype.categories, dtype=dtype.categories.dtype)
-        texts, kind = _stored_texts(categories, name)
-        kind |= {"as": "codes", "categories": texts, "ordered": bool(dtype.ordered)}
+        kind = {
+            "as": "codes",
+            "categories": _encode_values(categories, name),
+            "dtype": _encode_dtype(categories.dtype, name),
+            "ordered": bool(dtype.ordered),
+        }
         return extra("pyarrow").array(column.cat.codes), kind
     if isinstance(dtype, pd.SparseDtype):
         sparse: Any = column.sparse
@@ -142,8 +146,8 @@ def _stored(column: pd.Series, name: Hashable) -> tuple[Any, dict[str, Json]]:
     else:
         array, form = _as_arrow(column), "is"
     if array is None:
-        texts, kind = _stored_texts(column, name)
-        return extra("pyarrow").array(texts, type=extra("pyarrow").string()), kind
+        texts = [json.dumps(value) for value in _encode_values(column, name)]
+        array, form = extra("pyarrow").array(texts, type=extra("pyarrow").string()), "json"
     return array, {"as": form, "dtype": _encode_dtype(dtype, name)}
 
 
@@ -153,13 +157,14 @@ def _restored(column: Any, kind: dict[str, Json]) -> pd.Series:
         return _restored(column, kind["dense"]).astype(decode_dtype(kind["dtype"]))
     dtype: Any = decode_dtype(kind["dtype"])
     if kind["as"] == "codes":
-        categories = _from_texts(kind["categories"], dtype)
+        categories = _from_values(decode(kind["categories"]), dtype)
         index = pd.Index(categories, dtype=dtype, tupleize_cols=False)
         return pd.Series(
             pd.Categorical.from_codes(column.to_numpy(), index, ordered=kind["ordered"])
         )
     if kind["as"] == "json":
-        return _from_texts(column.to_pylist(), dtype)
+        values = [decode(json.loads(text)) for text in column.to_pylist()]
+        return _from_values(values, dtype)
     if kind["as"] == "objects":
         return pd.Series(column.to_numpy().astype(object), dtype=object)
     if isinstance(dtype, pd.ArrowDtype) and column.type != dtype.pyarrow_dtype:
@@ -212,21 +217,18 @@ def _parquet_keeps(kind: Any) -> bool:
         return False
 
 
-def _stored_texts(column: pd.Series, name: Hashable) -> tuple[list[str], dict[str, Json]]:
+def _encode_values(column: pd.Series, name: Hashable) -> list[Json]:
     try:
-        texts = [json.dumps(encode(value)) for value in column.tolist()]
+        encoded: list[Json] = encode(column.tolist())
     except TypeError as error:
         raise TypeError(
             f"Column {name!r} holds {error}, which save cannot store; make it a number, a "
             "string, a date or a list of such."
         ) from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise TypeError(f"Column {name!r} cannot be stored: {error}.") from error
-    return texts, {"as": "json", "dtype": _encode_dtype(column.dtype, name)}
+    return encoded
 
 
-def _from_texts(texts: list[str], dtype: Dtype) -> pd.Series:
-    values = [decode(json.loads(text)) for text in texts]
+def _from_values(values: list, dtype: Dtype) -> pd.Series:
     if pd.api.types.is_object_dtype(dtype):  # lists stay lists
         array = np.empty(len(values), dtype=object)
         for position, value in enumerate(values):

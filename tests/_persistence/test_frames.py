@@ -21,6 +21,7 @@ FRAME = {
     "text and NaN": pd.Series(["a", np.nan, "b"], dtype=object),
     "integers": pd.Series([1, -(2**63), 2**63 - 1], dtype=object),
     "long integers": pd.Series([1, 2**63, 2**200], dtype=object),
+    "longer than Python writes": pd.Series([10**5000, "a", 1], dtype=object),
     "integers and None": pd.Series([1, None, 2**60 + 1], dtype=object),
     "flags": pd.Series([True, 1, np.int64(1)], dtype=object),
     "mixed": [1, "a", 2.5],
@@ -30,6 +31,10 @@ FRAME = {
     "category": pd.Categorical(["x", "y", None], categories=["y", "x", "z"], ordered=True),
     "numbers": pd.Categorical([1, 2, 1]),
     "mixed category": pd.Categorical([1, "a", 1]),
+    "dated category": pd.Categorical(pd.to_datetime(["2020", "2021", None])),
+    "paired category": pd.Categorical.from_codes(
+        [0, 1, -1], pd.Index([("a", 1), ("b", 2)], tupleize_cols=False)
+    ),
     "bins": pd.cut([1.0, 2.0, 3.0], 2),
     "seconds": pd.to_datetime(["2020", "2021", None]).astype("M8[s]"),
     "nanoseconds": pd.to_datetime(["2020", "2021", None]).astype("M8[ns]"),
