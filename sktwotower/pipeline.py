@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import pipeline as sklearn_pipeline
-from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.column_names import refuse_row
 from sktwotower._data.pair_forms import chosen, has_lists, ungrouped
 from sktwotower._data.roles import SideName
-from sktwotower._data.source_columns import columns_of_transformers, source_columns
+from sktwotower._data.source_columns import (
+    lacking_columns,
+    source_columns,
+    transformers_with_columns,
+)
 from sktwotower.base import RecommenderMixin
 from sktwotower.utils._columns import as_objects, as_pandas, is_frame
 
@@ -356,11 +357,11 @@ class Pipeline(sklearn_pipeline.Pipeline):
         It may find none if the recommender reads ``others``, which are not transformed.
         """
         step = self.named_steps[name]
-        lacking = _lacking(step, X) if is_frame(X) else []
+        lacking = lacking_columns(step, X) if is_frame(X) else []
         if not lacking:
             return step.transform(X)
         X = as_pandas(X)
-        part, missing_out = _some_transformers(step, X)
+        part, missing_out = transformers_with_columns(step, X)
         if hasattr(self.steps[-1][1], "feature_names_in_"):
             if not part.transformers_:
                 if others:
@@ -397,37 +398,6 @@ def _with_levels(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, pd.DataFrame) or value.name in names:
         return value.reset_index(level=levels)
     return value.index.to_frame(index=False)[levels] if len(levels) > 1 else value
-
-
-def _lacking(step: Any, X: Any) -> list[str]:
-    """Columns that a ColumnTransformer needs and a frame does not have."""
-    if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
-        return []
-    needed = {name for names in columns_of_transformers(step).values() for name in names}
-    lacking = needed - set(as_pandas(X).columns)
-    return [name for name in step.feature_names_in_ if name in lacking]
-
-
-def _some_transformers(
-    step: ColumnTransformer, X: pd.DataFrame
-) -> tuple[ColumnTransformer, list[str]]:
-    """The transformers of a ColumnTransformer that a frame has the columns for.
-
-    A transformer that passes columns through is one of them if any column is there. The
-    second result is the list of output columns that it then has for missing columns.
-    """
-    part = copy(step)
-    part.transformers_, missing_out = [], []
-    columns, names_out = columns_of_transformers(step), step.get_feature_names_out()
-    for key, transformer, selection in step.transformers_:
-        is_there = np.array([name in X for name in columns.get(key, ())], dtype=bool)
-        # scikit-learn replaces "passthrough" by a transformer without a function.
-        passes = isinstance(transformer, FunctionTransformer) and transformer.func is None
-        if is_there.any() and (passes or is_there.all()):
-            part.transformers_.append((key, transformer, selection))
-        if is_there.any() and passes:
-            missing_out += names_out[step.output_indices_[key]][~is_there].tolist()
-    return part, missing_out
 
 
 def make_pipeline(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import FunctionTransformer
 
 from sktwotower._data.column_names import refuse_misspelt, refuse_no_ids, with_index
 from sktwotower._data.queries import FrameColumns
 from sktwotower._data.roles import ColumnRoles, SideName
-from sktwotower.utils._columns import Column, column_position
+from sktwotower.utils._columns import Column, as_pandas, column_position
 from sktwotower.utils._sklearn import column_indices, is_column_transformer
 
 
@@ -141,7 +143,36 @@ def source_columns(steps: Sequence[Any], roles: ColumnRoles) -> SourceColumns | 
     return found
 
 
-def columns_of_transformers(step: Any) -> dict[str, list[str]]:
+def lacking_columns(step: Any, X: Any) -> list[str]:
+    """Columns that a ColumnTransformer needs and a frame does not have."""
+    if not is_column_transformer(step) or not hasattr(step, "feature_names_in_"):
+        return []
+    needed = {name for names in _columns_of_transformers(step).values() for name in names}
+    lacking = needed - set(as_pandas(X).columns)
+    return [name for name in step.feature_names_in_ if name in lacking]
+
+
+def transformers_with_columns(step: Any, X: pd.DataFrame) -> tuple[Any, list[str]]:
+    """The transformers of a ColumnTransformer that a frame has the columns for.
+
+    A transformer that passes columns through is one of them if any column is there. The
+    second result is the list of output columns that it then has for missing columns.
+    """
+    part = copy(step)
+    part.transformers_, missing_out = [], []
+    columns, names_out = _columns_of_transformers(step), step.get_feature_names_out()
+    for key, transformer, selection in step.transformers_:
+        is_there = np.array([name in X for name in columns.get(key, ())], dtype=bool)
+        # scikit-learn replaces "passthrough" by a transformer without a function.
+        passes = isinstance(transformer, FunctionTransformer) and transformer.func is None
+        if is_there.any() and (passes or is_there.all()):
+            part.transformers_.append((key, transformer, selection))
+        if is_there.any() and passes:
+            missing_out += names_out[step.output_indices_[key]][~is_there].tolist()
+    return part, missing_out
+
+
+def _columns_of_transformers(step: Any) -> dict[str, list[str]]:
     """Names of the input columns of each transformer that has an output."""
     names = step.feature_names_in_
     frame = pd.DataFrame(columns=names)
@@ -158,7 +189,7 @@ def _sources_of_outputs(step: Any) -> list[list[str]]:
     transformers = {key: transformer for key, transformer, _ in step.transformers_}
     n_outputs = max(selected.stop for selected in step.output_indices_.values())
     sources: list[list[str]] = [[] for _ in range(n_outputs)]
-    for key, names in columns_of_transformers(step).items():
+    for key, names in _columns_of_transformers(step).items():
         selected = step.output_indices_[key]
         one_to_one = _keeps_names(transformers[key], names)
         for number, position in enumerate(range(selected.start, selected.stop)):
