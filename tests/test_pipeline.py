@@ -446,7 +446,11 @@ def frame(**values):
             "Did you mean 'user'",
         ),
         ("recommend", frame(usr=7, team="red"), "^X has no .*mean 'user'"),
-        ("recommend", frame(shoe=7, age=27.0), r"^X has no .*has \['shoe'\], which nobody"),
+        (
+            "recommend",
+            frame(shoe=7, age=27.0),
+            r"^X has no .*has \['shoe'\], which are not columns",
+        ),
         ("recommend", frame(user=999, agee=27.0), "^X lacks the column 'age'.*'agee'"),
         ("recommend", frame(user=999, taem="red"), "^X lacks the column 'team'.*'taem'"),
         ("recommend", frame(userId=7), "^X has no .*Did you mean 'user' by 'userId'"),
@@ -539,8 +543,8 @@ def test_the_id_column_of_a_side_table():
     pipeline, _ = prefixed_or_not(True, user_table=teams)
     by_id = pipeline.recommend([3])
     assert_same_answer(pipeline.recommend(frame(uid=3)), by_id)
-    assert_same_answer(pipeline.recommend(teams.rows.iloc[[3]]), by_id, atol=1e-6)
-    asked = teams.rows.iloc[[3]].set_index("uid")
+    assert_same_answer(pipeline.recommend(teams.frame.iloc[[3]]), by_id, atol=1e-6)
+    asked = teams.frame.iloc[[3]].set_index("uid")
     assert_same_answer(pipeline.recommend(asked), by_id, atol=1e-6)
     with pytest.raises(ValueError, match=r"user ids \('user' or 'uid'\)"):
         pipeline.recommend(frame(userId=3, age=27.0))
