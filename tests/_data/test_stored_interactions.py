@@ -493,7 +493,7 @@ def test_ids_that_cannot_be_hashed(tmp_path):
 
 
 def test_paths_without_parquet(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"the path '.*x.parquet', and there is no"):
+    with pytest.raises(FileNotFoundError, match=r"the path '.*x.parquet', which does not"):
         fit(tmp_path / "x.parquet")
     with pytest.raises(FileNotFoundError, match="the path 'userid', which does not exist"):
         fit("userid")
