@@ -206,6 +206,41 @@ def test_dates_of_all_libraries_are_dates():
             assert_same_answer(model.similar_items(query, 2), answer)
 
 
+ARROW_TIMES = {
+    "timestamp[us][pyarrow]": DAYS,
+    "timestamp[ns][pyarrow]": DAYS,
+    "timestamp[us, tz=UTC][pyarrow]": DAYS.tz_localize("UTC"),
+    "duration[us][pyarrow]": DAYS - DAYS[0],
+    "date32[day][pyarrow]": DAYS,
+}
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 user ids of X are not known users")
+@pytest.mark.parametrize("kind", ARROW_TIMES)
+def test_answers_merge_with_times_of_arrow(kind, tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("skops")
+    ids = pd.Series(ARROW_TIMES[kind]).astype(kind)
+    rows = pd.DataFrame({"user": ids.iloc[[*range(6)] * 2].array, "n": range(12)})
+    rows["item"] = ids.iloc[[1, 2, 3, 4, 5, 0] * 2].array
+    model = make_model(**NAMES).fit(rows)
+    model.save(tmp_path / "model")
+    baseline = PopularRecommender(**NAMES).fit(rows)
+    for estimator in (model, sktwotower.load(tmp_path / "model"), baseline):
+        frame = estimator.recommend(
+            rows["user"].unique(), 6, exclude_seen=False, as_frame=True
+        )
+        assert len(frame.merge(rows, on=["user", "item"])) == 12
+        assert len(rows.merge(frame, on=["user", "item"])) == 12
+        again = estimator.recommend(frame["user"].unique(), 6, exclude_seen=False)
+        assert set(again[0].ravel()) == set(estimator.item_ids_)
+    similar = model.similar_items(rows["item"][:2], 5, as_frame=True)
+    assert len(similar.merge(rows, on="item")) == 20
+    assert len(similar.merge(rows, left_on="query", right_on="item")) == 20
+    strangers = model.recommend([pd.Timestamp("2030-01-01")], 1, as_frame=True)
+    assert len(strangers) == 1
+
+
 def test_large_integers_stay_exact():
     ids = [2**60 + 1, 2**60 + 2, 2**61 + 1, 2**62 + 1]
     rows = pd.DataFrame({"user": [1, 2, 3, 4], "item": ids})

@@ -296,9 +296,12 @@ class CandidateReader:
 
     def _are_sets_that_are_ids(self, values: Any) -> bool:
         """Whether all values are frozen sets, where the known ids are some, too."""
-        if "frozenset" not in self.vocabulary.kinds or np.ndim(values) != 1:
-            if not isinstance(values, Set):
-                return False
+        if "frozenset" not in self.vocabulary.kinds:
+            return False
+        if not isinstance(values, list | tuple | np.ndarray | pd.Series | Set):
+            return False
+        if isinstance(values, pd.Series) and values.index.name in self.asked_columns.ids:
+            return False  # by the ids of the query
         return len(values) > 0 and all(isinstance(value, frozenset) for value in values)
 
     def _refuse_mask(self, ids: np.ndarray) -> None:

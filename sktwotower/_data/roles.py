@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
 from sktwotower._data.column_names import meant_by, refuse_misspelt, with_index
+from sktwotower.utils._arrow_types import time_types
 from sktwotower.utils._columns import (
     Column,
     as_objects,
@@ -24,7 +25,7 @@ from sktwotower.utils._columns import (
     refuse_repeated_names,
     where_first,
 )
-from sktwotower.utils._forms import as_listed, given
+from sktwotower.utils._forms import given, how_to_give_rows
 from sktwotower.utils._sklearn import check_feature_names, column_indices, feature_names
 from sktwotower.utils._times import TimeRange
 
@@ -125,6 +126,8 @@ class ColumnRoles:
         Feature columns of X, which are read if X has them.
     times : TimeRange or None
         What the timestamps of training were; None: there were none.
+    arrow_times : dict
+        The dtypes of columns of times that pandas had in Arrow's memory, by name.
     """
 
     user_column: Column = 0
@@ -135,6 +138,7 @@ class ColumnRoles:
     user_features: FeatureColumns | None = None
     item_features: FeatureColumns | None = None
     times: TimeRange | None = None
+    arrow_times: dict = field(default_factory=dict)
 
     @classmethod
     def of_fit(
@@ -177,6 +181,7 @@ class ColumnRoles:
             roles,
             user_features=roles._select(X, user_features, "user_features"),
             item_features=roles._select(X, item_features, "item_features"),
+            arrow_times=time_types(X),
         )
 
     @property
@@ -418,21 +423,9 @@ def as_interactions(
     if np.ndim(X) != 2:
         raise ValueError(
             f"{where} must be rows of (user id, item id), in two dimensions: a frame, a "
-            f"2-D array or a list of rows; got {given(X)}. {_how_to_give_rows(X)}"
+            f"2-D array or a list of rows; got {given(X)}. {how_to_give_rows(X)}"
         )
     return check_array(X, dtype=None, ensure_all_finite=False, input_name=where)
-
-
-def _how_to_give_rows(X: Any) -> str:
-    if isinstance(X, Mapping):
-        return "Make a frame of its columns: pandas.DataFrame(...)."
-    if np.ndim(X) == 1 and any(np.ndim(row) == 1 for row in X):
-        return "The rows are not all of one length."
-    if np.ndim(X) == 1:
-        return "Reshape your data: for a single row give a list of one row."
-    if isinstance(as_listed(X), list):
-        return "Give a list: list(...)."
-    return "Give one row for each interaction."
 
 
 def describe(X: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sktwotower._data.queries import Query
 from sktwotower._data.roles import ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.candidate_sets import CandidateSet
+from sktwotower.utils._arrow_types import as_time_type
 
 Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
 
@@ -31,10 +33,14 @@ class FrameNames:
     ----------
     query, answer : str
         The columns of what was asked and of what was found.
+    query_type, answer_type : str or None
+        Their dtypes in X, if pandas would not merge others with it.
     """
 
     query: str
     answer: str
+    query_type: str | None = None
+    answer_type: str | None = None
 
     @classmethod
     def of(cls, roles: ColumnRoles, side: SideName, answer: SideName) -> FrameNames:
@@ -53,7 +59,9 @@ class FrameNames:
         ValueError
             If X has the ids in a column that is called like another one of the answer.
         """
-        names = cls("query" if side == answer else _name(roles, side), _name(roles, answer))
+        asked, found = _name(roles, side), _name(roles, answer)
+        types = [roles.arrow_times.get(name) for name in (asked, found)]
+        names = cls("query" if side == answer else asked, found, *types)
         columns = [names.query, names.answer, "score", "rank"]
         repeated = [name for name in columns if columns.count(name) > 1]
         if repeated:
@@ -99,10 +107,13 @@ def ranked_answer(
     filled = columns >= 0
     rows, ranks = np.nonzero(filled)
     ids = candidates.ids_of(columns[filled], vocabulary.ids)
+    asked: Any = query.ids[rows]
+    if names.query_type is not None and query.has_ids:
+        asked = as_time_type(pd.Series(asked).infer_objects(), names.query_type)
     return pd.DataFrame(
         {
-            names.query: query.ids[rows],
-            names.answer: pd.Series(ids).infer_objects(),
+            names.query: asked,
+            names.answer: as_time_type(pd.Series(ids).infer_objects(), names.answer_type),
             "score": scores[filled],
             "rank": ranks + 1,
         }

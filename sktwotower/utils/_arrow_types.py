@@ -57,3 +57,24 @@ def with_plain_types(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     parts = [columns.get(i, frame.iloc[:, i]) for i in range(frame.shape[1])]
     return pd.concat(parts, axis=1).set_axis(frame.columns, axis=1)
+
+
+def time_types(X: Any) -> dict[str, str]:
+    """Dtypes of a frame's columns of times and durations in Arrow's memory, by name."""
+    if not isinstance(X, pd.DataFrame):
+        return {}
+    return {
+        str(name): str(dtype)
+        for name, dtype in X.dtypes.items()
+        if isinstance(dtype, pd.ArrowDtype) and dtype.kind in "mM"
+    }
+
+
+def as_time_type(times: pd.Series, dtype: str | None) -> pd.Series:
+    """Times with such a dtype, which pandas merges with no other; others as they are."""
+    if dtype is None or times.dtype.kind not in "mM":
+        return times
+    try:
+        return times.astype(dtype)  # type: ignore[call-overload]
+    except (ImportError, TypeError, ValueError):  # no pyarrow, or not such times
+        return times

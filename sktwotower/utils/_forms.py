@@ -67,6 +67,19 @@ def how_to_list(X: Any) -> str:
     return "For a single one give a list of one."
 
 
+def how_to_give_rows(X: Any) -> str:
+    """What to give instead of X where rows are wanted."""
+    if isinstance(X, Mapping):
+        return "Make a frame of its columns: pandas.DataFrame(...)."
+    if np.ndim(X) == 1 and any(np.ndim(row) == 1 for row in X):
+        return "The rows are not all of one length."
+    if np.ndim(X) == 1:
+        return "Reshape your data: for a single row give a list of one row."
+    if isinstance(as_listed(X), list):
+        return "Give a list: list(...)."
+    return "Give one row for each interaction."
+
+
 def _of_no_dimension(X: Any) -> Any:
     """The value of an array of no dimension; others as they are."""
     return X.item() if isinstance(X, np.ndarray) and X.ndim == 0 else X

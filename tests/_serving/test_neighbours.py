@@ -235,9 +235,11 @@ def test_rows_of_features(described):
             nearest(queries[1], vectors, [i for i in known if i != table[name][0]], 5),
         ]
         assert_answers(similar(rows, n_recommendations=5), expected)
-        # The index of a frame without ids does not exclude users or items.
+        # Rows without ids exclude no users or items.
         nameless = rows[[feature]].set_axis([known[0], known[1]])
-        ids, _ = similar(nameless, n_recommendations=99)
+        with pytest.raises(ValueError, match=f"has ids of known {name}s.*drop=True"):
+            similar(nameless)
+        ids, _ = similar(nameless.reset_index(drop=True), n_recommendations=99)
         assert set(ids[0]) - {None} == set(known)
 
 
