@@ -14,6 +14,7 @@ from sktwotower._data.feature_frames import rows_at
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.inputs import EntityRows
+from sktwotower.utils._columns import Column
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,9 @@ class Entities:
     popularity : ndarray of shape (n_rows,), float32, or None
         Last entry of each embedding: the popularity of an item, or the weight that a user
         gives to it.
+    varying : tuple of str or int
+        Names of the features that differ among training rows of one entity; empty where
+        each interaction has the features of its own row.
     """
 
     vocabulary: Vocabulary
@@ -56,6 +60,7 @@ class Entities:
     raw_features: Frame | None = None
     raw_positions: np.ndarray | None = None
     popularity: np.ndarray | None = None
+    varying: tuple[Column, ...] = ()
 
     def __len__(self) -> int:
         return len(self.vocabulary)

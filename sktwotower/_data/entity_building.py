@@ -89,7 +89,10 @@ def build_entities(
     source = FeatureSource(parameter, table, features, times, every_row)
     rows = source.read(vocabulary, codes, before)
     n_new = 0 if rows is None else len(rows.codes)
+    varying = () if rows is None else rows.varying
     if before is not None and before.raw_features is not None:
+        if rows is not None and not every_row:
+            varying = rows.all_varying(before)
         rows = with_rows_from_before(rows, before, len(vocabulary))
         if rows.frame.ndim == 2:  # the encoder may depend on the order
             rows = replace(rows, frame=rows.frame[before.columns])
@@ -117,6 +120,7 @@ def build_entities(
             drop=True
         ),
         raw_positions=raw_positions,
+        varying=varying,
     )
     return entities, codes, codes if inputs is None else inputs
 

@@ -14,7 +14,8 @@ from sktwotower._data.feature_frames import joined_rows, rows_at, value_codes
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.roles import Frame
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower.utils._columns import rank_from_end
+from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._columns import Column, rank_from_end
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +90,16 @@ class FeatureSource:
         is_last = rank_from_end(codes, self.times) == 0
         latest = np.full(n_entities + 1, -1)
         of_interactions = None
+        varying: tuple[Column, ...] = ()
         if self.every_row:
             of_interactions, first = _distinct_rows(codes, features)
             latest[codes[is_last]] = of_interactions[is_last]
         else:
             first = np.flatnonzero(is_last)
             latest[codes[first]] = np.arange(len(first))
+            varying = _varying(codes, features, first[latest])
         frame = features.frame.iloc[features.positions[first]].reset_index(drop=True)
-        return FeatureRows(frame, codes[first], latest, of_interactions)
+        return FeatureRows(frame, codes[first], latest, of_interactions, varying)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +116,29 @@ class FeatureRows:
         Row of each code's latest features; -1 without features.
     of_interactions : ndarray of shape (n_samples,) or None
         Row of each interaction; None: the latest row of its entity.
+    varying : tuple of str or int
+        Names of the features that differ among interactions of one entity, where all of
+        them have its latest features.
     """
 
     frame: Frame
     codes: np.ndarray
     latest: np.ndarray
     of_interactions: np.ndarray | None
+    varying: tuple[Column, ...] = ()
+
+    def all_varying(self, before: Entities) -> tuple[Column, ...]:
+        """What varies, also between these rows and those from before."""
+        at = before.raw_positions_of(self.codes)
+        both = np.flatnonzero(at >= 0)
+        frame, known = pd.DataFrame(self.frame), pd.DataFrame(before.raw_features)
+        changed = []
+        for name in frame.columns.intersection(known.columns):
+            now, then = frame[name].iloc[both], known[name].iloc[at[both]]
+            values = value_codes(pd.concat([now.astype(object), then.astype(object)]))
+            if (values[: len(both)] != values[len(both) :]).any():
+                changed.append(name)
+        return tuple(dict.fromkeys([*before.varying, *self.varying, *changed]))
 
     @property
     def older(self) -> np.ndarray:
@@ -187,7 +207,7 @@ def _beside_table(
             yield column, position_in_table[codes]
 
     filled = {c.name: _filled(c, at, codes, before) for c, at in columns()}
-    return FeatureRows(pd.DataFrame(filled), codes, latest, rows.of_interactions)
+    return replace(rows, frame=pd.DataFrame(filled), codes=codes, latest=latest)
 
 
 def _filled(
@@ -205,6 +225,22 @@ def _filled(
 
 def _has_columns(frame: Frame) -> bool:
     return frame.ndim == 1 or frame.shape[1] > 0
+
+
+def _varying(
+    codes: np.ndarray, features: DedupedFeatures, latest: np.ndarray
+) -> tuple[Column, ...]:
+    """Names of the features of which a row differs from the latest one of its entity."""
+    frame, varying = pd.DataFrame(features.frame), []
+    for name in frame.columns:
+        values = value_codes(frame[name])
+        of_entity = values[features.positions[latest]]
+        if any(
+            (values[features.positions[block]] != of_entity[codes[block]]).any()
+            for block in column_store.blocks(len(codes))
+        ):
+            varying.append(name)
+    return tuple(varying)
 
 
 def _distinct_rows(

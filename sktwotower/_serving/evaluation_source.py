@@ -92,7 +92,10 @@ class StateEvaluation:
         return scores
 
     def other_item_features(self, interactions: Interactions) -> list:
-        """Names of item features that differ from those that items are ranked with."""
+        """Names of item features that are those of other items.
+
+        A feature that changed from row to row in training, or has new values now, drifts.
+        """
         features = as_feature_frame(interactions.item_features)
         entities = self.state.item.entities
         if features is None or entities.raw_positions is None:
@@ -101,10 +104,12 @@ class StateEvaluation:
         known = np.flatnonzero(entities.described[codes])
         features = features.iloc[known].reset_index(drop=True)
         ranked_with = pd.DataFrame(entities.complete(codes[known], features.iloc[:, :0]))
+        known_features = pd.DataFrame(entities.raw_features)
         return [
             name
             for name, column in features.items()
-            if _differ(column, ranked_with[name]).any()
+            if name not in entities.varying
+            and _are_of_others(column, ranked_with[name], known_features[name])
         ]
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
@@ -131,6 +136,24 @@ def _differ(given: pd.Series, known: pd.Series) -> np.ndarray:
     values = value_codes(pd.concat(both, ignore_index=True))
     differ: np.ndarray = values[: len(one)] != values[len(one) :]
     return differ
+
+
+def _are_of_others(given: pd.Series, known: pd.Series, of_all: pd.Series) -> bool:
+    """Whether a value that differs from the known one is among those of all entities."""
+    other = given[_differ(given, known)]
+    one, all_values = _plain(other), _plain(of_all)
+    floats = [kind for kind in map(_float_kind, (given, of_all)) if kind is not None]
+    if floats and all(pd.api.types.is_numeric_dtype(each) for each in (one, all_values)):
+        coarser = max(floats, key=lambda kind: kind.eps).dtype
+        with np.errstate(over="ignore"):
+            numbers, all_numbers = (
+                each.to_numpy(dtype=np.float64, na_value=np.nan).astype(coarser)
+                for each in (one, all_values)
+            )
+        return bool(np.isin(numbers, all_numbers).any())
+    both = [column.astype(object) for column in (one, all_values)]
+    values = value_codes(pd.concat(both, ignore_index=True))
+    return bool(np.isin(values[: len(one)], values[len(one) :]).any())
 
 
 def _plain(column: pd.Series) -> pd.Series:

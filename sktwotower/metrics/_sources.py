@@ -58,7 +58,7 @@ class EvaluationSource(Protocol):
         """Vectors of these items, (n_items, n_dimensions); None if there are none."""
 
     def other_item_features(self, interactions: Interactions, /) -> list:
-        """Names of item features that differ from those that items are ranked with."""
+        """Names of item features whose values are those of other items."""
 
 
 class Recommender(Protocol):

@@ -638,7 +638,7 @@ FORMAT = {
     "user_features",
     "side": "data dense embeddings encoder fields id_codes id_columns indices indptr "
     "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
-    "vocabulary",
+    "varying vocabulary",
     "interactions": "items positive times users",
     "history": "size",
     "frequencies": "_last gaps rate step",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.model_selection import cross_validate
 
+from sktwotower import load
 from sktwotower._serving.evaluation_source import _differ
 from tests.helpers import make_model
 
@@ -94,4 +98,61 @@ def test_a_score_of_rows_in_another_dtype():
     other = X.astype({"price": "float32", "kind": "category"})
     assert model.score(other) == model.score(X)
     with pytest.warns(UserWarning, match=r"other values of the item features \['price'\]"):
-        model.score(other.assign(price=other["price"] * 1.01))
+        model.score(other.assign(price=other["price"].to_numpy()[::-1]))
+
+
+def drifting(n=400):
+    """Rows whose price and offer change by the row, and whose kind is the item's."""
+    rng = np.random.RandomState(0)
+    rows = pd.DataFrame({"user": rng.randint(0, 20, n), "item": rng.randint(0, 12, n)})
+    rows["time"] = np.arange(n)
+    rows["price"] = rows["time"] // 4.0
+    rows["offer"] = rng.choice(["yes", "no"], n)
+    rows["kind"] = "k" + (rows["item"] % 4).astype(str)
+    return rows
+
+
+NAMES = {"user_column": "user", "item_column": "item", "timestamp_column": "time"}
+
+
+@pytest.mark.parametrize("feature", ["price", "offer"])
+def test_features_that_change_from_row_to_row(feature, tmp_path):
+    rows = drifting()
+    model = make_model(**NAMES, item_features=[feature, "kind"]).fit(rows)
+    assert model._state.item.entities.varying == (feature,)
+    model.score(rows)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    shuffled = rows.assign(**{feature: rows[feature].to_numpy()[::-1]})
+    assert loaded.score(shuffled) == model.score(rows)
+    other = rows.assign(kind=rows["kind"].to_numpy()[::-1])
+    with pytest.warns(UserWarning, match=r"other values of the item features \['kind'\]"):
+        loaded.score(other)
+    cross_validate(model, rows, cv=2, error_score="raise", scoring=silent_score)
+
+
+def silent_score(model, X):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* were seen in training")
+        return model.score(X)
+
+
+def test_new_values_are_no_shuffle():
+    rows = drifting().assign(price=lambda rows: rows["item"] / 7)
+    model = make_model(**NAMES, item_features=["price"]).fit(rows)
+    assert model._state.item.entities.varying == ()
+    assert model.score(rows.assign(price=rows["price"] * 1.01)) == model.score(rows)
+
+
+def test_a_value_that_a_later_training_changes():
+    rows = drifting().assign(price=lambda rows: rows["item"] * 1.0)
+    model = make_model(**NAMES, item_features=["price", "kind"]).fit(rows)
+    later = rows.assign(time=rows["time"] + 1000)
+    model.partial_fit(later)
+    assert model._state.item.entities.varying == ()
+    model.partial_fit(later.assign(price=rows["price"] + 1))
+    assert model._state.item.entities.varying == ("price",)
+    model.partial_fit(later)
+    model.score(rows)
+    assert model._state.item.entities.varying == ("price",)
+    assert model._state.user.entities.varying == ()
