@@ -18,6 +18,7 @@ from sktwotower._serving.selection import excluded_pairs, known_candidates
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.metrics._task import RankingOptions
+from sktwotower.utils._forms import check_bool
 
 
 class ScoringSource(EvaluationSource, Protocol):
@@ -132,6 +133,8 @@ class RecommenderMixin:
             ``user`` and ``item`` if it had no names.
         """
         n_recommendations = check_count(n_recommendations)
+        check_bool("exclude_seen", exclude_seen)
+        check_bool("as_frame", as_frame)
         roles = self._fitted().roles
         names = FrameNames.of(roles, "user", "item") if as_frame else None
         source = self._evaluation_source()

@@ -16,12 +16,18 @@ from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower.utils._arrow_types import as_time_type
 
 Answer = tuple[np.ndarray, np.ndarray] | pd.DataFrame
+_MOST = 10**8  # answers to one query, which take 1.2 GB
 
 
 def check_count(value: int, name: str = "n_recommendations") -> int:
     """A number of answers as an integer of Python; raise ValueError if it is none."""
     if not isinstance(value, Integral) or value is True or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+    if value > _MOST:
+        raise ValueError(
+            f"{name}={value!r} is more than {_MOST:,}. Rows are padded to this length, so "
+            "use at most the number of items (or users), such as len(model.item_ids_)."
+        )
     return int(value)  # small ones of NumPy overflow, and faiss takes none of them
 
 

@@ -21,7 +21,7 @@ from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.selection import excluded_pairs, known_candidates, with_groups
 from sktwotower._training.data import n_positives
 from sktwotower._training.state import ModelState
-from sktwotower.utils._forms import is_empty
+from sktwotower.utils._forms import check_bool, is_empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,9 @@ def recommend(
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
     n_recommendations = check_count(n_recommendations)
+    check_bool("exclude_seen", exclude_seen)
+    check_bool("sample", sample)
+    check_bool("as_frame", as_frame)
     names = FrameNames.of(state.roles, "user", "item") if as_frame else None
     if cold_start not in ("tower", "popular", "mean"):
         raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
@@ -105,6 +108,8 @@ def recommend_users(
 ) -> Answer:
     """The best users for each item; see ``TwoTowerRecommender.recommend_users``."""
     n_recommendations = check_count(n_recommendations)
+    check_bool("exclude_seen", exclude_seen)
+    check_bool("as_frame", as_frame)
     names = FrameNames.of(state.roles, "item", "user") if as_frame else None
     items = EntityEmbedder.of(state, "item")
     query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
@@ -127,6 +132,7 @@ def similar(
 ) -> Answer:
     """The nearest users or items; see ``TwoTowerRecommender.similar_items``."""
     n_recommendations = check_count(n_recommendations)
+    check_bool("as_frame", as_frame)
     names = FrameNames.of(state.roles, side, side) if as_frame else None
     embedder = EntityEmbedder.of(state, side)
     query = embedder.query(ids, f"{side}_ids", unknown=_like_unknown(side))

@@ -148,11 +148,6 @@ def check_positive_int(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be at least 1.")
 
 
-def check_bool(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is neither True nor False.")
-
-
 def check_ranked(ranked: npt.ArrayLike, n_items: int) -> IntArray:
     """`ranked` as int64, after checks of type, shape, range and padding."""
     item_codes = np.asarray(ranked)

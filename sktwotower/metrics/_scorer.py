@@ -21,7 +21,7 @@ from sktwotower._data.interactions import (
 )
 from sktwotower._data.roles import ColumnRoles, Rows, as_interactions
 from sktwotower.metrics._evaluation import evaluate
-from sktwotower.metrics._matched import DEFAULT_K, check_bool, check_positive_int
+from sktwotower.metrics._matched import DEFAULT_K, check_positive_int
 from sktwotower.metrics._registry import Metrics, metrics_of_users, read_metrics
 from sktwotower.metrics._slices import slices_of
 from sktwotower.metrics._sources import (
@@ -34,6 +34,7 @@ from sktwotower.metrics._sources import (
 )
 from sktwotower.metrics._task import RankingOptions
 from sktwotower.utils._columns import Column
+from sktwotower.utils._forms import check_bool
 
 
 class _RankingScorer:

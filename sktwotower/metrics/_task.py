@@ -12,13 +12,14 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
-from sktwotower.metrics._matched import RankedRelevance, check_bool, match_relevance
+from sktwotower.metrics._matched import RankedRelevance, match_relevance
 from sktwotower.metrics._query_rows import QueryRows, query_rows
 from sktwotower.metrics._rankers import make_ranker
 from sktwotower.metrics._registry import ACCURACY, AGGREGATE, BEYOND, MetricSpec
 from sktwotower.metrics._relevant_pairs import Ranker, Ranking, RelevantPairs
 from sktwotower.metrics._sources import EvaluationSource, Source
 from sktwotower.metrics._user_metrics import UserMetrics
+from sktwotower.utils._forms import check_bool
 
 MetricSpecs = dict[str, MetricSpec]
 

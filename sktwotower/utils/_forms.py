@@ -83,3 +83,9 @@ def how_to_give_rows(X: Any) -> str:
 def _of_no_dimension(X: Any) -> Any:
     """The value of an array of no dimension; others as they are."""
     return X.item() if isinstance(X, np.ndarray) and X.ndim == 0 else X
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise TypeError for a flag that is not a bool: ``"no"`` would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is neither True nor False.")

@@ -562,3 +562,16 @@ def test_global_random_states_are_as_before_a_fit():
     assert np.array_equal(GLOBAL.get_state()[1], before[1][1])
     assert GLOBAL.get_state()[2:] == before[1][2:]
     assert random.getstate() == before[2]
+
+
+@pytest.mark.parametrize("flag", ["exclude_seen", "as_frame", "sample"])
+@pytest.mark.parametrize("value", ["no", None, 1])
+def test_flags_are_true_or_false(fitted, flag, value):
+    with pytest.raises(TypeError, match=f"{flag}={value!r} is neither True nor False"):
+        fitted.recommend([1], **{flag: value})
+
+
+def test_more_answers_than_memory(fitted):
+    for count in (10**9, 10**400):
+        with pytest.raises(ValueError, match="n_recommendations=.* is more than 100,000,000"):
+            fitted.recommend([1], count)
