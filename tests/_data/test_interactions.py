@@ -308,7 +308,7 @@ def test_hold_out_never_loses_anyone(pairs, fraction, timed, seed, data):
         if len(first):
             # what is kept after a held row is kept for its item's or its pair's sake
             for row in order[first[0] :]:
-                same_pair = (users[kept] == user) & (items[kept] == items[row])
+                same_pair = (users[~held] == user) & (items[~held] == items[row])
                 if not held[row] and same_pair.sum() == 1:
                     assert (items[kept] == items[row]).sum() == 1
 

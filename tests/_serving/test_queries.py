@@ -566,12 +566,14 @@ def test_global_random_states_are_as_before_a_fit():
 
 @pytest.mark.parametrize("flag", ["exclude_seen", "as_frame", "sample"])
 @pytest.mark.parametrize("value", ["no", None, 1])
-def test_flags_are_true_or_false(fitted, flag, value):
+def test_flags_are_true_or_false(flag, value):
+    model = make_model(max_iter=1).fit(X[["user", "item"]])
     with pytest.raises(TypeError, match=f"{flag}={value!r} is neither True nor False"):
-        fitted.recommend([1], **{flag: value})
+        model.recommend([1], **{flag: value})
 
 
-def test_more_answers_than_memory(fitted):
+def test_more_answers_than_memory():
+    model = make_model(max_iter=1).fit(X[["user", "item"]])
     for count in (10**9, 10**400):
         with pytest.raises(ValueError, match="n_recommendations=.* is more than 100,000,000"):
-            fitted.recommend([1], count)
+            model.recommend([1], count)
