@@ -171,7 +171,8 @@ def as_table(
         if chosen != wanted and isinstance(wanted, str):
             hint = (
                 f" It has no id column {wanted!r} as X has, so its first column was taken "
-                "for the ids; name another with EntityTable(frame, id_column)."
+                "for the ids; name another with EntityTable(frame, id_column), or call the "
+                f"index {wanted!r} if it has them."
             )
         raise ValueError(f"{parameter}: {error}{hint}") from error
     made._is_guess = chosen != wanted

@@ -138,7 +138,7 @@ class ColumnRoles:
     user_features: FeatureColumns | None = None
     item_features: FeatureColumns | None = None
     times: TimeRange | None = None
-    arrow_times: dict = field(default_factory=dict)
+    arrow_times: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_fit(

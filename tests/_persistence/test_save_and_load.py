@@ -634,8 +634,8 @@ def test_files_are_no_pickles_and_the_manifest_is_readable(artefact, model):
 
 # What is in the parts of an artefact. Other names are another format: give it a new number.
 FORMAT = {
-    "roles": "item_column item_features names owner times timestamp_column user_column "
-    "user_features",
+    "roles": "arrow_times item_column item_features names owner times timestamp_column "
+    "user_column user_features",
     "side": "data dense embeddings encoder fields id_codes id_columns indices indptr "
     "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
     "varying vocabulary",
