@@ -208,6 +208,8 @@ def _as_arrow(column: pd.Series) -> Any:
 def _parquet_keeps(kind: Any) -> bool:
     """Whether a column of an Arrow type comes back, at least after a cast."""
     arrow, parquet = extra("pyarrow"), extra("pyarrow.parquet")
+    if isinstance(kind, arrow.BaseExtensionType):  # pyarrow 16 cannot read pandas' own
+        return False
     file = arrow.BufferOutputStream()
     try:
         parquet.write_table(arrow.table({"column": arrow.array([], type=kind)}), file)
