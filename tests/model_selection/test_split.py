@@ -140,7 +140,7 @@ DAYS = [dt.datetime(2024, 1, day) for day in (4, 1, 2, 3)]
     [
         np.array(TIMES, dtype=np.uint16),
         np.array(TIMES, dtype=np.float32),
-        np.array([np.inf, -np.inf, 0, 1]),
+        np.array([1e300, -1e300, 0, 1]),
         # Times that are equal as floats.
         np.array([10**18 + 1, 10**18 + 3, 10**18, 10**18 + 4]),
         pd.array(TIMES, dtype="Int64"),
