@@ -94,6 +94,9 @@ needs_sklearn_1_9 = pytest.mark.skipif(
 )
 
 
+needs_pandas_3 = pytest.mark.skipif(
+    parse_version(pd.__version__) < parse_version("3"), reason="needs pandas 3"
+)
 # pandas before 2.3 does not read the zones of a later dateutil.
 BERLIN = "dateutil/Europe/Berlin"
 if parse_version(pd.__version__) < parse_version("2.3"):

@@ -50,6 +50,7 @@ def test_recommender(estimator, check):
     check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore:.*share one column")  # numbers of a check as texts
 @parametrize_with_checks(DETERMINISTIC)
 def test_deterministic_estimators(estimator, check):
     check(estimator)

@@ -14,7 +14,10 @@ import pytest
 from tests.helpers import NAMES, example, make_model, run_example
 
 # Users of a service are texts, also where the model has integers.
-pytestmark = pytest.mark.filterwarnings("ignore:1 of 1 user ids of X are not known")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:1 of 1 user ids of X are not known"),
+    pytest.mark.filterwarnings("ignore:The 'app' shortcut:DeprecationWarning"),  # httpx
+]
 
 for package in ("pyarrow", "safetensors", "skops"):
     pytest.importorskip(package)

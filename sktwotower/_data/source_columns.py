@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserList
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -177,11 +178,18 @@ def _columns_of_transformers(step: Any) -> dict[str, list[str]]:
     names = step.feature_names_in_
     frame = pd.DataFrame(columns=names)
     columns = {
-        key: names[np.atleast_1d(column_indices(frame, columns)).astype(int)].tolist()
+        key: names[
+            np.atleast_1d(column_indices(frame, _plain(columns))).astype(int)
+        ].tolist()
         for key, transformer, columns in step.transformers_
         if not (isinstance(transformer, str) and transformer == "drop")
     }
     return {key: names for key, names in columns.items() if names}
+
+
+def _plain(columns: Any) -> Any:
+    """The list of the columns of a remainder, which scikit-learn 1.6 wraps to warn."""
+    return columns.data if isinstance(columns, UserList) else columns
 
 
 def _sources_of_outputs(step: Any) -> list[list[str]]:

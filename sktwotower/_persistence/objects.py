@@ -8,6 +8,8 @@ from types import FunctionType
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import pandas as pd
+
 from sktwotower._persistence.manifest import ArtefactError, StoredFiles, reading
 from sktwotower.utils._extra import extra
 
@@ -58,9 +60,11 @@ _TRUSTED = {
         )
     ),
     "pandas.CategoricalDtype",
-    "pandas.to_datetime",
-    "pandas.to_numeric",
-    "pandas.to_timedelta",
+    # pandas 2 names them by their own modules.
+    *(
+        f"{function.__module__}.{function.__name__}"
+        for function in (pd.to_datetime, pd.to_numeric, pd.to_timedelta)
+    ),
     _SPLINE,
     *_SPARSE,
     "scipy._lib.array_api_compat.numpy._aliases.asarray",

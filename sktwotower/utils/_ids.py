@@ -73,12 +73,12 @@ def numbers_of_objects(values: np.ndarray, types: set[Any]) -> np.ndarray | None
 
 
 def _integers(values: np.ndarray) -> np.ndarray:
+    numbers = [int(v) for v in values]
     for kind in (np.int64, np.uint64):
-        try:
-            return values.astype(kind)
-        except OverflowError:
-            continue
-    return _objects([int(v) for v in values])
+        bounds = np.iinfo(kind)  # NumPy 1 wraps what is beyond them
+        if bounds.min <= min(numbers) and max(numbers) <= bounds.max:
+            return np.array(numbers, dtype=kind)
+    return _objects(numbers)
 
 
 def _objects(values: list) -> np.ndarray:
@@ -178,7 +178,9 @@ def _kind(value: Any) -> str:
 def described(kinds: dict[str, Any]) -> str:
     """Kinds of ids for messages: ``"int (such as 5) and str (such as 'B07')"``."""
     return " and ".join(
-        f"{type(example).__name__} (such as {example!r})" for example in kinds.values()
+        f"{'str' if isinstance(example, str) else type(example).__name__} "
+        f"(such as {example!r})"
+        for example in kinds.values()
     )
 
 

@@ -35,7 +35,7 @@ from sktwotower._data.encoding import as_features
 from sktwotower._data.feature_frames import value_codes
 from sktwotower.pipeline import Pipeline
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
-from tests.helpers import same_embeddings
+from tests.helpers import needs_pandas_3, same_embeddings
 
 RNG = np.random.default_rng(0)
 X = pd.DataFrame({"user": RNG.integers(0, 9, 80), "item": RNG.integers(0, 12, 80)})
@@ -203,7 +203,7 @@ def test_an_encoder_in_front_of_the_model():
         (TargetEncoder(), "TargetEncoder"),
         (SelectKBest(k=1), "SelectKBest"),
         (LinearDiscriminantAnalysis(), "LinearDiscriminantAnalysis"),
-        (PLSRegression(), "PLSRegression"),
+        pytest.param(PLSRegression(), "PLSRegression", marks=needs_pandas_3),
         (RFE(Lasso()), "RFE"),
         (SelectFromModel(Lasso()), "SelectFromModel"),
         (SequentialFeatureSelector(Lasso()), "SequentialFeatureSelector"),
@@ -304,7 +304,8 @@ def test_large_output_is_clipped_with_a_warning(value):
 
 # --- extreme features ----------------------------------------------------------------
 
-EXTREMES = [1e30, 1e38, 1e300, -1e308, 10**400, Decimal("1e400"), 2**63]
+EXTREMES = [1e30, 1e38, 1e300, -1e308, Decimal("1e400"), 2**63]
+EXTREMES += [pytest.param(10**400, marks=needs_pandas_3)]
 
 
 @pytest.mark.parametrize("value", EXTREMES, ids=lambda value: str(value)[:6])
@@ -438,6 +439,7 @@ def test_equal_values_of_any_type_have_equal_codes():
         assert value_codes(pd.Series(values)).tolist() == [0, 1, 0, 2]
 
 
+@needs_pandas_3
 def test_lone_surrogates_are_stored():
     text = pd.Series(["\ud800", "b", "c\udfff"] * 4, dtype=object)
     model = make(item_table=ITEMS[["item"]].assign(text=text)).fit(X)

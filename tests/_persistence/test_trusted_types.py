@@ -125,6 +125,7 @@ def stored(encoder, folder):
     return read_objects("objects.skops", files, [])["encoder"]
 
 
+@pytest.mark.filterwarnings("ignore:Instantiating CategoricalDtype")  # scikit-learn 1.6
 @pytest.mark.parametrize(
     ("encoder", "X"), ENCODERS, ids=[type(encoder).__name__ for encoder, _ in ENCODERS]
 )

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktwotower.preprocessing import FeatureEncoder
-from tests.helpers import needs_sklearn_1_9
+from tests.helpers import needs_pandas_3, needs_sklearn_1_9
 
 # The frames here are so small that most categories are rare.
 pytestmark = pytest.mark.filterwarnings("ignore:.*encoded alike:UserWarning")
@@ -246,6 +246,7 @@ def test_huge_numbers_in_fit_count_as_the_largest_of_float32(huge):
     assert_allclose(encode(frame(*([e, 0.5] for e in entries)))[:, :1], expected, rtol=1e-6)
 
 
+@needs_pandas_3
 @pytest.mark.parametrize(
     ("far", "sign"),
     [
@@ -608,6 +609,7 @@ def test_dicts_are_refused_with_what_to_do(library):
         FeatureEncoder().fit(X)
 
 
+@needs_pandas_3
 def test_lone_surrogates_are_categories():
     X = frame("\ud800", "a", "\ud800", "a|\udfff")
     encoder = FeatureEncoder().fit(X)

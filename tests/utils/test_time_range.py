@@ -86,6 +86,7 @@ def test_kinds_are_told_apart(kind, other):
         refuse(KINDS[kind], KINDS[other])
 
 
+@pytest.mark.filterwarnings("ignore:Dtype inference on a pandas object:FutureWarning")
 def test_datetimes_of_all_sorts_are_one_kind():
     days = KINDS["datetimes"]
     sorts = [
