@@ -177,14 +177,12 @@ def _columns_of_transformers(step: Any) -> dict[str, list[str]]:
     """Names of the input columns of each transformer that has an output."""
     names = step.feature_names_in_
     frame = pd.DataFrame(columns=names)
-    columns = {
-        key: names[
-            np.atleast_1d(column_indices(frame, _plain(columns))).astype(int)
-        ].tolist()
-        for key, transformer, columns in step.transformers_
-        if not (isinstance(transformer, str) and transformer == "drop")
-    }
-    return {key: names for key, names in columns.items() if names}
+    found = {}
+    for key, transformer, columns in step.transformers_:
+        if not (isinstance(transformer, str) and transformer == "drop"):
+            positions = np.atleast_1d(column_indices(frame, _plain(columns)))
+            found[key] = names[positions.astype(int)].tolist()
+    return {key: columns for key, columns in found.items() if columns}
 
 
 def _plain(columns: Any) -> Any:

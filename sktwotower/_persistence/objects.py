@@ -59,11 +59,15 @@ _TRUSTED = {
             "where",
         )
     ),
-    "pandas.CategoricalDtype",
     # pandas 2 names them by their own modules.
     *(
         f"{function.__module__}.{function.__name__}"
-        for function in (pd.to_datetime, pd.to_numeric, pd.to_timedelta)
+        for function in (
+            pd.CategoricalDtype,
+            pd.to_datetime,
+            pd.to_numeric,
+            pd.to_timedelta,
+        )
     ),
     _SPLINE,
     *_SPARSE,

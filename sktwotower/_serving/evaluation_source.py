@@ -183,7 +183,10 @@ def _are_lists(column: pd.Series) -> bool:
 def _lists_differ(one: pd.Series, other: pd.Series) -> np.ndarray:
     """Which lists differ in their length or in an entry, (n,)."""
     lengths = [
-        column.map(len, na_action="ignore").astype(float).fillna(-1).to_numpy(np.int64)
+        np.array(
+            [-1 if gap else len(v) for v, gap in zip(column, column.isna(), strict=True)],
+            dtype=np.int64,
+        )
         for column in (one, other)
     ]
     differ: np.ndarray = lengths[0] != lengths[1]
