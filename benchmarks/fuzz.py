@@ -13,8 +13,8 @@ along. Then
 - an X with a fault (``FAULTS``) is refused with a ValueError or TypeError that names the
   argument or the column.
 
-The first example that fails is printed in its smallest form. Two thousand examples take
-about two minutes.
+The first example that fails is printed in its smallest form. Two thousand models,
+and as many faults, take a minute and a half on one core.
 """
 
 from __future__ import annotations
