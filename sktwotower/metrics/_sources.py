@@ -9,32 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 
-from sktwotower._data.interactions import Interactions
-from sktwotower._data.roles import ColumnRoles
-from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._data.interactions import FittedState, Interactions
 from sktwotower._search.top_k import Scores
 from sktwotower.utils._sklearn import is_pipeline
 
 
 @runtime_checkable
-class EvaluationSource(Protocol):
+class EvaluationSource(FittedState, Protocol):
     """What the evaluation needs to know of a recommender of this package.
 
     Such a recommender returns one from its method ``_evaluation_source``. Codes are those
     of the two vocabularies; code 0 is the unknown user or item.
     """
-
-    @property
-    def roles(self) -> ColumnRoles:
-        """Which columns of X hold what."""
-
-    @property
-    def users(self) -> Vocabulary:
-        """Known users."""
-
-    @property
-    def items(self) -> Vocabulary:
-        """Known items."""
 
     @property
     def seen(self) -> sp.csr_matrix:
