@@ -54,3 +54,12 @@ def data():
     return make_interactions(
         n_users=60, n_items=40, n_interactions=900, feature_share=0.7, random_state=0
     )
+
+
+@pytest.fixture
+def four_threads():
+    """Four threads of torch, so that a fit takes a second Python thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)

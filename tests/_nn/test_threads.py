@@ -7,13 +7,7 @@ import torch
 
 from sktwotower._nn.threads import SecondThread, has_second_thread, run_both
 
-
-@pytest.fixture(autouse=True)
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("four_threads")
 
 
 def test_both_run_at_once():

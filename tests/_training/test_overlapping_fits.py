@@ -30,16 +30,11 @@ SMALL = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("four_threads")
+
+
 def model_of(options):
     return TwoTowerRecommender(**SMALL | options)
-
-
-@pytest.fixture(autouse=True)
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def threads_of_new_threads():
