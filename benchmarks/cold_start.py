@@ -12,7 +12,7 @@ model trained with the rows of these items.
 
 *Users*, where there is a user table: a tenth of the users leave training. Truth is their
 test rows, and what they had in train is their ``history``, so that it is recommended by
-nobody; it enters a model only if ``history_size`` says so.
+nobody; it enters a model only if ``history`` says so.
 
 What a user had in train is left out of everyone's ranking. Each seed draws who is new and
 the weights.
@@ -39,6 +39,7 @@ from benchmarks._common import (
     write,
 )
 from sktwotower import TwoTowerRecommender
+from sktwotower.history import PooledHistory
 
 # Ids of items for users, best first: (users, number, candidates) -> (n_users, number).
 Recommend = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
@@ -69,7 +70,7 @@ class Models:
                 timestamp_column="timestamp" if timed else None,
                 random_state=self.seed,
                 max_iter=self.max_iter,
-                **parameters,
+                **{"history": None, **parameters},
             ).fit(rows)
             seconds = time.perf_counter() - started
             print(f"trained on {called} in {seconds:.0f} s: {parameters}", flush=True)
@@ -187,9 +188,9 @@ def new_users(models: Models, id_dropouts: list[float]) -> Iterator[dict[str, An
     variants: dict[str, dict[str, Any]] = {"id_dropout=0": {}}
     variants |= {f"id_dropout={d}": {"id_dropout": d} for d in id_dropouts}
     variants["user_id_embedding=False"] = {"user_id_embedding": False}
-    variants["user_id_embedding=False, history_size=20"] = {
+    variants["user_id_embedding=False, history=PooledHistory(20)"] = {
         "user_id_embedding": False,
-        "history_size": 20,
+        "history": PooledHistory(20),
     }
     for name, parameters in variants.items():
         model = models.fitted(rows, "rows without the new users", **parameters)

@@ -21,6 +21,7 @@ from sklearn.utils import shuffle
 
 from benchmarks._common import COLUMNS, Split, arguments, bundled, from_folder, write
 from sktwotower import TwoTowerRecommender
+from sktwotower.history import PooledHistory
 
 N_CHUNKS = 10
 
@@ -58,11 +59,17 @@ def main() -> None:
     options = arguments(__doc__, seeds=3).parse_args()
     torch.set_num_threads(options.threads)
     split = bundled() if options.data is None else from_folder(options.data)
-    rows = [row for size in (0, 20) for row in measure(split, size, options.seeds)]
+    rows = [
+        row
+        for history in (None, PooledHistory(20))
+        for row in measure(split, history, options.seeds)
+    ]
     write("growing", rows, seeds=options.seeds, n_chunks=N_CHUNKS)
 
 
-def measure(split: Split, history_size: int, n_seeds: int) -> list[dict[str, Any]]:
+def measure(
+    split: Split, history: PooledHistory | None, n_seeds: int
+) -> list[dict[str, Any]]:
     """One row a way to train; the first is ``fit``."""
     ways: dict[str, Any] = {"fit": fit}
     for order in ("time", "random"):
@@ -76,14 +83,15 @@ def measure(split: Split, history_size: int, n_seeds: int) -> list[dict[str, Any
                 **COLUMNS,
                 **split.tables,
                 timestamp_column="timestamp",
-                history_size=history_size,
+                history=history,
                 random_state=seed,
             )
             started = time.perf_counter()
             train(model, split.train, seed)
             seconds.append(time.perf_counter() - started)
             scores.append(model.score(split.test))
-        row = {"history_size": history_size, "trained by": way, "seeds": n_seeds}
+        size = 0 if history is None else history.size
+        row: dict[str, Any] = {"history of": size, "trained by": way, "seeds": n_seeds}
         row |= {"ndcg@10": float(np.mean(scores))}
         row["ndcg@10 by seed"] = [round(score, 4) for score in scores]
         row["of fit"] = row["ndcg@10"] / (rows[0] if rows else row)["ndcg@10"]

@@ -31,6 +31,7 @@ from benchmarks._common import (
 from benchmarks.quality import best_ease
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 
 METRICS = ["ndcg@10", "recall@10"]
@@ -54,31 +55,28 @@ def known_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     seconds = time.perf_counter() - started
     reference = scorer(ease, split.test)
     rows = [summary("known", f"EASE({ease.regularization})", [reference], [seconds])]
-    for history_size in (0, 20):
+    for history in (None, PooledHistory(20)):
         scores, seconds_of = [], []
         for seed in range(n_seeds):
             model = TwoTowerRecommender(
                 **COLUMNS,
                 **split.tables,
                 timestamp_column="timestamp",
-                history_size=history_size,
+                history=history,
                 random_state=seed,
             )
             started = time.perf_counter()
             model.fit(split.train)
             seconds_of.append(time.perf_counter() - started)
             scores.append(scorer(model, split.test))
-        rows.append(
-            summary(
-                "known", f"history_size={history_size}", scores, seconds_of, [reference]
-            )
-        )
+        rows.append(summary("known", f"history={history}", scores, seconds_of, [reference]))
     return rows
 
 
 def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     """Users that training has never seen, by what they had before."""
-    names = ["EASE", "history_size=20", "history_size=50"]
+    sizes: dict[str, int | None] = {"EASE": None, "history of 20": 20, "history of 50": 50}
+    names = list(sizes)
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(n_seeds):
@@ -86,7 +84,7 @@ def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
         users = truth["user_id"].unique()
         for name in names:
             model: Any = (
-                best_ease(inner) if name == "EASE" else two_tower(inner, name, seed)
+                best_ease(inner) if name == "EASE" else two_tower(inner, sizes[name], seed)
             )
             started = time.perf_counter()
             model.fit(inner.train)
@@ -103,14 +101,14 @@ def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     ]
 
 
-def two_tower(split: Split, name: str, seed: int) -> TwoTowerRecommender:
+def two_tower(split: Split, size: int | None, seed: int) -> TwoTowerRecommender:
     """A model that describes users by their history and their features."""
     return TwoTowerRecommender(
         **COLUMNS,
         **split.tables,
         timestamp_column="timestamp",
         user_id_embedding=False,
-        history_size=int(name.partition("=")[2]),
+        history=PooledHistory(size),
         random_state=seed,
     )
 

@@ -65,6 +65,7 @@ from benchmarks._common import (
 from benchmarks._peers import BEST, Peer, add_peer, peer_of
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 
 LIBRECOMMENDER = "LibRecommender TwoTower"
@@ -92,9 +93,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
 }
 NO_ORDER: dict[str, Any] = {
     "user_id_embedding": False,
-    "history_size": 10_000,  # all
-    "history_dropout": 0.5,
-    "tie_history": True,
+    "history": PooledHistory(size=None, dropout=0.5, tied=True),
     "hidden_layer_sizes": None,
     "popularity_prior": 1.3,
     "embedding_dim": 256,

@@ -29,6 +29,7 @@ import torch
 
 from benchmarks._common import COLUMNS, arguments, bundled, write
 from sktwotower import TwoTowerRecommender, load
+from sktwotower.history import PooledHistory
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Not getrusage: its peak is that of the parent, when that is larger. Linux has this file.
@@ -47,7 +48,7 @@ def films() -> TwoTowerRecommender:
         **COLUMNS,
         **split.tables,
         timestamp_column="timestamp",
-        history_size=10,
+        history=PooledHistory(10),
         random_state=0,
     ).fit(split.train)
 

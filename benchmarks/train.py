@@ -101,7 +101,7 @@ def measured(
     options: argparse.Namespace,
 ) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
     """The rows of the table, and the versions of the peer."""
-    batch_sizes = options.batch_size or [TwoTowerRecommender().batch_size]
+    batch_sizes = options.batch_size or [512]
     rows, versions = [], None
     for split in splits:
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 4)

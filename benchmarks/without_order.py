@@ -28,9 +28,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {},
     {"popularity_prior": 1.0},
     {"popularity_prior": None},
-    {"tie_history": False},
+    {"history__tied": False},
     {"hidden_layer_sizes": ()},
-    {"history_dropout": 0.1},
+    {"history__dropout": 0.1},
     {"mask_known_positives": False},
     {"user_id_embedding": True},
     {"temperature": 0.2},
@@ -51,7 +51,8 @@ def main() -> None:
     for change in CHANGES:
         started = time.perf_counter()
         scores = [
-            TwoTowerRecommender(**COLUMNS, **NO_ORDER | change, random_state=seed)
+            TwoTowerRecommender(**COLUMNS, **NO_ORDER, random_state=seed)
+            .set_params(**change)
             .fit(split.train)
             .score(split.test)
             for seed in range(options.seeds)

@@ -22,6 +22,7 @@ from sktwotower.baselines import (
     PopularRecommender,
 )
 from sktwotower.datasets import load_movielens_small
+from sktwotower.history import PooledHistory
 from sktwotower.inspection import PopularityBiasDisplay, RankingCurveDisplay
 from sktwotower.metrics import compare, make_ranking_scorer, ranking_report
 from sktwotower.model_selection import (
@@ -82,13 +83,14 @@ for name, (baseline, grid) in grids.items():
 
 # %%
 # There are two two-tower models. One of them also uses the last five films of the user
-# (``history_size=5``). The table has the films of every split on this page.
+# (``history=PooledHistory(size=5)``). The table has the films of every split on this page.
 
 n_ratings = data.item_table["item_id"].map(ratings["item_id"].value_counts())
 films = data.item_table[n_ratings >= 30]
 towers = TwoTowerRecommender(
     **columns,
     timestamp_column="timestamp",
+    history=None,
     item_table=EntityTable(films, "item_id", features=["genres", "year"]),
     embedding_dim=32,
     learning_rate=0.01,
@@ -97,7 +99,7 @@ towers = TwoTowerRecommender(
     random_state=0,
 )
 models["two towers"] = clone(towers).fit(train)
-models["with history"] = clone(towers).set_params(history_size=5).fit(train)
+models["with history"] = clone(towers).set_params(history=PooledHistory(size=5)).fit(train)
 
 # %%
 # Means and confidence intervals

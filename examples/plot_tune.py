@@ -141,15 +141,15 @@ recommended.assign(title=recommended["item_id"].map(titles)).round(3)
 # that starts slowly and ends well.
 #
 # An encoder is tuned through its own parameters: with ``min_frequency=30`` all genres
-# with fewer films than that share a vector. ``history_size`` gives the user tower the
-# last films of the user.
+# with fewer films than that share a vector. ``history__size`` is the number of the user's
+# last films that the user tower reads.
 
 tuned = {**search.best_params_, "early_stopping": False}
 halving = HalvingRandomSearchCV(
     clone(model).set_params(**tuned),
     {
         "learning_rate": loguniform(0.003, 0.03),
-        "history_size": [0, 5, 20],
+        "history__size": [1, 5, 20],
         "item_encoder__min_frequency": [2, 30],
     },
     n_candidates=9,
@@ -174,7 +174,7 @@ rounds.sort_values(["iter", "ndcg@10"], ascending=False).round(4)
 # a history is far behind. (Each candidate is drawn with the score of its last round, so
 # the bright ones also had more epochs.)
 
-_ = SearchResultsDisplay.from_estimator(halving, params=["learning_rate", "history_size"])
+_ = SearchResultsDisplay.from_estimator(halving, params=["learning_rate", "history__size"])
 
 # %%
 # The final model

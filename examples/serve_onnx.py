@@ -75,8 +75,9 @@ class Server:
             values = [self.known("feature_values", code) for code in codes]
             feed["feature_row"], feed["feature_column"] = end_to_end(columns)
             feed["feature_value"] = np.concatenate(values)
-        size = self.contract["history_size"]
-        if size:
+        history = self.contract["history"]
+        if history is not None:
+            size = history["size"] or 0  # the last of them; 0 and None: all
             histories = []
             for code, items in zip(codes, later, strict=True):
                 known = self.known("history_items", code)

@@ -148,7 +148,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         history : frame, 2-D array, dict or Series, default=None
             Further interactions of these users, laid out like the X of ``fit``, or lists
             of item ids by user id, in the order of time. Without a timestamp they are the
-            latest ones. They count as seen and, with ``history_size``, belong to the
+            latest ones. They count as seen and, if the model has one, belong to the
             user's history. With timestamps, a row of training that is sent again (the same
             user, item and time) is not added. Unknown items are left out, with a warning
             that counts them.

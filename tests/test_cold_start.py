@@ -11,6 +11,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 from tests import helpers
 from tests.helpers import NAMES
 
@@ -336,7 +337,7 @@ def test_mean_and_tower():
 
 @pytest.mark.parametrize("cold_start", ["tower", "popular", "mean"])
 def test_no_item_is_recommended_twice(cold_start):
-    model = make_model(id_dropout=0.2, history_size=2).fit(X)
+    model = make_model(id_dropout=0.2, history=PooledHistory(2)).fit(X)
     users = [-1, 0, -1, -2, 5, 0]
     found, scores = model.recommend(users, cold_start=cold_start, n_recommendations=15)
     for row, row_scores in zip(found, scores, strict=True):
@@ -356,7 +357,7 @@ def test_cold_start_is_one_of_three(cold_start):
 
 @pytest.mark.parametrize("cold_start", ["popular", "mean"])
 def test_users_with_features_or_a_history_are_not_cold(cold_start):
-    model = make_model(history_size=3, id_dropout=0.2).fit(X)
+    model = make_model(history=PooledHistory(3), id_dropout=0.2).fit(X)
     new = pd.DataFrame({"user": [-1], "age": [30.0], "city": ["oslo"]})
     clicks = pd.DataFrame({"user": [-1] * 2, "item": [3, 4]})
     for query, options in (
@@ -487,7 +488,7 @@ def catalogue(model):
 
 @pytest.mark.parametrize("options", [{"id_dropout": 0.2}, {"item_id_embedding": False}])
 def test_added_items_are_served(options):
-    model = make_model(history_size=3, **options).fit(X)
+    model = make_model(history=PooledHistory(3), **options).fit(X)
     at_fit = model.item_embeddings_.copy()
     of_tower = model.item_tower_.transform(NEW)
     before = model.recommend(range(5), exclude_seen=False, n_recommendations=12)

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import OneHotEncoder
 
 from sktwotower.datasets import load_movielens_small
+from sktwotower.history import PooledHistory
 from sktwotower.model_selection import LastInteractionsSplit
 from tests import helpers
 from tests.helpers import NAMES, assert_same_answer
@@ -315,7 +316,7 @@ def test_features_in_X_are_the_latest_over_all_chunks(data):
 
 def test_histories_grow_in_partial_fit(chunks):
     first, second = chunks
-    model = make_model(history_size=4, user_id_embedding=False)
+    model = make_model(history=PooledHistory(4), user_id_embedding=False)
     model.fit(first).partial_fit(second)
     both = pd.concat([first, second])
     user = second["user_id"].iloc[0]
@@ -403,7 +404,7 @@ def test_partial_fit_by_time_is_nearly_as_good_as_one_fit():
         embedding_dim=32,
         max_iter=15,
         batch_size=512,
-        history_size=20,
+        history=PooledHistory(20),
         timestamp_column="timestamp",
     )
     fit = clone(model).fit(train).score(test)

@@ -11,6 +11,7 @@ import pytest
 
 import sktwotower
 from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
+from sktwotower.history import PooledHistory
 from tests.helpers import assert_same_answer, make_model
 
 BASELINES = [PopularRecommender, ItemKNNRecommender, EASERecommender]
@@ -96,7 +97,7 @@ def check_round_trip(model, X):
 
 def test_what_is_answered_is_understood(X, tmp_path):
     pytest.importorskip("skops")
-    model = make_model(**NAMES, history_size=2).fit(X)
+    model = make_model(**NAMES, history=PooledHistory(2)).fit(X)
     answer = check_round_trip(model, X)
     similar, _ = model.similar_items(as_ids(answer[0]), 1)
     audience, _ = model.recommend_users(as_ids(similar), 1, exclude_seen=False)

@@ -13,6 +13,7 @@ import pytest
 
 from sktwotower._nn import batches
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.utils import _column_store as column_store
 from tests import helpers
 from tests.helpers import NAMES, is_mapped, same_embeddings
@@ -82,8 +83,12 @@ CASES = {
     "labels": {"y": "rating", "loss": "cross_entropy"},
     "explicit negatives": {"y": "rating", "sample_weight": "weight"},
     "pairs": {"y": "rating", "loss": "bpr"},
-    "history": {"timestamp_column": "when", "history_size": 3, "early_stopping": True},
-    "history without times": {"history_size": 3, "y": "rating"},
+    "history": {
+        "timestamp_column": "when",
+        "history": PooledHistory(3),
+        "early_stopping": True,
+    },
+    "history without times": {"history": PooledHistory(3), "y": "rating"},
     "features": {
         "user_features": ["city"],
         "timestamp_column": "when",
@@ -116,7 +121,9 @@ def test_it_is_seeded(path, large):
     assert one.loss_curve_ != other.loss_curve_
 
 
-@pytest.mark.parametrize("options", [{}, {"history_size": 2, "user_features": ["city"]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"history": PooledHistory(2), "user_features": ["city"]}]
+)
 @pytest.mark.parametrize("first", [600, 100])  # many rows and more; few, and then many
 @pytest.mark.slow
 def test_partial_fit(path, large, first, options):
@@ -187,7 +194,7 @@ def test_no_file_is_left(path, large, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_copies_of_a_model(path, large, tmp_path):
-    model = fit(path, history_size=2)
+    model = fit(path, history=PooledHistory(2))
     file = tmp_path / "model.joblib"
     joblib.dump(model, file)
     for copy in (
@@ -219,7 +226,12 @@ def test_mapped_arrays_are_as_others(tmp_path, frame, dtype, size, request):
     codes = [frame[name].factorize()[0] for name in ("user_id", "item_id", "when")]
     X = np.stack(codes, axis=1).astype("i4" if dtype[0] == "d" else "i8").astype(dtype)
     times = {} if dtype == "U6" else {"timestamp_column": 2}
-    options = {"user_column": 0, "item_column": 1, "history_size": 2, "max_iter": 1} | times
+    options = {
+        "user_column": 0,
+        "item_column": 1,
+        "history": PooledHistory(2),
+        "max_iter": 1,
+    } | times
     y, weight = frame["rating"], frame["weight"]
     rows = mapped_rows(tmp_path, X)
     assert isinstance(rows, np.memmap)

@@ -12,7 +12,7 @@ PACKAGE = "sktwotower"
 # From the bottom up. A module imports modules of lower layers and of its own room.
 LAYERS = [
     {"utils", "_version"},
-    {"_nn", "_search", "preprocessing"},
+    {"_nn", "_search", "history", "preprocessing"},
     {"_data"},
     {"metrics", "model_selection", "datasets"},
     {"_training"},

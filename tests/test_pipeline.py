@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.pipeline import Pipeline, make_pipeline
 from tests.helpers import assert_same_answer
@@ -42,7 +43,12 @@ def columns():
     )
 
 
-PARAMETERS = {"embedding_dim": 4, "max_iter": 2, "history_size": 3, "id_dropout": 0.2}
+PARAMETERS = {
+    "embedding_dim": 4,
+    "max_iter": 2,
+    "history": PooledHistory(3),
+    "id_dropout": 0.2,
+}
 
 
 @pytest.fixture(scope="module")

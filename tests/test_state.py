@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 import sktwotower
 from sktwotower import TwoTowerRecommender
+from sktwotower.history import PooledHistory
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
 from tests import helpers
@@ -42,7 +43,7 @@ PARAMETERS = {
     "user_table": USERS,
     "item_table": ITEMS,
     "id_dropout": 0.1,
-    "history_size": 3,
+    "history": PooledHistory(3),
     "embedding_dim": 4,
     "max_iter": 2,
     "random_state": 0,
@@ -61,9 +62,7 @@ OTHERS = {
     "user_id_embedding": False,
     "item_id_embedding": False,
     "id_dropout": 0.0,
-    "history_size": 0,
-    "history_dropout": 0.5,
-    "tie_history": True,
+    "history": PooledHistory(7, dropout=0.5, tied=True),
     "popularity_prior": 2.0,
     "embedding_dim": 7,
     "hidden_layer_sizes": (5,),
@@ -243,7 +242,7 @@ def refused_rows(model):
 
 
 def refused_other_columns(model):
-    model.set_params(user_features=None, timestamp_column=None, history_size=0)
+    model.set_params(user_features=None, timestamp_column=None, history=None)
     model.fit(X.rename(columns={"user": "a"}))
 
 
@@ -479,7 +478,10 @@ def test_others_answer_and_save_while_one_thread_trains(tmp_path):
 
     def make():
         return helpers.make_model(
-            user_column="user", item_column="item", timestamp_column="time", history_size=2
+            user_column="user",
+            item_column="item",
+            timestamp_column="time",
+            history=PooledHistory(2),
         )
 
     def asked(model):

@@ -27,6 +27,7 @@ from sklearn.utils import check_random_state
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
 from sktwotower.preprocessing import FeatureEncoder
@@ -312,8 +313,8 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
         {"negatives": "in_batch", "temperature": "learned", "batch_size": 7},
         {"loss": "max_margin", "id_dropout": 0.3, "dropout": 0.2},
         {"ssl_pattern": "rfm", "dropout": 0.2, "batch_norm": True},
-        {"history_size": 3, "hidden_layer_sizes": (8,)},
-        {"history_size": 3, "tie_history": True},
+        {"history": PooledHistory(3), "hidden_layer_sizes": (8,)},
+        {"history": PooledHistory(3, tied=True)},
     ],
     ids=str,
 )

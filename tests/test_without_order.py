@@ -1,4 +1,4 @@
-"""For rows without an order: history_dropout, popularity_prior, towers without layers."""
+"""For rows without an order: dropout of a history, popularity_prior, no layers."""
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,14 @@ from sktwotower._nn.candidates import SharedCandidates
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.model_selection import LastInteractionsSplit
 from tests.helpers import NAMES, assert_same_answer
 
 WHOLE = {
     **NAMES,
     "user_id_embedding": False,
-    "history_size": 1000,
-    "history_dropout": 0.5,
-    "tie_history": True,
+    "history": PooledHistory(size=None, dropout=0.5, tied=True),
     "popularity_prior": 1.2,
     "hidden_layer_sizes": None,
     "temperature": 0.2,
@@ -293,7 +292,7 @@ def test_a_tied_table_is_one(data):
     towers = model._state.towers
     assert towers.user_tower.history_table is towers.item_tower.id_table
     assert len(towers.item_tower.id_table) == len(model.item_ids_) + 1
-    apart = clone(model).set_params(tie_history=False).fit(data.interactions)
+    apart = clone(model).set_params(history__tied=False).fit(data.interactions)
     towers = apart._state.towers
     assert towers.user_tower.history_table is not towers.item_tower.id_table
 
@@ -332,16 +331,22 @@ def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"history_size": 0, "user_id_embedding": True}, "history_size=0 has none"),
-        ({"timestamp_column": "timestamp"}, "orders them; set history_dropout=0"),
+        ({"timestamp_column": "timestamp"}, "orders them; set dropout=0"),
         ({"negatives": "in_batch"}, "Set loss='softmax' and negatives='full'"),
         ({"loss": "bpr"}, "Set loss='softmax' and negatives='full'"),
         ({"temperature": "learned"}, "popularity_prior=1.2 is in units"),
         (
-            {"history_dropout": 0.0, "item_id_embedding": False, "loss": "bpr"},
+            {
+                "history": PooledHistory(tied=True),
+                "item_id_embedding": False,
+                "loss": "bpr",
+            },
             "pools the ids of the item tower",
         ),
-        ({"history_dropout": 1.0}, "'history_dropout' parameter"),
+        (
+            {"history": PooledHistory(dropout=1.0)},
+            "'dropout' parameter of PooledHistory must be a float",
+        ),
         ({"popularity_prior": -1}, "'popularity_prior' parameter"),
     ],
 )

@@ -90,11 +90,13 @@ class Histories:
         codes, positive = np.repeat(users, counts), np.ones(len(rows), dtype=bool)
         return InteractionCodes(codes, self.items[rows], positive, times[rows])
 
-    def now(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def now(self, size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the last ``size`` items of each user start and end."""
-        return np.maximum(self.starts, self.ends - size), self.ends
+        return _window_starts(self.starts, self.ends, size), self.ends
 
-    def at_events(self, events: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def at_events(
+        self, events: np.ndarray, size: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the window of some events starts and ends.
 
         With times, a window is the last ``size`` positives of the user before the event.
@@ -102,7 +104,7 @@ class Histories:
         """
         users, before = self._users[events], self._before[events]
         if self._is_causal:
-            return np.maximum(self.starts[users], before - size), before
+            return _window_starts(self.starts[users], before, size), before
         starts, ends = self.now(size)
         starts, ends = starts[users], ends[users]
         # One more if the event is in the window, since it is left out.
@@ -118,8 +120,8 @@ class PastItems:
     ----------
     histories : Histories
         Histories of the training data.
-    size : int
-        Largest number of items in a window.
+    size : int or None
+        Largest number of items in a window; None: there is no limit.
     id_codes : ndarray of shape (n_items + 1,)
         Row of the history table of each item code.
     times : ndarray of shape (n_positives,) or None
@@ -129,14 +131,18 @@ class PastItems:
     """
 
     histories: Histories
-    size: int
+    size: int | None
     id_codes: np.ndarray
     times: np.ndarray | None
     negatives: tuple[Histories, np.ndarray] | None = None
 
     @classmethod
     def of(
-        cls, interactions: InteractionCodes, n_users: int, size: int, id_codes: np.ndarray
+        cls,
+        interactions: InteractionCodes,
+        n_users: int,
+        size: int | None,
+        id_codes: np.ndarray,
     ) -> Self:
         """Histories of all users from their interactions."""
         histories = Histories(interactions, n_users)
@@ -282,6 +288,11 @@ def are_among(rows: InteractionCodes, known: InteractionCodes) -> np.ndarray:
     return is_known[len(known) :]
 
 
+def _window_starts(starts: np.ndarray, ends: np.ndarray, size: int | None) -> np.ndarray:
+    """Where windows of at most ``size`` items start that end at ``ends``, (n,)."""
+    return starts if size is None else np.maximum(starts, ends - size)
+
+
 def _positions(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The positions of ranges, one range after the other."""
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -291,7 +302,7 @@ def _positions(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def windows_of_queries(
     histories: Histories,
     user_codes: np.ndarray,
-    size: int,
+    size: int | None,
     more: InteractionCodes,
     times: np.ndarray | None,
 ) -> Windows:
@@ -303,8 +314,8 @@ def windows_of_queries(
         Histories of the training data.
     user_codes : ndarray of shape (n,)
         Users of the queries; 0 for unknown users.
-    size : int
-        Largest number of items in a window.
+    size : int or None
+        Largest number of items in a window; None: there is no limit.
     more : InteractionCodes
         Interactions of the queries; its ``users`` are positions among the queries.
     times : ndarray of shape (n_positives,) or None

@@ -125,7 +125,7 @@ def _contract(state: ModelState, k: int) -> dict[str, Any]:
         "opset": OPSET,
         "k": k,
         "embedding_dim": state.user.embeddings.shape[1],
-        "history_size": 0 if state.past is None else state.past.size,
+        "history": None if state.past is None else {"size": state.past.size},
         "user": _side_contract(state.user.entities),
         "item": _side_contract(state.item.entities),
     }

@@ -34,9 +34,9 @@ one dimension; a graph has only the inputs that the model uses.
 | `history_item` | int64 | user tower: the item code of each history entry |
 
 The output `vector` is `(n, embedding_dim)`, float32. Empty inputs mean no features and no
-history. The history of a user is the last `history_size` items (see `contract.json`),
-including repeated ones. The order of its entries does not matter, and items of code 0 are
-ignored.
+history. The history of a user is the last `size` items, or all of them if `size` is null
+(see `history` in `contract.json`), including repeated ones. The order of its entries does
+not matter, and items of code 0 are ignored.
 
 **Features** must be encoded as by the fitted `user_encoder_` or `item_encoder_`:
 `matrix = scipy.sparse.coo_matrix(encoder.transform(frame))` has `matrix.row`, `matrix.col`
@@ -56,7 +56,7 @@ exclude, such as the items that a user has seen. If fewer than `k` items are lef
 vector of user code `c`; `vectors[0]` is the vector of unknown users. The lists of all codes
 are concatenated: the seen items of code `c` are `seen_items[start:end]`, where `end` is
 `seen_ends[c]` and `start` is `seen_ends[c - 1]`, or 0 for `c = 0`. The same holds for
-`history_items` (the latest `history_size`, in order of time), `feature_columns` and
+`history_items` (the latest `size`, in order of time), `feature_columns` and
 `feature_values`. `users.npz` contains interactions of users: protect it like the training
 data.
 """

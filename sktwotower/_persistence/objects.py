@@ -35,6 +35,7 @@ _TRUSTED = {
     f"{_PREPROCESSING}._fields.NumberField",
     f"{_PREPROCESSING}._fields.VectorField",
     f"{_PREPROCESSING}._categories.CategoryIndex",
+    "sktwotower.history.PooledHistory",
     *(
         f"numpy.{name}"
         for name in (

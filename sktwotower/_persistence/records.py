@@ -17,7 +17,7 @@ from torch import Tensor
 from sktwotower._data.column_names import with_index
 from sktwotower._data.entities import Entities
 from sktwotower._data.entity_table import EntityTable
-from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
 from sktwotower._data.vocabulary import Vocabulary
@@ -34,6 +34,8 @@ from sktwotower._persistence.checks import (
     record_of,
 )
 from sktwotower._persistence.manifest import MANIFEST, expect, reading
+from sktwotower._training.rows import past_items
+from sktwotower._training.settings import HistorySettings, Settings
 from sktwotower._training.state import ModelState, SideState, TrainingLog
 from sktwotower.utils._columns import as_pandas, is_frame
 from sktwotower.utils._times import TimeRange
@@ -42,7 +44,7 @@ Values = dict[str, Any]
 
 PARTS = {
     *("parameters", "roles", "user", "item", "towers"),
-    *("interactions", "history", "optimizer", "frequencies", "log"),
+    *("interactions", "optimizer", "frequencies", "settings", "log"),
 }
 
 
@@ -54,9 +56,9 @@ def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
         "item": side_values(state.item),
         "towers": {"temperature": state.temperature, **towers_values(state.towers)},
         "interactions": field_values(state.interactions),
-        "history": {"size": None if state.past is None else state.past.size},
         "optimizer": optimizer_values(state.optimizer, with_memory=with_memory),
         "frequencies": frequencies_values(state.frequencies),
+        "settings": asdict(state.settings),
         "log": field_values(state.log),
     }
 
@@ -73,9 +75,10 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     user, item = records["user"], records["item"]
     interactions: InteractionCodes = records["interactions"]
     n_users, n_items = len(user.entities), len(item.entities)
-    past, size = None, parts["history"]["size"]
-    if size is not None:
-        past = PastItems.of(interactions, n_users, size, item.entities.id_codes)
+    history: HistorySettings | None = records["settings"].history
+    past = None
+    if history is not None:
+        past = past_items(interactions, n_users, history, item.entities.id_codes)
     return ModelState(
         **records,
         catalogue=item.recommendable(),
@@ -96,15 +99,14 @@ def records_of(parts: dict[str, Values]) -> Values:
         f"shape {user.embeddings.shape}",
     )
     n_users, n_items = len(user.entities), len(item.entities)
-    size = parts["history"]["size"]
-    is_size = size is None or (type(size) is int and 0 < size < 2**31)
-    expect(is_size, MANIFEST, f"has the history size {size!r}")
+    settings = settings_of(parts["settings"])
     towers = towers_of(parts["towers"], user, item)
     table, n_ids = towers.user_tower.history_table, int(item.entities.id_codes.max()) + 1
     expect(
-        (size is None) == (table is None) and (table is None or len(table) >= n_ids),
+        (settings.history is None) == (table is None)
+        and (table is None or len(table) >= n_ids),
         MANIFEST,
-        f"has the history size {size!r}, which is not that of the user tower",
+        f"has the history {settings.history!r}, which is not that of the user tower",
     )
     return {
         "roles": roles_of(parts["roles"]),
@@ -114,6 +116,7 @@ def records_of(parts: dict[str, Values]) -> Values:
         "interactions": interactions_of(parts["interactions"], n_users, n_items),
         "optimizer": optimizer_of(parts["optimizer"], towers),
         "frequencies": frequencies_of(parts["frequencies"], n_items),
+        "settings": settings,
         "log": record_of(TrainingLog, parts["log"], MANIFEST),
     }
 
@@ -170,6 +173,17 @@ def roles_of(values: Values) -> ColumnRoles:
         if type(values.get(name)) is dict
     }
     return record_of(ColumnRoles, values | parts, MANIFEST)
+
+
+def settings_of(values: Values) -> Settings:
+    """What "auto" stood for; ``asdict`` gives the values."""
+    history = values.get("history")
+    if type(history) is dict:
+        history = record_of(HistorySettings, history, MANIFEST)
+        size = history.size
+        expect(size is None or 0 < size < 2**31, MANIFEST, f"has the history size {size!r}")
+        expect(0 <= history.dropout < 1, MANIFEST, f"has the dropout {history.dropout!r}")
+    return record_of(Settings, values | {"history": history}, MANIFEST)
 
 
 def side_values(side: SideState) -> Values:

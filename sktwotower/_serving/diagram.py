@@ -83,6 +83,11 @@ def _details(parameters: Mapping[str, Any], state: ModelState | None) -> str:
         for side in SIDES:
             names = EntityEmbedder.of(state, side).field_names
             lines.append((f"{side} fields", ", ".join(names)))
+    history = parameters["history"]
+    if state is not None:
+        settings = state.settings.history
+        history = None if settings is None else settings.as_parameter()
+    lines.append(("history", history))
     lines += [
         (name, parameters[name]) for name in ("embedding_dim", "hidden_layer_sizes", "loss")
     ]

@@ -15,6 +15,7 @@ from sktwotower._data.encoding import encoder_of
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.roles import SIDES, ColumnRoles, FeatureColumns, Rows, SideName
 from sktwotower._training.configuration import Configuration
+from sktwotower._training.settings import HistorySettings
 from sktwotower._training.state import ModelState
 
 Occasion = Literal["between fit and partial_fit", "between two fits with warm_start=True"]
@@ -47,14 +48,18 @@ def refuse_other_parameters(
     was, now = _architecture_of(before), _architecture(configuration)
     for name, value in was.items():
         differs = value != now[name]
-        if name == "history_size":
-            differs = bool(value) != bool(now[name])
+        if name == "history":
+            differs = now[name] != "auto" and _differ_in_towers(value, now[name])
         elif name == "temperature":
             differs = (value == "learned") != (now[name] == "learned")
         elif name in _OF_HIDDEN_LAYERS:
             differs = differs and bool(now["hidden_layer_sizes"])
         if differs:
-            raise ValueError(_message(name, occasion, repr(value), repr(now[name])))
+            shown = [
+                repr(x.as_parameter() if isinstance(x, HistorySettings) else x)
+                for x in (value, now[name])
+            ]
+            raise ValueError(_message(name, occasion, *shown))
     for side in SIDES:
         encoder = before.side(side).entities.encoder
         other = encoder_of(configuration.side(side).encoder)
@@ -152,8 +157,7 @@ def _architecture_of(state: ModelState) -> dict[str, Any]:
     return {
         "user_id_embedding": state.towers.user_tower.id_table is not None,
         "item_id_embedding": state.towers.item_tower.id_table is not None,
-        "history_size": 0 if state.past is None else state.past.size,
-        "tie_history": state.towers.tied_table is not None,
+        "history": state.settings.history,
         "embedding_dim": tower["embedding_dim"],
         "hidden_layer_sizes": None if sizes is None else tuple(sizes),
         "activation": tower["activation"],
@@ -169,8 +173,7 @@ def _architecture(configuration: Configuration) -> dict[str, Any]:
     return {
         "user_id_embedding": configuration.user.id_embedding,
         "item_id_embedding": configuration.item.id_embedding,
-        "history_size": configuration.history_size,
-        "tie_history": configuration.tie_history,
+        "history": configuration.history,
         "embedding_dim": configuration.embedding_dim,
         "hidden_layer_sizes": configuration.hidden_layer_sizes,
         "activation": configuration.activation,
@@ -178,6 +181,11 @@ def _architecture(configuration: Configuration) -> dict[str, Any]:
         "normalize": configuration.normalize,
         "temperature": "learned" if learned else configuration.temperature,
     }
+
+
+def _differ_in_towers(was: HistorySettings | None, now: HistorySettings | None) -> bool:
+    """Whether histories need other towers: their size and dropout may change."""
+    return (was and was.tied) != (now and now.tied)
 
 
 def _refuse_other_features(

@@ -1,4 +1,4 @@
-"""The parameters of an estimator, checked and resolved once, at the start of ``fit``."""
+"""The parameters of an estimator, checked once, at the start of ``fit``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sktwotower._data.entity_table import EntityTable, as_table
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
+from sktwotower._training.settings import HistorySettings
+from sktwotower.history import PooledHistory, refuse_no_history
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.utils._columns import Column
 
@@ -73,7 +75,7 @@ class StoppingRule:
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """The parameters of :class:`~sktwotower.TwoTowerRecommender`, checked and resolved.
+    """The parameters of :class:`~sktwotower.TwoTowerRecommender`, checked.
 
     Attributes
     ----------
@@ -87,16 +89,18 @@ class Configuration:
         The temperature at the start.
     learns_temperature : bool
         Whether it is trained.
+    history : HistorySettings, "auto" or None
+        The history field of the user tower.
     objective : ObjectiveSpec
-        What is trained against what; ``"auto"`` is resolved when the data is known.
+        What is trained against what.
     stopping : StoppingRule
         Early stopping and validation.
-    timestamp_column, id_dropout, history_size, history_dropout, tie_history, \
-            popularity_prior, embedding_dim, activation, batch_norm, dropout, normalize, \
-            ssl_weight, optimizer, learning_rate, lr_schedule, warmup_fraction, \
-            weight_decay, epsilon, max_grad_norm, batch_size, max_iter, average, device, \
-            verbose
-        As in :class:`~sktwotower.TwoTowerRecommender`.
+    timestamp_column, id_dropout, popularity_prior, embedding_dim, activation, \
+            batch_norm, dropout, normalize, ssl_weight, optimizer, learning_rate, \
+            lr_schedule, warmup_fraction, weight_decay, epsilon, max_grad_norm, \
+            batch_size, max_iter, average, device, verbose
+        As in :class:`~sktwotower.TwoTowerRecommender`; "auto" is resolved when the data is
+        known, see `_training.defaults`.
     """
 
     owner: str
@@ -104,10 +108,8 @@ class Configuration:
     item: SideConfiguration
     timestamp_column: Column | None
     id_dropout: float
-    history_size: int
-    history_dropout: float
-    tie_history: bool
-    popularity_prior: float | None
+    history: HistorySettings | str | None
+    popularity_prior: float | str | None
     embedding_dim: int
     hidden_layer_sizes: tuple[int, ...] | None
     activation: str
@@ -125,8 +127,8 @@ class Configuration:
     weight_decay: float | str
     epsilon: float
     max_grad_norm: float | None
-    batch_size: int
-    max_iter: int
+    batch_size: int | str
+    max_iter: int | str
     average: bool
     stopping: StoppingRule
     device: str | torch.device
@@ -154,6 +156,9 @@ class Configuration:
             for name, value in parameters.items()
         }
         parse_metric(values["validation_metric"], parameter="validation_metric")
+        refuse_no_history(values["history"], owner=owner)
+        if isinstance(values["history"], PooledHistory):
+            values["history"] = HistorySettings.of(values["history"])
         learned = values["temperature"] == "learned"
         start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
@@ -201,11 +206,19 @@ class Configuration:
         """Whether a tower is trained without ids: features alone place an entity."""
         return self.id_dropout > 0 or not self.side(name).id_embedding
 
+    @property
+    def takes_history_dropout(self) -> bool:
+        """Whether what is left out of a history can be ranked against the catalogue."""
+        objective = self.objective
+        return objective.loss == "softmax" and objective.negatives in ("auto", "full")
+
     def _refuse(self) -> None:
         """Raise ValueError for parameters that do not go together."""
         self._refuse_decay()
-        self._refuse_history()
-        if self.popularity_prior is not None and self.learns_temperature:
+        if isinstance(self.history, HistorySettings):
+            self._refuse_history(self.history)
+        is_number = not isinstance(self.popularity_prior, str | None)
+        if is_number and self.learns_temperature:
             raise ValueError(
                 f"popularity_prior={self.popularity_prior} is in units of the temperature, "
                 "which must not change in training: set temperature to a number."
@@ -223,24 +236,26 @@ class Configuration:
                 "the two, or set weight_decay='auto'."
             )
 
-    def _refuse_history(self) -> None:
-        if self.history_dropout and not self.history_size:
+    def _refuse_history(self, history: HistorySettings) -> None:
+        objective = self.objective
+        if history.dropout and self.timestamp_column is not None:
             raise ValueError(
-                f"history_dropout={self.history_dropout} leaves rows out of a history, and "
-                "history_size=0 has none; set history_size (a large number is all that a "
-                "user has), or history_dropout=0."
-            )
-        if self.history_dropout and self.timestamp_column is not None:
-            raise ValueError(
-                f"history_dropout={self.history_dropout} draws a history from all rows of "
-                f"a user, and timestamp_column={self.timestamp_column!r} orders them; set "
-                "history_dropout=0 (the history is then what came before), or "
+                f"history=PooledHistory(dropout={history.dropout}) draws a history from "
+                f"all rows of a user, and timestamp_column={self.timestamp_column!r} "
+                "orders them; set dropout=0 (the history is then what came before), or "
                 "timestamp_column=None."
             )
-        if self.tie_history and not (self.history_size and self.item.id_embedding):
+        if history.dropout and not self.takes_history_dropout:
             raise ValueError(
-                "tie_history=True pools the ids of the item tower in a history: set "
-                "history_size and item_id_embedding=True, or tie_history=False."
+                f"history=PooledHistory(dropout={history.dropout}) ranks what is left out "
+                f"of a history against the catalogue; loss={objective.loss!r} with "
+                f"negatives={objective.negatives!r} does not. Set loss='softmax' and "
+                "negatives='full', or dropout=0."
+            )
+        if history.tied and not self.item.id_embedding:
+            raise ValueError(
+                "history=PooledHistory(tied=True) pools the ids of the item tower in a "
+                "history: set item_id_embedding=True, or tied=False."
             )
 
 

@@ -35,7 +35,7 @@ from sktwotower._training.changes import (
     refuse_other_roles,
     refuse_other_table,
 )
-from sktwotower._training.configuration import Configuration, SideConfiguration
+from sktwotower._training.configuration import Configuration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
 from sktwotower.utils._columns import Column, is_dataset
@@ -226,7 +226,7 @@ def encode(
     Raises
     ------
     ValueError
-        If a tower has no field, or features cannot be encoded.
+        If features cannot be encoded.
     """
     if before is not None:
         known = {name: before.side(name).vocabulary for name in SIDES}
@@ -250,7 +250,6 @@ def encode(
             every_row=is_user,
             before=None if before is None else before.side(name).entities,
         )
-        _refuse_no_field(side, entities, configuration)
         if configuration.verbose and before is None and entities.encoder is not None:
             for line in describe_fields(entities.encoder, entities.fields):
                 print(f"{name} feature {line}")
@@ -270,20 +269,17 @@ def encode(
 
 
 def with_popularity(
-    data: TrainingData, interactions: InteractionCodes, configuration: Configuration
+    data: TrainingData, interactions: InteractionCodes, weight: float
 ) -> TrainingData:
-    """The data with the last entry of embeddings, if there is a ``popularity_prior``.
+    """The data with the last entry of embeddings, for a ``popularity_prior``.
 
     For an item it is ``log(n + 1)`` of its ``n`` positives among ``interactions``, less the
-    mean over items; for a user it is the weight of that number in the score.
+    mean over items; for a user it is ``weight``, that of this number in the score.
     """
-    if configuration.popularity_prior is None:
-        return data
     counts = n_positives(interactions, len(data.item.entities))
     logs = np.log1p(counts)
     has_rows = data.item.entities.id_codes > 0
     logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
-    weight = configuration.temperature * configuration.popularity_prior
     weights = np.full(len(data.user.entities.id_codes), weight, dtype=np.float32)
     return replace(
         data,
@@ -298,16 +294,17 @@ def n_positives(interactions: InteractionCodes, n_items: int) -> np.ndarray:
     return np.bincount(items, minlength=n_items + 1).astype(np.float32)
 
 
-def _refuse_no_field(
-    side: SideConfiguration, entities: Entities, configuration: Configuration
+def refuse_no_field(
+    data: TrainingData, configuration: Configuration, *, has_history: bool
 ) -> None:
     """Raise ValueError if there is nothing to describe a side by."""
-    has_history = side.name == "user" and configuration.history_size > 0
-    if side.id_embedding or has_history or entities.fields:
-        return
-    raise ValueError(
-        f"The {side.name} tower has no field: {side.name}_id_embedding=False and there "
-        f"are no features. Give it {side.name}_table or {side.name}_features, "
-        + ("set history_size, " if side.name == "user" else "")
-        + f"or set {side.name}_id_embedding=True."
-    )
+    for name in SIDES:
+        has_field = configuration.side(name).id_embedding or data.side(name).entities.fields
+        if has_field or (name == "user" and has_history):
+            continue
+        raise ValueError(
+            f"The {name} tower has no field: {name}_id_embedding=False and there are no "
+            f"features. Give it {name}_table or {name}_features, "
+            + ("set history=PooledHistory(), " if name == "user" else "")
+            + f"or set {name}_id_embedding=True."
+        )

@@ -33,6 +33,7 @@ from sktwotower._nn.negatives import (
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
 from sktwotower._nn.user_batches import UserBatches
 from sktwotower._training.field_dependence import field_dependence
+from sktwotower._training.settings import Settings
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")
@@ -44,9 +45,6 @@ NEGATIVES = {
     "bpr": DRAWN,
 }
 SAMPLING = ("mixed", "random", "unconsumed", "popular")  # those that use n_negatives
-# n_negatives="auto" of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of
-# NDCG, and 32 gains nothing.
-DRAWS_FOR_A_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class ObjectiveSpec:
     Attributes
     ----------
     loss, negatives, n_negatives, sampling_correction, mask_known_positives, margin, \
-batch_size, ssl_pattern, history_dropout
+ssl_pattern
         As in :class:`~sktwotower.TwoTowerRecommender`.
     """
 
@@ -66,9 +64,7 @@ batch_size, ssl_pattern, history_dropout
     sampling_correction: str | None
     mask_known_positives: bool
     margin: float
-    batch_size: int
     ssl_pattern: str | None
-    history_dropout: float
 
     def refuse(self) -> None:
         """Raise ValueError if parameters contradict each other."""
@@ -101,93 +97,26 @@ batch_size, ssl_pattern, history_dropout
                 "self-supervision is a softmax beside a softmax. Set ssl_pattern=None, or "
                 "loss='softmax'."
             )
-        if self.history_dropout and (
-            self.loss != "softmax" or self.negatives not in ("auto", "full")
-        ):
-            raise ValueError(
-                f"history_dropout={self.history_dropout} ranks what is left out of a "
-                f"history against the catalogue; loss={self.loss!r} with negatives="
-                f"{self.negatives!r} does not. Set loss='softmax' and negatives='full', or "
-                "history_dropout=0."
-            )
-        self._refuse_single_rows()
-
-    def _refuse_single_rows(self) -> None:
-        """Raise ValueError if a batch has one row and no other negatives."""
-        if self.batch_size == 1 and self.negatives == "in_batch":
-            raise ValueError(
-                "batch_size=1 does not go with negatives='in_batch': a batch of one row "
-                "has no negative. Raise batch_size, or set negatives='full' or 'mixed'."
-            )
 
     def learns_from_labels(self, positive: Tensor | np.ndarray) -> bool:
         """Whether rows with ``y <= 0`` are trained, rather than used as negatives only."""
         return self.loss == "cross_entropy" and not positive.all()
 
-    def resolve(self, rows: TrainingRows, items: Tensor) -> Self:
-        """Replace ``"auto"`` by what it stands for.
-
-        Parameters
-        ----------
-        rows : TrainingRows
-            All training rows.
-        items : Tensor of shape (n_items,)
-            Items with a training row.
-
-        Returns
-        -------
-        ObjectiveSpec
-            The same objective without ``"auto"``.
-
-        Raises
-        ------
-        ValueError
-            If there are too few items.
-        """
-        n_items, negatives = len(items), self.negatives
-        if negatives == "auto" and self.learns_from_labels(rows.positive):
-            negatives = "labels"
-        elif negatives == "auto" and self.loss == "softmax":
-            # A batch may have that many candidates anyway. On MovieLens 100k, more cost
-            # time and gain nothing.
-            is_affordable = n_items <= self.batch_size or self.history_dropout
-            negatives = "full" if is_affordable else "in_batch"
-        elif negatives == "auto":
-            negatives = "unconsumed"
-        if n_items < 2 and negatives != "labels":
-            raise ValueError(
-                f"Only 1 item of X has a positive row (n_samples = {len(rows)}), so there "
-                "is nothing to rank it against: give interactions with at least 2 items."
-            )
-        n_negatives = self.n_negatives
-        if n_negatives == "auto":
-            wanted = self.batch_size if self.loss == "softmax" else DRAWS_FOR_A_ROW
-            n_negatives = min(wanted, n_items)
-        elif negatives in SAMPLING and int(n_negatives) > n_items:
-            raise ValueError(
-                f"n_negatives={n_negatives} is more than the {n_items} items that can be "
-                "drawn. Lower n_negatives"
-                + (", or set negatives='full'." if self.loss == "softmax" else ".")
-            )
-        spec = replace(self, negatives=negatives, n_negatives=n_negatives)
-        spec._refuse_single_rows()
-        return spec
-
-    def __str__(self) -> str:
-        if self.negatives == "labels":
-            return f"loss={self.loss!r}, on the labels of y alone"
-        count = f", n_negatives={self.n_negatives}" if self.negatives in SAMPLING else ""
-        return f"loss={self.loss!r}, negatives={self.negatives!r}{count}"
+    def resolved(self, settings: Settings) -> Self:
+        """The same objective without ``"auto"``."""
+        return replace(self, negatives=settings.negatives, n_negatives=settings.n_negatives)
 
     def batches(
         self,
         rows: TrainingRows,
         items: Tensor,
         *,
+        batch_size: int,
         n_new: int | None = None,
         frequencies: StreamingFrequencies | None = None,
         rank_slice: Callable[[int], slice] | None = None,
         in_history: Tensor | None = None,
+        history_dropout: float = 0.0,
     ) -> Batches[Any]:
         """Batches of a resolved objective.
 
@@ -198,6 +127,8 @@ batch_size, ssl_pattern, history_dropout
             their users' positives.
         items : Tensor of shape (n_items,)
             Items with a training row, in ascending order.
+        batch_size : int
+            Rows of a batch, at most.
         n_new : int, optional
             The first ``n_new`` rows are new, the others were trained before. None: all are
             new.
@@ -208,6 +139,8 @@ batch_size, ssl_pattern, history_dropout
         in_history : Tensor of shape (n_positives,), bool, optional
             With ``history_dropout``: overwritten in each epoch with the rows that are in
             histories.
+        history_dropout : float, default=0.0
+            Share of each user's rows that is left out of the history.
 
         Returns
         -------
@@ -231,7 +164,7 @@ batch_size, ssl_pattern, history_dropout
         if n_new is not None:
             n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
-        n_batches, sizes = batch_sizes(n_rows, self.batch_size)
+        n_batches, sizes = batch_sizes(n_rows, batch_size)
         if self.loss != "softmax":
             negatives = self._sampled_negatives(positives, items, known, explicit)
             return Batches(trained, negatives, n_batches, n_new=n_new)
@@ -254,7 +187,7 @@ batch_size, ssl_pattern, history_dropout
             trained,
             candidates,
             n_batches,
-            dropout=self.history_dropout,
+            dropout=history_dropout,
             in_history=in_history,
         )
 

@@ -10,28 +10,31 @@ import torch
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
-from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
+from sktwotower._training.settings import HistorySettings, Settings
 from sktwotower.utils import _column_store as column_store
 
 _SMALLEST_WEIGHT = np.float32(1e-30)
 
 
 def past_items(
-    interactions: InteractionCodes, data: TrainingData, configuration: Configuration
+    interactions: InteractionCodes,
+    n_users: int,
+    history: HistorySettings,
+    id_codes: np.ndarray,
 ) -> PastItems:
-    """Histories of all users, from these interactions."""
-    return PastItems.of(
-        interactions,
-        len(data.user.entities),
-        configuration.history_size,
-        data.item.entities.id_codes,
-    )
+    """Histories of all users, from these interactions.
+
+    ``id_codes`` are rows of the history table, (n_items + 1,).
+    """
+    if history.dropout:  # it draws from all rows of a user, whatever their times
+        interactions = replace(interactions, times=None)
+    return PastItems.of(interactions, n_users, history.size, id_codes)
 
 
 def training_rows(
     data: TrainingData,
-    configuration: Configuration,
+    settings: Settings,
     train_rows: np.ndarray,
     user_rows: EntityRows,
     replayed: InteractionCodes | None,
@@ -42,12 +45,12 @@ def training_rows(
     ----------
     data : TrainingData
         The rows of X.
-    configuration : Configuration
-        Says whether there are histories, and a popularity prior.
+    settings : Settings
+        Say whether there are histories.
     train_rows : ndarray of shape (n_samples,), bool
         The rows of X that train.
     user_rows : EntityRows
-        Ids and features of the users.
+        What the user tower reads of each user, beside the history.
     replayed : InteractionCodes or None
         Rows from before that are trained again; they come last.
     """
@@ -73,14 +76,12 @@ def training_rows(
         n_items=len(data.item.entities) + 1,
         user_inputs=None if is_users else torch.from_numpy(inputs),
     )
-    if configuration.popularity_prior is not None:  # it counts as 1 in training
-        weight = np.float32(configuration.temperature)
-        whole = torch.from_numpy(np.full((len(user_rows), 1), weight))
-        user_rows = replace(user_rows, appended=whole)
-    if not configuration.history_size:
+    history = settings.history
+    if history is None:
         return rows, user_rows, None
-    past = past_items(interactions, data, configuration)
-    if configuration.history_dropout and replayed is None:
+    n_users, id_codes = len(data.user.entities), data.item.entities.id_codes
+    past = past_items(interactions, n_users, history, id_codes)
+    if history.dropout and replayed is None:
         drawn = past.to_draw_from(user_rows, inputs, interactions.users)
         return rows, drawn, past
     # The new rows come last in the histories.

@@ -16,6 +16,7 @@ from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._search.faiss_index import FaissIndex
+from sktwotower._training.settings import Settings
 from sktwotower.utils._columns import Column
 
 
@@ -129,6 +130,8 @@ class ModelState:
         Name and memory of the optimizer, for a later training.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch; None: computed from the interactions.
+    settings : Settings
+        What "auto" stood for in the last training.
     log : TrainingLog
         How training went.
     """
@@ -143,6 +146,7 @@ class ModelState:
     past: PastItems | None
     optimizer: tuple[str, OptimizerState]
     frequencies: StreamingFrequencies | None
+    settings: Settings
     log: TrainingLog
 
     @property

@@ -12,7 +12,7 @@ import torch
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import SIDES
-from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes
+from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
@@ -20,7 +20,6 @@ from sktwotower._nn.lazy_tables import LazyTables, may_be_lazy
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import (
     DECOUPLED,
-    auto_weight_decay,
     make_optimizer,
     make_schedule,
 )
@@ -38,10 +37,12 @@ from sktwotower._nn.trainer import train
 from sktwotower._nn.two_towers import TwoTowers, average_of
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.continuing import streaming_frequencies, table_sources
-from sktwotower._training.data import TrainingData, with_popularity
+from sktwotower._training.data import TrainingData, refuse_no_field, with_popularity
+from sktwotower._training.defaults import DataFacts, resolve
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
 from sktwotower._training.rows import past_items, training_rows
+from sktwotower._training.settings import Settings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.state import (
     ModelState,
@@ -92,8 +93,9 @@ class Training:
         The model whose weights are the start; None: random weights.
     seed : int
         Of all random numbers.
-    n_epochs : int
-        The schedule of the learning rate ends after so many epochs.
+    n_epochs : int, optional
+        The schedule of the learning rate ends after so many epochs. None: after
+        ``max_iter``.
     continues : bool, default=False
         Whether the rows follow those of ``before``, which are replayed with them, and the
         optimizer goes on with its memory. Otherwise only the weights are taken over.
@@ -106,18 +108,24 @@ class Training:
         before: ModelState | None,
         *,
         seed: int,
-        n_epochs: int,
+        n_epochs: int | None = None,
         continues: bool = False,
     ) -> None:
         self.configuration = configuration
         self.before = before
         self.seed = seed
-        self.n_epochs = n_epochs
         self.replayed = before.interactions if before is not None and continues else None
         self.interactions = data.interactions  # all that the model will have seen
         if self.replayed is not None:
             self.interactions = self.replayed.followed_by(data.interactions)
-        self.data = data = with_popularity(data, self.interactions, configuration)
+        self.settings = settings = self._settings(data, continues=continues)
+        self.n_epochs = settings.max_iter if n_epochs is None else n_epochs
+        has_history = settings.history is not None
+        refuse_no_field(data, configuration, has_history=has_history)
+        if settings.popularity_prior is not None:
+            weight = configuration.temperature * settings.popularity_prior
+            data = with_popularity(data, self.interactions, weight)
+        self.data = data
         self.user_rows = data.user.entities.rows(with_id=configuration.user.id_embedding)
         self.item_rows = data.item.entities.rows(with_id=configuration.item.id_embedding)
         self.catalogue = recommendable(
@@ -152,17 +160,21 @@ class Training:
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if configuration.average else None
-        user_rows = self._to_train(self.user_rows, towers.user_tower)
         rows, user_inputs, past = training_rows(
-            self.data, configuration, train_rows, user_rows, self.replayed
+            self.data,
+            self.settings,
+            train_rows,
+            self._users_to_train(towers.user_tower),
+            self.replayed,
         )
-        objective, batches, frequencies = self._batches(rows, user_inputs, train_rows)
-        optimizer = self._make_optimizer(towers, len(batches.rows), sources)
+        objective = configuration.objective.resolved(self.settings)
+        batches, frequencies = self._batches(objective, rows, user_inputs, train_rows)
+        optimizer = self._make_optimizer(towers, sources)
         tables = LazyTables(
             towers.lazy_candidates(),
             optimizer,
             configuration.optimizer,
-            batch_size=configuration.batch_size,
+            batch_size=self.settings.batch_size,
         )
         schedule = make_schedule(
             optimizer,
@@ -195,9 +207,14 @@ class Training:
 
     def complete_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to serve: histories have all rows, and the optimizer its memory."""
-        past = None
-        if self.configuration.history_size:
-            past = past_items(self.interactions, self.data, self.configuration)
+        past, history = None, self.settings.history
+        if history is not None:
+            past = past_items(
+                self.interactions,
+                len(self.data.user.entities),
+                history,
+                self.data.item.entities.id_codes,
+            )
         state = self._state(run, log, past, remember(run.optimizer, run.trained))
         return replace(
             state,
@@ -238,19 +255,32 @@ class Training:
             past=past,
             optimizer=(self.configuration.optimizer, memory),
             frequencies=run.frequencies,
+            settings=self.settings,
             log=log,
         )
 
+    def _settings(self, data: TrainingData, *, continues: bool) -> Settings:
+        """What "auto" stands for."""
+        facts = DataFacts.of(
+            self.interactions,
+            len(data.user.entities),
+            len(data.item.entities),
+            has_user_features=bool(data.user.entities.fields),
+            has_item_features=bool(data.item.entities.fields),
+        )
+        before = None if self.before is None else self.before.settings
+        return resolve(self.configuration, facts, before, continues=continues)
+
     def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, RowSources]:
         """New towers, and the rows of the tables before that theirs start from."""
-        configuration = self.configuration
+        configuration, history = self.configuration, self.settings.history
         n_history_items = self._n_history_items()
         towers = TwoTowers(
             self._make_tower(self.user_rows, generator, n_history_items),
             self._make_tower(self.item_rows, generator),
             configuration.temperature,
             learned=configuration.learns_temperature,
-            tied=configuration.tie_history,
+            tied=history is not None and history.tied,
         )
         sources: RowSources = {}
         if self.before is not None:
@@ -275,47 +305,58 @@ class Training:
         )
 
     def _n_history_items(self) -> int:
-        if not self.configuration.history_size:
+        if self.settings.history is None:
             return 0
         return int(self.data.item.entities.id_codes.max()) + 1
 
+    def _users_to_train(self, tower: Tower) -> EntityRows:
+        """Rows of users, for which popularity has the weight 1 in training."""
+        rows = self._to_train(self.user_rows, tower)
+        if self.settings.popularity_prior is None:
+            return rows
+        weight = np.float32(self.configuration.temperature)
+        return replace(rows, appended=torch.from_numpy(np.full((len(rows), 1), weight)))
+
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
         """The same rows; a few columns before a linear layer become a matrix."""
-        is_lazy = may_be_lazy(rows.n_columns, self.configuration.batch_size)
+        is_lazy = may_be_lazy(rows.n_columns, self.settings.batch_size)
         if is_lazy or not (rows.is_narrow and tower.begins_with_a_layer):
             return rows
         return rows.with_matrix()
 
     def _batches(
-        self, rows: TrainingRows, user_inputs: TowerRows, train_rows: np.ndarray
-    ) -> tuple[ObjectiveSpec, Batches, StreamingFrequencies | None]:
-        """The resolved objective, its batches, and frequencies of items in a stream."""
-        ranks = Ranks.current()
+        self,
+        objective: ObjectiveSpec,
+        rows: TrainingRows,
+        user_inputs: TowerRows,
+        train_rows: np.ndarray,
+    ) -> tuple[Batches, StreamingFrequencies | None]:
+        """The batches of an objective, and frequencies of items in a stream."""
+        ranks, history = Ranks.current(), self.settings.history
         items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
-        objective, n_new = self.configuration.objective.resolve(rows, items), None
-        frequencies = None
+        n_new, frequencies = None, None
         if self.before is not None and self.replayed is not None:
             n_new = int(train_rows.sum())
             frequencies = streaming_frequencies(
-                self.before.frequencies, rows, n_new, self.configuration.batch_size
+                self.before.frequencies, rows, n_new, self.settings.batch_size
             )
-        if self.configuration.verbose:
-            print(f"{objective}: {n_new or len(rows)} rows, {len(items)} items")
         in_history = None
         if isinstance(user_inputs, HistoryRows):
             in_history = user_inputs.in_history
         batches = objective.batches(
             rows,
             items,
+            batch_size=self.settings.batch_size,
             n_new=n_new,
             frequencies=frequencies,
             rank_slice=None if ranks is None else ranks.slice_of,
             in_history=in_history,
+            history_dropout=0.0 if history is None else history.dropout,
         )
-        return objective, batches, frequencies
+        return batches, frequencies
 
     def _make_optimizer(
-        self, towers: TwoTowers, n_rows: int, sources: RowSources
+        self, towers: TwoTowers, sources: RowSources
     ) -> torch.optim.Optimizer:
         configuration = self.configuration
         optimizer = make_optimizer(
@@ -323,7 +364,7 @@ class Training:
             towers.embedding_tables(),
             towers.parameters(),
             learning_rate=configuration.learning_rate,
-            weight_decay=self._weight_decay(n_rows),
+            weight_decay=self.settings.weight_decay,
             epsilon=configuration.epsilon,
         )
         if self.before is not None and self.replayed is not None:
@@ -331,16 +372,6 @@ class Training:
             if name == configuration.optimizer:
                 recall(optimizer, towers, memory, sources)
         return optimizer
-
-    def _weight_decay(self, n_rows: int) -> float:
-        """Weight decay, computed from the number of all rows."""
-        configuration = self.configuration
-        if isinstance(configuration.weight_decay, str):
-            n_batches, _ = batch_sizes(n_rows, configuration.batch_size)
-            return auto_weight_decay(
-                configuration.optimizer, configuration.learning_rate, n_batches
-            )
-        return float(configuration.weight_decay)
 
     def _mask_drawer(self) -> DrawMasks | None:
         pattern = self.configuration.objective.ssl_pattern
@@ -356,7 +387,7 @@ class Training:
         return SelfSupervision(
             self.item_rows,
             torch.from_numpy(self.catalogue),
-            n_draws=self.configuration.batch_size,
+            n_draws=self.settings.batch_size,
             draw_masks=self.draw_masks,
             weight=self.configuration.ssl_weight,
         )
@@ -371,7 +402,7 @@ class Training:
             optimizer=configuration.optimizer,
             average=configuration.average,
             has_penalty=(
-                self._weight_decay(1) > 0 and not DECOUPLED[configuration.optimizer]
+                self.settings.weight_decay > 0 and not DECOUPLED[configuration.optimizer]
             ),
         )
         warn_if_too_large(needed, device)

@@ -12,6 +12,7 @@ from sktwotower.baselines import (
     ItemKNNRecommender,
     PopularRecommender,
 )
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
 from tests.helpers import assert_same_answer, make_model, same_embeddings
@@ -107,7 +108,7 @@ def test_items_in_an_index(model):
 @pytest.mark.parametrize("index", ["user", ["user", "item"], ["item", "user"], "time"])
 def test_X_with_ids_or_times_in_its_index(model, baseline, index, tmp_path):
     rows = X.set_index(index)
-    options = NAMES | {"timestamp_column": "time", "history_size": 3}
+    options = NAMES | {"timestamp_column": "time", "history": PooledHistory(3)}
     expected = make_model(**options).fit(X)
     assert same_embeddings(make_model(**options).fit(rows), expected)
     assert same_embeddings(expected.partial_fit(X), expected.partial_fit(rows)) is True

@@ -25,6 +25,7 @@ from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._data.entity_building import build_entities
 from sktwotower._nn import inputs
 from sktwotower._nn.inputs import EntityRows
+from sktwotower.history import PooledHistory
 from sktwotower.preprocessing import FeatureEncoder
 
 N_USERS, N_ITEMS, N_ROWS = 12, 9, 120
@@ -107,7 +108,7 @@ def test_the_order_of_a_table_does_not_matter():
     "options",
     [
         dict(user_features=["age", "city", "mood"], timestamp_column="time"),
-        dict(user_table=USERS, history_size=3, timestamp_column="time"),
+        dict(user_table=USERS, history=PooledHistory(3), timestamp_column="time"),
         dict(ssl_pattern="rfm", hidden_layer_sizes=(8,), dropout=0.2),
         dict(popularity_prior=1.0, optimizer="adagrad"),
     ],
@@ -704,7 +705,7 @@ def test_other_frames_wherever_pandas_is(library):
             user_table=EntityTable(
                 frame_of(USERS[["user", "city"]].reset_index(drop=True)), "user"
             ),
-            history_size=3,
+            history=PooledHistory(3),
             id_dropout=0.2,
         ).fit(frame_of(X))
 

@@ -19,6 +19,7 @@ from sktwotower._data.interactions import read_interactions
 from sktwotower._data.roles import ColumnRoles
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower.baselines import PopularRecommender
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.preprocessing import FeatureEncoder
 from tests.helpers import needs_sklearn_1_9
@@ -102,7 +103,11 @@ CASES = {
     "weights": {"y": "rating", "sample_weight": "weight"},
     "time": {"timestamp_column": "when", "early_stopping": True},
     "random hold-out": {"early_stopping": True, "y": "rating"},
-    "history": {"timestamp_column": "when", "history_size": 3, "early_stopping": True},
+    "history": {
+        "timestamp_column": "when",
+        "history": PooledHistory(3),
+        "early_stopping": True,
+    },
     "features": {"user_features": ["age", "city"], "item_features": ["price", "tags"]},
     "features of the time": {
         "user_features": ["city", "price"],
@@ -260,7 +265,7 @@ def test_no_array_of_ids_is_as_long_as_the_rows(path, monkeypatch):
         return to_numpy(self, *args, **kwargs)
 
     monkeypatch.setattr(pd.Categorical, "__array__", spy)
-    fit(path, "rating", timestamp_column="when", history_size=2)
+    fit(path, "rating", timestamp_column="when", history=PooledHistory(2))
     assert lengths == []
     np.asarray(pd.Categorical(["it is looked at"]))
     assert lengths == [1]
@@ -289,7 +294,9 @@ def test_validation_rows_in_a_file(frame, path):
 
 
 @pytest.mark.parametrize("first", ["file", "frame"])
-@pytest.mark.parametrize("options", [{}, {"user_features": ["city"], "history_size": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"user_features": ["city"], "history": PooledHistory(2)}]
+)
 def test_partial_fit(path, first, options):
     read = pd.read_parquet(path)
     table = pq.read_table(path)
@@ -304,7 +311,7 @@ def test_partial_fit(path, first, options):
 
 
 def test_what_a_model_from_a_file_can_do(path, frame, tmp_path):
-    model = fit(path, timestamp_column="when", history_size=3)
+    model = fit(path, timestamp_column="when", history=PooledHistory(3))
     users = frame["user"].unique()[:5]
     expected = model.recommend(users)
     copies = [pickle.loads(pickle.dumps(model)), clone(model).fit(path)]

@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 
 from sktwotower import TwoTowerRecommender
 from sktwotower.datasets import load_movielens_small
+from sktwotower.history import PooledHistory
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -46,7 +47,7 @@ def films():
     model = make_model(
         timestamp_column="timestamp",
         item_table=films.item_table[["item_id", "genres", "year"]],
-        history_size=10,
+        history=PooledHistory(10),
         embedding_dim=32,
         batch_size=512,
     ).fit(films.interactions)
@@ -149,10 +150,10 @@ TOWERS = {
         "temperature": 1.0,
     },
     "relu": {"hidden_layer_sizes": [6, 5], "batch_norm": True, "dropout": 0.2},
-    "gelu": {"hidden_layer_sizes": [6], "activation": "gelu", "history_size": 3},
+    "gelu": {"hidden_layer_sizes": [6], "activation": "gelu", "history": PooledHistory(3)},
     "silu": {"hidden_layer_sizes": [6], "activation": "silu", "batch_norm": True},
     "tanh": {"hidden_layer_sizes": [6], "activation": "tanh", "id_dropout": 0.2},
-    "history alone": {"user_id_embedding": False, "history_size": 5},
+    "history alone": {"user_id_embedding": False, "history": PooledHistory(5)},
     "vectors": {"item_table": "vectors"},
 }
 
@@ -193,9 +194,9 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
             # Code 0 has no features: an empty first row.
             empty = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
             feed |= features_of(sp.vstack([empty, encoded]))
-        if side == "user" and model.history_size:
+        if side == "user" and model.history is not None:
             histories = model._state.past.histories
-            starts, ends = histories.now(model.history_size)
+            starts, ends = histories.now(model.history.size)
             feed["history_row"] = np.repeat(np.arange(len(ids) + 1), ends - starts)
             items = [histories.items[a:b] for a, b in zip(starts, ends, strict=True)]
             feed["history_item"] = np.concatenate(items).astype(np.int64)

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from sktwotower import load
+from sktwotower.history import PooledHistory
 from tests.helpers import BERLIN, make_model, needs_pandas_3
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -32,7 +33,7 @@ TABLE = pd.DataFrame({"item": [10, 20, 30], "kind": ["a", "b", "a"], "price": [1
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(item_table=TABLE, history_size=2).fit(X)
+    return make_model(item_table=TABLE, history=PooledHistory(2)).fit(X)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable, TwoTowerRecommender, load
 from sktwotower.datasets import load_movielens_small
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 from tests import helpers
@@ -74,7 +75,7 @@ make_model = partial(helpers.make_model, **NAMES, batch_size=64)
 @pytest.fixture(scope="module")
 def model(data):
     return make_model(
-        user_table=data.user_table, item_table=data.item_table, history_size=3
+        user_table=data.user_table, item_table=data.item_table, history=PooledHistory(3)
     ).fit(data.interactions)
 
 
@@ -231,7 +232,7 @@ CASES = {
         "user_table": "user_table",
         "item_table": "item_table",
         "timestamp_column": "timestamp",
-        "history_size": 4,
+        "history": PooledHistory(4),
         "hidden_layer_sizes": [6, 5],
         "activation": "gelu",
         "batch_norm": True,
@@ -254,7 +255,7 @@ CASES = {
     "sgd": {"optimizer": "sgd", "loss": "bpr", "random_state": np.random.RandomState(3)},
     "device": {"device": torch.device("cpu"), "hidden_layer_sizes": 3},
     "in batch": {"negatives": "in_batch", "n_negatives": 7, "max_grad_norm": 1.0},
-    "tied": {"history_size": 3, "tie_history": True, "popularity_prior": 1.5},
+    "tied": {"history": PooledHistory(3, tied=True), "popularity_prior": 1.5},
 }
 
 
@@ -522,9 +523,7 @@ SET = {
     "user_id_embedding": False,
     "item_id_embedding": False,
     "id_dropout": 0.5,
-    "history_size": 0,
-    "history_dropout": 0.5,
-    "tie_history": True,
+    "history": PooledHistory(7, dropout=0.5, tied=True),
     "popularity_prior": 2.0,
     "embedding_dim": 9,
     "hidden_layer_sizes": np.array([3, 4]),
@@ -612,7 +611,7 @@ def test_the_optimizer_can_be_left_out(data, model, tmp_path):
 
 def test_files_are_no_pickles_and_the_manifest_is_readable(artefact, model):
     manifest = json.loads((artefact / "manifest.json").read_text())
-    assert manifest["format_version"] == 3
+    assert manifest["format_version"] == 4
     assert manifest["versions"]["torch"] == torch.__version__
     assert manifest["parts"]["roles"]["user_column"] == "user_id"
     assert manifest["parts"]["parameters"]["embedding_dim"] == 4
@@ -640,7 +639,8 @@ FORMAT = {
     "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
     "varying vocabulary",
     "interactions": "items positive times users",
-    "history": "size",
+    "settings": "batch_size history max_iter n_negatives negatives popularity_prior "
+    "weight_decay",
     "frequencies": "_last gaps rate step",
     "log": "loss_curve validation_metric validation_scores",
 }
@@ -651,7 +651,7 @@ def test_the_names_in_an_artefact_belong_to_its_format(model, grown, tmp_path):
     for fitted, left_out in ((grown, set()), (model, {"frequencies"})):
         fitted.save(tmp_path / "model")
         manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
-        assert manifest["format_version"] == 3
+        assert manifest["format_version"] == 4
         parts = {name: " ".join(sorted(part)) for name, part in manifest["parts"].items()}
         assert set(parts) == {*FORMAT, "parameters", "towers", "optimizer"}
         for name in set(FORMAT) - left_out:
@@ -670,8 +670,8 @@ def test_save_and_load_leave_the_global_generators_alone(model, tmp_path):
 
 
 def test_a_newer_format_is_refused(artefact):
-    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=4))
-    with pytest.raises(ValueError, match="has format 4, which is newer than 3"):
+    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=5))
+    with pytest.raises(ValueError, match="has format 5, which is newer than 4"):
         load(artefact)
 
 

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable
+from sktwotower.history import PooledHistory
 from tests.helpers import assert_same_answer, make_model, make_X, other_pairs
 
 N_USERS, N_ITEMS, N_ROWS = 15, 12, 150
@@ -47,7 +48,7 @@ def with_everything(**parameters):
         user_features=["mood", "age"],
         item_features=["price"],
         timestamp_column="time",
-        history_size=3,
+        history=PooledHistory(3),
         id_dropout=0.2,
         **parameters,
     )
@@ -55,7 +56,7 @@ def with_everything(**parameters):
 
 def of_history(**parameters):
     """Users are their history and nothing else."""
-    return make_model(user_id_embedding=False, history_size=3, **parameters)
+    return make_model(user_id_embedding=False, history=PooledHistory(3), **parameters)
 
 
 def all_scores(model, query, **options):
@@ -85,7 +86,7 @@ def differ(one, other):
 
 
 def test_features_equal_to_the_table_change_nothing():
-    model = make_model(user_table=USERS, history_size=2).fit(X)
+    model = make_model(user_table=USERS, history=PooledHistory(2)).fit(X)
     expected = model.recommend(USERS["user"])
     for names in (["user"], ["user", "city"], ["user", "height"], list(USERS)):
         assert_equal(model.recommend(USERS[names]), expected)
@@ -221,7 +222,7 @@ def clusters(seed=0, n_users=90, n_each=8):
 @pytest.mark.parametrize("user_id_embedding", [True, False])
 def test_three_clicks_make_it_personal(user_id_embedding):
     model = make_model(
-        history_size=5,
+        history=PooledHistory(5),
         user_id_embedding=user_id_embedding,
         id_dropout=0.3,
         embedding_dim=8,
@@ -240,9 +241,9 @@ def test_three_clicks_make_it_personal(user_id_embedding):
     np.testing.assert_array_equal(turned[::-1], found)
 
 
-@pytest.mark.parametrize("history_size", [0, 3])
-def test_a_history_is_seen(history_size):
-    model = make_model(history_size=history_size).fit(X)
+@pytest.mark.parametrize("of_model", [None, PooledHistory(3)])
+def test_a_history_is_seen(of_model):
+    model = make_model(history=of_model).fit(X)
     history = clicks([0, 0, -1, -1, -1], [3, 5, 1, 2, 2])
     found, _ = model.recommend([0, -1, 1], history=history, n_recommendations=99)
     seen = {user: set(X["item"][X["user"] == user]) for user in (0, 1)}
@@ -255,7 +256,7 @@ def test_a_history_is_seen(history_size):
         [0, -1], history=history, n_recommendations=99, exclude_seen=False
     )
     assert all(set(row) - {None} == everything for row in found)
-    if history_size == 0:  # and that is all that it is
+    if of_model is None:  # and that is all that it is
         expected = all_scores(model, [0, -1])
         np.testing.assert_array_equal(all_scores(model, [0, -1], history=history), expected)
 
@@ -277,11 +278,11 @@ def test_a_history_by_hand():
 
 
 @pytest.mark.parametrize("timestamp_column", [None, "time"])
-@pytest.mark.parametrize("history_size", [1, 3, 50])
-def test_the_history_of_a_known_user_makes_the_same_vector(timestamp_column, history_size):
+@pytest.mark.parametrize("size", [1, 3, 50, None])
+def test_the_history_of_a_known_user_makes_the_same_vector(timestamp_column, size):
     model = make_model(
         user_id_embedding=False,
-        history_size=history_size,
+        history=PooledHistory(size),
         timestamp_column=timestamp_column,
     ).fit(X)
     users = [0, 7, 11]
@@ -308,7 +309,7 @@ def test_a_history_is_added_to_the_known_one():
 
 def test_timestamps_order_a_history():
     model = make_model(
-        user_id_embedding=False, history_size=1, timestamp_column="time"
+        user_id_embedding=False, history=PooledHistory(1), timestamp_column="time"
     ).fit(X)
     single = {item: all_scores(model, [-2], history=clicks(-2, [item])) for item in (3, 5)}
     assert differ(single[3], single[5])
@@ -342,7 +343,7 @@ def test_datetimes_of_any_unit(of_fit, of_history):
         return moments.astype(f"datetime64[{unit}]")
 
     model = make_model(
-        user_id_embedding=False, history_size=1, timestamp_column="time"
+        user_id_embedding=False, history=PooledHistory(1), timestamp_column="time"
     ).fit(X.assign(time=times(X["time"].to_numpy(), of_fit)))
     single = all_scores(model, [-2], history=clicks(-2, [3]))
     last = X["time"][X["user"] == 0].max()
@@ -391,9 +392,9 @@ def test_a_history_of_rows_without_ids():
 def test_a_history_of_arrays():
     array = X[["user", "item", "time"]].to_numpy()
     model = make_model(
-        user_column=0, item_column=1, timestamp_column=2, history_size=3
+        user_column=0, item_column=1, timestamp_column=2, history=PooledHistory(3)
     ).fit(array)
-    frame = make_model(history_size=3, timestamp_column="time").fit(X)
+    frame = make_model(history=PooledHistory(3), timestamp_column="time").fit(X)
     history = clicks([0, 99], [3, 5], time=[900, 901])
     assert_equal(
         model.recommend([0, 99], history=history.to_numpy()),
@@ -401,10 +402,10 @@ def test_a_history_of_arrays():
     )
 
 
-@pytest.mark.parametrize("history_size", [0, 3])
-def test_an_empty_history_is_none(history_size):
+@pytest.mark.parametrize("of_model", [None, PooledHistory(3)])
+def test_an_empty_history_is_none(of_model):
     """A service asks with what it has, and that may be nothing yet."""
-    model = make_model(history_size=history_size).fit(X)
+    model = make_model(history=of_model).fit(X)
     nothing = clicks([], [])
     assert_equal(model.recommend([0, -1], history=nothing), model.recommend([0, -1]))
 
@@ -421,7 +422,7 @@ def test_an_empty_history_is_none(history_size):
     ids=["no user", "no item", "missing user", "missing item", "missing time"],
 )
 def test_histories_that_cannot_be_read(history, message):
-    model = make_model(history_size=3, timestamp_column="time").fit(X)
+    model = make_model(history=PooledHistory(3), timestamp_column="time").fit(X)
     with pytest.raises(ValueError, match=message):
         model.recommend([1], history=history)
 

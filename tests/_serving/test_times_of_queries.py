@@ -8,6 +8,7 @@ import pytest
 
 import sktwotower
 from sktwotower.baselines import PopularRecommender
+from sktwotower.history import PooledHistory
 from tests.helpers import make_model, make_X, same_embeddings
 
 X = make_X(n_rows=120)
@@ -31,7 +32,7 @@ OPTIONS = dict(
     item_column="item",
     timestamp_column="time",
     user_id_embedding=False,
-    history_size=3,
+    history=PooledHistory(3),
 )
 
 
@@ -146,11 +147,11 @@ def assert_equal(one, other):
     np.testing.assert_allclose(one[1], other[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("history_size", [2, 5, 50])
-def test_a_log_that_is_sent_again_changes_nothing(fitted, history_size):
+@pytest.mark.parametrize("size", [2, 5, 50, None])
+def test_a_log_that_is_sent_again_changes_nothing(fitted, size):
     _, times, _ = fitted
     log = X.assign(time=times)
-    model = make_model(**{**OPTIONS, "history_size": history_size}).fit(log)
+    model = make_model(**{**OPTIONS, "history": PooledHistory(size)}).fit(log)
     users = [0, 3, 5, 3]
     own = log[log["user"].isin(users)]
     expected = answers(model, users)
@@ -168,7 +169,7 @@ def test_a_log_that_is_sent_again_changes_nothing(fitted, history_size):
 
 
 def test_repeats_at_other_times_count():
-    model = make_model(**{**OPTIONS, "history_size": 50}).fit(X)
+    model = make_model(**{**OPTIONS, "history": PooledHistory(50)}).fit(X)
     own = X[X["user"] == 3]
     later = own.assign(time=own["time"] + 1000)
     once, twice = (
@@ -202,7 +203,7 @@ def test_the_history_of_another_user_is_not_known():
 def test_without_times_nothing_is_known():
     """A row that is sent again cannot be told from a repeat."""
     rows = X.sort_values("time")
-    options = {**OPTIONS, "timestamp_column": None, "history_size": 50}
+    options = {**OPTIONS, "timestamp_column": None, "history": PooledHistory(50)}
     model = make_model(**options).fit(rows)
     own = rows[rows["user"] == 3]
     twice = pd.concat([own, own]).assign(user=-1)

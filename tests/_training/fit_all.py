@@ -11,6 +11,7 @@ import torch.distributed as dist
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import lazy_tables
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 
 # What processes exchange differs from one to the next: candidates, frequencies, gradients
 # of rows and of whole tables, the temperature, masked fields, validation, users.
@@ -23,15 +24,15 @@ MODELS = {
         max_grad_norm=0.1,
         hidden_layer_sizes=(8,),
     ),
-    "full, history": dict(negatives="full", history_size=3, timestamp_column="timestamp"),
+    "full, history": dict(
+        negatives="full", history=PooledHistory(3), timestamp_column="timestamp"
+    ),
     "masked fields": dict(ssl_pattern="rfm-complementary", early_stopping=True, max_iter=4),
     "weights": dict(negatives="random"),
     "pairs": dict(loss="cross_entropy", temperature="learned", max_grad_norm=0.1),
     "whole users": dict(
         user_id_embedding=False,
-        history_size=100,
-        history_dropout=0.5,
-        tie_history=True,
+        history=PooledHistory(100, dropout=0.5, tied=True),
         popularity_prior=1.0,
         hidden_layer_sizes=None,
     ),

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._training.changes import _are_equal
+from sktwotower.history import PooledHistory
 from sktwotower.preprocessing import FeatureEncoder
 from tests.helpers import make_X, same_embeddings
 
@@ -27,7 +28,7 @@ PARAMETERS = {
     "user_features": ["device"],
     "user_table": USERS,
     "item_table": ITEMS,
-    "history_size": 3,
+    "history": PooledHistory(3),
     "embedding_dim": 4,
     "hidden_layer_sizes": (6,),
     "negatives": "mixed",
@@ -58,8 +59,7 @@ REFUSED = {
     ),
     "user_id_embedding": (False, "it was True and is False."),
     "item_id_embedding": (False, "it was True and is False."),
-    "history_size": (0, "it was 3 and is 0."),
-    "tie_history": (True, "it was False and is True."),
+    "history": (None, "it was PooledHistory(size=3) and is None."),
     "embedding_dim": (7, "it was 4 and is 7."),
     "hidden_layer_sizes": (5, "it was (6,) and is (5,)."),
     "activation": ("tanh", "it was 'relu' and is 'tanh'."),
@@ -97,7 +97,7 @@ OF_FIT = {
     "early_stopping": (True, {}),
     "validation_fraction": (0.4, {"early_stopping": True}),
     "refit": (True, {"early_stopping": True}),
-    "history_dropout": (
+    "history__dropout": (
         0.5,
         {
             "negatives": "full",
@@ -116,7 +116,7 @@ HARMLESS = {
     "device": "cpu",
     "verbose": True,
 }
-OTHER_VALUES = {"history_size": 2, "temperature": 0.3, "popularity_prior": 0.5}
+OTHER_VALUES = {"history__size": 2, "temperature": 0.3, "popularity_prior": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -334,16 +334,15 @@ def test_the_weight_of_an_explicit_negative_is_relative_to_the_positive():
     spec = _objective.ObjectiveSpec(
         loss="softmax",
         negatives="full",
-        n_negatives="auto",
+        n_negatives=1,
         sampling_correction="logq",
         mask_known_positives=True,
         margin=1.0,
-        batch_size=512,
         ssl_pattern=None,
-        history_dropout=0.0,
     )
     items = torch.tensor([1, 2, 3])
-    (batch,) = spec.resolve(rows, items).batches(rows, items).epoch(torch.Generator())
+    batches = spec.batches(rows, items, batch_size=512)
+    (batch,) = batches.epoch(torch.Generator())
     assert batch.weights.tolist() == [1.0, 1.0]
     first = batch.user_inputs[batch.groups].tolist().index(1)
     assert batch.explicit_negative_log_q.exp()[first].item() == pytest.approx(1 / 5)
@@ -553,10 +552,12 @@ def test_users_and_items_with_only_explicit_negatives(loss):
 )
 def test_auto_reports_its_choice(parameters, y, named, line, capsys):
     auto = make_model(**parameters, verbose=1).fit(X, y)
-    first = capsys.readouterr().out.splitlines()[0]
-    loss = parameters.get("loss", "softmax")
-    n_items = X["item"].nunique()
-    assert first == f"loss={loss!r}, {line}: 60 rows, {n_items} items"
+    printed = capsys.readouterr().out
+    assert f"  loss={parameters.get('loss', 'softmax')!r}\n" in printed
+    for setting in line.split(", "):
+        assert f"  {setting}  (auto" in printed
+    assert ("n_negatives" in printed) == ("n_negatives" in line)
+    assert auto.negatives_ == line.split("'")[1]
     assert same_embeddings(auto, make_model(**parameters, negatives=named).fit(X, y))
 
 
@@ -577,7 +578,7 @@ def test_auto_is_full_up_to_a_batch_of_items():
 
 def test_auto_takes_labels_for_the_cross_entropy(capsys):
     auto = make_model(loss="cross_entropy", verbose=1).fit(X, LABELS)
-    assert capsys.readouterr().out.startswith("loss='cross_entropy', on the labels of y")
+    assert "negatives='labels'  (auto: y has rows of 0 or less)" in capsys.readouterr().out
     # nothing is drawn, so this does not matter, and however large it is
     many = make_model(loss="cross_entropy", n_negatives=99).fit(X, LABELS)
     assert same_embeddings(auto, many)
@@ -590,13 +591,13 @@ def test_auto_takes_labels_for_the_cross_entropy(capsys):
 def test_auto_reports_how_many_negatives_are_drawn(loss, n_negatives, capsys):
     auto = make_model(loss=loss, negatives="random", verbose=1).fit(X)
     named = make_model(loss=loss, negatives="random", n_negatives=n_negatives).fit(X)
-    assert f"negatives='random', n_negatives={n_negatives}: " in capsys.readouterr().out
+    assert f"  n_negatives={n_negatives}  (auto: for a " in capsys.readouterr().out
     assert same_embeddings(auto, named)
     # no more than there are items, nor, shared by a batch, than the batch has rows
     make_model(loss=loss, negatives="random", verbose=1).fit(X[X["item"] < 3])
-    assert "negatives='random', n_negatives=3: " in capsys.readouterr().out
+    assert "  n_negatives=3  (auto: for a " in capsys.readouterr().out
     make_model(negatives="mixed", batch_size=5, verbose=1).fit(X)
-    assert "negatives='mixed', n_negatives=5: " in capsys.readouterr().out
+    assert "  n_negatives=5  (auto: for a batch" in capsys.readouterr().out
 
 
 # --- the temperature -----------------------------------------------------------------

@@ -12,13 +12,19 @@ import torch
 
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import step
+from sktwotower.history import PooledHistory
 from tests.helpers import make_X, same_embeddings
 
 X = make_X(n_rows=300, n_users=40, n_items=30)
 OPTIONS = [
     {"random_state": 0},
     {"random_state": 1, "loss": "bpr", "negatives": "popular", "dropout": 0.3},
-    {"random_state": 2, "history_size": 3, "hidden_layer_sizes": (8,), "batch_norm": True},
+    {
+        "random_state": 2,
+        "history": PooledHistory(3),
+        "hidden_layer_sizes": (8,),
+        "batch_norm": True,
+    },
     {"random_state": 3, "early_stopping": True, "id_dropout": 0.2, "negatives": "mixed"},
 ]
 SMALL = {
@@ -152,7 +158,7 @@ def test_an_interrupted_fit_leaves_the_threads(error, monkeypatch):
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_others_answer_from_the_model_that_was_there(method):
     """Answers are of the old model until the new one is there, and never a mixture."""
-    model = model_of({"random_state": 0, "history_size": 3}).fit(X)
+    model = model_of({"random_state": 0, "history": PooledHistory(3)}).fit(X)
     users = np.arange(40)
 
     def answers():

@@ -9,6 +9,7 @@ import pytest
 import sktwotower
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import lazy_tables
+from sktwotower.history import PooledHistory
 from tests.helpers import make_X, pairwise, same_embeddings
 
 FEW = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": [10, 20, 20, 30, 30]})
@@ -48,7 +49,7 @@ def test_a_long_vector_beside_lazy_tables(monkeypatch):
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"item": range(40), "vector": list(rng.normal(size=(40, 60)))})
     table["name"] = [f"name {i // 2}" for i in range(40)]
-    options = {**SMALL, "item_table": table, "batch_size": 2, "history_size": 3}
+    options = {**SMALL, "item_table": table, "batch_size": 2, "history": PooledHistory(3)}
     model = TwoTowerRecommender(**options).fit(X)
     monkeypatch.setattr(lazy_tables, "ROWS_FOR_ONE_OF_A_BATCH", 10**9)
     whole = TwoTowerRecommender(**options).fit(X)
@@ -62,7 +63,7 @@ def test_a_long_vector_beside_lazy_tables(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_few_users_with_history_dropout_train(seed):
-    options = {**SMALL, "history_size": 3, "history_dropout": 0.2, "max_iter": 15}
+    options = {**SMALL, "history": PooledHistory(3, dropout=0.2), "max_iter": 15}
     model = TwoTowerRecommender(**options | {"random_state": seed}).fit(FEW)
     assert model.n_iter_ == 15 and np.isfinite(model.loss_curve_).all()
     again = TwoTowerRecommender(**options | {"random_state": seed}).fit(FEW)
@@ -85,7 +86,7 @@ NEGATIVES = {
 OBJECTIVES = [(loss, word) for loss, words in NEGATIVES.items() for word in words]
 OPTIONS = [
     {},
-    {"history_size": 2},
+    {"history": PooledHistory(2)},
     {"popularity_prior": 1.0, "batch_norm": True, "hidden_layer_sizes": 4},
     {"sampling_correction": "refined"},
     {"ssl_pattern": "cfm", "item_table": True},
@@ -168,7 +169,7 @@ PLAIN = {
     "max_iter": 3,
     "negatives": "mixed",
     "n_negatives": 150,
-    "history_size": 100,
+    "history": PooledHistory(100),
     "hidden_layer_sizes": (100,),
     "id_dropout": 0.25,
     "popularity_prior": 0.5,

@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.inspection import feature_importance
 from sktwotower.metrics import make_ranking_scorer
 
@@ -55,7 +56,7 @@ def with_everything():
         user_table=DATA.user_table,
         item_table=ITEMS,
         timestamp_column="timestamp",
-        history_size=5,
+        history=PooledHistory(5),
         max_iter=3,
     )
 
@@ -182,7 +183,9 @@ def test_user_field_by_hand_among_the_users_of_X(by_features):
 
 def test_ids_and_history_by_hand():
     # Each side has a single field, so a shuffle exchanges whole embeddings.
-    model = fit(timestamp_column="timestamp", history_size=5, user_id_embedding=False)
+    model = fit(
+        timestamp_column="timestamp", history=PooledHistory(5), user_id_embedding=False
+    )
     assert set(TEST["user_id"]) <= set(model.user_ids_)
     queried = np.isin(model.user_ids_, TEST["user_id"])
     users, items = model.user_embeddings_.copy(), model.item_embeddings_

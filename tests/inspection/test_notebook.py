@@ -15,6 +15,7 @@ from sklearn.utils.fixes import parse_version
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._training import early_stopping as early_stopping_module
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.metrics import make_ranking_scorer
 from tests.helpers import needs_sklearn_1_9
 
@@ -58,7 +59,7 @@ def test_diagram_before_fit():
 
 
 def test_diagram_after_fit():
-    model = make(user_encoder=ENCODER, early_stopping=True, history_size=3).fit(X)
+    model = make(user_encoder=ENCODER, early_stopping=True, history=PooledHistory(3)).fit(X)
     html = shown(model)
     assert f"<div>user_encoder: {len(model.user_ids_)} users, 4 fields</div>" in html
     assert f"<div>item_encoder: {len(model.item_ids_)} items, 4 fields</div>" in html

@@ -14,6 +14,7 @@ from sklearn.model_selection import cross_validate
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import make_interactions
+from sktwotower.history import PooledHistory
 from sktwotower.model_selection import ColdItemSplit, InteractionKFold, UserKFold
 
 
@@ -238,7 +239,7 @@ def test_cold_items_and_new_users_with_a_model():
     train, test = next(cv.split(X))
     with pytest.warns(UndefinedMetricWarning, match="in the catalogue"):
         assert np.isnan(PopularRecommender().fit(X.iloc[train]).score(X.iloc[test]))
-    model.set_params(history_size=3)
+    model.set_params(history=PooledHistory(3))
     users = UserKFold(3, n_history=3, random_state=0)
     train, history, test = next(users.split_with_history(X))
     model.fit(X.iloc[train])

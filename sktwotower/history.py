@@ -1,0 +1,118 @@
+"""What the history of a user is: a parameter of :class:`~sktwotower.TwoTowerRecommender`.
+
+A history is a field of the user tower, beside the id and the features.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from sktwotower.utils._sklearn import Interval, InvalidParameterError
+
+__all__ = ["PooledHistory"]
+
+
+class PooledHistory(BaseEstimator):
+    r"""A user's past as a bag of items.
+
+    The field of a row's history is
+
+    .. math:: z = \frac{1}{\sqrt{n}} \sum_{k=1}^{n} E[i_k]
+
+    over the :math:`n` items :math:`i_k` of the user's most recent positives, with a learned
+    vector :math:`E[i]` for each item. With the square root, the influence of a history
+    grows with its length, but less than in proportion. The bag forgets the order of the
+    items in it; ``size`` says how far back it reaches. The row's own item is never in it.
+
+    Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`. Try ``size=20``
+    first where rows have timestamps, and ``PooledHistory(size=None, dropout=0.5,
+    tied=True)`` where they have no order. Searches reach its parameters as
+    ``history__size`` and so on.
+
+    Parameters
+    ----------
+    size : int or None, default=20
+        How many of the user's positives are pooled, at most. With ``timestamp_column`` they
+        are the latest before the row; without, the last of all other rows. None: all that
+        the user has.
+    dropout : float, default=0.0
+        Share of each user's rows that is left out of the history, drawn anew in each
+        epoch, in [0, 1), for rows without an order in time [1]_. The rows that are left
+        out are the positives of that epoch, and the others are the history. A batch then
+        holds whole users with about ``batch_size`` rows, ranked against all items
+        (``negatives="full"``). With 0 each row has the user's other rows as its history,
+        which costs more, because each row is then an input of its own. With very few rows
+        an epoch may leave out none; one random pair is then left out.
+        :meth:`~sktwotower.TwoTowerRecommender.partial_fit` uses it in the first call only.
+    tied : bool, default=False
+        Whether the vectors of the items are the item tower's embeddings of ids instead of
+        vectors of their own. It halves the number of parameters.
+
+    See Also
+    --------
+    sktwotower.TwoTowerRecommender : Takes it as ``history``.
+
+    References
+    ----------
+    .. [1] Liang et al., "Variational Autoencoders for Collaborative Filtering", WWW 2018
+       (Mult-DAE).
+
+    Examples
+    --------
+    >>> from sktwotower import TwoTowerRecommender
+    >>> from sktwotower.history import PooledHistory
+    >>> X = [["ann", "tea", 1], ["ann", "milk", 2], ["bob", "tea", 3], ["bob", "rum", 4]]
+    >>> model = TwoTowerRecommender(
+    ...     timestamp_column=2, history=PooledHistory(size=2), random_state=0,
+    ... ).fit(X)
+    >>> model.history_
+    PooledHistory(size=2)
+    >>> model.set_params(history__size=5).history
+    PooledHistory(size=5)
+    """
+
+    _parameter_constraints: dict = {
+        "size": [Interval(Integral, 1, None, closed="left"), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "tied": ["boolean"],
+    }
+
+    def __init__(
+        self, size: int | None = 20, dropout: float = 0.0, tied: bool = False
+    ) -> None:
+        self.size = size
+        self.dropout = dropout
+        self.tied = tied
+
+
+def refuse_no_history(history: Any, *, owner: str) -> None:
+    """Raise an error unless a parameter is a history with valid parameters, or a word.
+
+    Parameters
+    ----------
+    history : object
+        What is to be None, "auto" or a history.
+    owner : str
+        Name of the estimator that has the parameter, for the message.
+
+    Raises
+    ------
+    InvalidParameterError
+        A ValueError and a TypeError.
+    """
+    if history is None or (isinstance(history, str) and history == "auto"):
+        return
+    if isinstance(history, PooledHistory):
+        history._validate_params()
+        return
+    if isinstance(history, type) and issubclass(history, PooledHistory):
+        what = f"the class {history.__name__}; make an object of it: {history.__name__}()"
+    else:
+        what = repr(history)
+    raise InvalidParameterError(
+        f"The 'history' parameter of {owner} must be None, 'auto' or an object of "
+        f"sktwotower.history, such as PooledHistory(size=20). Got {what}."
+    )
