@@ -260,7 +260,7 @@ def resolve(
     choices = choose(configuration, facts, before, continues=continues)
     if configuration.verbose:
         print(describe(choices, facts, loss=configuration.objective.loss))
-    reason = no_better_than_popularity(facts)
+    reason = no_better_than_popularity(facts, configuration)
     if before is None and reason is not None:
         warn(f"The model cannot be better than the most popular items: {reason}.")
     return Settings(**{name: choice.value for name, choice in choices.items()})
@@ -287,12 +287,12 @@ def describe(choices: Mapping[str, Choice], facts: DataFacts, *, loss: str) -> s
     return "\n".join(lines)
 
 
-def no_better_than_popularity(facts: DataFacts) -> str | None:
+def no_better_than_popularity(facts: DataFacts, given: Configuration) -> str | None:
     """Why no model can be better than popularity; None: one may be.
 
     Ids say something only if two users share an item, and one of them has another one.
     """
-    if facts.n_items == 1:
+    if _n_drawn_from(facts, given) == 1:
         return "only 1 item of X has a positive row, so that there is one answer for all"
     if facts.has_user_features or facts.has_item_features:
         return None

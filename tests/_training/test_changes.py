@@ -60,6 +60,10 @@ REFUSED = {
     "user_id_embedding": (False, "it was True and is False."),
     "item_id_embedding": (False, "it was True and is False."),
     "history": (None, "it was PooledHistory(size=3) and is None."),
+    "history__tied": (
+        True,
+        "it was PooledHistory(size=3) and is PooledHistory(size=3, tied=True).",
+    ),
     "embedding_dim": (7, "it was 4 and is 7."),
     "hidden_layer_sizes": (5, "it was (6,) and is (5,)."),
     "activation": ("tanh", "it was 'relu' and is 'tanh'."),
@@ -146,8 +150,9 @@ HOW = {
 
 
 def test_every_parameter_is_here():
-    cases = {**REFUSED, **EFFECTIVE, **OF_FIT, **HARMLESS}
-    assert cases.keys() == TwoTowerRecommender().get_params(deep=False).keys()
+    cases = {*REFUSED, *EFFECTIVE, *OF_FIT, *HARMLESS, *OTHER_VALUES}
+    model = TwoTowerRecommender(history=PooledHistory())
+    assert cases == set(model.get_params())
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_a_change_is_refused_by_name_and_changes_nothing(fitted, name, how):
     state, before = model._state, pickle.dumps(model._state)
     with pytest.raises(ValueError) as caught:
         continued(model, how, **{name: value})
-    assert str(caught.value) == f"{name} cannot change {HOW[how]}; {end}"
+    assert str(caught.value) == f"{name.partition('__')[0]} cannot change {HOW[how]}; {end}"
     assert model._state is state
     assert pickle.dumps(state) == before
 

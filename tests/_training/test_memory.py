@@ -54,7 +54,7 @@ def test_a_training_that_fits_says_nothing(monkeypatch, free):
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TwoTowerRecommender(max_iter=1).fit([["a", "x"], ["b", "y"]])
+        TwoTowerRecommender(max_iter=1).fit([["a", "x"], ["b", "y"], ["a", "y"]])
 
 
 def test_a_training_that_does_not_fit_is_announced(monkeypatch):
@@ -64,7 +64,7 @@ def test_a_training_that_does_not_fit_is_announced(monkeypatch):
         r"9.31e-07 GiB are free on cpu"
     )
     with pytest.warns(RuntimeWarning, match=message) as record:
-        TwoTowerRecommender(max_iter=1).fit([["a", "x"], ["b", "y"]])
+        TwoTowerRecommender(max_iter=1).fit([["a", "x"], ["b", "y"], ["a", "y"]])
     assert record[0].filename == __file__
 
 
