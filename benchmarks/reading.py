@@ -85,6 +85,7 @@ def get_ready(way: str, path: Path) -> dict[str, Any]:
         user_column="user",
         item_column="item",
         timestamp_column="time",
+        history=None,
         embedding_dim=8,
         batch_size=8192,
         random_state=0,

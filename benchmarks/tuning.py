@@ -52,6 +52,7 @@ def search(split: Split, n_jobs: int) -> dict[str, Any]:
             **COLUMNS,
             **split.tables,
             timestamp_column="timestamp",
+            history=None,
             early_stopping=True,
             random_state=0,
         ),

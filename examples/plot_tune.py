@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV, HalvingRandomSearchCV
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
+from sktwotower.history import PooledHistory
 from sktwotower.inspection import SearchResultsDisplay, TrainingCurveDisplay
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import (
@@ -75,6 +76,7 @@ model = TwoTowerRecommender(
     user_column="user_id",
     item_column="item_id",
     timestamp_column="timestamp",
+    history=PooledHistory(size=20),
     item_table=EntityTable(films, "item_id", features=["genres", "year"]),
     item_encoder=FeatureEncoder(),
     learning_rate=0.01,
@@ -140,9 +142,9 @@ recommended.assign(title=recommended["item_id"].map(titles)).round(3)
 # resource, so early stopping is off. It takes a single metric. It can miss a candidate
 # that starts slowly and ends well.
 #
-# An encoder is tuned through its own parameters: with ``min_frequency=30`` all genres
-# with fewer films than that share a vector. ``history__size`` is the number of the user's
-# last films that the user tower reads.
+# An encoder and a history are tuned through their own parameters. With
+# ``item_encoder__min_frequency=30`` all genres with fewer films than that share a vector.
+# ``history__size`` is the number of the user's last films that the user tower reads.
 
 tuned = {**search.best_params_, "early_stopping": False}
 halving = HalvingRandomSearchCV(

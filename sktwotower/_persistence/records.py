@@ -78,7 +78,7 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     history: HistorySettings | None = records["settings"].history
     past = None
     if history is not None:
-        past = past_items(interactions, n_users, history, item.entities.id_codes)
+        past = past_items(interactions, user.entities, item.entities, history)
     return ModelState(
         **records,
         catalogue=item.recommendable(),

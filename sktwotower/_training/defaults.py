@@ -17,6 +17,7 @@ from sktwotower._data.histories import InteractionCodes
 from sktwotower._nn.batches import batch_sizes
 from sktwotower._nn.optim import auto_weight_decay
 from sktwotower._training.configuration import Configuration
+from sktwotower._training.data import TrainingData
 from sktwotower._training.objective import SAMPLING
 from sktwotower._training.settings import HistorySettings, Settings
 from sktwotower.utils._warnings import warn
@@ -92,6 +93,18 @@ class DataFacts:
             has_user_features=has_user_features,
             has_item_features=has_item_features,
         )
+
+
+def facts_of(data: TrainingData, interactions: InteractionCodes) -> DataFacts:
+    """The facts of these interactions, which are those of the data and of before."""
+    users, items = data.user.entities, data.item.entities
+    return DataFacts.of(
+        interactions,
+        len(users),
+        len(items),
+        has_user_features=bool(users.fields),
+        has_item_features=bool(items.fields),
+    )
 
 
 class Choice(NamedTuple):
@@ -352,9 +365,12 @@ def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
         return None
     latest = np.inf if times.dtype.kind == "f" else np.iinfo(times.dtype).max
     first = np.full(len(of_users), latest, dtype=times.dtype)
-    positives = [part.take(part.positive) for part in parts]
-    for part in positives:
-        np.minimum.at(first, part.users, np.asarray(part.times))
-    n_later = sum(np.count_nonzero(part.times > first[part.users]) for part in positives)
+    for part in parts:
+        positives = part.take(part.positive)
+        np.minimum.at(first, positives.users, np.asarray(positives.times))
+    n_later = 0
+    for part in parts:
+        is_later = np.asarray(part.times) > first[part.users]
+        n_later += int(np.count_nonzero(is_later & part.positive))
     n_repeated = int(of_users.sum()) - int(np.count_nonzero(of_users))
     return n_later / n_repeated if n_repeated else 0.0

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
@@ -19,17 +20,20 @@ _SMALLEST_WEIGHT = np.float32(1e-30)
 
 def past_items(
     interactions: InteractionCodes,
-    n_users: int,
+    users: Entities,
+    items: Entities,
     history: HistorySettings,
-    id_codes: np.ndarray,
 ) -> PastItems:
-    """Histories of all users, from these interactions.
-
-    ``id_codes`` are rows of the history table, (n_items + 1,).
-    """
+    """Histories of all users, from these interactions."""
     if history.dropout:  # it draws from all rows of a user, whatever their times
         interactions = replace(interactions, times=None)
-    return PastItems.of(interactions, n_users, history.size, id_codes)
+    return PastItems.of(interactions, len(users), history.size, items.id_codes)
+
+
+def with_unit_prior(user_rows: EntityRows, temperature: float) -> EntityRows:
+    """The users with the weight of popularity in training, where the prior counts as 1."""
+    weights = np.full((len(user_rows), 1), np.float32(temperature))
+    return replace(user_rows, appended=torch.from_numpy(weights))
 
 
 def training_rows(
@@ -79,8 +83,7 @@ def training_rows(
     history = settings.history
     if history is None:
         return rows, user_rows, None
-    n_users, id_codes = len(data.user.entities), data.item.entities.id_codes
-    past = past_items(interactions, n_users, history, id_codes)
+    past = past_items(interactions, data.user.entities, data.item.entities, history)
     if history.dropout and replayed is None:
         drawn = past.to_draw_from(user_rows, inputs, interactions.users)
         return rows, drawn, past

@@ -38,10 +38,10 @@ from sktwotower._nn.two_towers import TwoTowers, average_of
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, refuse_no_field, with_popularity
-from sktwotower._training.defaults import DataFacts, resolve
+from sktwotower._training.defaults import facts_of, resolve
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
-from sktwotower._training.rows import past_items, training_rows
+from sktwotower._training.rows import past_items, training_rows, with_unit_prior
 from sktwotower._training.settings import Settings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.state import (
@@ -118,14 +118,13 @@ class Training:
         self.interactions = data.interactions  # all that the model will have seen
         if self.replayed is not None:
             self.interactions = self.replayed.followed_by(data.interactions)
-        self.settings = settings = self._settings(data, continues=continues)
+        facts = facts_of(data, self.interactions)
+        of_before = None if before is None else before.settings
+        settings = resolve(configuration, facts, of_before, continues=continues)
+        refuse_no_field(data, configuration, settings)
+        data = with_popularity(data, self.interactions, configuration, settings)
+        self.settings, self.data = settings, data
         self.n_epochs = settings.max_iter if n_epochs is None else n_epochs
-        has_history = settings.history is not None
-        refuse_no_field(data, configuration, has_history=has_history)
-        if settings.popularity_prior is not None:
-            weight = configuration.temperature * settings.popularity_prior
-            data = with_popularity(data, self.interactions, weight)
-        self.data = data
         self.user_rows = data.user.entities.rows(with_id=configuration.user.id_embedding)
         self.item_rows = data.item.entities.rows(with_id=configuration.item.id_embedding)
         self.catalogue = recommendable(
@@ -160,12 +159,11 @@ class Training:
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
         average = average_of(towers) if configuration.average else None
+        user_rows = self._to_train(self.user_rows, towers.user_tower)
+        if self.settings.popularity_prior is not None:
+            user_rows = with_unit_prior(user_rows, configuration.temperature)
         rows, user_inputs, past = training_rows(
-            self.data,
-            self.settings,
-            train_rows,
-            self._users_to_train(towers.user_tower),
-            self.replayed,
+            self.data, self.settings, train_rows, user_rows, self.replayed
         )
         objective = configuration.objective.resolved(self.settings)
         batches, frequencies = self._batches(objective, rows, user_inputs, train_rows)
@@ -209,12 +207,8 @@ class Training:
         """The model to serve: histories have all rows, and the optimizer its memory."""
         past, history = None, self.settings.history
         if history is not None:
-            past = past_items(
-                self.interactions,
-                len(self.data.user.entities),
-                history,
-                self.data.item.entities.id_codes,
-            )
+            users, items = self.data.user.entities, self.data.item.entities
+            past = past_items(self.interactions, users, items, history)
         state = self._state(run, log, past, remember(run.optimizer, run.trained))
         return replace(
             state,
@@ -259,18 +253,6 @@ class Training:
             log=log,
         )
 
-    def _settings(self, data: TrainingData, *, continues: bool) -> Settings:
-        """What "auto" stands for."""
-        facts = DataFacts.of(
-            self.interactions,
-            len(data.user.entities),
-            len(data.item.entities),
-            has_user_features=bool(data.user.entities.fields),
-            has_item_features=bool(data.item.entities.fields),
-        )
-        before = None if self.before is None else self.before.settings
-        return resolve(self.configuration, facts, before, continues=continues)
-
     def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, RowSources]:
         """New towers, and the rows of the tables before that theirs start from."""
         configuration, history = self.configuration, self.settings.history
@@ -308,14 +290,6 @@ class Training:
         if self.settings.history is None:
             return 0
         return int(self.data.item.entities.id_codes.max()) + 1
-
-    def _users_to_train(self, tower: Tower) -> EntityRows:
-        """Rows of users, for which popularity has the weight 1 in training."""
-        rows = self._to_train(self.user_rows, tower)
-        if self.settings.popularity_prior is None:
-            return rows
-        weight = np.float32(self.configuration.temperature)
-        return replace(rows, appended=torch.from_numpy(np.full((len(rows), 1), weight)))
 
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
         """The same rows; a few columns before a linear layer become a matrix."""
