@@ -42,7 +42,6 @@ from sktwotower._training.defaults import facts_of, resolve
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import ObjectiveSpec, mask_drawer
 from sktwotower._training.rows import past_items, training_rows, with_unit_prior
-from sktwotower._training.settings import Settings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.state import (
     ModelState,
