@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sktwotower
-from sktwotower import TwoTowerRecommender
+from sktwotower import TwoTowerRecommender, history
 from sktwotower.baselines import (
     EASERecommender,
     ItemKNNRecommender,
@@ -40,8 +40,12 @@ DETERMINISTIC = [
 
 # Checked by scikit-learn, whose class it is but for the queries.
 INHERITED = {"Pipeline"}
+# Parameters of a recommender, without a fit; see test_history.py.
+HISTORIES = set(history.__all__)
 
 
+# Numbers of a check as ids: each user has one row.
+@pytest.mark.filterwarnings("ignore:The model cannot be better than the most popular")
 @parametrize_with_checks(
     RECOMMENDERS,
     expected_failed_checks=lambda estimator: STOCHASTIC,
@@ -71,7 +75,7 @@ def test_no_public_estimator_is_left_out():
         if isinstance(thing, type) and issubclass(thing, BaseEstimator)
     }
     checked = {type(estimator).__name__ for estimator in RECOMMENDERS + DETERMINISTIC}
-    assert estimators == checked | INHERITED
+    assert estimators == checked | INHERITED | HISTORIES
 
 
 @pytest.mark.parametrize("estimator", [TwoTowerRecommender()])

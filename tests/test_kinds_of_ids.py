@@ -164,7 +164,8 @@ def test_integers_of_different_kinds_are_equal(known, given):
 @pytest.mark.parametrize("unit", ["ns", "us", "s"])
 def test_durations_of_an_array_in_a_list(unit):
     ids = (DAYS - DAYS[0]).to_numpy().astype(f"timedelta64[{unit}]")
-    rows = pd.DataFrame({"user": ids, "item": ids[[1, 2, 3, 4, 5, 0]]})
+    first, second = [*range(6), 0], [1, 2, 3, 4, 5, 0, 2]
+    rows = pd.DataFrame({"user": ids[first], "item": ids[second]})
     model = make_model(**NAMES).fit(rows)
     expected = model.recommend(rows["user"], 6, exclude_seen=False)
     found = model.recommend(
@@ -186,7 +187,7 @@ def test_frozen_sets_are_ids_where_the_known_ones_are(estimator):
         query = [sets[4]]
         ids, _ = model.recommend(query, 3, candidates=candidates, exclude_seen=False)
         assert {*ids[0]} == {*some}
-    numbers = estimator(**NAMES).fit(pd.DataFrame({"user": [1, 2], "item": [1, 2]}))
+    numbers = estimator(**NAMES).fit(pd.DataFrame({"user": [1, 2, 1], "item": [1, 2, 2]}))
     lists = [frozenset([1]), frozenset([2])]
     ids, _ = numbers.recommend([1, 2], 1, candidates=lists, exclude_seen=False)
     assert ids.tolist() == [[1], [2]]
@@ -244,7 +245,7 @@ def test_answers_merge_with_times_of_arrow(kind, tmp_path):
 
 def test_large_integers_stay_exact():
     ids = [2**60 + 1, 2**60 + 2, 2**61 + 1, 2**62 + 1]
-    rows = pd.DataFrame({"user": [1, 2, 3, 4], "item": ids})
+    rows = pd.DataFrame({"user": [1, 2, 3, 4, 4], "item": [*ids, ids[0]]})
     model = make_model(**NAMES).fit(rows)
     model.partial_fit(pd.DataFrame({"user": [1], "item": np.array([7], dtype=np.uint64)}))
     assert model.item_ids_.tolist() == [*ids, 7]

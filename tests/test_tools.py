@@ -168,6 +168,7 @@ def test_a_tool_that_works(name, model):
 
 
 @both
+@pytest.mark.filterwarnings("ignore:.*cannot be better than the most popular")
 def test_pictures_and_descriptions(model, tmp_path):
     pytest.importorskip("matplotlib").use("agg")
     pytest.importorskip("matplotlib.pyplot")  # which may warn

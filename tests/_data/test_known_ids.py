@@ -141,7 +141,9 @@ def test_types_of_any_kind(known, given):
     def rows(ids):
         return pd.DataFrame({"user": pd.Series([*ids, *ids]), "item": ["a", "b"]})
 
-    model = make_model(**NAMES).fit(rows(known))
+    model = make_model(**NAMES)
+    with pytest.warns(UserWarning, match="each item has one row"):
+        model.fit(rows(known))
     with pytest.raises(ValueError, match=f"type {type(given[0]).__name__}"):
         model.partial_fit(rows(given))
     one_warning(lambda: model.recommend(given), f"type {type(given[0]).__name__}")

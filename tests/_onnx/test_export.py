@@ -194,9 +194,9 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
             # Code 0 has no features: an empty first row.
             empty = sp.csr_matrix((1, encoded.shape[1]), dtype=np.float32)
             feed |= features_of(sp.vstack([empty, encoded]))
-        if side == "user" and model.history is not None:
+        if side == "user" and model.history_ is not None:
             histories = model._state.past.histories
-            starts, ends = histories.now(model.history.size)
+            starts, ends = histories.now(model.history_.size)
             feed["history_row"] = np.repeat(np.arange(len(ids) + 1), ends - starts)
             items = [histories.items[a:b] for a, b in zip(starts, ends, strict=True)]
             feed["history_item"] = np.concatenate(items).astype(np.int64)
@@ -322,7 +322,7 @@ def test_large_weights_are_in_a_separate_file(data, tmp_path, monkeypatch):
 def test_ids_are_in_the_order_of_the_codes(tmp_path, ids):
     from sktwotower.utils._json_values import decode
 
-    X = pd.DataFrame({"user_id": [1, 2, 1], "item_id": ids})
+    X = pd.DataFrame({"user_id": [1, 2, 1, 2], "item_id": [*ids, ids[0]]})
     model = make_model().fit(X)
     model.export_onnx(tmp_path)
     stored = json.loads((tmp_path / "ids.json").read_text())
@@ -400,7 +400,9 @@ def test_the_home_directory_and_links(data, tmp_path, monkeypatch):
 
 
 def test_an_id_that_json_cannot_hold_is_refused_by_name(tmp_path):
-    X = pd.DataFrame({"user_id": [1, 2, 1], "item_id": [frozenset([str]), "a", "b"]})
+    X = pd.DataFrame(
+        {"user_id": [1, 2, 1, 2], "item_id": [frozenset([str]), "a", "b", "b"]}
+    )
     model = make_model().fit(X)
     with pytest.raises(TypeError, match="The item ids hold a value of type builtins.type"):
         model.export_onnx(tmp_path / "new")

@@ -883,7 +883,7 @@ def test_ids_that_cannot_be_stored_are_refused(tmp_path):
     class Name(str):
         pass
 
-    X = pd.DataFrame({"user_id": [Name("a"), Name("b"), 1], "item_id": [1, 2, 1]})
+    X = pd.DataFrame({"user_id": [Name("a"), Name("b"), 1, 1], "item_id": [1, 2, 1, 2]})
     model = make_model().fit(X)
     with pytest.raises(TypeError, match=r"Column 'id' holds a value of type .*Name"):
         model.save(tmp_path / "model")
@@ -893,7 +893,7 @@ def test_a_subclass_is_refused(data, tmp_path):
     class Special(TwoTowerRecommender):
         pass
 
-    model = Special(embedding_dim=2, max_iter=1).fit([["a", "b"], ["b", "c"]])
+    model = Special(embedding_dim=2, max_iter=1).fit([["a", "b"], ["b", "c"], ["a", "c"]])
     with pytest.raises(TypeError, match="not a subclass"):
         model.save(tmp_path / "model")
 

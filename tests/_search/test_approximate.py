@@ -202,7 +202,7 @@ def test_no_queries(with_faiss, model, index):
 
 @pytest.mark.parametrize("index", ["flat", "hnsw", "ivf"])
 def test_a_catalogue_of_two(with_faiss, index, capfd):
-    rows = pd.DataFrame({"user": [1, 2, 3], "item": ["one", "two", "two"]})
+    rows = pd.DataFrame({"user": [1, 2, 3, 3], "item": ["one", "two", "two", "one"]})
     model = TwoTowerRecommender(embedding_dim=2, max_iter=1, random_state=0).fit(rows)
     model.build_index(index)
     ids, _ = model.recommend(["new", 1], n_recommendations=3)

@@ -68,7 +68,8 @@ def test_later_times_are_taken(fitted):
     step = times.max() - times.min()
     later = X.assign(time=times + step)
     model.recommend([1], history=later)
-    grown = sktwotower.TwoTowerRecommender(**model.get_params()).fit(X.assign(time=times))
+    grown = sktwotower.TwoTowerRecommender(**model.get_params(deep=False))
+    grown.fit(X.assign(time=times))
     grown.partial_fit(later).recommend([1], history=later.assign(time=later["time"] + step))
 
 
