@@ -354,6 +354,15 @@ def test_frequencies_include_the_old_data(chunks):
     assert model._state.frequencies.step > steps
 
 
+def test_an_item_that_was_only_turned_down_is_replayed():
+    """It has no positive, so no row is ranked against it."""
+    rows = pd.DataFrame({"user": [1, 1, 1, 2, 2], "item": [1, 2, 3, 1, 2]})
+    labels = [1, 1, 0, 1, 1]
+    names = {"user_column": "user", "item_column": "item"}
+    model = helpers.make_model(**names).fit(rows, labels).partial_fit(rows, labels)
+    assert np.isfinite(model.loss_curve_).all()
+
+
 def test_sample_weights_and_explicit_negatives(chunks):
     first, second = chunks
     y = np.where(np.arange(len(second)) % 3 == 0, 0, 1)

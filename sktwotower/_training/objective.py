@@ -102,6 +102,13 @@ ssl_pattern
         """Whether rows with ``y <= 0`` are trained, rather than used as negatives only."""
         return self.loss == "cross_entropy" and not positive.all()
 
+    def trained_items(self, rows: TrainingRows) -> Tensor:
+        """Items that have a positive, or a label that is learned, ascending."""
+        item_rows = rows.item_rows
+        if not self.learns_from_labels(rows.positive):
+            item_rows = item_rows[rows.positive]  # replayed rows have other items, too
+        return torch.bincount(item_rows).nonzero()[:, 0].to(item_rows.dtype)
+
     def resolved(self, settings: Settings) -> Self:
         """The same objective without ``"auto"``."""
         return replace(self, negatives=settings.negatives, n_negatives=settings.n_negatives)

@@ -306,7 +306,7 @@ class Training:
     ) -> tuple[Batches, StreamingFrequencies | None]:
         """The batches of an objective, and frequencies of items in a stream."""
         ranks, history = Ranks.current(), self.settings.history
-        items = torch.bincount(rows.item_rows).nonzero()[:, 0].to(rows.item_rows.dtype)
+        items = objective.trained_items(rows)
         n_new, frequencies = None, None
         if self.before is not None and self.replayed is not None:
             n_new = int(train_rows.sum())
