@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._data.queries import read_query
+from sktwotower._search.top_k import top_k
+from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
+from sktwotower._serving.selection import pairs_with_itself
 from sktwotower.baselines._counts import CountingRecommender, Counts
+from sktwotower.utils._forms import check_bool
 from sktwotower.utils._sklearn import Interval, fit_context
 
 
@@ -29,8 +34,16 @@ class LinearCounts(Counts):
 
     weights: np.ndarray | sp.csr_matrix
 
+    def with_single_items(self) -> LinearCounts:
+        """The same weights with a user for each item, who has just that one."""
+        n_items = len(self.items)
+        return replace(self, positives=sp.eye(n_items, format="csr", dtype=np.float32))
+
     def scores_of_items(self, item_codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        weights = self.weights[:, item_codes - 1]
+        chosen: np.ndarray | slice = item_codes - 1
+        if len(item_codes) and item_codes[-1] - item_codes[0] == len(item_codes) - 1:
+            chosen = slice(item_codes[0] - 1, item_codes[-1])  # no copy is needed
+        weights = self.weights[:, chosen]
         popularity = self.popularity[item_codes].astype(np.float32)
 
         def score(user_codes: np.ndarray) -> np.ndarray:
@@ -68,8 +81,84 @@ class LinearRecommender(CountingRecommender):
     @property
     def item_weights_(self) -> np.ndarray | sp.csr_matrix:
         """Item-item weights, (n_items, n_items)."""
+        return self._fitted().weights
+
+    def similar_items(
+        self,
+        item_ids: Any,
+        n_recommendations: int = 10,
+        *,
+        candidates: Any = None,
+        as_frame: bool = False,
+    ) -> Answer:
+        r"""The items that a user who has only this item is recommended, for each item.
+
+        The score of item :math:`j` for item :math:`i` is the weight :math:`W_{ij}`, the row
+        of ``item_weights_``. For :class:`ItemKNNRecommender` it is the cosine of the
+        neighbours of :math:`i`, and 0 for other items. For :class:`EASERecommender` it is
+        :math:`B_{ij} = -P_{ij} / P_{jj}`, which may be negative and is not symmetric: the
+        items that having :math:`i` speaks for, beyond what their popularity and other
+        items explain.
+
+        Parameters
+        ----------
+        item_ids : array-like of shape (n_queries,), or frame or 2-D array of item rows
+            Item ids, or rows of which the item column is read. An unknown item gets the
+            most popular items, with a warning that counts them.
+        n_recommendations : int, default=10
+            Number of items for each query, which is never among them.
+        candidates : array-like, lists, dict, Series or frame, default=None
+            Items to choose from, as in :meth:`recommend`; dicts are by the id that is asked
+            about, and a frame is for all queries.
+        as_frame : bool, default=False
+            Return a long frame instead of two arrays.
+
+        Returns
+        -------
+        item_ids : ndarray of shape (n_queries, n_recommendations)
+            Best first, equal scores in the order of ``item_ids_``; short rows are padded
+            with None.
+        scores : ndarray of shape (n_queries, n_recommendations), float32
+            Weights; short rows are padded with ``-inf``.
+        frame : DataFrame with columns query, item ids, score, rank
+            With ``as_frame=True``, instead of the two arrays. The items found are in a
+            column called as in the X of ``fit``, or ``item``.
+
+        Examples
+        --------
+        >>> from sktwotower.baselines import ItemKNNRecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"],
+        ...      ["cid", "rum"], ["dan", "milk"]]
+        >>> model = ItemKNNRecommender().fit(X)
+        >>> item_ids, scores = model.similar_items(["tea"], n_recommendations=2)
+        >>> item_ids.tolist(), scores.round(2).tolist()
+        ([['milk', 'rum']], [[0.8199999928474426, 0.0]])
+        """
+        n_recommendations = check_count(n_recommendations)
+        check_bool("as_frame", as_frame)
+        counts = self._fitted()
+        names = FrameNames.of(counts.roles, "item", "item") if as_frame else None
+        query = read_query(
+            item_ids,
+            "item",
+            where="item_ids",
+            roles=counts.roles,
+            vocabulary=counts.items,
+            columns=self._frame_columns("item"),
+            unknown="get the most popular items",
+        )
+        chosen = self._chosen_items(query, "item", candidates)
+        columns, scores = top_k(
+            counts.with_single_items().code_scores(query.codes, chosen.codes),
+            n_recommendations,
+            exclude=pairs_with_itself(query, chosen, counts.items),
+            allowed=chosen.allowed,
+        )
+        return ranked_answer(query, chosen, columns, scores, counts.items, names=names)
+
+    def _fitted(self) -> LinearCounts:
         check_is_fitted(self)
-        return self._state.weights
+        return self._state
 
     def _count(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
