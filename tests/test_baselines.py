@@ -1,10 +1,12 @@
 """The references against their definitions."""
 
 import datetime as dt
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
@@ -14,6 +16,7 @@ from sktwotower.baselines import (
     ItemKNNRecommender,
     PopularRecommender,
 )
+from sktwotower.baselines._linear import _ease_weights
 
 MODELS = [
     EASERecommender(regularization=3.0),
@@ -40,11 +43,19 @@ def matrix_of(frame, model):
     return matrix
 
 
-def test_ease_by_constrained_least_squares():
-    """Each column of B solves its own ridge regression with B_jj = 0: no inverse."""
-    model = EASERecommender(regularization=3.0).fit(X)
-    matrix = matrix_of(X, model)
+@pytest.mark.parametrize("block", [3, 512])
+@pytest.mark.parametrize("shape", [(15, 10), (7, 20)], ids=["users", "items"])
+def test_ease_by_constrained_least_squares(shape, block, monkeypatch):
+    """Each column of B solves its own ridge regression with B_jj = 0: no inverse.
+
+    With more users than items, and with fewer.
+    """
+    monkeypatch.setattr("sktwotower.baselines._linear._BLOCK", block)
+    rows = interactions(n_users=shape[0], n_items=shape[1])
+    model = EASERecommender(regularization=3.0).fit(rows)
+    matrix = matrix_of(rows, model)
     n_items = matrix.shape[1]
+    assert (len(matrix) > n_items) == (shape[0] > shape[1])
     for j in range(n_items):
         others = [i for i in range(n_items) if i != j]
         A = matrix[:, others]
@@ -52,6 +63,27 @@ def test_ease_by_constrained_least_squares():
         np.testing.assert_allclose(model.item_weights_[others, j], b, atol=1e-5)
         assert model.item_weights_[j, j] == 0
     assert model.item_weights_.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(900, 600), (400, 800)], ids=["users", "items"])
+def test_ease_needs_the_memory_that_it_says(shape, monkeypatch):
+    """The weights, and the inverse of the smaller matrix; blocks are small here."""
+    monkeypatch.setattr("sktwotower.baselines._linear._BLOCK", 16)
+    rng = np.random.RandomState(0)
+    positives = sp.csr_matrix((rng.random_sample(shape) < 0.02).astype(np.float32))
+    tracemalloc.start()
+    _ease_weights(positives, 3.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * (4 * shape[1] ** 2 + 8 * min(shape) ** 2)
+
+
+@pytest.mark.parametrize("n_users", [1, 4])
+def test_ease_with_a_regularization_that_is_lost(n_users):
+    twice = [[user, item] for user in range(n_users) for item in ("a", "b")]
+    others = [[user, item] for user in range(4) for item in ("c", "d", "e")]
+    with pytest.raises(ValueError, match="regularization=1e-300 is too small"):
+        EASERecommender(regularization=1e-300).fit(twice + others)
 
 
 def test_ease_scores():
