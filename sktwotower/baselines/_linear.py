@@ -264,6 +264,11 @@ class EASERecommender(LinearRecommender):
         -------
         self : EASERecommender
             Fitted.
+
+        Raises
+        ------
+        ValueError
+            If no row is a positive, or if ``regularization`` is so small that it is lost.
         """
         counts = self._count(X, y, sample_weight)
         weights = _ease_weights(counts.positives, float(self.regularization))
