@@ -111,12 +111,12 @@ def main() -> None:
             found.append(reciprocal_ranks(model.fit(films.interactions), films.item_table))
             if options.recommend:
                 scores.append(model.fit(inner.train).score(inner.test))
-        there, back = np.mean(found, axis=(0, 2))
+        there, back = np.mean(found, axis=(0, 2)).tolist()
         row = {"model": name, "mrr there": there, "mrr back": back}
         row["mrr"] = (there + back) / 2
-        row["sd of seeds"] = np.mean(found, axis=(1, 2)).std()
+        row["sd of seeds"] = float(np.mean(found, axis=(1, 2)).std())
         if options.recommend:
-            row["ndcg@10"] = np.mean(scores)
+            row["ndcg@10"] = float(np.mean(scores))
         rows.append(row)
         print(row, flush=True)
     write("sequels", rows, seeds=options.seeds, no_order=NO_ORDER, pairs=PAIRS)
