@@ -226,24 +226,34 @@ def write(
     """Print rows as a table; keep them as JSON with machine and versions."""
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     RESULTS.mkdir(exist_ok=True)
-    packages = ("torch", "scikit-learn", "numpy", "scipy", "pandas")
     record = {
         "rows": rows,
         "settings": settings,
-        "machine": {
-            "processor": cpu_info("model name") or platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "sktwotower": __version__,
-            **{package: version(package) for package in packages},
-        },
+        "machine": machine(),
+        "versions": versions(),
         "peer versions": peer_versions,
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, default=str) + "\n")
     print(f"written to {path}")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and how many threads of it are used."""
+    return {
+        "processor": cpu_info("model name") or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of this package, and of those that it stands on."""
+    packages = ("torch", "scikit-learn", "numpy", "scipy", "pandas")
+    return {
+        "python": platform.python_version(),
+        "sktwotower": __version__,
+        **{package: version(package) for package in packages},
+    }
 
 
 def cpu_info(key: str) -> str:

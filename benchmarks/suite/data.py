@@ -34,7 +34,7 @@ from sktwotower.datasets import (
 from sktwotower.model_selection import InteractionKFold, LastInteractionsSplit
 from sktwotower.preprocessing import FeatureEncoder
 
-Cut = Callable[[pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]]
+Cut = Callable[[pd.DataFrame], tuple[pd.DataFrame, ...]]
 
 
 @dataclass(frozen=True, eq=False)
