@@ -45,7 +45,7 @@ from benchmarks._common import machine, versions
 from benchmarks._peers import add_peer, peer_of
 from benchmarks.suite.cells import Cell, Cells, markdown
 from benchmarks.suite.data import DATA_SETS, DataSet, load, slice_of_train
-from benchmarks.suite.models import Model, best_settings, models_of
+from benchmarks.suite.models import Model, best_settings, models_of, warm_up
 from benchmarks.suite.picture import draw
 from benchmarks.suite.scoring import METRICS, evaluate
 
@@ -75,6 +75,7 @@ def main() -> None:
         if options.again:
             forget(cells, options.only, part, chosen)
         torch.set_num_threads(options.threads)
+        warm_up()
         with threadpool_limits(options.threads):
             for name in options.only:
                 run(name, part, chosen, cells, options)

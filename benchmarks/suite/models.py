@@ -209,9 +209,9 @@ def fit_early_stopping(record: DataSet, seed: int, settings: dict[str, Any]) -> 
 
 
 def fit_best_epoch(record: DataSet, seed: int, settings: dict[str, Any]) -> Fit:
-    """The same without early stopping, after the epoch that is best on the test rows.
+    """The same without early stopping, as it was after its best epoch on the held-out rows.
 
-    The test rows of a slice of train, that is.
+    Those of a slice of train, that is. The seconds include the evaluation of each epoch.
     """
     epochs = EpochScores(record)
     model = TwoTowerRecommender(**record.given(), random_state=seed)
@@ -247,6 +247,11 @@ class EpochScores:
         if not self.scores or score > max(self.scores):
             self.best = fitted_estimator
         self.scores.append(score)
+
+
+def warm_up() -> None:
+    """Fit once, since torch imports its compiler with the first optimizer, for seconds."""
+    TwoTowerRecommender(max_iter=1).fit([["ann", "tea"], ["bob", "tea"], ["bob", "milk"]])
 
 
 def fit_estimator(model: Any, record: DataSet) -> Fit:
