@@ -27,7 +27,7 @@ from benchmarks.suite.models import (
     fit_best_epoch,
     models_of,
 )
-from benchmarks.suite.picture import draw
+from benchmarks.suite.picture import STYLES, draw
 from benchmarks.suite.scores import Pairs, ScoredItems
 from benchmarks.suite.scoring import METRICS, evaluate
 from sktwotower import TwoTowerRecommender
@@ -157,7 +157,7 @@ def test_an_unknown_item_is_dropped_or_not_found():
     assert missed["coverage@10"] == dropped["coverage@10"]
 
 
-@pytest.mark.parametrize("best", [0, 1, 4, 7])
+@pytest.mark.parametrize("best", [0, 1, 7, 8, 10, 16])
 def test_climbing_finds_the_top_without_trying_everything(best):
     tried = []
 
@@ -165,8 +165,8 @@ def test_climbing_finds_the_top_without_trying_everything(best):
         tried.append(value)
         return -abs(value - best)
 
-    assert climb(tuple(range(8)), score) == best
-    assert len(tried) == len(set(tried)) <= 6
+    assert climb(tuple(range(17)), score) == best
+    assert len(tried) == len(set(tried)) < 10
 
 
 def test_the_best_settings_are_those_on_the_slices():
@@ -265,7 +265,7 @@ def test_the_defaults_are_given_what_the_data_has(tmp_path):
         shop.given()
     )
     models = {model.name: model for model in models_of(None)}
-    assert "implicit ALS" not in models
+    assert list(models) == [name for name in STYLES if not name.startswith("implicit")]
     assert models["two-tower"].suits(shop) and not models["two-tower"].suits(few)
 
 

@@ -46,7 +46,7 @@ from benchmarks._peers import add_peer, peer_of
 from benchmarks.suite.cells import Cell, Cells, markdown
 from benchmarks.suite.data import DATA_SETS, DataSet, load, slice_of_train
 from benchmarks.suite.models import Model, best_settings, models_of, warm_up
-from benchmarks.suite.picture import draw
+from benchmarks.suite.picture import STYLES, draw
 from benchmarks.suite.scoring import METRICS, evaluate
 
 FOLDER = Path(__file__).parent
@@ -80,7 +80,7 @@ def main() -> None:
             for name in options.only:
                 run(name, part, chosen, cells, options)
     table = cells.frame(part)
-    print(markdown(table, names))
+    print(markdown(table, list(STYLES)))
     if not table.empty:
         is_slice = "-slice" if options.validation else ""
         draw(table, options.results.with_name(f"suite{is_slice}.png"))
@@ -116,13 +116,13 @@ def run(
     records: tuple[DataSet, ...] = ()
     for seed in range(options.seeds):
         for model in models:
-            key = {"data": name, "part": part, "model": model.name, "seed": seed}
+            key: Cell = {"data": name, "part": part, "model": model.name, "seed": seed}
             if (seed > 0 and not model.is_random) or cells.has(**key):
                 continue
             records = records or load(name, options.shared)
             if not model.suits(records[0]):
                 continue
-            cell = key | measure(model, records, part, seed, cells)
+            cell: Cell = key | measure(model, records, part, seed, cells)
             cells.add(cell)
             metric = cell["metric"]
             values = f"{metric} {cell['metrics'][metric]:.4f}, {cell['fit s']:.1f} s"

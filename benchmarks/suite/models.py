@@ -92,9 +92,10 @@ def models_of(implicit: Peer | None) -> list[Model]:
 
 
 NEIGHBORS = tuple({"n_neighbors": n} for n in (5, 10, 20, 50, 100, 200, 500))
+# From 3 to 30,000, four to a decade.
 REGULARIZATIONS = tuple(
-    {"regularization": r} for r in (3, 10, 30, 100, 300, 1000, 3000, 10_000)
-)
+    {"regularization": digits * 10**n} for n in range(5) for digits in (1, 1.8, 3, 5.6)
+)[2:-1]
 ALS: tuple[dict[str, Any], ...] = tuple(
     {"factors": factors, "regularization": regularization, "alpha": alpha}
     for factors, regularization, alpha in (
@@ -138,18 +139,19 @@ def best_settings(model: Model, slices: list[DataSet]) -> dict[str, Any]:
 
 
 def climb(grid: tuple[Any, ...], score: Callable[[Any], float]) -> Any:
-    """The best of a grid, from its middle uphill: no neighbour of it is better."""
+    """The best of a grid, from its middle uphill by steps of two, then of one."""
     scores: dict[int, float] = {}
     at = len(grid) // 2
-    while True:
-        near = range(max(at - 1, 0), min(at + 2, len(grid)))
-        for n in near:
-            if n not in scores:
-                scores[n] = score(grid[n])
-        best = max(near, key=scores.__getitem__)
-        if scores[best] <= scores[at]:
-            return grid[at]
-        at = best
+    for step in (2, 1):
+        best = None
+        while best != at:
+            at = at if best is None else best
+            near = [n for n in (at, at - step, at + step) if 0 <= n < len(grid)]
+            for n in near:
+                if n not in scores:
+                    scores[n] = score(grid[n])
+            best = max(near, key=scores.__getitem__)
+    return grid[at]
 
 
 def fit_baseline(
@@ -263,7 +265,7 @@ def fit_estimator(model: Any, record: DataSet) -> Fit:
 
 def resolved(model: Any) -> dict[str, Any]:
     """The fitted attributes that are numbers, words or a history, such as ``n_iter_``."""
-    values = {}
+    values: dict[str, Any] = {}
     for name in dir(model):
         if name.startswith("_") or not name.endswith("_"):
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-# Marker, colour and size; what is drawn later is on top.
+# Marker, colour and size, in the order of the table; what is drawn later is on top.
 STYLES = {
     "most popular": ("x", "#999999", 6),
     "item-kNN": ("s", "#999999", 5),
@@ -34,8 +34,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         if rows.empty:
             continue
         y = rows["data"].map(heights)
-        seeds = (rows[name].clip(lower=LEFT) for name in ("least ratio", "most ratio"))
-        axes.hlines(y, *seeds, color=colour, linewidth=1.5, alpha=0.6)
+        least, most = (
+            rows["least ratio"].clip(lower=LEFT),
+            rows["most ratio"].clip(lower=LEFT),
+        )
+        axes.hlines(y, least, most, color=colour, linewidth=1.5, alpha=0.6)
         place = rows["ratio"].clip(lower=LEFT), y
         axes.plot(*place, marker, color=colour, markersize=size, label=model)
     _worse(axes, table[table["ratio"] < LEFT], heights)
