@@ -20,6 +20,7 @@ import torch
 from sklearn.utils import shuffle
 
 from sktwotower import EntityTable, TwoTowerRecommender, __version__
+from sktwotower.baselines import EASERecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import match_relevance, ndcg, recall
 from sktwotower.model_selection import LastInteractionsSplit
@@ -102,9 +103,7 @@ def at_random(split: Split) -> Split:
     return slice_of_train(Split(name, rows, rows[:0], split.tables), by_time=False)
 
 
-def slice_of_train(
-    split: Split, *, fraction: float = 0.2, by_time: bool | None = None
-) -> Split:
+def slice_of_train(split: Split, *, by_time: bool | None = None) -> Split:
     """Train once more cut in two, for choices that must not see the test rows.
 
     The validation rows are the last in time, or the last in a random order. With None it
@@ -116,12 +115,21 @@ def slice_of_train(
     if not by_time:
         rows = shuffle(rows, random_state=0)
     cut = LastInteractionsSplit(
-        fraction=fraction,
+        fraction=0.2,
         timestamp_column="timestamp" if by_time else None,
         user_column="user_id",
     )
     train, test = next(cut.split(rows))
     return Split(split.name, rows.iloc[train], rows.iloc[test], split.tables)
+
+
+def best_ease(split: Split) -> EASERecommender:
+    """EASE with the regularization that is best on a slice of train; not fitted."""
+    inner = slice_of_train(split)
+    models = [
+        EASERecommender(**COLUMNS, regularization=value) for value in (100, 300, 600, 1000)
+    ]
+    return max(models, key=lambda model: model.fit(inner.train).score(inner.test))
 
 
 def ranking_metrics(
@@ -226,24 +234,34 @@ def write(
     """Print rows as a table; keep them as JSON with machine and versions."""
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     RESULTS.mkdir(exist_ok=True)
-    packages = ("torch", "scikit-learn", "numpy", "scipy", "pandas")
     record = {
         "rows": rows,
         "settings": settings,
-        "machine": {
-            "processor": cpu_info("model name") or platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "sktwotower": __version__,
-            **{package: version(package) for package in packages},
-        },
+        "machine": machine(),
+        "versions": versions(),
         "peer versions": peer_versions,
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, default=str) + "\n")
     print(f"written to {path}")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and how many threads of it are used."""
+    return {
+        "processor": cpu_info("model name") or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of this package, and of those that it stands on."""
+    packages = ("torch", "scikit-learn", "numpy", "scipy", "pandas")
+    return {
+        "python": platform.python_version(),
+        "sktwotower": __version__,
+        **{package: version(package) for package in packages},
+    }
 
 
 def cpu_info(key: str) -> str:

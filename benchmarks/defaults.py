@@ -1,18 +1,25 @@
-"""What each default is worth: NDCG@10 on a slice of train, one parameter changed at a time.
+"""What each default is worth: quality on slices of train, one parameter changed at a time.
 
-    python -m benchmarks.defaults [--data DIR] [--seeds 2] [--threads 2]
+    python -m benchmarks.defaults --shared DIR [--only NAME ...] [--ids] [--seeds 2]
+                                  [--threads 2]
 
-No test row is read. The last column is the ratio to the defaults, averaged over the data.
+The data sets are those of ``benchmarks.suite``, and so is what the models are given of
+them; with ``--ids`` it is the columns of ids. No test row is read. The metric is the one of
+the data set, and the last column is the ratio to the defaults, averaged over the data.
 """
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._common import COLUMNS, arguments, slice_of_train, splits_of, write
+from benchmarks._common import write
+from benchmarks.suite.data import DATA_SETS, DataSet, load, slice_of_train
+from benchmarks.suite.scoring import evaluate
 from sktwotower import TwoTowerRecommender
 
 # A float weight_decay is the decay of every step whatever the length of an epoch.
@@ -36,28 +43,42 @@ VARIANTS: list[dict[str, Any]] = [
 
 def main() -> None:
     """Measure and print."""
-    options = arguments(__doc__, seeds=2).parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shared", type=Path, metavar="DIR", required=True)
+    parser.add_argument("--only", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--ids", action="store_true")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    splits = splits_of(options.data)
-    slices = [slice_of_train(split) for split in splits]
+    slices = {
+        name: [slice_of_train(one) for one in load(name, options.shared)]
+        for name in options.only
+    }
     rows: list[dict[str, Any]] = []
     for variant in VARIANTS:
         row: dict[str, Any] = {"changed": ", ".join(f"{k}={v}" for k, v in variant.items())}
-        for part in slices:
+        for name, parts in slices.items():
             scores = [
-                TwoTowerRecommender(**COLUMNS, **part.tables, **variant, random_state=seed)
-                .fit(part.train)
-                .score(part.test)
+                score(part, variant, seed, ids_only=options.ids)
                 for seed in range(options.seeds)
+                for part in parts
             ]
-            row[part.name] = float(np.mean(scores))
+            row[name] = float(np.mean(scores))
         first = rows[0] if rows else row
-        row["ratio"] = float(
-            np.mean([row[part.name] / first[part.name] for part in slices])
-        )
+        row["ratio"] = float(np.mean([row[name] / first[name] for name in slices]))
         rows.append(row)
         print(row, flush=True)
-    write("defaults", rows, seeds=options.seeds)
+    write("defaults", rows, seeds=options.seeds, ids_only=options.ids)
+
+
+def score(part: DataSet, variant: dict[str, Any], seed: int, *, ids_only: bool) -> float:
+    """Quality on a slice of train."""
+    given = part.ids if ids_only else part.given()
+    model = TwoTowerRecommender(**given, **variant, random_state=seed).fit(part.train)
+    return evaluate(model, part)[part.metric]
 
 
 if __name__ == "__main__":

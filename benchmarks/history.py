@@ -23,12 +23,12 @@ from benchmarks._common import (
     COLUMNS,
     Split,
     arguments,
+    best_ease,
     bundled,
     from_folder,
     ranking_metrics,
     write,
 )
-from benchmarks.quality import best_ease
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender
 from sktwotower.history import PooledHistory

@@ -315,6 +315,26 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         frame : DataFrame with columns query, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays. The items found are in a
             column called as in the X of ``fit``, or ``item``.
+
+        See Also
+        --------
+        sktwotower.baselines.EASERecommender.similar_items : The same of a linear model.
+
+        Notes
+        -----
+        Items are near each other if the same users have them. Set ``popularity_prior``, of
+        any weight, if the answers are too popular: without it the vectors have to express
+        popularity as well as taste. The entry of the prior is left out here.
+
+        Examples
+        --------
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"],
+        ...      ["cid", "rum"], ["dan", "milk"]]
+        >>> model = TwoTowerRecommender(embedding_dim=4, random_state=0).fit(X)
+        >>> item_ids, scores = model.similar_items(["tea"], n_recommendations=1)
+        >>> item_ids.tolist()
+        [['milk']]
         """
         return queries.similar(
             self._fitted(),

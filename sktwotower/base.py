@@ -10,8 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.interactions import FittedState, read_later
-from sktwotower._data.queries import FrameColumns, read_query
+from sktwotower._data.queries import FrameColumns, Query, read_query
 from sktwotower._data.roles import SideName
+from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower._search.top_k import Scores, top_k
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.selection import excluded_pairs, known_candidates
@@ -60,6 +61,25 @@ class RecommenderMixin:
     def _frame_columns(self, side: SideName) -> FrameColumns:
         """The columns that are read from a frame of users or items."""
         return FrameColumns.of_ids(self._fitted().roles, side)
+
+    def _chosen_items(self, query: Query, asked: SideName, candidates: Any) -> CandidateSet:
+        """The known items that a query about users or items chooses from."""
+        source = self._evaluation_source()
+        reader = CandidateReader(
+            query=query,
+            side="item",
+            asked=asked,
+            vocabulary=source.items,
+            roles=source.roles,
+            columns=self._frame_columns("item"),
+            asked_columns=self._frame_columns(asked),
+        )
+        return known_candidates(
+            reader.read(candidates),
+            "item",
+            vocabulary=source.items,
+            catalogue=source.catalogue,
+        )
 
     @property
     def user_ids_(self) -> np.ndarray:
@@ -141,21 +161,7 @@ class RecommenderMixin:
         query = read_query(
             X, "user", where="X", roles=source.roles, vocabulary=source.users
         )
-        reader = CandidateReader(
-            query=query,
-            side="item",
-            asked="user",
-            vocabulary=source.items,
-            roles=roles,
-            columns=self._frame_columns("item"),
-            asked_columns=self._frame_columns("user"),
-        )
-        chosen = known_candidates(
-            reader.read(candidates),
-            "item",
-            vocabulary=source.items,
-            catalogue=source.catalogue,
-        )
+        chosen = self._chosen_items(query, "user", candidates)
         exclude = excluded_pairs(
             query,
             chosen,

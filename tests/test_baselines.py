@@ -1,19 +1,27 @@
 """The references against their definitions."""
 
 import datetime as dt
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import FunctionTransformer
 
+from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import (
     EASERecommender,
     ItemKNNRecommender,
     PopularRecommender,
 )
+from sktwotower.baselines._linear import _ease_weights
+from sktwotower.pipeline import make_pipeline
+from tests.helpers import assert_same_answer
 
 MODELS = [
     EASERecommender(regularization=3.0),
@@ -40,11 +48,19 @@ def matrix_of(frame, model):
     return matrix
 
 
-def test_ease_by_constrained_least_squares():
-    """Each column of B solves its own ridge regression with B_jj = 0: no inverse."""
-    model = EASERecommender(regularization=3.0).fit(X)
-    matrix = matrix_of(X, model)
+@pytest.mark.parametrize("block", [3, 512])
+@pytest.mark.parametrize("shape", [(15, 10), (7, 20)], ids=["users", "items"])
+def test_ease_by_constrained_least_squares(shape, block, monkeypatch):
+    """Each column of B solves its own ridge regression with B_jj = 0: no inverse.
+
+    With more users than items, and with fewer.
+    """
+    monkeypatch.setattr("sktwotower.baselines._linear._BLOCK", block)
+    rows = interactions(n_users=shape[0], n_items=shape[1])
+    model = EASERecommender(regularization=3.0).fit(rows)
+    matrix = matrix_of(rows, model)
     n_items = matrix.shape[1]
+    assert (len(matrix) > n_items) == (shape[0] > shape[1])
     for j in range(n_items):
         others = [i for i in range(n_items) if i != j]
         A = matrix[:, others]
@@ -52,6 +68,27 @@ def test_ease_by_constrained_least_squares():
         np.testing.assert_allclose(model.item_weights_[others, j], b, atol=1e-5)
         assert model.item_weights_[j, j] == 0
     assert model.item_weights_.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(900, 600), (400, 800)], ids=["users", "items"])
+def test_ease_needs_the_memory_that_it_says(shape, monkeypatch):
+    """The weights, and the inverse of the smaller matrix; blocks are small here."""
+    monkeypatch.setattr("sktwotower.baselines._linear._BLOCK", 16)
+    rng = np.random.RandomState(0)
+    positives = sp.csr_matrix((rng.random_sample(shape) < 0.02).astype(np.float32))
+    tracemalloc.start()
+    _ease_weights(positives, 3.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * (4 * shape[1] ** 2 + 8 * min(shape) ** 2)
+
+
+@pytest.mark.parametrize("n_users", [1, 4])
+def test_ease_with_a_regularization_that_is_lost(n_users):
+    twice = [[user, item] for user in range(n_users) for item in ("a", "b")]
+    others = [[user, item] for user in range(4) for item in ("c", "d", "e")]
+    with pytest.raises(ValueError, match="regularization=1e-300 is too small"):
+        EASERecommender(regularization=1e-300).fit(twice + others)
 
 
 def test_ease_scores():
@@ -119,6 +156,122 @@ def test_unknown_users_get_popular_items():
         ids, scores = model.recommend([-1], n_recommendations=len(counts))
         assert scores[0].tolist() == counts.tolist()
         assert counts[ids[0]].tolist() == counts.tolist()
+
+
+# --- similar items -------------------------------------------------------------------
+
+LINEAR = [EASERecommender(regularization=3.0), ItemKNNRecommender(n_neighbors=4)]
+linear = pytest.mark.parametrize("model", LINEAR, ids=lambda model: type(model).__name__)
+
+
+@linear
+def test_similar_items_by_brute_force(model):
+    """The row of the item, without the item; unknown items get the most popular ones."""
+    y = np.r_[np.ones(len(X)), 0]
+    rows = pd.concat([X, pd.DataFrame({"user": [0], "item": [9900]})])  # never a positive
+    model = clone(model).fit(rows, y)
+    weights = model.item_weights_
+    weights = weights.toarray() if sp.issparse(weights) else weights
+    items = model.item_ids_.tolist()
+    catalogue = [item for item in items if item != 9900]
+    asked = [*items, -1]
+    with pytest.warns(UserWarning) as caught:
+        ids, scores = model.similar_items(asked, n_recommendations=len(items))
+    assert [str(one.message) for one in caught] == [
+        f"1 of {len(asked)} item ids of item_ids are not known items and get the most "
+        "popular items."
+    ]
+    counts = X["item"].value_counts()
+    for item, row, row_scores in zip(asked, ids, scores, strict=True):
+        others = [other for other in catalogue if other != item]
+        if item == -1:
+            value = counts.to_dict()
+        else:
+            value = dict(zip(items, weights[items.index(item)], strict=True))
+        expected = sorted(others, key=lambda other: -value[other])
+        n = len(expected)
+        assert row.tolist() == expected + [None] * (len(items) - n)
+        np.testing.assert_allclose(row_scores[:n], [value[i] for i in expected], rtol=1e-6)
+        assert (row_scores[n:] == -np.inf).all()
+
+
+@linear
+def test_similar_items_are_recommended_to_a_user_of_one_item(model):
+    rows = pd.concat([X, pd.DataFrame({"user": [99], "item": [300]})])
+    model = clone(model).fit(rows)
+    found = model.similar_items([300], n_recommendations=20)
+    assert_same_answer(found, model.recommend([99], n_recommendations=20))
+
+
+@linear
+def test_similar_items_as_frame(model):
+    model = clone(model).fit(X)
+    ids, scores = model.similar_items([300, 100], n_recommendations=2)
+    for asked in ([300, 100], pd.DataFrame({"item": [300, 100]})):
+        frame = model.similar_items(asked, n_recommendations=2, as_frame=True)
+        assert frame.columns.tolist() == ["query", "item", "score", "rank"]
+        assert frame["query"].tolist() == [300, 300, 100, 100]
+        assert frame["item"].tolist() == ids.ravel().tolist()
+        assert frame["score"].tolist() == scores.ravel().tolist()
+        assert frame["rank"].tolist() == [1, 2, 1, 2]
+
+
+@linear
+def test_candidates_of_similar_items(model):
+    model = clone(model).fit(X)
+    everything = model.similar_items([300, 100], 20, as_frame=True)
+
+    def best_of(query, candidates):
+        among = (everything["query"] == query) & everything["item"].isin(candidates)
+        return everything[among]["item"].tolist()
+
+    ids, _ = model.similar_items([300, 100], 3, candidates=[100, 200, 300])
+    assert ids[:, :2].tolist() == [best_of(300, [100, 200]), best_of(100, [200, 300])]
+    assert ids[:, 2].tolist() == [None, None]
+    for each in ([[100, 400], [500]], {300: [100, 400], 100: [500]}):
+        ids, _ = model.similar_items([300, 100], 2, candidates=each)
+        assert ids.tolist() == [best_of(300, [100, 400]), [500, None]]
+    with pytest.warns(UserWarning, match="1 of 2 candidates are not known items and are l"):
+        ids, _ = model.similar_items([300], 1, candidates=[-1, 400])
+    assert ids.tolist() == [[400]]
+
+
+@linear
+def test_bad_queries_of_similar_items_have_the_messages_of_two_towers(model):
+    model = clone(model).fit(X)
+    towers = TwoTowerRecommender(embedding_dim=2, max_iter=1, random_state=0).fit(X)
+    names = [type(each).__name__ for each in (towers, model)]
+    for arguments in (
+        {"item_ids": [300], "n_recommendations": 0},
+        {"item_ids": [300], "n_recommendations": True},
+        {"item_ids": [300], "as_frame": "yes"},
+        {"item_ids": 300},
+        {"item_ids": [300, None]},
+        {"item_ids": pd.DataFrame({"nothing": [1]})},
+        {"item_ids": X.iloc[0]},
+        {"item_ids": [300], "candidates": 300},
+        {"item_ids": [300], "candidates": [[100], [200]]},
+    ):
+        messages = []
+        for each in (towers, model):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                each.similar_items(**arguments)
+            messages.append(str(caught.value))
+        assert messages[0].replace(*names) == messages[1]
+    with pytest.raises(NotFittedError):
+        clone(model).similar_items([300])
+
+
+def test_similar_items_in_a_pipeline():
+    model = ItemKNNRecommender(n_neighbors=4)
+    pipeline = make_pipeline(FunctionTransformer(), model).fit(X)
+    assert_same_answer(
+        pipeline.similar_items([300, 100], 3), model.similar_items([300, 100], 3)
+    )
+    assert not hasattr(PopularRecommender(), "similar_items")
+
+
+# --- popularity ----------------------------------------------------------------------
 
 
 def test_popular_counts_rows():

@@ -18,7 +18,12 @@ from sktwotower._search.faiss_index import approximate_top_k
 from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.selection import excluded_pairs, known_candidates, with_groups
+from sktwotower._serving.selection import (
+    excluded_pairs,
+    known_candidates,
+    pairs_with_itself,
+    with_groups,
+)
 from sktwotower._training.data import n_positives
 from sktwotower._training.state import ModelState
 from sktwotower.utils._forms import check_bool, is_empty
@@ -141,10 +146,7 @@ def similar(
         vectors[:, -1] = 0.0
     chosen, scores = _candidate_scores(state, query, side, side, candidates, vectors)
     vocabulary = embedder.state.vocabulary
-    itself = chosen.columns(query.codes)
-    if query.has_ids and chosen.ids is not None:
-        itself = chosen.columns_of_ids(query.ids, vocabulary)
-    exclude = chosen.pairs(np.arange(len(query)), itself, len(query))
+    exclude = pairs_with_itself(query, chosen, vocabulary)
     found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
     return ranked_answer(query, chosen, found, values, vocabulary, names=names)
 

@@ -113,3 +113,23 @@ def excluded_pairs(
     n_distinct = int(numbers.max(initial=-1)) + 1
     further = candidates.pairs(asked, columns, n_distinct)[numbers]
     return further if exclude is None else exclude + further
+
+
+def pairs_with_itself(
+    query: Query, candidates: CandidateSet, vocabulary: Vocabulary
+) -> sp.csr_matrix:
+    """Pairs of queries and candidates that are the same user or item.
+
+    Parameters
+    ----------
+    query : Query
+        Users or items.
+    candidates : CandidateSet
+        Of the same side.
+    vocabulary : Vocabulary
+        Known ids of the side.
+    """
+    columns = candidates.columns(query.codes)
+    if query.has_ids and candidates.ids is not None:  # unknown ids may be among them
+        columns = candidates.columns_of_ids(query.ids, vocabulary)
+    return candidates.pairs(np.arange(len(query)), columns, len(query))

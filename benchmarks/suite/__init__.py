@@ -1,0 +1,1 @@
+"""Quality of all recommenders on all data sets; ``python -m benchmarks.suite``."""
