@@ -40,9 +40,10 @@ class DataFacts:
     most_rows_of_a_user, most_rows_of_an_item : int
         Largest number of rows, positive or not.
     order : float or None
-        Share of the positives after each user's first that have a later time than that
-        user's earliest: 1 if no two rows of a user have the same time, 0 if all have. It
-        is 0 if each user has one row. None: there are no times.
+        Share of the positives, but for one of each user, that have a later time than the
+        user's earliest, and so a history: 1 if no other row has the time of its user's
+        first one, 0 if all have. Baskets of one time are an order if there are several of
+        a user. It is 0 if each user has one row. None: there are no times.
     has_user_features, has_item_features : bool
         Whether a side has features.
     """
