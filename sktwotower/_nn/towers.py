@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sktwotower._nn.functional import unit_length
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
+from sktwotower._nn.segments import Bags
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -78,6 +79,7 @@ class Tower(nn.Module):
         if rows.id_codes is not None:
             self.id_table = _table(rows.n_ids, embedding_dim, generator)
         self.history_table = None
+        self.has_unit_history = False  # see TwoTowers
         if n_history_items:
             self.history_table = _table(n_history_items, embedding_dim, generator)
         self.column_table = None
@@ -177,17 +179,24 @@ class Tower(nn.Module):
             ids = self.id_table if batch.id_vectors is None else batch.id_vectors
             parts.append(F.embedding(codes, ids))
         if self.history_table is not None and batch.history is not None:
-            items = batch.history.vectors
-            parts.append(
-                F.embedding_bag(
-                    batch.history.columns,
-                    self.history_table if items is None else items,
-                    batch.history.offsets,
-                    mode="sum",
-                    per_sample_weights=batch.history.values,
-                )
-            )
+            parts.append(self._pooled(batch.history))
         return parts
+
+    def _pooled(self, history: Bags) -> Tensor:
+        """Vectors of the history field, (b, embedding_dim)."""
+        table = self.history_table if history.vectors is None else history.vectors
+        assert table is not None
+        columns = history.columns
+        if self.has_unit_history:  # of the few rows of a batch, not of the whole table
+            table = unit_length(F.embedding(columns, table))
+            columns = torch.arange(len(columns), device=columns.device)
+        return F.embedding_bag(
+            columns,
+            table,
+            history.offsets,
+            mode="sum",
+            per_sample_weights=history.values,
+        )
 
     def _multiplied(self, batch: TowerInput) -> list[Tensor]:
         """Vectors of the dense fields, each (b, embedding_dim)."""

@@ -27,7 +27,8 @@ class TwoTowers(nn.Module):
     learned : bool
         Whether the logarithm of the temperature is a parameter.
     tied : bool
-        Whether the history field of the user tower uses the id table of the item tower.
+        Whether the history field of the user tower uses the id table of the item tower. If
+        embeddings have unit length, so have the vectors that are then pooled.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TwoTowers(nn.Module):
         super().__init__()
         if tied:
             user_tower.history_table = item_tower.id_table
+            user_tower.has_unit_history = user_tower.normalize
         self.user_tower = user_tower
         self.item_tower = item_tower
         self._temperature = temperature

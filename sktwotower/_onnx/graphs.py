@@ -118,9 +118,7 @@ def tower_graph(
     else:
         hidden = _layers(graph, tower.mlp, graph.add("Flatten", fields, axis=1))
     if tower.normalize:
-        norm = graph.add("ReduceL2", hidden, graph.constant([1]), keepdims=1)
-        norm = graph.add("Max", norm, graph.constant(_MIN_NORM, np.float32))
-        hidden = graph.add("Div", hidden, norm)
+        hidden = _unit_length(graph, hidden)
     if entities.popularity is not None:
         last = graph.add("Gather", graph.constant(entities.popularity), "code")
         last = graph.add("Unsqueeze", last, graph.constant([1]))
@@ -234,9 +232,18 @@ def _pooled_history(
     weights = graph.add("Mul", graph.add("Gather", scale, "history_row"), known)
     weights = graph.add("Unsqueeze", weights, graph.constant([1]))
     vectors = graph.add("Gather", _weights(graph, tower.history_table), rows)
+    if tower.has_unit_history:
+        vectors = _unit_length(graph, vectors)
     vectors = graph.add("Mul", vectors, weights)
     pooled = _summed(graph, vectors, "history_row", size, width)
     return graph.add("Unsqueeze", pooled, graph.constant([1]))
+
+
+def _unit_length(graph: Graph, vectors: str) -> str:
+    """Vectors (n, width) of length 1."""
+    norm = graph.add("ReduceL2", vectors, graph.constant([1]), keepdims=1)
+    norm = graph.add("Max", norm, graph.constant(_MIN_NORM, np.float32))
+    return graph.add("Div", vectors, norm)
 
 
 def _summed(graph: Graph, vectors: str, bag: str, n_bags: str, width: int) -> str:
