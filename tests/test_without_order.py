@@ -332,8 +332,7 @@ def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
     ("parameters", "message"),
     [
         ({"timestamp_column": "timestamp"}, "orders them; set dropout=0"),
-        ({"negatives": "in_batch"}, "Set loss='softmax' and negatives='full'"),
-        ({"loss": "bpr"}, "Set loss='softmax' and negatives='full'"),
+        ({"loss": "bpr"}, "Set loss='softmax', or dropout=0"),
         ({"temperature": "learned"}, "popularity_prior=1.2 is in units"),
         (
             {
