@@ -147,9 +147,7 @@ def test_a_batch_of_every_item_is_the_catalogue(masked):
     taken = rows.take(torch.arange(12))  # the first eight have every item that is trained
     results = {}
     for source in ("in_batch", "mixed", "full"):
-        batch = ranker(rows, source, correction=None, masked=masked).batch(
-            taken, seeded()
-        )
+        batch = ranker(rows, source, correction=None, masked=masked).batch(taken, seeded())
         users, items = embeddings()
         value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
@@ -178,9 +176,9 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
 def test_gradient(source, correction):
     rows = training_rows(weighted=True)
     taken = rows.take(torch.tensor([3, 11, 0, 17, 5, 13]))
-    batch = ranker(
-        rows, source, correction=correction, masked=True, explicit=True
-    ).batch(taken, seeded(3))
+    batch = ranker(rows, source, correction=correction, masked=True, explicit=True).batch(
+        taken, seeded(3)
+    )
     assert torch.autograd.gradcheck(
         lambda u, v: softmax_objective(u[batch.user_inputs], v[batch.item_rows], batch),
         embeddings(),
@@ -193,9 +191,7 @@ def test_a_row_without_a_negative_has_no_loss():
         torch.arange(3), torch.zeros(3).long(), torch.ones(3).bool(), None, 3, 1
     )
     for correction in ("logq", "refined", None):
-        batch = ranker(rows, "in_batch", correction=correction).batch(
-            rows, seeded()
-        )
+        batch = ranker(rows, "in_batch", correction=correction).batch(rows, seeded())
         users, items = embeddings()
         value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
