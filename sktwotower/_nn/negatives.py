@@ -294,14 +294,14 @@ def user_batch_log_absence(
     Returns
     -------
     Tensor of shape (n_items,), float64
-        0 for an item without users, ``-inf`` for an item in every batch.
+        0 for an item without users.
     """
     n_users, batch_size = n_users - beside_a_user, batch_size - beside_a_user
     distinct, positions = counts.clamp(max=n_users).unique(return_inverse=True)
     size = torch.tensor(batch_size, dtype=torch.float64)
     k = torch.arange(min(int(distinct[-1]), batch_size) + 1, dtype=torch.float64)
     is_positive = -torch.expm1(torch.log1p(torch.tensor(-share, dtype=torch.float64)) * k)
-    all_batches = _log_binomial(torch.tensor(float(n_users)).double(), size)
+    all_batches = _log_binomial(torch.tensor(n_users, dtype=torch.float64), size)
     presence = []
     for part in distinct.double()[:, None].split(_TERMS_AT_ONCE // len(k) + 1):
         batches = _log_binomial(part, k) + _log_binomial(n_users - part, size - k)
