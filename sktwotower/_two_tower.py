@@ -152,7 +152,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             default="auto"
         What a positive is ranked against.
 
-        - ``"in_batch"``: the other items of the batch;
+        - ``"in_batch"``: the other items of the batch; in batches of whole users (see
+          ``history``), the items that are left out of their histories;
         - ``"mixed"``: the items of the batch, and uniform draws [4]_;
         - ``"full"``: every item that has a training row;
         - ``"random"``: uniform draws;

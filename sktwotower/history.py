@@ -42,8 +42,9 @@ class PooledHistory(BaseEstimator):
         Share of each user's rows that is left out of the history, drawn anew in each
         epoch, in [0, 1), for rows without an order in time [1]_. The rows that are left
         out are the positives of that epoch, and the others are the history. A batch then
-        holds whole users with about ``batch_size`` rows, ranked against all items
-        (``negatives="full"``). With 0 each row has the user's other rows as its history,
+        holds whole users with about ``batch_size`` rows, and the loss is the softmax. For
+        a large catalogue set ``negatives="in_batch"``, and a ``batch_size`` of the rows of
+        about a hundred users. With 0 each row has the user's other rows as its history,
         which costs more, because each row is then an input of its own. With very few rows
         an epoch may leave out none; one random pair is then left out.
         :meth:`~sktwotower.TwoTowerRecommender.partial_fit` uses it in the first call only.

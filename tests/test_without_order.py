@@ -161,6 +161,16 @@ def test_it_beats_popularity_on_films():
     assert whole > 1.5 * popular.score(test)
 
 
+@pytest.mark.parametrize("correction", ["logq", "refined"])
+@pytest.mark.parametrize("negatives", ["in_batch", "mixed", "random", "popular"])
+@pytest.mark.slow
+def test_sampled_negatives_are_about_as_good_as_all(data, model, negatives, correction):
+    """A batch has about ten of the 120 users, and most of the 60 items."""
+    X = data.interactions
+    sampled = clone(model).set_params(negatives=negatives, sampling_correction=correction)
+    assert sampled.fit(X).score(X) > 0.9 * model.score(X)
+
+
 def test_a_new_user_is_its_history(model, data):
     """An unknown user with the history of a known one gets the same recommendations."""
     X = data.interactions
@@ -332,8 +342,8 @@ def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):
     ("parameters", "message"),
     [
         ({"timestamp_column": "timestamp"}, "orders them; set dropout=0"),
-        ({"negatives": "in_batch"}, "Set loss='softmax' and negatives='full'"),
-        ({"loss": "bpr"}, "Set loss='softmax' and negatives='full'"),
+        ({"loss": "bpr"}, "Set loss='softmax', or dropout=0"),
+        ({"negatives": "in_batch", "batch_size": 20}, "single one, who has no negative"),
         ({"temperature": "learned"}, "popularity_prior=1.2 is in units"),
         (
             {

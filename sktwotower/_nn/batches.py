@@ -172,8 +172,13 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 class CandidateSource(Protocol[B_co]):
     """Completes rows to a batch."""
 
-    def batch(self, rows: TrainingRows, generator: torch.Generator) -> B_co:
-        """A batch of the rows with their candidates or negatives."""
+    def batch(
+        self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
+    ) -> B_co:
+        """A batch of the rows with their candidates or negatives.
+
+        ``n_users`` is the number of users that were drawn, if whole users were.
+        """
 
 
 class Batches(Generic[B_co]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from sktwotower._nn.negatives import (
     StreamingFrequencies,
     in_batch_log_absence,
     log_presence,
+    user_batch_log_absence,
 )
 from sktwotower._nn.segments import distinct
 
@@ -37,12 +39,13 @@ class SharedCandidates:
         Number of draws for a batch, with replacement.
     items : Tensor of shape (n_trained,)
         Items that have a training row, in ascending order.
-    sizes : set of int
-        Sizes of the batches.
     correction : {"logq", "refined"} or None
         Whether batches carry the ``log q`` of candidates. With ``"logq"``, ``q`` is the
         probability of being a candidate of a batch; with ``"refined"``, of a batch that
         has the row at hand.
+    history_dropout : float, default=0.0
+        Probability of a row to be a positive in batches of whole users. 0: batches are
+        of rows.
     known : KnownPositives or None
         Positives of a row's user, which are masked beside the row's own positive.
     explicit : ExplicitNegatives or None
@@ -63,8 +66,8 @@ class SharedCandidates:
         sampler: ItemSampler | None,
         n_draws: int,
         items: Tensor,
-        sizes: set[int],
         correction: str | None,
+        history_dropout: float = 0.0,
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
         frequencies: StreamingFrequencies | None = None,
@@ -82,32 +85,36 @@ class SharedCandidates:
         self._position = torch.full((rows.n_items,), -1)  # of each item in items
         self._position[items.long()] = torch.arange(len(items))
         self.frequencies = frequencies if from_batch else None
+        self._is_sampled = from_batch or sampler is not None
+        self.history_dropout = history_dropout
+        self._rows = rows
         self._log_absence: dict[int, Tensor] = {}  # by the size of the batch
         self._log_q: dict[int, Tensor] = {}
-        if correction is not None and (from_batch or sampler is not None):
-            counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
-            refined = correction == "refined"
-            for size in sizes:
-                log_absence = torch.zeros(rows.n_items, dtype=torch.float64)
-                if from_batch and frequencies is None:
-                    log_absence += in_batch_log_absence(counts, size, beside_a_row=refined)
-                if sampler is not None:
-                    drawable = slice(len(sampler.probabilities))
-                    log_absence[drawable] += n_draws * torch.log1p(-sampler.probabilities)
-                self._log_absence[size] = log_absence
-                self._log_q[size] = log_presence(log_absence)
 
-    def batch(self, rows: TrainingRows, generator: torch.Generator) -> SoftmaxBatch:
-        """A batch of the rows with their candidates."""
+    def batch(
+        self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
+    ) -> SoftmaxBatch:
+        """A batch of the rows with their candidates.
+
+        Parameters
+        ----------
+        rows : TrainingRows
+            Rows of the batch.
+        generator : torch.Generator
+            Draws candidates.
+        n_users : int, optional
+            Number of users that were drawn, in batches of whole users.
+        """
+        size = len(rows) if n_users is None else n_users
         shared, positives = self._shared(rows.item_rows, generator)
-        log_q = self._log_q_of(shared, len(rows))
+        log_q = self._log_q_of(shared, size)
         if self.frequencies is not None:
             self.frequencies.observe(rows.item_rows.unique())
         # The positive alone is masked: rows of one user differ in it.
         by_row = self.known is None and self._positive_per_row
         inputs, groups = _groups(rows, by_row=by_row)
         masked = self._masked(rows, shared, inputs, groups, by_row=by_row)
-        positive_log_q = self._positive_log_q(rows, log_q, positives)
+        positive_log_q = self._positive_log_q(rows, log_q, positives, size)
         extra_items = [] if self.positive_is_shared else [rows.item_rows]
         explicit_negatives, explicit_negative_log_q = None, None
         if self.explicit is not None:
@@ -146,7 +153,7 @@ class SharedCandidates:
         Among the shared candidates it is then masked, together with the known positives
         of the user, or has another ``log q``, or does not occur.
         """
-        refined = self.correction == "refined" and bool(self._log_q)
+        refined = self.correction == "refined" and self._is_sampled
         return self.known is not None or refined or not self.positive_is_shared
 
     def _masked(
@@ -169,7 +176,7 @@ class SharedCandidates:
         return _positions_of_items(shared, rows.item_rows[part]) if by_row else None
 
     def _positive_log_q(
-        self, rows: TrainingRows, log_q: Tensor | None, positives: Tensor
+        self, rows: TrainingRows, log_q: Tensor | None, positives: Tensor, size: int
     ) -> Tensor | None:
         """``log q`` of positives that are candidates of their row alone, (b,)."""
         if not self._positive_per_row:
@@ -178,17 +185,52 @@ class SharedCandidates:
             return torch.zeros(len(rows), dtype=torch.float32)
         if self.positive_is_shared:
             return log_q[positives]
-        return self._log_q[len(rows)][rows.item_rows]
+        return self._log_q[size][rows.item_rows]
 
     def _log_q_of(self, shared: Tensor, size: int) -> Tensor | None:
-        """``log q`` of shared candidates, in a batch of ``size`` rows."""
-        log_q = self._log_q.get(size)
-        if log_q is None:
+        """``log q`` of shared candidates, in a batch of ``size`` rows or users."""
+        if self.correction is None or not self._is_sampled:
             return None
+        if size not in self._log_q:
+            self._log_absence[size] = self._log_absence_by_item(size)
+            self._log_q[size] = log_presence(self._log_absence[size])
         if self.frequencies is None:
-            return log_q[shared]
+            return self._log_q[size][shared]
         of_draws = self._log_absence[size][shared]
         return log_presence(self.frequencies.log_absence(shared) + of_draws)
+
+    def _log_absence_by_item(self, size: int) -> Tensor:
+        """Log-probability of items not to be shared, but for streaming frequencies."""
+        log_absence = torch.zeros(len(self._position), dtype=torch.float64)
+        if self.from_batch and self.frequencies is None:
+            log_absence += self._in_batch_log_absence(size)
+        if self.sampler is not None:
+            probabilities = self.sampler.probabilities
+            of_draws = self.n_draws * torch.log1p(-probabilities)
+            log_absence[: len(probabilities)] += of_draws
+        return log_absence
+
+    def _in_batch_log_absence(self, size: int) -> Tensor:
+        """Log-probability of items not to be in a batch of ``size`` rows or users."""
+        rows, refined = self._rows, self.correction == "refined"
+        if not self.history_dropout:
+            counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
+            return in_batch_log_absence(counts, size, beside_a_row=refined)
+        return user_batch_log_absence(
+            *self._users_of_items,
+            size,
+            self.history_dropout,
+            # Without a mask, other positives of the user are negatives, too.
+            beside_a_user=refined and self.known is not None,
+        )
+
+    @cached_property
+    def _users_of_items(self) -> tuple[Tensor, int]:
+        """Number of users of each item, (n_items,), and of all users."""
+        rows = self._rows
+        pairs = (rows.user_rows.long() * rows.n_items + rows.item_rows).unique()
+        counts = torch.bincount(pairs % rows.n_items, minlength=rows.n_items)
+        return counts, len((pairs // rows.n_items).unique_consecutive())
 
     def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shared candidates, ascending, and the column of each positive among them."""
@@ -258,7 +300,9 @@ class SampledNegatives:
             n_drawable = int((probabilities > 0).sum())
             self._importance = (1.0 / (n_drawable * probabilities)).float()
 
-    def batch(self, rows: TrainingRows, generator: torch.Generator) -> SampledBatch:
+    def batch(
+        self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
+    ) -> SampledBatch:
         """A batch of the rows with their negatives."""
         users, items = rows.user_rows[:, None], rows.item_rows[:, None]
         negatives = items[:, :0]

@@ -10,6 +10,7 @@ from torch import Tensor
 from sktwotower.utils._bucket_sort import distinct_pairs
 
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
+_TERMS_AT_ONCE = 2**20  # of a sum over numbers of users
 
 
 class KnownPositives:
@@ -252,6 +253,65 @@ def in_batch_log_absence(
     remaining = (n_rows - steps).clamp(min=1)
     log_misses = torch.log1p(-(n_draws / remaining).clamp(max=1.0)).cumsum(0)
     return torch.cat([torch.zeros(1, dtype=torch.float64), log_misses])[counts]
+
+
+def user_batch_log_absence(
+    counts: Tensor,
+    n_users: int,
+    batch_size: int,
+    share: float,
+    *,
+    beside_a_user: bool = False,
+) -> Tensor:
+    r"""Log-probability that an item is not among the positives of a batch of users.
+
+    A batch of :math:`B` of the :math:`N` users is a draw without replacement. Of the
+    :math:`n` users of an item it has :math:`K`, which is hypergeometric. Each of them has
+    the item as a positive with probability :math:`r`, and in the history otherwise. The
+    item is among the positives with probability
+
+    .. math:: q = 1 - E[(1 - r)^K]
+                = \sum_k \binom{n}{k} \binom{N - n}{B - k} \Big/ \binom{N}{B}
+                  \left(1 - (1 - r)^k\right),
+
+    which is about :math:`1 - (1 - r B / N)^n` for :math:`B \ll N`. All terms are positive,
+    so that a small ``q`` keeps its digits.
+
+    Parameters
+    ----------
+    counts : Tensor of shape (n_items,)
+        Users of each item.
+    n_users : int
+        :math:`N`.
+    batch_size : int
+        Users of a batch :math:`B`, at most :math:`N`.
+    share : float
+        The probability :math:`r`, between 0 and 1, exclusive.
+    beside_a_user : bool, default=False
+        Whether the batch is known to contain a user who does not have the item, so that
+        there are :math:`B - 1` draws from the other :math:`N - 1` users.
+
+    Returns
+    -------
+    Tensor of shape (n_items,), float64
+        0 for an item without users.
+    """
+    n_users, batch_size = n_users - beside_a_user, batch_size - beside_a_user
+    distinct, positions = counts.clamp(max=n_users).unique(return_inverse=True)
+    size = torch.tensor(batch_size, dtype=torch.float64)
+    k = torch.arange(min(int(distinct[-1]), batch_size) + 1, dtype=torch.float64)
+    is_positive = -torch.expm1(torch.log1p(torch.tensor(-share, dtype=torch.float64)) * k)
+    all_batches = _log_binomial(torch.tensor(n_users, dtype=torch.float64), size)
+    presence = []
+    for part in distinct.double()[:, None].split(_TERMS_AT_ONCE // len(k) + 1):
+        batches = _log_binomial(part, k) + _log_binomial(n_users - part, size - k)
+        presence.append((batches - all_batches).exp() @ is_positive)
+    return torch.log1p(-torch.cat(presence).clamp(max=1.0))[positions]
+
+
+def _log_binomial(n: Tensor, k: Tensor) -> Tensor:
+    """Logarithm of a binomial coefficient; -inf for ``k > n``."""
+    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
 
 
 class StreamingFrequencies:

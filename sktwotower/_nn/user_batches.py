@@ -78,4 +78,5 @@ class UserBatches(Batches[B_co]):
             positions = segment_positions(self._starts[users], self._counts[users])
             positions = positions[is_positive[positions]]
             if len(positions):
-                yield self.source.batch(self.rows.take(self._by_user[positions]), generator)
+                rows = self.rows.take(self._by_user[positions])
+                yield self.source.batch(rows, generator, len(users))

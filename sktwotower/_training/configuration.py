@@ -206,12 +206,6 @@ class Configuration:
         """Whether a tower is trained without ids: features alone place an entity."""
         return self.id_dropout > 0 or not self.side(name).id_embedding
 
-    @property
-    def takes_history_dropout(self) -> bool:
-        """Whether what is left out of a history can be ranked against the catalogue."""
-        objective = self.objective
-        return objective.loss == "softmax" and objective.negatives in ("auto", "full")
-
     def _refuse(self) -> None:
         """Raise ValueError for parameters that do not go together."""
         self._refuse_decay()
@@ -237,7 +231,6 @@ class Configuration:
             )
 
     def _refuse_history(self, history: HistorySettings) -> None:
-        objective = self.objective
         if history.dropout and self.timestamp_column is not None:
             raise ValueError(
                 f"history=PooledHistory(dropout={history.dropout}) draws a history from "
@@ -245,12 +238,11 @@ class Configuration:
                 "orders them; set dropout=0 (the history is then what came before), or "
                 "timestamp_column=None."
             )
-        if history.dropout and not self.takes_history_dropout:
+        if history.dropout and self.objective.loss != "softmax":
             raise ValueError(
-                f"history=PooledHistory(dropout={history.dropout}) ranks what is left out "
-                f"of a history against the catalogue; loss={objective.loss!r} with "
-                f"negatives={objective.negatives!r} does not. Set loss='softmax' and "
-                "negatives='full', or dropout=0."
+                f"history=PooledHistory(dropout={history.dropout}) ranks all that is left "
+                "out of a history against shared candidates, and "
+                f"loss={self.objective.loss!r} does not. Set loss='softmax', or dropout=0."
             )
         if history.tied and not self.item.id_embedding:
             raise ValueError(

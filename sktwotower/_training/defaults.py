@@ -346,6 +346,16 @@ def _refuse(
             "batch_size=1 does not go with negatives='in_batch': a batch of one row has "
             "no negative. Raise batch_size, or set negatives='full' or 'mixed'."
         )
+    history, is_in_batch = chosen["history"], chosen["negatives"] == "in_batch"
+    if history is not None and history.dropout and is_in_batch:
+        n_batches, _ = batch_sizes(facts.n_positives, chosen["batch_size"])
+        if n_batches >= facts.n_users > 1:
+            raise ValueError(
+                f"batch_size={chosen['batch_size']} does not go with "
+                "negatives='in_batch' and the dropout of a history: a batch of whole "
+                "users has a single one, who has no negative. Raise batch_size, or set "
+                "negatives='full' or 'mixed'."
+            )
 
 
 def _counts(

@@ -171,7 +171,7 @@ ssl_pattern
         if n_new is not None:
             n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
-        n_batches, sizes = batch_sizes(n_rows, batch_size)
+        n_batches, _ = batch_sizes(n_rows, batch_size)
         if self.loss != "softmax":
             negatives = self._sampled_negatives(positives, items, known, explicit)
             return Batches(trained, negatives, n_batches, n_new=n_new)
@@ -181,8 +181,8 @@ ssl_pattern
             sampler=self._item_sampler(positives, items),
             n_draws=int(self.n_negatives),
             items=items,
-            sizes=sizes,
             correction=self.sampling_correction,
+            history_dropout=0.0 if in_history is None else history_dropout,
             known=known,
             explicit=explicit,
             frequencies=frequencies,

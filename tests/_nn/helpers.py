@@ -12,7 +12,7 @@ from sktwotower._nn.softmax import softmax_loss
 class PassThrough:
     """A candidate source that returns the rows of a batch."""
 
-    def batch(self, rows, generator):
+    def batch(self, rows, generator, n_users=None):
         return rows
 
 

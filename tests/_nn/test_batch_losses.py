@@ -47,7 +47,7 @@ def training_rows(*, weighted=False, labelled=False):
 EXPLICIT_NEGATIVES = {0: 8, 2: 3}  # item by user; of user 0 in two rows
 
 
-def ranker(rows, source, *, size, correction, masked=False, explicit=False):
+def ranker(rows, source, *, correction, masked=False, explicit=False):
     sampler = None
     if source in ("mixed", "random"):
         sampler = ItemSampler(rows.item_rows.unique())
@@ -60,7 +60,6 @@ def ranker(rows, source, *, size, correction, masked=False, explicit=False):
         sampler=sampler,
         n_draws=N_DRAWS,
         items=rows.item_rows.unique(),
-        sizes={size},
         correction=correction,
         known=KnownPositives(rows.user_rows, rows.item_rows) if masked else None,
         explicit=ExplicitNegatives(*disliked, None, N_USERS) if explicit else None,
@@ -102,7 +101,7 @@ def test_softmax_in_plain_python(source, correction, masked, explicit, weighted)
     taken = rows.take(torch.tensor([3, 11, 0, 17, 5, 13]))
     size = len(taken)
     batch = ranker(
-        rows, source, size=size, correction=correction, masked=masked, explicit=explicit
+        rows, source, correction=correction, masked=masked, explicit=explicit
     ).batch(taken, seeded(3))
     all_users, all_items = embeddings()
     value = softmax_objective(
@@ -148,9 +147,7 @@ def test_a_batch_of_every_item_is_the_catalogue(masked):
     taken = rows.take(torch.arange(12))  # the first eight have every item that is trained
     results = {}
     for source in ("in_batch", "mixed", "full"):
-        batch = ranker(rows, source, size=12, correction=None, masked=masked).batch(
-            taken, seeded()
-        )
+        batch = ranker(rows, source, correction=None, masked=masked).batch(taken, seeded())
         users, items = embeddings()
         value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
@@ -166,7 +163,7 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
     rows = training_rows()
     results = []
     for how in (correction, None):
-        batch = ranker(rows, source, size=len(rows), correction=how).batch(rows, seeded())
+        batch = ranker(rows, source, correction=how).batch(rows, seeded())
         users, items = embeddings()
         value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
@@ -179,9 +176,9 @@ def test_a_batch_of_all_rows_needs_no_correction(source, correction):
 def test_gradient(source, correction):
     rows = training_rows(weighted=True)
     taken = rows.take(torch.tensor([3, 11, 0, 17, 5, 13]))
-    batch = ranker(
-        rows, source, size=6, correction=correction, masked=True, explicit=True
-    ).batch(taken, seeded(3))
+    batch = ranker(rows, source, correction=correction, masked=True, explicit=True).batch(
+        taken, seeded(3)
+    )
     assert torch.autograd.gradcheck(
         lambda u, v: softmax_objective(u[batch.user_inputs], v[batch.item_rows], batch),
         embeddings(),
@@ -194,9 +191,7 @@ def test_a_row_without_a_negative_has_no_loss():
         torch.arange(3), torch.zeros(3).long(), torch.ones(3).bool(), None, 3, 1
     )
     for correction in ("logq", "refined", None):
-        batch = ranker(rows, "in_batch", size=3, correction=correction).batch(
-            rows, seeded()
-        )
+        batch = ranker(rows, "in_batch", correction=correction).batch(rows, seeded())
         users, items = embeddings()
         value = softmax_objective(users[batch.user_inputs], items[batch.item_rows], batch)
         value.backward()
@@ -208,7 +203,7 @@ def test_a_row_without_a_negative_has_no_loss():
 def test_a_single_row_has_no_q():
     """Beside the one row of a batch there is nothing, and the log q of its item -inf."""
     rows = training_rows()
-    batch = ranker(rows, "in_batch", size=1, correction="refined", masked=True).batch(
+    batch = ranker(rows, "in_batch", correction="refined", masked=True).batch(
         rows.take(torch.tensor([2])), seeded()
     )
     assert batch.log_q.tolist() == [-math.inf]

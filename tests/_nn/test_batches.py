@@ -74,14 +74,13 @@ def item_sampler(rows, source):
 def shared_candidates(
     rows, source, *, batch_size=7, correction="logq", masked=False, explicit=None
 ):
-    n_batches, sizes = batch_sizes(len(rows), batch_size)
+    n_batches, _ = batch_sizes(len(rows), batch_size)
     ranker = SharedCandidates(
         rows,
         from_batch=source in ("in_batch", "mixed"),
         sampler=item_sampler(rows, source),
         n_draws=N_DRAWS,
         items=rows.item_rows.unique(),
-        sizes=sizes,
         correction=correction,
         known=KnownPositives(rows.user_rows, rows.item_rows) if masked else None,
         explicit=explicit,

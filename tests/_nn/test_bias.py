@@ -11,7 +11,11 @@ from itertools import combinations
 import pytest
 import torch
 
-from sktwotower._nn.negatives import in_batch_log_absence, log_presence
+from sktwotower._nn.negatives import (
+    in_batch_log_absence,
+    log_presence,
+    user_batch_log_absence,
+)
 from tests._nn.helpers import softmax_of_scores
 
 CORRECTIONS = (None, "logq", "refined")
@@ -129,6 +133,40 @@ def test_order_for_larger_scores(batch_size, mixed):
     )
     assert none > 1.2 * logq
     assert logq > refined
+
+
+@pytest.mark.parametrize("batch_size", [8, 32])
+@pytest.mark.slow
+def test_each_correction_is_worth_it_in_batches_of_users(batch_size):
+    """Users have 6 of the items, and half of them in the history."""
+    generator, share, n_users, n_batches = torch.Generator().manual_seed(0), 0.5, 400, 5000
+    popularity = 2 / torch.arange(3, N_ITEMS + 3)
+    has = torch.rand(n_users, N_ITEMS, generator=generator) < popularity
+    absent = torch.full((n_batches, N_ITEMS), -torch.inf)
+    for batch in absent:  # beside a user who has nothing but the positive
+        users = torch.randperm(n_users, generator=generator)[: batch_size - 1]
+        drawn = torch.rand(len(users), N_ITEMS, generator=generator) < share
+        batch[(has[users] & drawn).any(dim=0)] = 0.0
+    biases = dict.fromkeys(CORRECTIONS, 0.0)
+    for positive in torch.multinomial(popularity, 12, generator=generator).tolist():
+        counts = has.sum(0)
+        counts[positive] += 1
+        scores = 0.65 * torch.randn(N_ITEMS, generator=generator)
+        for correction in CORRECTIONS:
+            log_q = log_presence(
+                user_batch_log_absence(
+                    counts,
+                    n_users + 1,
+                    batch_size,
+                    share,
+                    beside_a_user=correction == "refined",
+                )
+            )
+            log_q = None if correction is None else log_q
+            biases[correction] += bias(scores, positive, absent, log_q, correction) / 12
+    assert biases[None] > 1.5 * biases["logq"]
+    assert biases["logq"] > 1.1 * biases["refined"]
+    assert biases["refined"] < {8: 0.08, 32: 0.03}[batch_size]
 
 
 # Exactly, over all batches of a small epoch

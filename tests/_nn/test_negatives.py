@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from sktwotower._nn.negatives import (
     UnconsumedSampler,
     in_batch_log_absence,
     log_presence,
+    user_batch_log_absence,
 )
 from tests._nn.helpers import seeded
 
@@ -398,6 +399,80 @@ def test_accurate_for_many_rows(n_rows, batch_size, beside_a_row):
     if batch_size <= 8192:  # 1 - (1 - p)^b where b << N
         approximation = n_draws * torch.log1p(-counts.double() / n_rows)
         torch.testing.assert_close(log_absence, approximation, rtol=1e-3, atol=1e-12)
+
+
+# The probability to be a positive of a batch of users
+
+
+def exact_user_absence(n, n_users, size, share):
+    """In fractions, from the definition."""
+    share = Fraction(share)
+    terms = (
+        math.comb(n, k) * math.comb(n_users - n, size - k) * (1 - share) ** k
+        for k in range(size + 1)
+    )
+    return sum(terms) / math.comb(n_users, size)
+
+
+def test_all_batches_of_users_enumerated():
+    """And all ways in which the users of an item have it in the history or not."""
+    counts, n_users, share = [0, 1, 3, 5], 5, 0.3
+    for size in range(1, 6):
+        q = log_presence(user_batch_log_absence(torch.tensor(counts), n_users, size, share))
+        for count, found in zip(counts, q.exp().tolist(), strict=True):
+            expected = 0.0
+            for positive in product([False, True], repeat=count):
+                likelihood = math.prod(share if one else 1 - share for one in positive)
+                batches = list(combinations(range(n_users), size))
+                n_with = sum(any(positive[u] for u in b if u < count) for b in batches)
+                expected += likelihood * n_with / len(batches)
+            assert found == pytest.approx(expected, rel=1e-6)
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=10),
+    st.integers(1, 40),
+    st.floats(0.01, 0.99),
+    st.booleans(),
+)
+@settings(max_examples=120, deadline=None)
+def test_user_batches_in_fractions(counts, size, share, beside_a_user):
+    """Beside a user without the item, the batch is one of the other users."""
+    log_absence = user_batch_log_absence(
+        torch.tensor(counts), 40, size, share, beside_a_user=beside_a_user
+    )
+    assert log_absence.dtype == torch.float64
+    for n, log_p in zip(counts, log_absence.tolist(), strict=True):
+        if n <= 40 - beside_a_user:
+            p = exact_user_absence(n, 40 - beside_a_user, size - beside_a_user, share)
+            assert -math.expm1(log_p) == pytest.approx(float(1 - p), rel=1e-10)
+
+
+def test_extremes_of_user_batches():
+    counts = torch.tensor([0, 1, 4, 9, 10])
+    # A batch of all users: each has the item as a positive with probability r.
+    everyone = user_batch_log_absence(counts, 10, 10, 0.25)
+    torch.testing.assert_close(everyone, counts.double() * math.log(0.75))
+    alone = user_batch_log_absence(counts, 10, 1, 0.25)
+    torch.testing.assert_close(-torch.expm1(alone), counts.double() / 40)
+    # Next to nothing is in a history: an item is absent if all of its users are.
+    by_scipy = hypergeom.pmf(0, 10, counts.numpy(), 3)
+    found = user_batch_log_absence(counts, 10, 3, 1 - 1e-12).exp()
+    np.testing.assert_allclose(found, by_scipy, atol=1e-9)
+    only = user_batch_log_absence(torch.tensor([0, 1]), 1, 1, 0.5, beside_a_user=True)
+    assert only.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("n_users", [10_000, 10_000_000])
+def test_user_batches_of_many_users(n_users):
+    """A small q keeps its digits, and is 1 - (1 - r B / N)^n for B << N."""
+    counts, size = torch.tensor([1, 2, 3, 10, 2000]), 100
+    q = -torch.expm1(user_batch_log_absence(counts, n_users, size, 0.5))
+    for n, found in zip(counts.tolist(), q.tolist(), strict=True):
+        expected = 1 - exact_user_absence(n, n_users, size, 0.5)
+        assert found == pytest.approx(float(expected), rel=1e-6)
+    binomial = -torch.expm1(counts.double() * math.log1p(-0.5 * size / n_users))
+    torch.testing.assert_close(q, binomial, rtol=5e-3, atol=0)
 
 
 def test_presence_after_two_ways_of_coming_in():

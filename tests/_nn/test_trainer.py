@@ -66,14 +66,13 @@ def in_batch(user_rows, item_rows, weights=None, *, batch_size):
         N_USERS,
         N_ITEMS,
     )
-    n_batches, sizes = batch_sizes(len(rows), batch_size)
+    n_batches, _ = batch_sizes(len(rows), batch_size)
     source = SharedCandidates(
         rows,
         from_batch=True,
         sampler=None,
         n_draws=0,
         items=item_rows.unique(),
-        sizes=sizes,
         correction="logq",
         known=None,
         explicit=None,
