@@ -345,7 +345,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "item_table": "no_validation",
         "user_encoder": [HasMethods(["fit", "transform"]), None],
         "item_encoder": [HasMethods(["fit", "transform"]), None],
-        "user_id_embedding": ["boolean"],
+        "user_id_embedding": ["boolean", StrOptions({"auto"})],
         "item_id_embedding": ["boolean"],
         "id_dropout": [Interval(Real, 0, 1, closed="left")],
         "history": "no_validation",  # Configuration says more of a wrong one
@@ -354,10 +354,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             StrOptions({"auto"}),
             None,
         ],
-        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
             None,
         ],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -369,7 +370,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "n_negatives": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "temperature": [
             Interval(Real, 0, None, closed="neither"),
-            StrOptions({"learned"}),
+            StrOptions({"auto", "learned"}),
         ],
         "sampling_correction": [StrOptions({"logq", "refined"}), None],
         "mask_known_positives": ["boolean"],
@@ -377,7 +378,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "ssl_pattern": [StrOptions({"rfm", "rfm-complementary", "cfm"}), None],
         "ssl_weight": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions(set(DECOUPLED))],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
         "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -410,13 +411,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         item_table: Any = None,
         user_encoder: BaseEstimator | None = None,
         item_encoder: BaseEstimator | None = None,
-        user_id_embedding: bool = True,
+        user_id_embedding: bool | str = "auto",
         item_id_embedding: bool = True,
         id_dropout: float = 0.0,
         history: PooledHistory | str | None = "auto",
         popularity_prior: float | str | None = "auto",
-        embedding_dim: int = 64,
-        hidden_layer_sizes: Sequence[int] | int | None = (),
+        embedding_dim: int | str = "auto",
+        hidden_layer_sizes: Sequence[int] | int | str | None = "auto",
         activation: str = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
@@ -424,14 +425,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         loss: str = "softmax",
         negatives: str = "auto",
         n_negatives: int | str = "auto",
-        temperature: float | str = 0.12,
+        temperature: float | str = "auto",
         sampling_correction: str | None = "logq",
         mask_known_positives: bool = True,
         margin: float = 1.0,
         ssl_pattern: str | None = None,
         ssl_weight: float = 0.2,
         optimizer: str = "adamw",
-        learning_rate: float = 5e-3,
+        learning_rate: float | str = "auto",
         lr_schedule: str = "linear",
         warmup_fraction: float = 0.0,
         weight_decay: float | str = "auto",
@@ -694,6 +695,26 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The history that the user tower reads."""
         history = self._fitted().settings.history
         return None if history is None else history.as_parameter()
+
+    @property
+    def user_id_embedding_(self) -> bool:
+        """Whether the id is a field of the user tower."""
+        return self._fitted().settings.user_id_embedding
+
+    @property
+    def embedding_dim_(self) -> int:
+        """Width of the embeddings."""
+        return self._fitted().settings.embedding_dim
+
+    @property
+    def hidden_layer_sizes_(self) -> tuple[int, ...] | None:
+        """Hidden layers of each tower."""
+        return self._fitted().settings.hidden_layer_sizes
+
+    @property
+    def learning_rate_(self) -> float:
+        """Step size at the start."""
+        return self._fitted().settings.learning_rate
 
     @property
     def batch_size_(self) -> int:

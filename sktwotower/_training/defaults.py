@@ -19,7 +19,7 @@ from sktwotower._nn.optim import auto_weight_decay
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower._training.objective import SAMPLING
-from sktwotower._training.settings import HistorySettings, Settings
+from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
 from sktwotower.utils._warnings import warn
 
 
@@ -121,6 +121,12 @@ Rule = Callable[[DataFacts, Configuration, Mapping[str, Any]], Choice]
 
 # A bag of what came before says little where most rows have nothing before them.
 _LEAST_ORDER = 0.5
+# Positives of most users, where some of them are to predict the others.
+_LEAST_ROWS = 2
+# Range of the temperature of bags.
+_BAG_TEMPERATURES = 0.05, 0.25
+# A batch of bags has about so many users, and rows in this range.
+_BAGS_OF_A_BATCH, _BAG_BATCH_SIZES = 256, (512, 16_384)
 # Draws for a row of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of NDCG,
 # and 32 gains nothing.
 _DRAWS_FOR_A_ROW = 8
@@ -128,27 +134,85 @@ _DRAWS_FOR_A_ROW = 8
 
 def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """The history field of the user tower."""
-    if facts.order is None:
-        return Choice(None, "there is no timestamp_column")
-    if facts.n_positives == facts.n_users:
-        return Choice(None, "each user has one positive")
-    if facts.order < _LEAST_ORDER:
+    if facts.order is not None and facts.order >= _LEAST_ORDER:
+        return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
+    if facts.rows_per_user[1] < _LEAST_ROWS:
+        return Choice(None, "most users have one positive")
+    reason = "there is no timestamp_column"
+    if facts.order is not None:
         reason = (
             f"{given.timestamp_column!r} is taken as no order, because most rows have the "
             "time of their user's first one"
         )
-        return Choice(None, reason)
-    return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
+    if given.takes_history_dropout and given.item.id_embedding:
+        return Choice(HistorySettings(size=None, dropout=0.5, tied=True), reason)
+    return Choice(None, reason)
+
+
+def is_bag(chosen: Mapping[str, Any]) -> bool:
+    """Whether a user is a bag of items: a part of it has to predict what is left out.
+
+    Such a model has few parameters beside the vectors of items, which score each other.
+    """
+    past = chosen["history"]
+    return past is not None and past.dropout > 0
+
+
+def user_id_embedding(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Whether the id of a user is a field."""
+    return Choice(not is_bag(chosen), "")
+
+
+def embedding_dim(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Width of the embeddings."""
+    return Choice(128 if is_bag(chosen) else 64, "")
+
+
+def hidden_layer_sizes(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Layers: none for bags, else a linear one."""
+    return Choice(None if is_bag(chosen) else (), "")
+
+
+def temperature(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """The divisor of scores.
+
+    For bags the logit of a perfect match is the logarithm of the number of items, and
+    outweighs all of them together.
+    """
+    if not (is_bag(chosen) and given.normalize):
+        return Choice(given.usual_temperature, "")
+    value = 1 / np.log(max(facts.n_items, 2))
+    value = float(np.clip(value, *_BAG_TEMPERATURES))
+    return Choice(value, f"1 / log({facts.n_items:,} items)")
+
+
+def learning_rate(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Step size at the start."""
+    return Choice(1e-2 if is_bag(chosen) else 5e-3, "")
 
 
 def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Epochs."""
-    return Choice(15, "")
+    return Choice(20 if is_bag(chosen) else 15, "")
 
 
 def batch_size(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Rows of a batch."""
-    return Choice(512, "")
+    if not is_bag(chosen):
+        return Choice(512, "")
+    n_rows = _BAGS_OF_A_BATCH * facts.n_positives / facts.n_users
+    value = int(np.clip(n_rows, *_BAG_BATCH_SIZES))
+    return Choice(value, f"about {_BAGS_OF_A_BATCH} users a batch")
 
 
 def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
@@ -157,12 +221,11 @@ def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any])
         return Choice("labels", "y has rows of 0 or less")
     if given.objective.loss != "softmax":
         return Choice("unconsumed", f"loss={given.objective.loss!r} compares pairs")
-    past, n_rows = chosen["history"], chosen["batch_size"]
-    if past is not None and past.dropout:
+    if is_bag(chosen):
         return Choice("full", "a history with dropout ranks what it leaves out")
     # A batch may have that many candidates anyway. On MovieLens 100k, more cost time and
     # gain nothing.
-    if facts.n_items <= n_rows:
+    if facts.n_items <= chosen["batch_size"]:
         return Choice("full", f"{facts.n_items:,} items are at most batch_size")
     return Choice("in_batch", f"{facts.n_items:,} items are more than batch_size")
 
@@ -182,26 +245,33 @@ def popularity_prior(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Weight of popularity in the score."""
-    if given.learns_temperature:  # in units of which it would be
+    if chosen["temperature"] == "learned":  # in units of which it would be
         return Choice(None, "the temperature is learned")
-    return Choice(None, "")
+    return Choice(1.0 if is_bag(chosen) else None, "")
 
 
 def weight_decay(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Decay of the embedding tables."""
+    if is_bag(chosen):
+        return Choice(0.0, "")
     n_rows = facts.n_positives
     if given.objective.loss == "cross_entropy":  # rows with y <= 0 are trained, too
         n_rows += facts.n_negatives
     n_batches, _ = batch_sizes(n_rows, chosen["batch_size"])
-    value = auto_weight_decay(given.optimizer, given.learning_rate, n_batches)
+    value = auto_weight_decay(given.optimizer, chosen["learning_rate"], n_batches)
     return Choice(value, f"for {given.optimizer}, batches an epoch: {n_batches:,}")
 
 
 # In this order: a rule may look at what the ones before it have chosen.
 RULES: dict[str, Rule] = {
     "history": history,
+    "user_id_embedding": user_id_embedding,
+    "embedding_dim": embedding_dim,
+    "hidden_layer_sizes": hidden_layer_sizes,
+    "temperature": temperature,
+    "learning_rate": learning_rate,
     "max_iter": max_iter,
     "batch_size": batch_size,
     "negatives": negatives,
@@ -209,8 +279,8 @@ RULES: dict[str, Rule] = {
     "popularity_prior": popularity_prior,
     "weight_decay": weight_decay,
 }
-# What partial_fit keeps of the fit before. The others follow the rows, which become more.
-KEPT = ("history", "max_iter", "batch_size", "popularity_prior")
+# What partial_fit keeps beside OF_WEIGHTS. The others follow the rows, which become more.
+KEPT = ("learning_rate", "max_iter", "batch_size", "popularity_prior")
 
 
 def choose(
@@ -229,7 +299,7 @@ def choose(
     facts : DataFacts
         Of all rows so far.
     before : Settings, optional
-        Of the model that is continued. Its history stays, because the towers have it.
+        Of the model that is continued. What its weights were made for stays.
     continues : bool, default=False
         Whether its rows are continued, too, by ``partial_fit``: further settings stay.
 
@@ -246,9 +316,8 @@ def choose(
     choices: dict[str, Choice] = {}
     chosen: dict[str, Any] = {}
     for name, rule in RULES.items():
-        of = configuration.objective if "negatives" in name else configuration
-        given = getattr(of, name)
-        is_kept = name == "history" or (continues and name in KEPT)
+        given = getattr(configuration.settings, name)
+        is_kept = name in OF_WEIGHTS or (continues and name in KEPT)
         if given != "auto":
             choices[name] = Choice(given, None)
         elif before is not None and is_kept:
