@@ -102,9 +102,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         vectorizer takes a table with a single feature. Transformers that need a target y
         are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
         to encode is an error.
-    user_id_embedding, item_id_embedding : bool, default=True
-        Whether the id is a field. Without it a side is described by its features (and
-        history) alone, and items of the table without interactions are in the catalogue.
+    user_id_embedding : bool or "auto", default="auto"
+        Whether the id of the user is a field. Without it users are described by their
+        history and features alone. ``"auto"``: False with a history that has ``dropout``,
+        else True.
+    item_id_embedding : bool, default=True
+        Whether the id of the item is a field. Without it items are described by their
+        features alone, and items of the table without interactions are in the catalogue.
     id_dropout : float, default=0.0
         Share of the ids that are replaced by the unknown id in training, on both sides,
         in [0, 1) [7]_. It trains the tower without ids: items that only the table has are
@@ -114,23 +118,30 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         The user's past as a field of the user tower: an object of
         :mod:`sktwotower.history`, whose parameters searches reach as ``history__size`` and
         so on. None: there is no such field. ``"auto"``: ``PooledHistory(size=20)`` if
-        ``timestamp_column`` orders the rows of a user, else None. A column in which most
-        rows of a user have one time is no order; it is then left out of this choice alone.
-        On MovieLens 100k by time, the history raises NDCG@10 from .198 to .273.
+        ``timestamp_column`` orders the rows of a user. Without an order,
+        ``PooledHistory(size=None, dropout=0.5, tied=True)``, or None where that does not
+        go: most users have one positive, there is no item id, or the loss is no softmax
+        over all items. A column in which most rows of a user have one time is no order; it
+        is then left out of this choice alone. A history with ``dropout`` changes what
+        ``"auto"`` is elsewhere: the settings belong together. On MovieLens 100k by time,
+        the history raises NDCG@10 from .198 to .273.
     popularity_prior : float, "auto" or None, default="auto"
         Weight of an item's popularity in the score: the cosine models taste, a bias models
         popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
         positives minus the mean over items, and the user embedding gets ``temperature *
         popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
         taste alone, and more than 1 favours popular items. Items without training rows
-        have the mean. None, and for the present ``"auto"``: there is no such entry.
-    embedding_dim : int, default=64
-        Width of the embeddings, and of the vector of every field.
-    hidden_layer_sizes : array-like of int, int or None, default=()
+        have the mean. None: there is no such entry. ``"auto"``: 1 with a history that has
+        ``dropout``, unless the temperature is learned; else None.
+    embedding_dim : int or "auto", default="auto"
+        Width of the embeddings, and of the vector of every field. ``"auto"``: 128 with a
+        history that has ``dropout``, else 64.
+    hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
         embedding, which is hard to beat without many features. None: no layer, the
         embedding is the sum of the fields' vectors. Use None with a single field and a
-        higher ``learning_rate``.
+        higher ``learning_rate``. ``"auto"``: None with a history that has ``dropout``, else
+        ``()``.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation between hidden layers.
     batch_norm : bool, default=False
@@ -162,7 +173,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         ``loss="softmax"`` takes all but ``"unconsumed"``, and the rows of a batch share its
         candidates; the other losses take the last three. ``"auto"`` is ``"full"`` up to
-        ``batch_size`` items and ``"in_batch"`` beyond for the softmax, the labels for
+        ``batch_size`` items, or with a history that has ``dropout``, and ``"in_batch"``
+        beyond for the softmax, the labels for
         ``"cross_entropy"`` where y has some (labels say nothing about items that a user was
         never shown: to recommend, name a sampler), else ``"unconsumed"``. ``verbose``
         prints the choice.
@@ -170,13 +182,15 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. It has
         no effect where nothing is drawn. ``"auto"``: ``batch_size`` for a batch, 8 for a
         row, and at most the number of items.
-    temperature : float or "learned", default=0.12
+    temperature : float, "learned" or "auto", default="auto"
         Scores are divided by it in every loss. Small values make the nearest negatives
         count most; large values make all count alike. ``"learned"`` starts at 0.12
         (at 1 without ``normalize``) and trains its logarithm, between 0.01 and 10. A
         learned temperature tends to fall as long as training goes on, and to overfit if
-        there are few rows.
-    sampling_correction : {"logq", "refined"} or None, default="logq"
+        there are few rows. ``"auto"``: 0.12, or 1 without ``normalize``; with a history
+        that has ``dropout``, ``1 / log(n_items)`` between 0.05 and 0.25, so that a perfect
+        match outweighs all other items together.
+    sampling_correction : {"auto", "logq", "refined"} or None, default="auto"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being a
         candidate from its score; a negative that is drawn for a row gets a weight inverse
         to its probability. ``"refined"`` does not correct the positive, which is always a
@@ -201,8 +215,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
         gradient. ``"sgd"`` and ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns
         well only without ``normalize``, at a temperature near 1.
-    learning_rate : float, default=5e-3
-        Step size at the start.
+    learning_rate : float or "auto", default="auto"
+        Step size at the start. ``"auto"``: 1e-2 with a history that has ``dropout``, else
+        5e-3.
     lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
         ``"linear"`` and ``"cosine"`` bring the learning rate to zero over ``max_iter``
         epochs, ``"constant"`` leaves it, and ``"exponential"`` multiplies it by 0.96 after
@@ -218,16 +233,17 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         between two updates of a row, so a fixed value would have to follow the size of
         the data. With ``"adam"`` and ``"adagrad"`` it is an L2 penalty, whose gradient
         ``weight_decay * table`` is scaled like any other. ``"auto"`` is 0 for all but
-        ``"adamw"``.
+        ``"adamw"``, and with a history that has ``dropout``.
     epsilon : float, default=1e-8
         Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
     max_grad_norm : float or None, default=None
         Longest gradient of a step; longer ones are scaled down to this norm.
     batch_size : int or "auto", default="auto"
         Rows of a batch, at most; the batches of an epoch are of equal size. With
-        ``negatives="in_batch"`` a larger batch has more candidates. ``"auto"``: 512.
+        ``negatives="in_batch"`` a larger batch has more candidates. ``"auto"``: 512; with a
+        history that has ``dropout``, the rows of 256 users, between 512 and 16,384.
     max_iter : int or "auto", default="auto"
-        Epochs, at most. ``"auto"``: 15.
+        Epochs, at most. ``"auto"``: 20 with a history that has ``dropout``, else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
@@ -287,7 +303,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         The temperature of the loss, learned or not.
     history_ : PooledHistory or None
         The history that the user tower reads.
-    batch_size_, max_iter_, negatives_, popularity_prior_, weight_decay_
+    user_id_embedding_, embedding_dim_, hidden_layer_sizes_, learning_rate_, batch_size_, \
+            max_iter_, negatives_, popularity_prior_, weight_decay_
         The parameters of these names in the last training, with ``"auto"`` resolved.
         ``negatives_`` is ``"labels"`` where the labels of y are the only negatives.
     n_features_in_ : int
@@ -346,7 +363,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "item_table": "no_validation",
         "user_encoder": [HasMethods(["fit", "transform"]), None],
         "item_encoder": [HasMethods(["fit", "transform"]), None],
-        "user_id_embedding": ["boolean"],
+        "user_id_embedding": ["boolean", StrOptions({"auto"})],
         "item_id_embedding": ["boolean"],
         "id_dropout": [Interval(Real, 0, 1, closed="left")],
         "history": "no_validation",  # Configuration says more of a wrong one
@@ -355,10 +372,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             StrOptions({"auto"}),
             None,
         ],
-        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
             None,
         ],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -370,15 +388,15 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "n_negatives": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "temperature": [
             Interval(Real, 0, None, closed="neither"),
-            StrOptions({"learned"}),
+            StrOptions({"auto", "learned"}),
         ],
-        "sampling_correction": [StrOptions({"logq", "refined"}), None],
+        "sampling_correction": [StrOptions({"auto", "logq", "refined"}), None],
         "mask_known_positives": ["boolean"],
         "margin": [Interval(Real, 0, None, closed="left")],
         "ssl_pattern": [StrOptions({"rfm", "rfm-complementary", "cfm"}), None],
         "ssl_weight": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions(set(DECOUPLED))],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "lr_schedule": [StrOptions(set(SCHEDULES))],
         "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -411,13 +429,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         item_table: Any = None,
         user_encoder: BaseEstimator | None = None,
         item_encoder: BaseEstimator | None = None,
-        user_id_embedding: bool = True,
+        user_id_embedding: bool | str = "auto",
         item_id_embedding: bool = True,
         id_dropout: float = 0.0,
         history: PooledHistory | str | None = "auto",
         popularity_prior: float | str | None = "auto",
-        embedding_dim: int = 64,
-        hidden_layer_sizes: Sequence[int] | int | None = (),
+        embedding_dim: int | str = "auto",
+        hidden_layer_sizes: Sequence[int] | int | str | None = "auto",
         activation: str = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
@@ -425,14 +443,14 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         loss: str = "softmax",
         negatives: str = "auto",
         n_negatives: int | str = "auto",
-        temperature: float | str = 0.12,
-        sampling_correction: str | None = "logq",
+        temperature: float | str = "auto",
+        sampling_correction: str | None = "auto",
         mask_known_positives: bool = True,
         margin: float = 1.0,
         ssl_pattern: str | None = None,
         ssl_weight: float = 0.2,
         optimizer: str = "adamw",
-        learning_rate: float = 5e-3,
+        learning_rate: float | str = "auto",
         lr_schedule: str = "linear",
         warmup_fraction: float = 0.0,
         weight_decay: float | str = "auto",
@@ -617,9 +635,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         other encoders stay as they are. The tables are read again, so they may have more
         rows than before (``set_params``). The optimizer keeps its memory, and the logQ
         correction continues from its estimate of how often each item is in a batch. Each
-        call goes through ``lr_schedule`` once. Where ``history``, ``batch_size`` and
-        ``popularity_prior`` are ``"auto"``, they stay what the first call made of them;
-        ``negatives`` and ``weight_decay`` follow the number of all rows so far.
+        call goes through ``lr_schedule`` once. Parameters that are ``"auto"`` stay what the
+        first call made of them, but for ``negatives``, ``n_negatives`` and
+        ``weight_decay``, which follow the number of all rows so far.
 
         Rows from before are replayed among the rows of X, with weight 1, so that the model
         does not forget: all of them, or a random sample of nine times the rows of X if
@@ -695,6 +713,26 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """The history that the user tower reads."""
         history = self._fitted().settings.history
         return None if history is None else history.as_parameter()
+
+    @property
+    def user_id_embedding_(self) -> bool:
+        """Whether the id is a field of the user tower."""
+        return self._fitted().settings.user_id_embedding
+
+    @property
+    def embedding_dim_(self) -> int:
+        """Width of the embeddings."""
+        return self._fitted().settings.embedding_dim
+
+    @property
+    def hidden_layer_sizes_(self) -> tuple[int, ...] | None:
+        """Hidden layers of each tower."""
+        return self._fitted().settings.hidden_layer_sizes
+
+    @property
+    def learning_rate_(self) -> float:
+        """Step size at the start."""
+        return self._fitted().settings.learning_rate
 
     @property
     def batch_size_(self) -> int:

@@ -101,13 +101,7 @@ def records_of(parts: dict[str, Values]) -> Values:
     n_users, n_items = len(user.entities), len(item.entities)
     settings = settings_of(parts["settings"])
     towers = towers_of(parts["towers"], user, item)
-    table, n_ids = towers.user_tower.history_table, int(item.entities.id_codes.max()) + 1
-    expect(
-        (settings.history is None) == (table is None)
-        and (table is None or len(table) >= n_ids),
-        MANIFEST,
-        f"has the history {settings.history!r}, which is not that of the user tower",
-    )
+    expect_settings(settings, towers, n_ids=int(item.entities.id_codes.max()) + 1)
     return {
         "roles": roles_of(parts["roles"]),
         "user": user,
@@ -184,6 +178,32 @@ def settings_of(values: Values) -> Settings:
         expect(size is None or 0 < size < 2**31, MANIFEST, f"has the history size {size!r}")
         expect(0 <= history.dropout < 1, MANIFEST, f"has the dropout {history.dropout!r}")
     return record_of(Settings, values | {"history": history}, MANIFEST)
+
+
+def expect_settings(settings: Settings, towers: TwoTowers, *, n_ids: int) -> None:
+    """Raise ArtefactError unless towers are what settings say they are."""
+    tower, learned = towers.user_tower, towers.log_temperature is not None
+    options, table = tower.arguments(), tower.history_table
+    sizes = options["hidden_layer_sizes"]
+    expect(
+        (settings.history is None) == (table is None)
+        and (table is None or len(table) >= n_ids),
+        MANIFEST,
+        f"has the history {settings.history!r}, which is not that of the user tower",
+    )
+    found = {
+        "user_id_embedding": tower.id_table is not None,
+        "embedding_dim": options["embedding_dim"],
+        "hidden_layer_sizes": None if sizes is None else tuple(sizes),
+        "temperature": "learned" if learned else towers.temperature,
+    }
+    for name, value in found.items():
+        said = getattr(settings, name)
+        expect(
+            said == value,
+            MANIFEST,
+            f"has the {name} {said!r}, where that of the towers is {value!r}",
+        )
 
 
 def side_values(side: SideState) -> Values:

@@ -66,7 +66,7 @@ def _caption_of_side(state: ModelState | None, side: SideName) -> str:
 def _caption_of_towers(parameters: Mapping[str, Any], state: ModelState | None) -> str:
     """Numbers of parameters and epochs, and the best validation score."""
     if state is None:
-        return f"{parameters['embedding_dim']} dimensions"
+        return f"embedding_dim={parameters['embedding_dim']!r}"
     n_parameters = sum(p.numel() for p in state.towers.parameters())
     log = state.log
     n_epochs = len(log.loss_curve)
@@ -83,14 +83,13 @@ def _details(parameters: Mapping[str, Any], state: ModelState | None) -> str:
         for side in SIDES:
             names = EntityEmbedder.of(state, side).field_names
             lines.append((f"{side} fields", ", ".join(names)))
-    history = parameters["history"]
+    values = dict(parameters)
     if state is not None:
-        settings = state.settings.history
-        history = None if settings is None else settings.as_parameter()
-    lines.append(("history", history))
-    lines += [
-        (name, parameters[name]) for name in ("embedding_dim", "hidden_layer_sizes", "loss")
-    ]
+        history = state.settings.history
+        values |= vars(state.settings)
+        values["history"] = None if history is None else history.as_parameter()
+    shown = ("history", "embedding_dim", "hidden_layer_sizes", "loss")
+    lines += [(name, values[name]) for name in shown]
     if state is not None:
         lines.append(("training loss", f"{state.log.loss_curve[-1]:.4f}"))
     return "\n".join(f"{name}: {value}" for name, value in lines)

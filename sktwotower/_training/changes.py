@@ -15,7 +15,7 @@ from sktwotower._data.encoding import encoder_of
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.roles import SIDES, ColumnRoles, FeatureColumns, Rows, SideName
 from sktwotower._training.configuration import Configuration
-from sktwotower._training.settings import HistorySettings
+from sktwotower._training.settings import OF_WEIGHTS, HistorySettings
 from sktwotower._training.state import ModelState
 
 Occasion = Literal["between fit and partial_fit", "between two fits with warm_start=True"]
@@ -48,12 +48,14 @@ def refuse_other_parameters(
     was, now = _architecture_of(before), _architecture(configuration)
     for name, value in was.items():
         differs = value != now[name]
+        if isinstance(now[name], str) and now[name] == "auto":
+            continue  # it stays what it was
         if name == "history":
-            differs = now[name] != "auto" and _differ_in_towers(value, now[name])
+            differs = _differ_in_towers(value, now[name])
         elif name == "temperature":
             differs = (value == "learned") != (now[name] == "learned")
         elif name in _OF_HIDDEN_LAYERS:
-            differs = differs and bool(now["hidden_layer_sizes"])
+            differs = differs and bool(was["hidden_layer_sizes"])
         if differs:
             shown = [
                 repr(x.as_parameter() if isinstance(x, HistorySettings) else x)
@@ -152,34 +154,21 @@ def refuse_other_table(
 def _architecture_of(state: ModelState) -> dict[str, Any]:
     """Parameters that the towers of a model were made with."""
     tower = state.towers.user_tower.arguments()
-    sizes = tower["hidden_layer_sizes"]
-    learned = state.towers.log_temperature is not None
     return {
-        "user_id_embedding": state.towers.user_tower.id_table is not None,
         "item_id_embedding": state.towers.item_tower.id_table is not None,
-        "history": state.settings.history,
-        "embedding_dim": tower["embedding_dim"],
-        "hidden_layer_sizes": None if sizes is None else tuple(sizes),
-        "activation": tower["activation"],
-        "batch_norm": tower["batch_norm"],
-        "normalize": tower["normalize"],
-        "temperature": "learned" if learned else state.temperature,
+        **{name: tower[name] for name in ("activation", "batch_norm", "normalize")},
+        **{name: getattr(state.settings, name) for name in OF_WEIGHTS},
     }
 
 
 def _architecture(configuration: Configuration) -> dict[str, Any]:
     """The same parameters of a configuration."""
-    learned = configuration.learns_temperature
     return {
-        "user_id_embedding": configuration.user.id_embedding,
         "item_id_embedding": configuration.item.id_embedding,
-        "history": configuration.history,
-        "embedding_dim": configuration.embedding_dim,
-        "hidden_layer_sizes": configuration.hidden_layer_sizes,
         "activation": configuration.activation,
         "batch_norm": configuration.batch_norm,
         "normalize": configuration.normalize,
-        "temperature": "learned" if learned else configuration.temperature,
+        **{name: getattr(configuration.settings, name) for name in OF_WEIGHTS},
     }
 
 

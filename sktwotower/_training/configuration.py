@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,14 +15,14 @@ from sktwotower._data.entity_table import EntityTable, as_table
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
-from sktwotower._training.settings import HistorySettings
+from sktwotower._training.settings import HistorySettings, Settings
 from sktwotower.history import PooledHistory, refuse_no_history
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.utils._columns import Column
 
-R = TypeVar("R", ObjectiveSpec, "StoppingRule")
-# Where a learned temperature starts, for cosines.
-_FIRST_TEMPERATURE = 0.12
+R = TypeVar("R", ObjectiveSpec, "StoppingRule", Settings)
+# For cosines: that of many data, and where a learned one starts.
+_USUAL_TEMPERATURE = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,52 +83,35 @@ class Configuration:
         Name of the estimator, for messages.
     user, item : SideConfiguration
         The parameters that both sides have.
-    hidden_layer_sizes : tuple of int or None
-        Always a tuple, or None for no layer.
-    temperature : float
-        The temperature at the start.
-    learns_temperature : bool
-        Whether it is trained.
-    history : HistorySettings, "auto" or None
-        The history field of the user tower.
+    settings : Settings
+        The parameters that may be "auto", until `resolved`.
     objective : ObjectiveSpec
         What is trained against what.
     stopping : StoppingRule
         Early stopping and validation.
-    timestamp_column, id_dropout, popularity_prior, embedding_dim, activation, \
-            batch_norm, dropout, normalize, ssl_weight, optimizer, learning_rate, \
-            lr_schedule, warmup_fraction, weight_decay, epsilon, max_grad_norm, \
-            batch_size, max_iter, average, device, verbose
-        As in :class:`~sktwotower.TwoTowerRecommender`; "auto" is resolved when the data is
-        known, see `_training.defaults`.
+    timestamp_column, id_dropout, activation, batch_norm, dropout, normalize, ssl_weight, \
+            optimizer, lr_schedule, warmup_fraction, epsilon, max_grad_norm, average, \
+            device, verbose
+        As in :class:`~sktwotower.TwoTowerRecommender`.
     """
 
     owner: str
     user: SideConfiguration
     item: SideConfiguration
     timestamp_column: Column | None
+    settings: Settings
     id_dropout: float
-    history: HistorySettings | str | None
-    popularity_prior: float | str | None
-    embedding_dim: int
-    hidden_layer_sizes: tuple[int, ...] | None
     activation: str
     batch_norm: bool
     dropout: float
     normalize: bool
-    temperature: float
-    learns_temperature: bool
     objective: ObjectiveSpec
     ssl_weight: float
     optimizer: str
-    learning_rate: float
     lr_schedule: str
     warmup_fraction: float
-    weight_decay: float | str
     epsilon: float
     max_grad_norm: float | None
-    batch_size: int | str
-    max_iter: int | str
     average: bool
     stopping: StoppingRule
     device: str | torch.device
@@ -159,19 +142,35 @@ class Configuration:
         refuse_no_history(values["history"], owner=owner)
         if isinstance(values["history"], PooledHistory):
             values["history"] = HistorySettings.of(values["history"])
-        learned = values["temperature"] == "learned"
-        start = _FIRST_TEMPERATURE if values["normalize"] else 1.0
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
-        same = {field.name for field in fields(cls)} & set(values) - {"temperature"}
+        same = {field.name for field in fields(cls)} & set(values)
         configuration = cls(
             **{name: values[name] for name in same},
             owner=owner,
             user=_side(values, "user"),
             item=_side(values, "item"),
-            temperature=start if learned else float(values["temperature"]),
-            learns_temperature=learned,
+            settings=_part(Settings, values),
             objective=_part(ObjectiveSpec, values),
             stopping=_part(StoppingRule, values),
+        )
+        configuration.objective.refuse()
+        configuration._refuse_times()
+        configuration._refuse()
+        return configuration
+
+    def resolved(self, settings: Settings) -> Self:
+        """The same configuration without "auto".
+
+        Raises
+        ------
+        ValueError
+            If two parameters do not go together.
+        """
+        configuration = replace(
+            self,
+            settings=settings,
+            user=replace(self.user, id_embedding=settings.user_id_embedding),
+            objective=self.objective.resolved(settings),
         )
         configuration._refuse()
         return configuration
@@ -198,6 +197,23 @@ class Configuration:
         return self.user.column, self.item.column, self.timestamp_column
 
     @property
+    def usual_temperature(self) -> float:
+        """The temperature that suits the scale of the scores, for most data."""
+        return _USUAL_TEMPERATURE if self.normalize else 1.0
+
+    @property
+    def learns_temperature(self) -> bool:
+        """Whether the temperature is trained."""
+        return self.settings.temperature == "learned"
+
+    @property
+    def temperature(self) -> float:
+        """The resolved temperature at the start of training."""
+        if self.learns_temperature:
+            return self.usual_temperature
+        return float(self.settings.temperature)
+
+    @property
     def is_self_supervised(self) -> bool:
         """Whether the item tower has a loss of its own."""
         return self.objective.ssl_pattern is not None and self.ssl_weight > 0
@@ -207,30 +223,36 @@ class Configuration:
         return self.id_dropout > 0 or not self.side(name).id_embedding
 
     def _refuse(self) -> None:
-        """Raise ValueError for parameters that do not go together."""
+        """Raise ValueError for parameters that do not go together.
+
+        What is "auto" goes with everything, until it is resolved.
+        """
         self._refuse_decay()
-        if isinstance(self.history, HistorySettings):
-            self._refuse_history(self.history)
-        is_number = not isinstance(self.popularity_prior, str | None)
-        if is_number and self.learns_temperature:
+        if isinstance(self.settings.history, HistorySettings):
+            self._refuse_history(self.settings.history)
+        prior = self.settings.popularity_prior
+        if prior not in ("auto", None) and self.learns_temperature:
             raise ValueError(
-                f"popularity_prior={self.popularity_prior} is in units of the temperature, "
+                f"popularity_prior={prior} is in units of the temperature, "
                 "which must not change in training: set temperature to a number."
             )
-        self.objective.refuse()
 
     def _refuse_decay(self) -> None:
-        decay = self.weight_decay
-        shrinkage = 0.0 if isinstance(decay, str) else self.learning_rate * decay
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        shrinkage = 0.0 if "auto" in (rate, decay) else rate * decay
         if shrinkage >= 1 and DECOUPLED[self.optimizer]:
             raise ValueError(
-                f"learning_rate={self.learning_rate} times weight_decay="
-                f"{self.weight_decay} is {shrinkage:.3g}: each step would shrink the "
+                f"learning_rate={rate} times weight_decay={decay} is {shrinkage:.3g}: "
+                "each step would shrink the "
                 "embedding tables by that share, and wipe them out from 1 on. Lower one of "
                 "the two, or set weight_decay='auto'."
             )
 
-    def _refuse_history(self, history: HistorySettings) -> None:
+    def _refuse_times(self) -> None:
+        """Raise ValueError if a history is given that draws from rows with times."""
+        history = self.settings.history
+        if not isinstance(history, HistorySettings):
+            return
         if history.dropout and self.timestamp_column is not None:
             raise ValueError(
                 f"history=PooledHistory(dropout={history.dropout}) draws a history from "
@@ -238,6 +260,8 @@ class Configuration:
                 "orders them; set dropout=0 (the history is then what came before), or "
                 "timestamp_column=None."
             )
+
+    def _refuse_history(self, history: HistorySettings) -> None:
         if history.dropout and self.objective.loss != "softmax":
             raise ValueError(
                 f"history=PooledHistory(dropout={history.dropout}) ranks all that is left "
@@ -267,10 +291,10 @@ def _part(record: type[R], values: Mapping[str, Any]) -> R:
     return record(**{field.name: values[field.name] for field in fields(record)})
 
 
-def _hidden_sizes(sizes: Any) -> tuple[int, ...] | None:
+def _hidden_sizes(sizes: Any) -> Any:
     """The widths of the hidden layers, checked."""
-    if sizes is None:
-        return None
+    if sizes is None or (isinstance(sizes, str) and sizes == "auto"):
+        return sizes
     widths = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
     for width in widths:
         if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:

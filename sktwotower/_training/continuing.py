@@ -102,20 +102,13 @@ def streaming_frequencies(
     return frequencies
 
 
-def rows_that_stay(
-    data: TrainingData, configuration: Configuration, towers: TwoTowers
-) -> dict[nn.Parameter, Tensor]:
+def rows_that_stay(data: TrainingData, towers: TwoTowers) -> dict[nn.Parameter, Tensor]:
     """Rows of the tables of ids and of history without an interaction in X.
-
-    With a weight decay there are none: it shrinks all rows, and replayed rows train them
-    again.
 
     Parameters
     ----------
     data : TrainingData
         The rows of X.
-    configuration : Configuration
-        Has the weight decay.
     towers : TwoTowers
         As they are trained.
 
@@ -124,8 +117,6 @@ def rows_that_stay(
     dict of Parameter to Tensor of shape (n_rows,), bool
         For each table, True for a row that does not change.
     """
-    if configuration.weight_decay != 0:
-        return {}
     users, items = towers.user_tower, towers.item_tower
     user_ids = data.user.entities.id_codes[data.interactions.users]
     item_ids = data.item.entities.id_codes[data.interactions.items]

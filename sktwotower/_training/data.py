@@ -37,7 +37,6 @@ from sktwotower._training.changes import (
 )
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.objective import ObjectiveSpec
-from sktwotower._training.settings import Settings
 from sktwotower._training.state import ModelState
 from sktwotower.utils._columns import Column, is_dataset
 
@@ -273,20 +272,20 @@ def with_popularity(
     data: TrainingData,
     interactions: InteractionCodes,
     configuration: Configuration,
-    settings: Settings,
 ) -> TrainingData:
     """The data with the last entry of embeddings, if there is a ``popularity_prior``.
 
     For an item it is ``log(n + 1)`` of its ``n`` positives among ``interactions``, less the
     mean over items; for a user it is the weight of that number in the score.
     """
-    if settings.popularity_prior is None:
+    prior = configuration.settings.popularity_prior
+    if prior is None:
         return data
     counts = n_positives(interactions, len(data.item.entities))
     logs = np.log1p(counts)
     has_rows = data.item.entities.id_codes > 0
     logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
-    weight = configuration.temperature * settings.popularity_prior
+    weight = configuration.temperature * prior
     weights = np.full(len(data.user.entities.id_codes), weight, dtype=np.float32)
     return replace(
         data,
@@ -301,13 +300,11 @@ def n_positives(interactions: InteractionCodes, n_items: int) -> np.ndarray:
     return np.bincount(items, minlength=n_items + 1).astype(np.float32)
 
 
-def refuse_no_field(
-    data: TrainingData, configuration: Configuration, settings: Settings
-) -> None:
+def refuse_no_field(data: TrainingData, configuration: Configuration) -> None:
     """Raise ValueError if there is nothing to describe a side by."""
     for name in SIDES:
         has_field = configuration.side(name).id_embedding or data.side(name).entities.fields
-        if has_field or (name == "user" and settings.history is not None):
+        if has_field or (name == "user" and configuration.settings.history is not None):
             continue
         raise ValueError(
             f"The {name} tower has no field: {name}_id_embedding=False and there are no "

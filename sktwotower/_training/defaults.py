@@ -19,7 +19,7 @@ from sktwotower._nn.optim import auto_weight_decay
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
 from sktwotower._training.objective import SAMPLING
-from sktwotower._training.settings import HistorySettings, Settings
+from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
 from sktwotower.utils._warnings import warn
 
 
@@ -121,6 +121,17 @@ Rule = Callable[[DataFacts, Configuration, Mapping[str, Any]], Choice]
 
 # A bag of what came before says little where most rows have nothing before them.
 _LEAST_ORDER = 0.5
+# Positives of most users, where some of them are to predict the others.
+_LEAST_ROWS = 2
+# Range of the temperature of bags.
+_BAG_TEMPERATURES = 0.05, 0.25
+# Rows of a batch of bags, at least, and batches of an epoch, at most.
+_BAG_ROWS, _BAG_BATCHES = 2048, 500
+# Bags have this width up to so many items, and half of it beyond.
+_BAG_DIM, _WIDE_ITEMS = 256, 50_000
+# Bags are ranked against all of up to so many items, and beyond against so many draws and
+# the items of the batch.
+_FULL_ITEMS, _BAG_DRAWS = 8192, 2048
 # Draws for a row of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of NDCG,
 # and 32 gains nothing.
 _DRAWS_FOR_A_ROW = 8
@@ -128,27 +139,88 @@ _DRAWS_FOR_A_ROW = 8
 
 def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """The history field of the user tower."""
-    if facts.order is None:
-        return Choice(None, "there is no timestamp_column")
-    if facts.n_positives == facts.n_users:
-        return Choice(None, "each user has one positive")
-    if facts.order < _LEAST_ORDER:
+    if facts.order is not None and facts.order >= _LEAST_ORDER:
+        return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
+    if facts.rows_per_user[1] < _LEAST_ROWS:
+        return Choice(None, "most users have one positive")
+    reason = "there is no timestamp_column"
+    if facts.order is not None:
         reason = (
             f"{given.timestamp_column!r} is taken as no order, because most rows have the "
             "time of their user's first one"
         )
-        return Choice(None, reason)
-    return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
+    if given.objective.loss == "softmax" and given.item.id_embedding:
+        return Choice(HistorySettings(size=None, dropout=0.5, tied=True), reason)
+    return Choice(None, reason)
+
+
+def is_bag(chosen: Mapping[str, Any]) -> bool:
+    """Whether a user is a bag of items: a part of it has to predict what is left out.
+
+    Such a model has few parameters beside the vectors of items, which score each other.
+    """
+    past = chosen["history"]
+    return past is not None and past.dropout > 0
+
+
+def user_id_embedding(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Whether the id of a user is a field."""
+    return Choice(not is_bag(chosen), "")
+
+
+def embedding_dim(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Width of the embeddings."""
+    if not is_bag(chosen):
+        return Choice(64, "")
+    if facts.n_items <= _WIDE_ITEMS:
+        return Choice(_BAG_DIM, "")
+    return Choice(_BAG_DIM // 2, f"there are {facts.n_items:,} items")
+
+
+def hidden_layer_sizes(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Layers: none for bags, else a linear one."""
+    return Choice(None if is_bag(chosen) else (), "")
+
+
+def temperature(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """The divisor of scores.
+
+    For bags the logit of a perfect match is the logarithm of the number of items, and
+    outweighs all of them together.
+    """
+    if not (is_bag(chosen) and given.normalize):
+        return Choice(given.usual_temperature, "")
+    value = 1 / np.log(max(facts.n_items, 2))
+    value = float(np.clip(value, *_BAG_TEMPERATURES))
+    return Choice(value, f"1 / log({facts.n_items:,} items)")
+
+
+def learning_rate(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """Step size at the start."""
+    return Choice(1e-2 if is_bag(chosen) else 5e-3, "")
 
 
 def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Epochs."""
-    return Choice(15, "")
+    return Choice(20 if is_bag(chosen) else 15, "")
 
 
 def batch_size(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Rows of a batch."""
-    return Choice(512, "")
+    if not is_bag(chosen):
+        return Choice(512, "")
+    n_rows = -(-facts.n_positives // _BAG_BATCHES)
+    return Choice(max(_BAG_ROWS, n_rows), f"at most {_BAG_BATCHES} batches an epoch")
 
 
 def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
@@ -157,12 +229,13 @@ def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any])
         return Choice("labels", "y has rows of 0 or less")
     if given.objective.loss != "softmax":
         return Choice("unconsumed", f"loss={given.objective.loss!r} compares pairs")
-    past, n_rows = chosen["history"], chosen["batch_size"]
-    if past is not None and past.dropout:
-        return Choice("full", "a history with dropout ranks what it leaves out")
+    if is_bag(chosen):
+        if facts.n_items <= _FULL_ITEMS:
+            return Choice("full", f"there are {facts.n_items:,} items")
+        return Choice("mixed", f"{facts.n_items:,} items are many")
     # A batch may have that many candidates anyway. On MovieLens 100k, more cost time and
     # gain nothing.
-    if facts.n_items <= n_rows:
+    if facts.n_items <= chosen["batch_size"]:
         return Choice("full", f"{facts.n_items:,} items are at most batch_size")
     return Choice("in_batch", f"{facts.n_items:,} items are more than batch_size")
 
@@ -173,44 +246,64 @@ def n_negatives(
     """Draws for a batch of the softmax, or for a row."""
     wanted, unit = _DRAWS_FOR_A_ROW, "a row"
     if given.objective.loss == "softmax":
-        wanted, unit = chosen["batch_size"], "a batch"
+        wanted = _BAG_DRAWS if is_bag(chosen) else chosen["batch_size"]
+        unit = "a batch"
     n_items = _n_drawn_from(facts, given)
     return Choice(min(wanted, n_items), f"for {unit}, at most the number of items")
+
+
+def sampling_correction(
+    facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
+) -> Choice:
+    """What corrects for how often an item is a candidate."""
+    return Choice("refined" if is_bag(chosen) else "logq", "")
 
 
 def popularity_prior(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Weight of popularity in the score."""
-    if given.learns_temperature:  # in units of which it would be
+    if chosen["temperature"] == "learned":  # in units of which it would be
         return Choice(None, "the temperature is learned")
-    return Choice(None, "")
+    if not is_bag(chosen):
+        return Choice(None, "")
+    # What is known of an item's taste is the less certain the fewer rows it has.
+    rows_per_item = facts.n_positives / facts.n_items
+    return Choice(1 + 1 / rows_per_item, f"{rows_per_item:.3g} rows an item")
 
 
 def weight_decay(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Decay of the embedding tables."""
+    if is_bag(chosen):
+        return Choice(0.0, "")
     n_rows = facts.n_positives
     if given.objective.loss == "cross_entropy":  # rows with y <= 0 are trained, too
         n_rows += facts.n_negatives
     n_batches, _ = batch_sizes(n_rows, chosen["batch_size"])
-    value = auto_weight_decay(given.optimizer, given.learning_rate, n_batches)
+    value = auto_weight_decay(given.optimizer, chosen["learning_rate"], n_batches)
     return Choice(value, f"for {given.optimizer}, batches an epoch: {n_batches:,}")
 
 
 # In this order: a rule may look at what the ones before it have chosen.
 RULES: dict[str, Rule] = {
     "history": history,
+    "user_id_embedding": user_id_embedding,
+    "embedding_dim": embedding_dim,
+    "hidden_layer_sizes": hidden_layer_sizes,
+    "temperature": temperature,
+    "learning_rate": learning_rate,
     "max_iter": max_iter,
     "batch_size": batch_size,
     "negatives": negatives,
     "n_negatives": n_negatives,
+    "sampling_correction": sampling_correction,
     "popularity_prior": popularity_prior,
     "weight_decay": weight_decay,
 }
-# What partial_fit keeps of the fit before. The others follow the rows, which become more.
-KEPT = ("history", "max_iter", "batch_size", "popularity_prior")
+# What partial_fit keeps beside OF_WEIGHTS. The others follow the rows, which become more.
+KEPT = ("learning_rate", "max_iter", "batch_size", "popularity_prior")
 
 
 def choose(
@@ -229,7 +322,7 @@ def choose(
     facts : DataFacts
         Of all rows so far.
     before : Settings, optional
-        Of the model that is continued. Its history stays, because the towers have it.
+        Of the model that is continued. What its weights were made for stays.
     continues : bool, default=False
         Whether its rows are continued, too, by ``partial_fit``: further settings stay.
 
@@ -246,9 +339,8 @@ def choose(
     choices: dict[str, Choice] = {}
     chosen: dict[str, Any] = {}
     for name, rule in RULES.items():
-        of = configuration.objective if "negatives" in name else configuration
-        given = getattr(of, name)
-        is_kept = name == "history" or (continues and name in KEPT)
+        given = getattr(configuration.settings, name)
+        is_kept = name in OF_WEIGHTS or (continues and name in KEPT)
         if given != "auto":
             choices[name] = Choice(given, None)
         elif before is not None and is_kept:

@@ -10,11 +10,11 @@ def divergence_message(
 ) -> str:
     """What to say, and to advise, when training has diverged."""
     advice = [
-        f"a lower learning_rate (now {configuration.learning_rate})",
-        f"a lower weight_decay (now {configuration.weight_decay})",
+        f"a lower learning_rate (now {configuration.settings.learning_rate:.3g})",
+        f"a lower weight_decay (now {configuration.settings.weight_decay:.3g})",
     ]
     if not configuration.learns_temperature:
-        advice.append(f"a higher temperature (now {configuration.temperature})")
+        advice.append(f"a higher temperature (now {configuration.temperature:.3g})")
     if not configuration.normalize:
         advice.append("normalize=True")
     return (

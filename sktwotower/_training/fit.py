@@ -79,9 +79,9 @@ class Fit:
         return stop
 
     def continue_for(self, n_epochs: int) -> None:
-        """Train for some epochs; rows of tables without an interaction in X stay."""
+        """Train for some epochs; rows of tables without an interaction in X may stay."""
         run, training = self.run, self.training
-        stay = rows_that_stay(training.data, training.configuration, run.trained)
+        stay = rows_that_stay(training.data, run.trained) if training.rows_stay else {}
         with rows_stay(run.optimizer, run.tables, stay):
             for epoch in range(1, n_epochs + 1):
                 self.next_epoch(f"{epoch}/{n_epochs}")

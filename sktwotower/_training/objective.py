@@ -111,7 +111,12 @@ ssl_pattern
 
     def resolved(self, settings: Settings) -> Self:
         """The same objective without ``"auto"``."""
-        return replace(self, negatives=settings.negatives, n_negatives=settings.n_negatives)
+        return replace(
+            self,
+            negatives=settings.negatives,
+            n_negatives=settings.n_negatives,
+            sampling_correction=settings.sampling_correction,
+        )
 
     def batches(
         self,

@@ -1,10 +1,19 @@
-"""What a model was fitted with: the parameters that follow the data, resolved."""
+"""Parameters that may be "auto", and what they are once the data is known."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 from sktwotower.history import PooledHistory
+
+# Settings that the weights were made for: they stay when a model is continued.
+OF_WEIGHTS = (
+    "history",
+    "user_id_embedding",
+    "embedding_dim",
+    "hidden_layer_sizes",
+    "temperature",
+)
 
 
 @dataclass(frozen=True)
@@ -37,22 +46,34 @@ class HistorySettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters that ``fit`` has resolved, see `_training.defaults`.
+    """Parameters that follow the data where they are "auto", see `_training.defaults`.
+
+    The types are those of resolved settings. In a configuration that is not resolved, each
+    may be "auto", too.
 
     Attributes
     ----------
     history : HistorySettings or None
         None: the user tower has no such field.
-    max_iter, batch_size, n_negatives, popularity_prior, weight_decay
-        As in :class:`~sktwotower.TwoTowerRecommender`, without "auto".
+    user_id_embedding, embedding_dim, learning_rate, temperature, max_iter, batch_size, \
+            n_negatives, sampling_correction, popularity_prior, weight_decay
+        As in :class:`~sktwotower.TwoTowerRecommender`.
+    hidden_layer_sizes : tuple of int or None
+        Always a tuple, or None for no layer.
     negatives : str
-        The same; ``"labels"`` where rows with ``y <= 0`` are the only negatives.
+        As there; ``"labels"`` where rows with ``y <= 0`` are the only negatives.
     """
 
     history: HistorySettings | None
+    user_id_embedding: bool
+    embedding_dim: int
+    hidden_layer_sizes: tuple[int, ...] | None
+    temperature: float | str
+    learning_rate: float
     max_iter: int
     batch_size: int
     negatives: str
     n_negatives: int
+    sampling_correction: str | None
     popularity_prior: float | None
     weight_decay: float

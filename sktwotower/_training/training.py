@@ -40,7 +40,7 @@ from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, refuse_no_field, with_popularity
 from sktwotower._training.defaults import facts_of, resolve
 from sktwotower._training.memory import training_bytes, warn_if_too_large
-from sktwotower._training.objective import ObjectiveSpec, mask_drawer
+from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import past_items, training_rows, with_unit_prior
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.state import (
@@ -85,7 +85,8 @@ class Training:
     Parameters
     ----------
     configuration : Configuration
-        Parameters of towers, objective and optimizer.
+        Parameters of towers, objective and optimizer; the attribute of this name has no
+        "auto".
     data : TrainingData
         The rows of X, coded and encoded.
     before : ModelState or None
@@ -110,7 +111,6 @@ class Training:
         n_epochs: int | None = None,
         continues: bool = False,
     ) -> None:
-        self.configuration = configuration
         self.before = before
         self.seed = seed
         self.replayed = before.interactions if before is not None and continues else None
@@ -119,11 +119,13 @@ class Training:
             self.interactions = self.replayed.followed_by(data.interactions)
         facts = facts_of(data, self.interactions)
         of_before = None if before is None else before.settings
-        settings = resolve(configuration, facts, of_before, continues=continues)
-        refuse_no_field(data, configuration, settings)
-        data = with_popularity(data, self.interactions, configuration, settings)
-        self.settings, self.data = settings, data
-        self.n_epochs = settings.max_iter if n_epochs is None else n_epochs
+        self.settings = resolve(configuration, facts, of_before, continues=continues)
+        # "auto" may be 0, too; the rows then go on with the others.
+        self.rows_stay = configuration.settings.weight_decay == 0
+        self.configuration = configuration = configuration.resolved(self.settings)
+        refuse_no_field(data, configuration)
+        self.data = data = with_popularity(data, self.interactions, configuration)
+        self.n_epochs = self.settings.max_iter if n_epochs is None else n_epochs
         self.user_rows = data.user.entities.rows(with_id=configuration.user.id_embedding)
         self.item_rows = data.item.entities.rows(with_id=configuration.item.id_embedding)
         self.catalogue = recommendable(
@@ -164,8 +166,7 @@ class Training:
         rows, user_inputs, past = training_rows(
             self.data, self.settings, train_rows, user_rows, self.replayed
         )
-        objective = configuration.objective.resolved(self.settings)
-        batches, frequencies = self._batches(objective, rows, user_inputs, train_rows)
+        batches, frequencies = self._batches(rows, user_inputs, train_rows)
         optimizer = self._make_optimizer(towers, sources)
         tables = LazyTables(
             towers.lazy_candidates(),
@@ -185,7 +186,7 @@ class Training:
             user_inputs,
             self._to_train(self.item_rows, towers.item_tower),
             batches,
-            objective.objective(),
+            configuration.objective.objective(),
             optimizer,
             schedule,
             tables,
@@ -274,8 +275,8 @@ class Training:
         configuration = self.configuration
         return Tower(
             rows,
-            embedding_dim=configuration.embedding_dim,
-            hidden_layer_sizes=configuration.hidden_layer_sizes,
+            embedding_dim=self.settings.embedding_dim,
+            hidden_layer_sizes=self.settings.hidden_layer_sizes,
             activation=configuration.activation,
             batch_norm=configuration.batch_norm,
             dropout=configuration.dropout,
@@ -299,13 +300,13 @@ class Training:
 
     def _batches(
         self,
-        objective: ObjectiveSpec,
         rows: TrainingRows,
         user_inputs: TowerRows,
         train_rows: np.ndarray,
     ) -> tuple[Batches, StreamingFrequencies | None]:
-        """The batches of an objective, and frequencies of items in a stream."""
+        """The batches of the objective, and frequencies of items in a stream."""
         ranks, history = Ranks.current(), self.settings.history
+        objective = self.configuration.objective
         items = objective.trained_items(rows)
         n_new, frequencies = None, None
         if self.before is not None and self.replayed is not None:
@@ -336,7 +337,7 @@ class Training:
             configuration.optimizer,
             towers.embedding_tables(),
             towers.parameters(),
-            learning_rate=configuration.learning_rate,
+            learning_rate=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
             epsilon=configuration.epsilon,
         )
@@ -371,7 +372,7 @@ class Training:
             self.user_rows,
             self.item_rows,
             self._n_history_items(),
-            embedding_dim=configuration.embedding_dim,
+            embedding_dim=self.settings.embedding_dim,
             optimizer=configuration.optimizer,
             average=configuration.average,
             has_penalty=(

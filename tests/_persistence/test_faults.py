@@ -493,6 +493,25 @@ def test_towers_of_more_weights_than_there_are_are_not_made(artefact):
             load(artefact)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("history", None),
+        ("user_id_embedding", False),
+        ("embedding_dim", 5),
+        ("hidden_layer_sizes", None),
+        ("temperature", "learned"),
+        ("temperature", 0.5),
+    ],
+)
+def test_settings_are_those_of_the_towers(artefact, name, value):
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    manifest["parts"]["settings"][name] = value
+    seal(artefact, manifest)
+    with pytest.raises(ArtefactError, match=f"has the {name} {value!r}, w"):
+        load(artefact)
+
+
 def test_a_part_cannot_name_a_file_elsewhere(artefact, tmp_path):
     manifest = json.loads((artefact / "manifest.json").read_text())
     manifest["parts"]["../../elsewhere"] = manifest["parts"].pop("log")

@@ -639,7 +639,8 @@ FORMAT = {
     "n_columns name popularity raw_features raw_positions trains_cold_path unknown "
     "varying vocabulary",
     "interactions": "items positive times users",
-    "settings": "batch_size history max_iter n_negatives negatives popularity_prior "
+    "settings": "batch_size embedding_dim hidden_layer_sizes history learning_rate "
+    "max_iter n_negatives negatives popularity_prior temperature user_id_embedding "
     "weight_decay",
     "frequencies": "_last gaps rate step",
     "log": "loss_curve validation_metric validation_scores",

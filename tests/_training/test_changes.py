@@ -108,6 +108,7 @@ OF_FIT = {
             "timestamp_column": None,
             "user_features": None,
             "max_iter": 1,
+            "weight_decay": 0.1,  # "auto" would be another one
         },
     ),
 }

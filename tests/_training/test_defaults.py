@@ -5,14 +5,17 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
-from sktwotower import TwoTowerRecommender
+from sktwotower import TwoTowerRecommender, load
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._training import defaults
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.defaults import DataFacts, choose
-from sktwotower._training.settings import HistorySettings, Settings
+from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
 from sktwotower.history import PooledHistory
+from sktwotower.model_selection import InteractionKFold
 from sktwotower.utils import _column_store as column_store
 from tests.helpers import make_model, make_X, same_embeddings
 
@@ -148,26 +151,55 @@ def test_facts_are_those_of_all_blocks(monkeypatch):
 # --- rules -------------------------------------------------------------------------------
 
 TWENTY = HistorySettings(size=20)
+BAG = HistorySettings(size=None, dropout=0.5, tied=True)
+PLAIN = {"history": None}  # as with any history that has no dropout
 
 
 @pytest.mark.parametrize(
     ("name", "parameters", "facts", "value"),
     [
-        ("history", {}, {"order": None}, None),
+        ("history", {}, {"order": None}, BAG),
+        ("history", {}, {"rows_per_user": (1.0, 1.5, 2.0)}, None),
+        ("history", {"loss": "bpr"}, {}, None),
+        ("history", {"negatives": "random"}, {}, None),
+        ("history", {"item_id_embedding": False}, {}, None),
         ("history", {"timestamp_column": 2}, {"order": 1.0}, TWENTY),
         ("history", {"timestamp_column": 2}, {"order": 0.5}, TWENTY),
-        ("history", {"timestamp_column": 2}, {"order": 0.49}, None),
-        ("history", {"timestamp_column": 2}, {"order": 0.0}, None),
+        ("history", {"timestamp_column": 2}, {"order": 0.49}, BAG),
+        ("history", {"timestamp_column": 2}, {"order": 0.0}, BAG),
         ("history", {"history": None, "timestamp_column": 2}, {"order": 1.0}, None),
         ("history", {"history": PooledHistory(3)}, {}, HistorySettings(size=3)),
-        ("max_iter", {}, {}, 15),
+        ("user_id_embedding", {}, {}, False),
+        ("user_id_embedding", PLAIN, {}, True),
+        ("user_id_embedding", {"user_id_embedding": True}, {}, True),
+        ("embedding_dim", {}, {}, 128),
+        ("embedding_dim", PLAIN, {}, 64),
+        ("embedding_dim", {"embedding_dim": 7}, {}, 7),
+        ("hidden_layer_sizes", {}, {}, None),
+        ("hidden_layer_sizes", PLAIN, {}, ()),
+        ("hidden_layer_sizes", {"hidden_layer_sizes": 7}, {}, (7,)),
+        ("temperature", {}, {}, 1 / np.log(300)),
+        ("temperature", {}, {"n_items": 10}, 0.25),
+        ("temperature", {}, {"n_items": 10**9}, 0.05),
+        ("temperature", {"normalize": False}, {}, 1.0),
+        ("temperature", PLAIN, {}, 0.12),
+        ("temperature", PLAIN | {"normalize": False}, {}, 1.0),
+        ("temperature", {"temperature": "learned"}, {}, "learned"),
+        ("learning_rate", {}, {}, 1e-2),
+        ("learning_rate", PLAIN, {}, 5e-3),
+        ("learning_rate", {"learning_rate": 0.5}, {}, 0.5),
+        ("max_iter", {}, {}, 20),
+        ("max_iter", PLAIN, {}, 15),
         ("max_iter", {"max_iter": 3}, {}, 3),
-        ("batch_size", {}, {}, 512),
+        ("batch_size", {}, {}, 5120),  # 256 users of 20 rows
+        ("batch_size", {}, {"n_positives": 1000}, 512),
+        ("batch_size", {}, {"n_positives": 10**6}, 16_384),
+        ("batch_size", PLAIN, {}, 512),
         ("batch_size", {"batch_size": 64}, {}, 64),
-        ("negatives", {}, {}, "full"),
-        ("negatives", {}, {"n_items": 512}, "full"),
-        ("negatives", {}, {"n_items": 513}, "in_batch"),
-        ("negatives", {"batch_size": 64}, {}, "in_batch"),
+        ("negatives", PLAIN, {}, "full"),
+        ("negatives", PLAIN, {"n_items": 512}, "full"),
+        ("negatives", PLAIN, {"n_items": 513}, "in_batch"),
+        ("negatives", PLAIN | {"batch_size": 64}, {}, "in_batch"),
         ("negatives", {"negatives": "mixed"}, {}, "mixed"),
         (
             "negatives",
@@ -184,14 +216,22 @@ TWENTY = HistorySettings(size=20)
         ("n_negatives", {"loss": "bpr"}, {}, 8),
         ("n_negatives", {"loss": "bpr"}, {"n_items": 5}, 5),
         ("n_negatives", {"n_negatives": 9}, {}, 9),
-        ("popularity_prior", {}, {}, None),
+        ("popularity_prior", {}, {}, 1.0),
+        ("popularity_prior", PLAIN, {}, None),
         ("popularity_prior", {"popularity_prior": 2.0}, {}, 2.0),
         ("popularity_prior", {"temperature": "learned"}, {}, None),
+        ("weight_decay", {}, {}, 0.0),
         # 20 batches: 4 / 20 of an epoch is more than .03, over the learning rate
-        ("weight_decay", {}, {}, 0.03 / 5e-3),
-        ("weight_decay", {}, {"n_positives": 512_000}, 4 / 1000 / 5e-3),
-        ("weight_decay", {"batch_size": 100}, {"n_positives": 50_000}, 4 / 500 / 5e-3),
-        ("weight_decay", {"optimizer": "adam"}, {}, 0.0),
+        ("weight_decay", PLAIN, {}, 0.03 / 5e-3),
+        ("weight_decay", PLAIN | {"learning_rate": 1.0}, {}, 0.03),
+        ("weight_decay", PLAIN, {"n_positives": 512_000}, 4 / 1000 / 5e-3),
+        (
+            "weight_decay",
+            PLAIN | {"batch_size": 100},
+            {"n_positives": 50_000},
+            4 / 500 / 5e-3,
+        ),
+        ("weight_decay", PLAIN | {"optimizer": "adam"}, {}, 0.0),
         ("weight_decay", {"weight_decay": 0.5}, {}, 0.5),
     ],
 )
@@ -202,7 +242,7 @@ def test_rules(name, parameters, facts, value):
 
 def test_there_is_a_rule_for_each_setting():
     assert list(defaults.RULES) == list(Settings.__dataclass_fields__)
-    assert set(defaults.KEPT) < set(defaults.RULES)
+    assert {*defaults.KEPT, *OF_WEIGHTS} < set(defaults.RULES)
     words = {
         name
         for name, value in TwoTowerRecommender().get_params(deep=False).items()
@@ -240,6 +280,11 @@ def test_what_the_rules_choose_can_be_given():
 def test_what_a_continued_training_keeps():
     before = Settings(
         history=HistorySettings(7),
+        user_id_embedding=False,
+        embedding_dim=9,
+        hidden_layer_sizes=(5,),
+        temperature="learned",
+        learning_rate=0.5,
         max_iter=3,
         batch_size=17,
         negatives="mixed",
@@ -248,15 +293,17 @@ def test_what_a_continued_training_keeps():
         weight_decay=0.25,
     )
     found = chosen(before=before, continues=True, order=1.0)
-    assert found["history"] == HistorySettings(7)
-    assert (found["max_iter"], found["batch_size"]) == (3, 17)
-    assert found["popularity_prior"] == 0.5
+    kept = {*OF_WEIGHTS, *defaults.KEPT}
+    assert {name: found[name] for name in kept} == {
+        name: getattr(before, name) for name in kept
+    }
     assert (found["negatives"], found["n_negatives"]) == ("in_batch", 17)
     assert found["weight_decay"] != 0.25
-    # another fit from the same weights has the history of the towers, and other data
+    # another fit from the same weights has their towers, and other data
     found = chosen(before=before, order=1.0)
-    assert found["history"] == HistorySettings(7)
+    assert all(found[name] == getattr(before, name) for name in OF_WEIGHTS)
     assert (found["max_iter"], found["batch_size"]) == (15, 512)
+    assert (found["learning_rate"], found["popularity_prior"]) == (5e-3, None)
     # what is given is obeyed
     given = {"batch_size": 9, "popularity_prior": None, "history": PooledHistory(2)}
     found = chosen(given, before=before, continues=True)
@@ -289,6 +336,90 @@ def test_fitted_attributes():
     assert (model.batch_size_, model.negatives_) == (512, "full")
 
 
+def test_fitted_attributes_without_an_order():
+    """What the rules choose is what can be given, too."""
+    columns = TIMES | {"timestamp_column": None}
+    model = TwoTowerRecommender(**columns, random_state=0).fit(X)
+    given = {
+        "history": PooledHistory(None, dropout=0.5, tied=True),
+        "user_id_embedding": False,
+        "embedding_dim": 128,
+        "hidden_layer_sizes": None,
+        "temperature": 0.25,
+        "learning_rate": 1e-2,
+        "max_iter": 20,
+        "batch_size": 1920,
+        "negatives": "full",
+        "popularity_prior": 1.0,
+        "weight_decay": 0.0,
+    }
+    for name, value in given.items():
+        assert repr(getattr(model, f"{name}_")) == repr(value)
+    same = TwoTowerRecommender(**columns | given, random_state=0).fit(X)
+    assert same_embeddings(model, same)
+    plain = TwoTowerRecommender(**columns, history=None, max_iter=1).fit(X)
+    assert (plain.embedding_dim_, plain.hidden_layer_sizes_) == (64, ())
+    assert plain.user_id_embedding_ and plain.temperature_ == 0.12
+    assert plain.learning_rate_ == 5e-3
+
+
+@pytest.mark.parametrize("timestamp_column", ["time", None])
+@pytest.mark.parametrize("how", ["partial_fit", "warm_start", "loaded"])
+def test_weights_stay_what_they_were_made_for(timestamp_column, how, tmp_path):
+    """Also where the rules would choose otherwise: the parameters stay "auto"."""
+    columns = TIMES | {"timestamp_column": timestamp_column}
+    given = {
+        "history": PooledHistory(3),
+        "user_id_embedding": False,
+        "embedding_dim": 5,
+        "hidden_layer_sizes": (6,),
+        "temperature": "learned",
+        "learning_rate": 0.01,
+    }
+    model = make_model(**columns | given).fit(X)
+    before = model._state.settings
+    if how == "loaded":
+        pytest.importorskip("skops")
+        model.save(tmp_path / "model")
+        model = load(tmp_path / "model")
+    model.set_params(**dict.fromkeys(given, "auto"), warm_start=True)
+    model = model.fit(X) if how == "warm_start" else model.partial_fit(X)
+    now = model._state.settings
+    assert all(getattr(now, name) == getattr(before, name) for name in OF_WEIGHTS)
+    assert now.learning_rate == (5e-3 if how == "warm_start" else 0.01)
+    assert model._state.towers.log_temperature is not None
+    with pytest.raises(ValueError, match="embedding_dim cannot change .* 5 and is 6"):
+        model.set_params(embedding_dim=6).fit(X)
+
+
+def test_a_search_over_what_is_auto():
+    columns = {"user_column": "user", "item_column": "item"}
+    model = make_model(**columns, embedding_dim="auto", max_iter=1)
+    assert clone(model).get_params()["embedding_dim"] == "auto"
+    grid = {"embedding_dim": ["auto", 3], "learning_rate": ["auto"]}
+    cv = InteractionKFold(2)
+    search = GridSearchCV(model, grid, cv=cv, error_score="raise").fit(
+        X.drop_duplicates(["user", "item"])
+    )
+    assert search.best_estimator_.embedding_dim_ in (128, 3)
+
+
+def test_what_goes_together_is_known_when_auto_is_resolved():
+    columns = {"user_column": "user", "item_column": "item"}
+    model = make_model(**columns, temperature="learned").fit(X)
+    model.set_params(temperature="auto", popularity_prior=1.0)
+    with pytest.raises(ValueError, match="popularity_prior=1.0 is in units of the temp"):
+        model.partial_fit(X)
+    with pytest.raises(ValueError, match="learning_rate=0.01 times weight_decay=100"):
+        make_model(**columns, weight_decay=100).fit(X)
+    make_model(**columns, weight_decay=100, history=None).fit(X)
+    with pytest.raises(ValueError, match="The user tower has no field"):
+        make_model(**columns, history=None, user_id_embedding=False).fit(X)
+    bag = make_model(**columns).fit(X)
+    with pytest.raises(ValueError, match="dropout=0.5.* ranks .* loss='bpr'"):
+        bag.set_params(loss="bpr", warm_start=True).fit(X)
+
+
 def test_partial_fit_goes_on_with_what_the_first_call_chose(monkeypatch):
     """As when a rule would choose otherwise for more rows."""
     sizes = {"batch_size": lambda facts, *_: defaults.Choice(facts.n_positives // 3, "")}
@@ -303,18 +434,23 @@ def test_partial_fit_goes_on_with_what_the_first_call_chose(monkeypatch):
 def test_verbose_prints_each_setting_and_why(capsys):
     make_model(**TIMES, verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:8] == [
+    assert lines[:13] == [
         "positives: 90, users: 12, items: 9",
         "  loss='softmax'",
         "  history=PooledHistory(size=20, dropout=0.0, tied=False)  "
         "(auto: the rows of a user have an order in time)",
+        "  user_id_embedding=True  (auto)",
+        "  embedding_dim=4",
+        "  hidden_layer_sizes=()  (auto)",
+        "  temperature=0.12  (auto)",
+        "  learning_rate=0.005  (auto)",
         "  max_iter=2",
         "  batch_size=32",
         "  negatives='full'  (auto: 9 items are at most batch_size)",
         "  popularity_prior=None  (auto)",
         "  weight_decay=6  (auto: for adamw, batches an epoch: 3)",
     ]
-    assert lines[8].startswith("epoch 1/2")
+    assert lines[13].startswith("epoch 1/2")
     model = make_model(**TIMES, loss="bpr", verbose=1).fit(X, np.arange(90) % 9)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "positives: 80, explicit negatives: 10, users: 12, items: 9"
@@ -333,26 +469,24 @@ TIED = X.assign(time=(np.arange(90) % 5 == 0).astype(int))
 
 
 @pytest.mark.parametrize("rows", [CONSTANT, TIED], ids=["constant", "ties"])
-def test_times_that_are_no_order_make_no_history(rows, capsys):
+def test_times_that_are_no_order_count_as_none(rows, capsys):
+    """They are what features were last, though."""
     model = make_model(**TIMES, verbose=1).fit(rows)
-    assert model.history_ is None
+    assert model.history_.get_params() == {"size": None, "dropout": 0.5, "tied": True}
     assert (
-        "  history=None  (auto: 'time' is taken as no order, because most rows have the "
-        "time of their user's first one)"
+        "  history=PooledHistory(size=None, dropout=0.5, tied=True)  (auto: 'time' is "
+        "taken as no order, because most rows have the time of their user's first one)"
     ) in capsys.readouterr().out.splitlines()
-    assert same_embeddings(model, make_model(**TIMES, history=None).fit(rows))
+    without = make_model(**TIMES | {"timestamp_column": None}).fit(rows)
+    assert same_embeddings(model, without)
     given = make_model(**TIMES, history=PooledHistory(size=2)).fit(rows)
     assert given.history_.size == 2
     later = rows[:3].assign(time=9)  # the kind of the times is still known
     assert model.recommend([0, 1], history=later)[0].shape == (2, 10)
 
 
-def test_a_history_of_a_rule_may_draw_from_rows_with_times(monkeypatch):
+def test_a_history_of_a_rule_may_draw_from_rows_with_times():
     """It takes the rows as having no order, where a given one would be refused."""
-    rule = {
-        "history": lambda *_: defaults.Choice(HistorySettings(None, 0.5, True), "of a test")
-    }
-    monkeypatch.setattr(defaults, "RULES", defaults.RULES | rule)
     model = make_model(**TIMES).fit(CONSTANT)
     without = make_model(
         **TIMES | {"timestamp_column": None},
