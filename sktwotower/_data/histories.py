@@ -204,7 +204,8 @@ class PastItems:
         row_of : ndarray of shape (n,)
             Which of ``rows`` each event has.
         items : ndarray of shape (n,)
-            Item code of each event, which is left out of its window.
+            Item code of each event. Without times it is left out of the window; with
+            times, it is there if the user had it before, so that repeats are learned.
         first : int
             The event that comes first. Later events follow, then those before it.
         """
@@ -213,8 +214,9 @@ class PastItems:
         for block in column_store.blocks(n):
             at = (np.arange(block.start, block.stop) + first) % n
             starts[block], ends[block] = self.histories.at_events(at, self.size)
+        left_out = items if self.times is None else None
         return history_rows(
-            rows, row_of, self.histories.items, (starts, ends), self.id_codes, items
+            rows, row_of, self.histories.items, (starts, ends), self.id_codes, left_out
         )
 
     def to_draw_from(
