@@ -209,7 +209,7 @@ def test_towers_embed_as_the_model_does(data, tmp_path, case):
 
 def test_features_are_encoded_as_the_contract_says(data, tmp_path):
     """For a user with other features than in training."""
-    model = make_model(user_table=data.user_table).fit(data.interactions)
+    model = make_model(user_table=data.user_table, history=None).fit(data.interactions)
     model.export_onnx(tmp_path)
     contract = json.loads((tmp_path / "contract.json").read_text())["user"]
     query = pd.DataFrame({"user_cat_0": ["c1"], "user_num_1": [0.5], "user_cat_2": ["c3"]})

@@ -54,7 +54,7 @@ def test_diagram_before_fit():
         assert f"<div>{text}</div>" in html
     for text in ("OneHotEncoder", "StandardScaler"):
         assert text in html
-    assert '<div class="caption">8 dimensions</div>' in html
+    assert '<div class="caption">embedding_dim=8</div>' in html
     assert "Not fitted" in html and "parameters," not in html
 
 
