@@ -40,8 +40,8 @@ class EntityEmbedder:
     past: PastItems | None = None
 
     def __repr__(self) -> str:
-        n, dim = self.state.embeddings.shape
-        return f"<{n} {self.name}s, embedding_dim={dim}>"
+        n = len(self.state.embeddings)
+        return f"<{n} {self.name}s, embedding_dim={self.tower.dim}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EntityEmbedder:
         """Itself: it never changes, and clones of a tower share it."""

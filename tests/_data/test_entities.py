@@ -110,7 +110,7 @@ def test_the_order_of_a_table_does_not_matter():
         dict(user_features=["age", "city", "mood"], timestamp_column="time"),
         dict(user_table=USERS, history=PooledHistory(3), timestamp_column="time"),
         dict(ssl_pattern="rfm", hidden_layer_sizes=(8,), dropout=0.2),
-        dict(popularity_prior=1.0, optimizer="adagrad"),
+        dict(popularity_prior=1.0, optimizer="adagrad", hidden_layer_sizes=()),
     ],
     ids=["in X", "history", "self-supervision", "prior"],
 )
@@ -268,8 +268,8 @@ def share_in_the_mood(model):
 
 
 def test_a_user_at_another_time_trains_like_another_user():
-    """Without ids, a user in two moods is two users of one mood each."""
-    options = dict(user_id_embedding=False, mask_known_positives=False)
+    """Without id and history, a user in two moods is two users of one mood each."""
+    options = dict(history=None, user_id_embedding=False, mask_known_positives=False)
     moods = make_model(user_features=["mood"], **options).fit(X)
     users = X["user"].astype(str) + X["mood"]
     apart = make_model(user_features=["mood"], **options).fit(X.assign(user=users))
@@ -844,7 +844,8 @@ def test_a_text_vectorizer_of_two_columns():
 def test_a_table_that_lacks_ids(side, beside):
     table = {"user": USERS[:8], "item": ITEMS[:5]}[side]
     feature = {"user": "mood", "item": "price"}[side]
-    model = make_model(**{f"{side}_table": table, f"{side}_id_embedding": False})
+    options = {f"{side}_table": table, f"{side}_id_embedding": False}
+    model = make_model(history=None, **options)
     if beside:
         model.set_params(**{f"{side}_features": [feature]})
     with warnings.catch_warnings(record=True) as caught:
@@ -857,7 +858,7 @@ def test_a_table_that_lacks_ids(side, beside):
     assert warning.filename == __file__
     assert np.isfinite(model.predict(X)).all()
     assert np.isfinite(model.recommend(X["user"], exclude_seen=False)[1][:, :9]).all()
-    if not beside:  # without id and features all vectors are equal
+    if not beside:  # without id, history and features all vectors are equal
         tower = getattr(model, f"{side}_tower_")
         lacking = sorted(set(X[side]) - set(table[side]))
         vectors = tower.transform(lacking)

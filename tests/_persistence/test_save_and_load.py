@@ -640,8 +640,8 @@ FORMAT = {
     "varying vocabulary",
     "interactions": "items positive times users",
     "settings": "batch_size embedding_dim hidden_layer_sizes history learning_rate "
-    "max_iter n_negatives negatives popularity_prior temperature user_id_embedding "
-    "weight_decay",
+    "max_iter n_negatives negatives popularity_prior sampling_correction temperature "
+    "user_id_embedding weight_decay",
     "frequencies": "_last gaps rate step",
     "log": "loss_curve validation_metric validation_scores",
 }

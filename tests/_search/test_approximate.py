@@ -101,7 +101,9 @@ def is_asked(monkeypatch):
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.filterwarnings("ignore:1 of (61|201) .* are not known:UserWarning")
 def test_a_flat_index_is_exact(with_faiss, normalize, monkeypatch):
-    model = fitted(normalize=normalize, temperature=1.0)
+    # A bag of nothing, as of the new user, has equal scores for items as popular.
+    options = dict(history=None, popularity_prior=1.0)
+    model = fitted(normalize=normalize, temperature=1.0, **options)
     calls = {
         "recommend": [*range(N_USERS), "new"],
         "similar_items": [*range(N_ITEMS), "new"],
@@ -413,7 +415,7 @@ def test_without_faiss(model, monkeypatch):
         (["flat"], "index=.'flat'. must be one of"),
         ("LSH", "index='LSH' must be one of"),
         ("NSG32", "cannot exclude items while it searches an IndexNSGFlat. Use a graph"),
-        ("PQ2", "cannot exclude items while it searches an IndexPQ"),
+        ("PQ3", "cannot exclude items while it searches an IndexPQ"),
         ("IVF999,Flat", r"cannot build index='IVF999,Flat' over \d+ vectors: .*clusters"),
     ],
 )

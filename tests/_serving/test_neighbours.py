@@ -36,8 +36,9 @@ USERS = pd.DataFrame(
 ITEMS = pd.DataFrame(
     {"item": [f"i{i}" for i in range(N_ITEMS)] + ["w"], "kind": list("xyxyxyxyxy")}
 )
+DIM = 5
 PARAMETERS = dict(
-    user_column="user", item_column="item", embedding_dim=5, max_iter=2, random_state=0
+    user_column="user", item_column="item", embedding_dim=DIM, max_iter=2, random_state=0
 )
 AUDIENCE = list(dict.fromkeys(X["user"]))
 CATALOGUE = list(dict.fromkeys(X["item"]))
@@ -59,6 +60,11 @@ def described():
 def vectors_of(model, name):
     ids, vectors = getattr(model, f"{name}_ids_"), getattr(model, f"{name}_embeddings_")
     return dict(zip(ids.tolist(), vectors.astype(float), strict=True))
+
+
+def tastes_of(model, name):
+    """Without the last entry, of popularity, which is no likeness."""
+    return {one: vector[:DIM] for one, vector in vectors_of(model, name).items()}
 
 
 def nearest(vector, others, eligible, k):
@@ -125,7 +131,9 @@ def test_audience_of_an_item_by_its_features(described):
 
 
 def test_users_of_the_table_are_found_when_the_cold_path_is_trained(described):
-    untrained = TwoTowerRecommender(**PARAMETERS, user_table=USERS).fit(X)
+    untrained = TwoTowerRecommender(
+        **PARAMETERS, user_table=USERS, user_id_embedding=True
+    ).fit(X)
     for model, is_there in ((described, True), (untrained, False)):
         ids, _ = model.recommend_users(["i0"], n_recommendations=99)
         assert ("z" in ids[0].tolist()) == is_there
@@ -197,8 +205,8 @@ def test_similar_users_by_brute_force(model):
     queries = [*model.user_ids_, "stranger", "u0"]
     with pytest.warns(UserWarning, match="1 of 15 user ids of user_ids are not known"):
         found = model.similar_users(queries, n_recommendations=N_USERS)
-    users = vectors_of(model, "user")
-    stranger = model.user_tower_.transform(["stranger"])[0].astype(float)
+    users = tastes_of(model, "user")
+    stranger = model.user_tower_.transform(["stranger"])[0, :DIM].astype(float)
     expected = [
         nearest(
             users.get(query, stranger),
@@ -225,10 +233,10 @@ def test_rows_of_features(described):
     for name, table in (("user", USERS), ("item", ITEMS)):
         similar = getattr(described, f"similar_{name}s")
         tower = getattr(described, f"{name}_tower_")
-        vectors = vectors_of(described, name)
+        vectors = tastes_of(described, name)
         feature = table.columns[1]
         rows = pd.DataFrame({name: ["new", table[name][0]], feature: table[feature][1]})
-        queries = tower.transform(rows).astype(float)
+        queries = tower.transform(rows)[:, :DIM].astype(float)
         known = getattr(described, f"{name}_ids_").tolist()
         expected = [
             nearest(queries[0], vectors, known, 5),

@@ -78,9 +78,10 @@ def test_refusals(model):
 
 
 def test_set_output(model):
+    """The width is embedding_dim, and one entry of popularity."""
     tower = model.item_tower_.set_output(transform="pandas")
     frame = tower.transform(X["item"])
-    assert frame.columns.tolist() == [f"item_embedding{i}" for i in range(3)]
+    assert frame.columns.tolist() == [f"item_embedding{i}" for i in range(4)]
     assert frame.index.equals(X.index)
     later = X[["item"]].set_index(np.arange(100, 160))
     assert tower.transform(later).index.equals(later.index)
@@ -97,16 +98,19 @@ def test_in_a_column_transformer(model):
         ]
     )
     plain = clone(towers).fit_transform(X)
-    assert plain.shape == (60, 7)
-    np.testing.assert_allclose(plain[:, :3], model.user_tower_.transform(X["user"]))
-    np.testing.assert_allclose(plain[:, 3:6], model.item_tower_.transform(X["item"]))
+    assert plain.shape == (60, 9)
+    np.testing.assert_allclose(plain[:, :4], model.user_tower_.transform(X["user"]))
+    np.testing.assert_allclose(plain[:, 4:8], model.item_tower_.transform(X["item"]))
     frame = clone(towers).set_output(transform="pandas").fit_transform(X)
     assert frame.columns[0] == "user__user_embedding0"
     assert frame.index.equals(X.index)
-    assert towers.fit(X).get_feature_names_out()[3] == "item__item_embedding0"
+    assert towers.fit(X).get_feature_names_out()[4] == "item__item_embedding0"
 
 
-def test_in_the_pipeline_of_a_ranker(model):
+def test_in_the_pipeline_of_a_ranker():
+    model = TwoTowerRecommender(
+        history=None, embedding_dim=3, max_iter=1, random_state=0
+    ).fit(X)
     y = (X["item"] % 2).to_numpy()
     towers = ColumnTransformer([("item", model.item_tower_, ["item"])])
     ranker = make_pipeline(towers, LogisticRegression())
