@@ -120,8 +120,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         so on. None: there is no such field. ``"auto"``: ``PooledHistory(size=20)`` if
         ``timestamp_column`` orders the rows of a user. Without an order,
         ``PooledHistory(size=None, dropout=0.5, tied=True)``, or None where that does not
-        go: most users have one positive, there is no item id, or the loss is no softmax
-        over all items. A column in which most rows of a user have one time is no order; it
+        go: most users have one positive, there is no item id, or the loss is no softmax.
+        A column in which most rows of a user have one time is no order; it
         is then left out of this choice alone. A history with ``dropout`` changes what
         ``"auto"`` is elsewhere: the settings belong together. On MovieLens 100k by time,
         the history raises NDCG@10 from .198 to .273.
@@ -131,11 +131,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         positives minus the mean over items, and the user embedding gets ``temperature *
         popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
         taste alone, and more than 1 favours popular items. Items without training rows
-        have the mean. None: there is no such entry. ``"auto"``: 1 with a history that has
-        ``dropout``, unless the temperature is learned; else None.
+        have the mean. None: there is no such entry. ``"auto"``: with a history that has
+        ``dropout``, ``1 + n_items / n_positives``, because the taste of items with few rows
+        is less certain; None without such a history or with a learned temperature.
     embedding_dim : int or "auto", default="auto"
-        Width of the embeddings, and of the vector of every field. ``"auto"``: 128 with a
-        history that has ``dropout``, else 64.
+        Width of the embeddings, and of the vector of every field. The entry of
+        ``popularity_prior`` comes on top. ``"auto"``: with a history that has ``dropout``,
+        256 up to 50,000 items and 128 beyond; else 64.
     hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
         embedding, which is hard to beat without many features. None: no layer, the
@@ -172,16 +174,17 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         - ``"unconsumed"``: uniform draws from the items without an interaction of the user.
 
         ``loss="softmax"`` takes all but ``"unconsumed"``, and the rows of a batch share its
-        candidates; the other losses take the last three. ``"auto"`` is ``"full"`` up to
-        ``batch_size`` items, or with a history that has ``dropout``, and ``"in_batch"``
-        beyond for the softmax, the labels for
-        ``"cross_entropy"`` where y has some (labels say nothing about items that a user was
-        never shown: to recommend, name a sampler), else ``"unconsumed"``. ``verbose``
-        prints the choice.
+        candidates; the other losses take the last three. ``"auto"`` for the softmax is
+        ``"full"`` up to ``batch_size`` items and ``"in_batch"`` beyond; with a history that
+        has ``dropout``, ``"full"`` up to 8192 items and ``"mixed"`` beyond. For
+        ``"cross_entropy"`` it is the labels where y has some (labels say nothing about
+        items that a user was never shown: to recommend, name a sampler), and
+        ``"unconsumed"`` for all else. ``verbose`` prints the choice.
     n_negatives : int or "auto", default="auto"
         Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. It has
-        no effect where nothing is drawn. ``"auto"``: ``batch_size`` for a batch, 8 for a
-        row, and at most the number of items.
+        no effect where nothing is drawn. ``"auto"``: 8 for a row; for a batch,
+        ``batch_size``, or 2048 with a history that has ``dropout``; at most the number of
+        items.
     temperature : float, "learned" or "auto", default="auto"
         Scores are divided by it in every loss. Small values make the nearest negatives
         count most; large values make all count alike. ``"learned"`` starts at 0.12
@@ -196,6 +199,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         to its probability. ``"refined"`` does not correct the positive, which is always a
         candidate [5]_ (softmax only). None penalises popular items for being sampled often.
         With ``negatives="full"`` nothing is sampled, and all three are the same.
+        ``"auto"``: ``"refined"`` with a history that has ``dropout``, else ``"logq"``.
     mask_known_positives : bool, default=True
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
@@ -241,7 +245,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     batch_size : int or "auto", default="auto"
         Rows of a batch, at most; the batches of an epoch are of equal size. With
         ``negatives="in_batch"`` a larger batch has more candidates. ``"auto"``: 512; with a
-        history that has ``dropout``, the rows of 256 users, between 512 and 16,384.
+        history that has ``dropout``, 2048, or more if an epoch would have more than 500
+        batches.
     max_iter : int or "auto", default="auto"
         Epochs, at most. ``"auto"``: 20 with a history that has ``dropout``, else 15.
     average : bool, default=True
@@ -286,7 +291,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids: those of X in the order of their appearance, then those of the tables.
     user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
-        Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``.
+        Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``. There is one more column
+        with ``popularity_prior``.
     user_encoder_, item_encoder_ : fitted transformer or None
         Encodes the features; None without features.
     user_tower_, item_tower_ : TowerTransformer

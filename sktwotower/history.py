@@ -27,10 +27,11 @@ class PooledHistory(BaseEstimator):
     grows with its length, but less than in proportion. The bag forgets the order of the
     items in it; ``size`` says how far back it reaches. The row's own item is never in it.
 
-    Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`. Try ``size=20``
-    first where rows have timestamps, and ``PooledHistory(size=None, dropout=0.5,
-    tied=True)`` where they have no order. Searches reach its parameters as
-    ``history__size`` and so on.
+    Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`, whose default
+    ``"auto"`` chooses ``PooledHistory(size=20)`` where timestamps order the rows, and
+    ``PooledHistory(size=None, dropout=0.5, tied=True)`` where there is no order. Start
+    from the one that goes with the data, and vary ``size`` or ``dropout``. Searches reach
+    its parameters as ``history__size`` and so on.
 
     Parameters
     ----------
@@ -42,11 +43,11 @@ class PooledHistory(BaseEstimator):
         Share of each user's rows that is left out of the history, drawn anew in each
         epoch, in [0, 1), for rows without an order in time [1]_. The rows that are left
         out are the positives of that epoch, and the others are the history. A batch then
-        holds whole users with about ``batch_size`` rows, and the loss is the softmax. For
-        a large catalogue set ``negatives="in_batch"``, and a ``batch_size`` of the rows of
-        about a hundred users. With 0 each row has the user's other rows as its history,
-        which costs more, because each row is then an input of its own. With very few rows
-        an epoch may leave out none; one random pair is then left out.
+        holds whole users with about ``batch_size`` rows, and the loss is the softmax.
+        Parameters of the recommender that are ``"auto"`` follow: for a large catalogue,
+        ``negatives`` is then ``"mixed"``. With 0 each row has the user's other rows as its
+        history, which costs more, because each row is then an input of its own. With very
+        few rows an epoch may leave out none; one random pair is then left out.
         :meth:`~sktwotower.TwoTowerRecommender.partial_fit` uses it in the first call only.
     tied : bool, default=False
         Whether the vectors of the items are the item tower's embeddings of ids instead of

@@ -38,7 +38,8 @@ from sktwotower._nn.two_towers import TwoTowers, average_of
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, refuse_no_field, with_popularity
-from sktwotower._training.defaults import facts_of, resolve
+from sktwotower._training.defaults import resolve
+from sktwotower._training.facts import facts_of
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import past_items, training_rows, with_unit_prior

@@ -79,7 +79,7 @@ EFFECTIVE = {
     "loss": ("bpr", {"negatives": "random"}),
     "negatives": ("in_batch", {}),
     "n_negatives": (2, {}),
-    "sampling_correction": (None, {}),
+    "sampling_correction": (None, {}),  # of "auto", that is "logq" here
     "mask_known_positives": (False, {}),
     "margin": (0.2, {"loss": "max_margin", "negatives": "random"}),
     "ssl_pattern": ("rfm", {}),

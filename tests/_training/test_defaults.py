@@ -12,7 +12,8 @@ from sktwotower import TwoTowerRecommender, load
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._training import defaults
 from sktwotower._training.configuration import Configuration
-from sktwotower._training.defaults import DataFacts, choose
+from sktwotower._training.defaults import choose
+from sktwotower._training.facts import DataFacts
 from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
 from sktwotower.history import PooledHistory
 from sktwotower.model_selection import InteractionKFold
@@ -161,7 +162,7 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("history", {}, {"order": None}, BAG),
         ("history", {}, {"rows_per_user": (1.0, 1.5, 2.0)}, None),
         ("history", {"loss": "bpr"}, {}, None),
-        ("history", {"negatives": "random"}, {}, None),
+        ("history", {"negatives": "random"}, {}, BAG),
         ("history", {"item_id_embedding": False}, {}, None),
         ("history", {"timestamp_column": 2}, {"order": 1.0}, TWENTY),
         ("history", {"timestamp_column": 2}, {"order": 0.5}, TWENTY),
@@ -172,7 +173,9 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("user_id_embedding", {}, {}, False),
         ("user_id_embedding", PLAIN, {}, True),
         ("user_id_embedding", {"user_id_embedding": True}, {}, True),
-        ("embedding_dim", {}, {}, 128),
+        ("embedding_dim", {}, {}, 256),
+        ("embedding_dim", {}, {"n_items": 50_000}, 256),
+        ("embedding_dim", {}, {"n_items": 50_001}, 128),
         ("embedding_dim", PLAIN, {}, 64),
         ("embedding_dim", {"embedding_dim": 7}, {}, 7),
         ("hidden_layer_sizes", {}, {}, None),
@@ -191,9 +194,10 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("max_iter", {}, {}, 20),
         ("max_iter", PLAIN, {}, 15),
         ("max_iter", {"max_iter": 3}, {}, 3),
-        ("batch_size", {}, {}, 5120),  # 256 users of 20 rows
-        ("batch_size", {}, {"n_positives": 1000}, 512),
-        ("batch_size", {}, {"n_positives": 10**6}, 16_384),
+        ("batch_size", {}, {}, 2048),
+        ("batch_size", {}, {"n_positives": 500 * 2048}, 2048),
+        ("batch_size", {}, {"n_positives": 500 * 2048 + 1}, 2049),
+        ("batch_size", {}, {"n_positives": 10**7}, 20_000),
         ("batch_size", PLAIN, {}, 512),
         ("batch_size", {"batch_size": 64}, {}, 64),
         ("negatives", PLAIN, {}, "full"),
@@ -201,10 +205,13 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("negatives", PLAIN, {"n_items": 513}, "in_batch"),
         ("negatives", PLAIN | {"batch_size": 64}, {}, "in_batch"),
         ("negatives", {"negatives": "mixed"}, {}, "mixed"),
+        ("negatives", {}, {"n_items": 8192}, "full"),
+        ("negatives", {}, {"n_items": 8193}, "mixed"),
+        ("negatives", {"batch_size": 64}, {"n_items": 8192}, "full"),
         (
             "negatives",
             {"history": PooledHistory(None, dropout=0.5)},
-            {"n_items": 9999},
+            {"n_items": 8192},
             "full",
         ),
         ("negatives", {"loss": "bpr"}, {}, "unconsumed"),
@@ -212,11 +219,23 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("negatives", {"loss": "cross_entropy"}, {}, "unconsumed"),
         ("negatives", {"loss": "cross_entropy"}, {"n_negatives": 5}, "labels"),
         ("n_negatives", {}, {}, 300),
-        ("n_negatives", {"batch_size": 64}, {}, 64),
+        ("n_negatives", {}, {"n_items": 9999}, 2048),
+        ("n_negatives", {"batch_size": 64}, {"n_items": 9999}, 2048),
+        ("n_negatives", PLAIN, {}, 300),
+        ("n_negatives", PLAIN, {"n_items": 9999}, 512),
+        ("n_negatives", PLAIN | {"batch_size": 64}, {}, 64),
         ("n_negatives", {"loss": "bpr"}, {}, 8),
         ("n_negatives", {"loss": "bpr"}, {"n_items": 5}, 5),
         ("n_negatives", {"n_negatives": 9}, {}, 9),
-        ("popularity_prior", {}, {}, 1.0),
+        ("sampling_correction", {}, {}, "refined"),
+        ("sampling_correction", PLAIN, {}, "logq"),
+        ("sampling_correction", {"timestamp_column": 2}, {"order": 1.0}, "logq"),
+        ("sampling_correction", {"loss": "bpr"}, {}, "logq"),
+        ("sampling_correction", {"sampling_correction": None}, {}, None),
+        ("sampling_correction", {"sampling_correction": "logq"}, {}, "logq"),
+        ("popularity_prior", {}, {}, 1 + 1 / (10_000 / 300)),
+        ("popularity_prior", {}, {"n_items": 10_000}, 2.0),
+        ("popularity_prior", {}, {"n_positives": 3 * 10**8}, 1 + 1e-6),
         ("popularity_prior", PLAIN, {}, None),
         ("popularity_prior", {"popularity_prior": 2.0}, {}, 2.0),
         ("popularity_prior", {"temperature": "learned"}, {}, None),
@@ -289,6 +308,7 @@ def test_what_a_continued_training_keeps():
         batch_size=17,
         negatives="mixed",
         n_negatives=5,
+        sampling_correction="refined",
         popularity_prior=0.5,
         weight_decay=0.25,
     )
@@ -298,6 +318,7 @@ def test_what_a_continued_training_keeps():
         name: getattr(before, name) for name in kept
     }
     assert (found["negatives"], found["n_negatives"]) == ("in_batch", 17)
+    assert found["sampling_correction"] == "logq"
     assert found["weight_decay"] != 0.25
     # another fit from the same weights has their towers, and other data
     found = chosen(before=before, order=1.0)
@@ -343,14 +364,14 @@ def test_fitted_attributes_without_an_order():
     given = {
         "history": PooledHistory(None, dropout=0.5, tied=True),
         "user_id_embedding": False,
-        "embedding_dim": 128,
+        "embedding_dim": 256,
         "hidden_layer_sizes": None,
         "temperature": 0.25,
         "learning_rate": 1e-2,
         "max_iter": 20,
-        "batch_size": 1920,
+        "batch_size": 2048,
         "negatives": "full",
-        "popularity_prior": 1.0,
+        "popularity_prior": 1.1,  # 90 rows, 9 items
         "weight_decay": 0.0,
     }
     for name, value in given.items():
@@ -401,7 +422,7 @@ def test_a_search_over_what_is_auto():
     search = GridSearchCV(model, grid, cv=cv, error_score="raise").fit(
         X.drop_duplicates(["user", "item"])
     )
-    assert search.best_estimator_.embedding_dim_ in (128, 3)
+    assert search.best_estimator_.embedding_dim_ in (256, 3)
 
 
 def test_what_goes_together_is_known_when_auto_is_resolved():
@@ -434,7 +455,7 @@ def test_partial_fit_goes_on_with_what_the_first_call_chose(monkeypatch):
 def test_verbose_prints_each_setting_and_why(capsys):
     make_model(**TIMES, verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:13] == [
+    assert lines[:14] == [
         "positives: 90, users: 12, items: 9",
         "  loss='softmax'",
         "  history=PooledHistory(size=20, dropout=0.0, tied=False)  "
@@ -447,10 +468,11 @@ def test_verbose_prints_each_setting_and_why(capsys):
         "  max_iter=2",
         "  batch_size=32",
         "  negatives='full'  (auto: 9 items are at most batch_size)",
+        "  sampling_correction='logq'  (auto)",
         "  popularity_prior=None  (auto)",
         "  weight_decay=6  (auto: for adamw, batches an epoch: 3)",
     ]
-    assert lines[13].startswith("epoch 1/2")
+    assert lines[14].startswith("epoch 1/2")
     model = make_model(**TIMES, loss="bpr", verbose=1).fit(X, np.arange(90) % 9)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "positives: 80, explicit negatives: 10, users: 12, items: 9"

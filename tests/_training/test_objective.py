@@ -72,7 +72,7 @@ def accepted(loss):
     is_softmax = loss == "softmax"
     return {
         "negatives": TAKEN[loss],
-        "sampling_correction": ["logq", None] + ["refined"] * is_softmax,
+        "sampling_correction": ["auto", "logq", None] + ["refined"] * is_softmax,
         "ssl_pattern": [None] + PATTERNS * is_softmax,
         "normalize": [True, False],
         "temperature": [0.2, "learned"],
@@ -83,7 +83,7 @@ def accepted(loss):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_pair_of_accepted_values_trains(loss):
-    """48 fits over all losses; any two values that a loss takes occur in one."""
+    """63 fits over all losses; any two values that a loss takes occur in one."""
     for parameters in pairwise(accepted(loss)):
         y = parameters.pop("y")
         model = make_model(item_table=ITEMS, loss=loss, max_iter=1, **parameters)
@@ -518,13 +518,16 @@ def test_users_and_items_with_only_explicit_negatives(loss):
 
 # --- "auto" --------------------------------------------------------------------------
 
+PLAIN = {"history": None}  # no bags, which have rules of their own
+
 
 @pytest.mark.parametrize(
     ("parameters", "y", "named", "line"),
     [
         ({}, None, "full", "negatives='full'"),
         ({}, LABELS, "full", "negatives='full'"),
-        ({"batch_size": 8}, None, "in_batch", "negatives='in_batch'"),
+        ({"batch_size": 8}, None, "full", "negatives='full'"),
+        ({"batch_size": 8} | PLAIN, None, "in_batch", "negatives='in_batch'"),
         ({"loss": "bpr"}, None, "unconsumed", "negatives='unconsumed', n_negatives=8"),
         ({"loss": "bpr"}, LABELS, "unconsumed", "negatives='unconsumed', n_negatives=8"),
         (
@@ -543,6 +546,7 @@ def test_users_and_items_with_only_explicit_negatives(loss):
     ids=[
         "few items",
         "few items and labels",
+        "more items than rows of a batch of bags",
         "more items than rows of a batch",
         "bpr",
         "bpr with labels",
@@ -563,18 +567,20 @@ def test_auto_reports_its_choice(parameters, y, named, line, capsys):
 
 
 def test_auto_is_full_up_to_a_batch_of_items():
-    assert same_embeddings(make_model().fit(X), make_model(negatives="full").fit(X))
-    few = dict(batch_size=N_ITEMS)
+    for others in ({}, PLAIN):
+        auto, full = make_model(**others), make_model(**others, negatives="full")
+        assert same_embeddings(auto.fit(X), full.fit(X))
+    few = PLAIN | dict(batch_size=N_ITEMS)
     assert same_embeddings(
         make_model(**few).fit(X), make_model(negatives="full", **few).fit(X)
     )
-    few = dict(batch_size=N_ITEMS - 1)
+    few = PLAIN | dict(batch_size=N_ITEMS - 1)
     assert same_embeddings(
         make_model(**few).fit(X), make_model(negatives="in_batch", **few).fit(X)
     )
     # a batch of one row has no other candidate
     with pytest.raises(ValueError, match="batch_size=1 does not go with negatives='in_"):
-        make_model(batch_size=1).fit(X)
+        make_model(**PLAIN, batch_size=1).fit(X)
 
 
 def test_auto_takes_labels_for_the_cross_entropy(capsys):
@@ -597,7 +603,7 @@ def test_auto_reports_how_many_negatives_are_drawn(loss, n_negatives, capsys):
     # no more than there are items, nor, shared by a batch, than the batch has rows
     make_model(loss=loss, negatives="random", verbose=1).fit(X[X["item"] < 3])
     assert "  n_negatives=3  (auto: for a " in capsys.readouterr().out
-    make_model(negatives="mixed", batch_size=5, verbose=1).fit(X)
+    make_model(**PLAIN, negatives="mixed", batch_size=5, verbose=1).fit(X)
     assert "  n_negatives=5  (auto: for a batch" in capsys.readouterr().out
 
 
@@ -841,7 +847,7 @@ def test_the_dependence_of_fields_is_computed_once(early_stopping, monkeypatch):
         ("temperature", 0.0),
         ("temperature", -0.1),
         ("temperature", np.nan),
-        ("temperature", "auto"),
+        ("temperature", "all"),
         ("sampling_correction", "yi"),
         ("margin", -0.1),
         ("ssl_pattern", "dropout"),

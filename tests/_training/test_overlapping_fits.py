@@ -137,7 +137,7 @@ def test_threads_that_begin_in_an_epoch_have_all_of_torch_s_threads():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step.Step, "loss", loss)
-        model_of({"random_state": 0}).fit(X)
+        model_of({"random_state": 0, "history": None}).fit(X)  # two towers to share
     assert set(found) == {(2, 4)}
     assert (torch.get_num_threads(), threads_of_new_threads()) == (4, 4)
 

@@ -1,0 +1,125 @@
+"""Facts of the data that "auto" follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sktwotower._data.histories import InteractionCodes
+from sktwotower._training.data import TrainingData
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the rules know of the data.
+
+    Attributes
+    ----------
+    n_positives, n_negatives : int
+        Rows with ``y > 0``, or without y, and rows with ``y <= 0``.
+    n_users, n_items : int
+        Users and items with a positive.
+    n_items_with_rows : int
+        Items with a row, positive or not.
+    rows_per_user : tuple of three floats
+        Quartiles of the number of positives of a user.
+    most_rows_of_a_user, most_rows_of_an_item : int
+        Largest number of rows, positive or not.
+    order : float or None
+        Share of the positives, but for one of each user, that have a later time than the
+        user's earliest, and so a history: 1 if no other row has the time of its user's
+        first one, 0 if all have. Baskets of one time are an order if there are several of
+        a user. It is 0 if each user has one row. None: there are no times.
+    has_user_features, has_item_features : bool
+        Whether a side has features.
+    """
+
+    n_positives: int
+    n_negatives: int
+    n_users: int
+    n_items: int
+    n_items_with_rows: int
+    rows_per_user: tuple[float, float, float]
+    most_rows_of_a_user: int
+    most_rows_of_an_item: int
+    order: float | None
+    has_user_features: bool
+    has_item_features: bool
+
+    @classmethod
+    def of(
+        cls,
+        interactions: InteractionCodes,
+        n_users: int,
+        n_items: int,
+        *,
+        has_user_features: bool,
+        has_item_features: bool,
+    ) -> DataFacts:
+        """The facts of interactions of so many known users and items.
+
+        At least one of the interactions is a positive.
+        """
+        parts = list(interactions.blocks())
+        positive = [part.positive for part in parts]
+        of_users, all_of_users = _counts([x.users for x in parts], positive, n_users + 1)
+        of_items, all_of_items = _counts([x.items for x in parts], positive, n_items + 1)
+        rows_per_user = of_users[of_users > 0]
+        low, median, high = np.quantile(rows_per_user, [0.25, 0.5, 0.75]).tolist()
+        n_positives = int(rows_per_user.sum())
+        return cls(
+            n_positives=n_positives,
+            n_negatives=len(interactions) - n_positives,
+            n_users=len(rows_per_user),
+            n_items=int(np.count_nonzero(of_items)),
+            n_items_with_rows=int(np.count_nonzero(all_of_items)),
+            rows_per_user=(low, median, high),
+            most_rows_of_a_user=int(all_of_users.max()),
+            most_rows_of_an_item=int(all_of_items.max()),
+            order=_order(parts, of_users),
+            has_user_features=has_user_features,
+            has_item_features=has_item_features,
+        )
+
+
+def facts_of(data: TrainingData, interactions: InteractionCodes) -> DataFacts:
+    """The facts of these interactions, which are those of the data and of before."""
+    users, items = data.user.entities, data.item.entities
+    return DataFacts.of(
+        interactions,
+        len(users),
+        len(items),
+        has_user_features=bool(users.fields),
+        has_item_features=bool(items.fields),
+    )
+
+
+def _counts(
+    codes: Iterable[np.ndarray], positive: Iterable[np.ndarray], n_codes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of positives and of all rows of each code, (n_codes,) each."""
+    positives, rows = (np.zeros(n_codes, dtype=np.int64) for _ in range(2))
+    for part, is_positive in zip(codes, positive, strict=True):
+        positives += np.bincount(part[is_positive], minlength=n_codes)
+        rows += np.bincount(part, minlength=n_codes)
+    return positives, rows
+
+
+def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
+    """``DataFacts.order``, without sorting; ``of_users`` are numbers of positives."""
+    times = parts[0].times
+    if times is None:
+        return None
+    latest = np.inf if times.dtype.kind == "f" else np.iinfo(times.dtype).max
+    first = np.full(len(of_users), latest, dtype=times.dtype)
+    for part in parts:
+        positives = part.take(part.positive)
+        np.minimum.at(first, positives.users, np.asarray(positives.times))
+    n_later = 0
+    for part in parts:
+        is_later = np.asarray(part.times) > first[part.users]
+        n_later += int(np.count_nonzero(is_later & part.positive))
+    n_repeated = int(of_users.sum()) - int(np.count_nonzero(of_users))
+    return n_later / n_repeated if n_repeated else 0.0
