@@ -41,6 +41,7 @@ def planted(rows, **parameters):
         **NAMES,
         user_table=DATA.user_table,
         item_table=DATA.item_table,
+        history=None,
         embedding_dim=16,
         max_iter=8,
         batch_size=256,
@@ -185,7 +186,9 @@ def messages_of(call):
 
 @pytest.mark.slow
 def test_id_dropout_trains_the_unknown_id():
-    options = dict(normalize=False, temperature=1.0, weight_decay=0.0, max_iter=10)
+    options = dict(
+        history=None, normalize=False, temperature=1.0, weight_decay=0.0, max_iter=10
+    )
     for side in ("user", "item"):
         distances = {}
         for id_dropout in (0.0, 0.5):
@@ -211,7 +214,9 @@ def test_the_unknown_user_ranks_items_by_popularity():
 def test_without_an_id_embedding_a_side_is_inductive(side, hidden_layer_sizes):
     table = {"user": USERS, "item": ITEMS}[side]
     model = make_model(
-        **{f"{side}_id_embedding": False}, hidden_layer_sizes=hidden_layer_sizes
+        **{f"{side}_id_embedding": False},
+        history=None,
+        hidden_layer_sizes=hidden_layer_sizes,
     ).fit(X)
     tower = getattr(model, f"{side}_tower_")
     ids = getattr(model, f"{side}_ids_")
@@ -225,7 +230,7 @@ def test_without_an_id_embedding_a_side_is_inductive(side, hidden_layer_sizes):
         tower.transform(strangers), getattr(model, f"{side}_embeddings_"), atol=1e-6
     )
     # With an embedding of ids they are others.
-    model = make_model(hidden_layer_sizes=hidden_layer_sizes).fit(X)
+    model = make_model(history=None, hidden_layer_sizes=hidden_layer_sizes).fit(X)
     tower = getattr(model, f"{side}_tower_")
     assert not np.allclose(tower.transform(strangers), tower.transform(known), atol=1e-3)
 
@@ -286,7 +291,7 @@ def test_popular_counts_positives():
 
 
 def test_popular_among_candidates_and_without_the_seen():
-    model = bare().fit(X)
+    model = bare(history=None).fit(X)
     counts = X["item"].value_counts()
     found, scores = model.recommend(
         [-1], candidates=[9, 2, 5], cold_start="popular", n_recommendations=3

@@ -55,7 +55,9 @@ def table_of(model, name):
 @pytest.mark.parametrize("parameters", LOSSES, ids=lambda p: "-".join(map(str, p.values())))
 def test_ids_that_a_chunk_does_not_have_stay_bit_by_bit(data, chunks, parameters):
     first, second = chunks
-    model = make_model(weight_decay=0.0, item_table=data.item_table, **parameters)
+    model = make_model(
+        history=None, weight_decay=0.0, item_table=data.item_table, **parameters
+    )
     model.fit(first)
     before = {name: table_of(model, name) for name in ("user", "item")}
     model.partial_fit(second, n_epochs=2)
@@ -75,7 +77,7 @@ def test_ids_that_a_chunk_does_not_have_stay_bit_by_bit(data, chunks, parameters
 
 def test_with_weight_decay_they_are_trained_with_the_others(chunks):
     first, second = chunks
-    model = make_model().fit(first)
+    model = make_model(history=None).fit(first)
     before = table_of(model, "user")
     after = table_of(model.partial_fit(second), "user")
     for user in set(before) - set(second["user_id"]):
@@ -105,7 +107,7 @@ def test_codes_are_append_only_and_everything_is_seen(chunks):
 def test_new_ids_start_from_the_unknown_id(data, chunks):
     """At a learning rate of (next to) nothing they are where the unknown one is."""
     first, second = chunks
-    model = make_model(id_dropout=0.2, weight_decay=0.0).fit(first)
+    model = make_model(history=None, id_dropout=0.2, weight_decay=0.0).fit(first)
     unknown = model._state.tower("user").id_table[0].detach().numpy().copy()
     old = table_of(model, "user")
     model.set_params(learning_rate=1e-30).partial_fit(second)

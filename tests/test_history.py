@@ -153,7 +153,9 @@ def test_the_diagram_shows_it():
     model = make_model(**TIMES, history=PooledHistory(size=7))
     assert "history: PooledHistory(size=7)" in estimator_html_repr(model)
     assert "history: auto" in estimator_html_repr(make_model(**TIMES))
-    assert "history: None" in estimator_html_repr(make_model(**NO_TIMES).fit(X))
+    assert "history: None" in estimator_html_repr(make_model(**TIMES, history=None).fit(X))
+    chosen = "history: PooledHistory(dropout=0.5, size=None, tied=True)"
+    assert chosen in estimator_html_repr(make_model(**NO_TIMES).fit(X))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,8 @@ def test_auto_goes_on_with_the_history_of_the_towers(warm_start):
     for first, then in ((X, without_order), (without_order, X)):
         model = make_model(**TIMES, warm_start=warm_start).fit(first)
         chosen = repr(model.history_)
-        assert chosen == ("PooledHistory()" if first is X else "None")
+        whole = "PooledHistory(dropout=0.5, size=None, tied=True)"
+        assert chosen == ("PooledHistory()" if first is X else whole)
         model = model.fit(then) if warm_start else model.partial_fit(then)
         assert repr(model.history_) == chosen
 

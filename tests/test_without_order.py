@@ -130,10 +130,10 @@ def test_a_target_is_never_in_its_history(data, monkeypatch):
     targets = []
     monkeypatch.setattr(HistoryRows, "take", spy)
 
-    def watch(self, rows, generator, batch=SharedCandidates.batch):
+    def watch(self, rows, *args, batch=SharedCandidates.batch):
         pairs = zip(rows.user_rows.tolist(), rows.item_rows.tolist(), strict=True)
         targets.append(list(pairs))
-        return batch(self, rows, generator)
+        return batch(self, rows, *args)
 
     monkeypatch.setattr(SharedCandidates, "batch", watch)
     TwoTowerRecommender(**WHOLE | {"max_iter": 1}).fit(X)

@@ -38,10 +38,10 @@ class ItemEmbedder(Recommender, Protocol):
 class EmbeddingDisplay:
     """The item vectors in two dimensions, coloured by a feature.
 
-    Use it to see whether the model places similar items together. Make one with
-    :meth:`from_estimator`. The axes are the first two principal components; their labels
-    give the share of the variance, and a small share means that the picture hides most of
-    the structure.
+    Use it to see whether the model places similar items together. The entry of
+    ``popularity_prior`` is left out. Make one with :meth:`from_estimator`. The axes are the
+    first two principal components; their labels give the share of the variance, and a small
+    share means that the picture hides most of the structure.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class EmbeddingDisplay:
         source = source_of(recommender)
         if isinstance(source, EvaluationSource):
             rows = source.catalogue - 1
-        vectors = np.asarray(recommender.item_embeddings_, dtype=np.float64)[rows]
+        vectors = _vectors_of(recommender)[rows]
         if min(vectors.shape) < 2:
             raise ValueError(
                 f"A plane needs two items and two dimensions; there are {vectors.shape[0]} "
@@ -265,6 +265,17 @@ class EmbeddingDisplay:
 
 def _has_item_vectors(recommender: Recommender) -> TypeGuard[ItemEmbedder]:
     return hasattr(recommender, "item_embeddings_")
+
+
+def _vectors_of(recommender: ItemEmbedder) -> np.ndarray:
+    """The item vectors, (n_items, n_dimensions), without the entry of the popularity.
+
+    Popularity is no likeness, and varies more than the others.
+    """
+    vectors = np.asarray(recommender.item_embeddings_, dtype=np.float64)
+    if not isinstance(recommender, TwoTowerRecommender):
+        return vectors
+    return vectors if recommender.popularity_prior_ is None else vectors[:, :-1]
 
 
 def _generator_of(random_state: Any) -> Any:

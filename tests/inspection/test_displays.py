@@ -436,9 +436,10 @@ def test_one_user_has_no_band(model):
 
 def test_embedding_is_the_pca_of_the_vectors(model):
     display = EmbeddingDisplay.from_estimator(model, color_by="item_cat_0")
-    pca = PCA(2, svd_solver="full").fit(model.item_embeddings_.astype(float))
+    vectors = model.item_embeddings_[:, :-1].astype(float)  # popularity is the last
+    pca = PCA(2, svd_solver="full").fit(vectors)
     order = [list(model.item_ids_).index(i) for i in display.item_ids]
-    expected = pca.transform(model.item_embeddings_.astype(float)[order])
+    expected = pca.transform(vectors[order])
     np.testing.assert_allclose(display.points, expected, atol=1e-6)
     assert f"({pca.explained_variance_ratio_[0]:.1%})" in display.ax_.get_xlabel()
     kinds = DATA.item_table.set_index("item_id")["item_cat_0"].reindex(display.item_ids)

@@ -123,6 +123,7 @@ def test_ids_are_important_where_features_are_not():
     data = make_interactions(feature_share=0.0, random_state=0)
     model = fit(
         data.interactions[:3200],
+        history=None,
         user_table=data.user_table,
         item_table=data.item_table,
     )
@@ -217,7 +218,8 @@ def test_all_fields_of_both_sides(with_everything):
 
 
 def test_only_ids():
-    frame = feature_importance(fit(max_iter=1), TEST, n_repeats=2, random_state=0)
+    model = fit(history=None, max_iter=1)
+    frame = feature_importance(model, TEST, n_repeats=2, random_state=0)
     assert set(means(frame)) == {("user", "id"), ("item", "id")}
 
 
@@ -350,7 +352,12 @@ def daytimes():
 def test_a_context_that_decides(exclude_seen):
     train, new, repeats = daytimes()
     test = new if exclude_seen else repeats
-    model = fit(train, user_features=["daytime", "noise"], mask_known_positives=False)
+    model = fit(
+        train,
+        history=None,
+        user_features=["daytime", "noise"],
+        mask_known_positives=False,
+    )
     options = {"n_repeats": 2, "random_state": 0, "exclude_seen": exclude_seen}
     per_row = make_ranking_scorer("ndcg@10", per_row=True, exclude_seen=exclude_seen)
     frame = feature_importance(model, test, **options)

@@ -82,7 +82,8 @@ def test_the_names_to_copy_are_those_of_set_params():
 
 
 def test_number_of_parameters_by_hand():
-    model = TwoTowerRecommender(**COLUMNS, embedding_dim=8, max_iter=1).fit(X)
+    model = TwoTowerRecommender(**COLUMNS, history=None, embedding_dim=8, max_iter=1)
+    model.fit(X)
     rows = len(model.user_ids_) + len(model.item_ids_) + 2  # with an unknown one each
     linear = 2 * (8 * 8 + 8)
     caption = re.search('class="caption">([0-9,]+) parameters, 1 epoch<', shown(model))
