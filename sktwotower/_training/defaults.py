@@ -41,7 +41,7 @@ _BAG_TEMPERATURES = 0.05, 0.25
 # Rows of a batch of bags, at least, and batches of an epoch, at most.
 _BAG_ROWS, _BAG_BATCHES = 2048, 500
 # Bags have this width up to so many items, and half of it beyond.
-_BAG_DIM, _WIDE_ITEMS = 256, 50_000
+_BAG_DIM, _WIDE_ITEMS = 256, 20_000
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
