@@ -175,7 +175,7 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("user_id_embedding", {"user_id_embedding": True}, {}, True),
         ("embedding_dim", {}, {}, 256),
         ("embedding_dim", {}, {"n_items": 20_000}, 256),
-        ("embedding_dim", {}, {"n_items": 50_001}, 128),
+        ("embedding_dim", {}, {"n_items": 20_001}, 128),
         ("embedding_dim", PLAIN, {}, 64),
         ("embedding_dim", {"embedding_dim": 7}, {}, 7),
         ("hidden_layer_sizes", {}, {}, None),
