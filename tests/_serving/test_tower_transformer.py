@@ -183,7 +183,8 @@ OF_A_COLUMN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("of_a_column", [False, True])
 def test_checks_of_scikit_learn(of_a_column):
-    ids = np.array([["u1", 1.5], ["u2", 2.5], ["u1", 0.0]], dtype=object)
+    rows = [["u1", 1.5], ["u2", 2.5], ["u1", 0.0], ["u2", 1.5]]
+    ids = np.array(rows, dtype=object)
     tower = TwoTowerRecommender(embedding_dim=3, max_iter=1).fit(ids).item_tower_
     estimator, expected = tower, OF_IDS
     if of_a_column:
