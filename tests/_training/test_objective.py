@@ -184,6 +184,7 @@ def found_parity(model, data):
 
 def make_learner(loss="softmax", **parameters):
     defaults = dict(
+        history=None,
         embedding_dim=8,
         batch_size=64,
         max_iter=15,
