@@ -315,7 +315,12 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
     "parameters",
     [
         {},
-        {"negatives": "in_batch", "temperature": "learned", "batch_size": 7},
+        {
+            "history": None,
+            "negatives": "in_batch",
+            "temperature": "learned",
+            "batch_size": 7,
+        },
         {"loss": "max_margin", "id_dropout": 0.3, "dropout": 0.2},
         {"ssl_pattern": "rfm", "dropout": 0.2, "batch_norm": True},
         {"history": PooledHistory(3), "hidden_layer_sizes": (8,)},
@@ -643,7 +648,8 @@ def test_weights_count():
     weights = np.r_[np.full(400, 1.0), np.full(400, 0.01)]
     for sign, w in ((1, weights), (-1, weights[::-1].copy())):
         # Masking would remove negatives of heavy rows that are positives of light ones.
-        model = make_model(max_iter=15, mask_known_positives=False)
+        # A history counts all rows of a user alike, whatever their weights.
+        model = make_model(history=None, max_iter=15, mask_known_positives=False)
         model.fit(rows, sample_weight=w)
         scores = model.predict(rows)
         assert sign * (scores[:400].mean() - scores[400:].mean()) > 0.3
@@ -979,6 +985,7 @@ def test_held_out_rows_do_not_train():
     differences = []
     for early_stopping in (True, False):
         model = make_model(
+            history=None,
             early_stopping=early_stopping,
             validation_fraction=0.025,
             max_iter=1,
