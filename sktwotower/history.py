@@ -25,7 +25,8 @@ class PooledHistory(BaseEstimator):
     over the :math:`n` items :math:`i_k` of the user's most recent positives, with a learned
     vector :math:`E[i]` for each item. With the square root, the influence of a history
     grows with its length, but less than in proportion. The bag forgets the order of the
-    items in it; ``size`` says how far back it reaches. The row's own item is never in it.
+    items in it; ``size`` says how far back it reaches. Without times, the
+    row's own item is never in it.
 
     Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`, whose default
     ``"auto"`` chooses ``PooledHistory(size=20)`` where timestamps order the rows, and

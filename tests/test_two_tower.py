@@ -69,7 +69,12 @@ def with_features(**parameters):
 def test_clone_and_parameters():
     encoder = FeatureEncoder(min_frequency=3)
     table = EntityTable(ITEMS, "item")
-    model = make_model(item_table=table, item_encoder=encoder, hidden_layer_sizes=(8,))
+    model = make_model(
+        item_table=table,
+        item_encoder=encoder,
+        hidden_layer_sizes=(8,),
+        popularity_prior=None,
+    )
     assert model.get_params()["item_encoder__min_frequency"] == 3
     copied = clone(model)
     assert copied.item_encoder is not encoder
@@ -100,18 +105,18 @@ def test_fit_returns_self_and_leaves_parameters_alone():
 
 
 def test_fitted_attributes():
-    model = with_features().fit(X)
+    model = with_features(temperature=0.2).fit(X)
     assert model.user_ids_[:3].tolist() == X["user"].unique()[:3].tolist()
     assert set(model.user_ids_) == set(USERS["user"])  # the table's join in
     assert model.item_ids_[-2:].tolist() == [N_ITEMS, N_ITEMS + 1]
-    assert model.user_embeddings_.shape == (14, 4)
-    assert model.item_embeddings_.shape == (N_ITEMS + 2, 4)
+    assert model.user_embeddings_.shape == (14, 4 + 1)  # with the popularity prior
+    assert model.item_embeddings_.shape == (N_ITEMS + 2, 4 + 1)
     assert model.n_iter_ == 2
     assert len(model.loss_curve_) == 2
     assert all(isinstance(loss, float) for loss in model.loss_curve_)
     assert model.validation_scores_ is None
     assert model.best_validation_score_ is None
-    assert model.temperature_ == model.temperature
+    assert model.temperature_ == model.temperature == 0.2
     assert model.n_features_in_ == 3
     assert model.feature_names_in_.tolist() == ["user", "item", "time"]
     assert make_model().fit(X).item_encoder_ is None
@@ -310,7 +315,12 @@ def test_threads_and_dtypes_of_torch_are_left_alone():
     "parameters",
     [
         {},
-        {"negatives": "in_batch", "temperature": "learned", "batch_size": 7},
+        {
+            "history": None,
+            "negatives": "in_batch",
+            "temperature": "learned",
+            "batch_size": 7,
+        },
         {"loss": "max_margin", "id_dropout": 0.3, "dropout": 0.2},
         {"ssl_pattern": "rfm", "dropout": 0.2, "batch_norm": True},
         {"history": PooledHistory(3), "hidden_layer_sizes": (8,)},
@@ -638,7 +648,8 @@ def test_weights_count():
     weights = np.r_[np.full(400, 1.0), np.full(400, 0.01)]
     for sign, w in ((1, weights), (-1, weights[::-1].copy())):
         # Masking would remove negatives of heavy rows that are positives of light ones.
-        model = make_model(max_iter=15, mask_known_positives=False)
+        # A history counts all rows of a user alike, whatever their weights.
+        model = make_model(history=None, max_iter=15, mask_known_positives=False)
         model.fit(rows, sample_weight=w)
         scores = model.predict(rows)
         assert sign * (scores[:400].mean() - scores[400:].mean()) > 0.3
@@ -705,6 +716,7 @@ def test_without_the_correction_popular_items_are_recommended_less():
     shares = []
     for correction in ("logq", None):
         model = make_model(
+            history=None,
             negatives="in_batch",
             sampling_correction=correction,
             batch_size=256,
@@ -973,6 +985,7 @@ def test_held_out_rows_do_not_train():
     differences = []
     for early_stopping in (True, False):
         model = make_model(
+            history=None,
             early_stopping=early_stopping,
             validation_fraction=0.025,
             max_iter=1,
@@ -1201,7 +1214,9 @@ BAD = {
         "item tower has no field",
     ),
     "no field but an empty table": (
-        lambda: make_model(user_id_embedding=False, user_table=USERS[["user"]]).fit(X),
+        lambda: make_model(
+            user_id_embedding=False, history=None, user_table=USERS[["user"]]
+        ).fit(X),
         "user tower has no field",
     ),
     "diverged": (
@@ -1295,7 +1310,7 @@ def test_unknown_ids_have_answers():
 
 def test_unknown_ids_are_the_mean_of_the_known():
     """Through a linear tower that is the mean of the embeddings."""
-    model = make_model(normalize=False, temperature=1.0).fit(X)
+    model = make_model(history=None, normalize=False, temperature=1.0).fit(X)
     for tower, vectors in (
         (model.user_tower_, model.user_embeddings_),
         (model.item_tower_, model.item_embeddings_),
@@ -1304,7 +1319,7 @@ def test_unknown_ids_are_the_mean_of_the_known():
         np.testing.assert_allclose(unknown, vectors.mean(axis=0), atol=1e-6)
     # as is an id whose rows train nothing
     y = (X["user"] != 0).astype(int)
-    model = make_model(normalize=False, temperature=1.0).fit(X, y)
+    model = make_model(history=None, normalize=False, temperature=1.0).fit(X, y)
     of_zero, unknown = model.user_tower_.transform([0, -2])
     np.testing.assert_array_equal(of_zero, unknown)
 

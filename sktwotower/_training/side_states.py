@@ -46,7 +46,7 @@ def embedded_side(
     Raises
     ------
     ValueError
-        If an embedding is not finite.
+        If an embedding is not finite, or so long that its scores need not be.
     """
     side = data.side(name)
     tower = towers.user_tower if name == "user" else towers.item_tower
@@ -55,7 +55,8 @@ def embedded_side(
     if name == "user" and past is not None:
         inputs = past.rows(rows, np.arange(len(rows)))
     vectors = tower.embed(inputs).numpy()
-    if not np.isfinite(vectors).all():  # no loss has seen the last step
+    # No loss has seen the last step. A score is at most the product of two lengths.
+    if not np.isfinite(np.einsum("nd,nd->n", vectors, vectors)).all():
         what = f"{name} embeddings"
         raise ValueError(divergence_message(configuration, what, "NaN or infinite", epoch))
     return SideState(
