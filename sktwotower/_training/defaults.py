@@ -56,6 +56,8 @@ def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -
         return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
     if facts.rows_per_user[1] < _LEAST_ROWS:
         return Choice(None, "most users have one positive")
+    if facts.n_negatives:  # a bag hardly learns them
+        return Choice(None, "y has rows of 0 or less")
     reason = "there is no timestamp_column"
     if facts.order is not None:
         reason = (

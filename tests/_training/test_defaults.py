@@ -161,6 +161,7 @@ PLAIN = {"history": None}  # as with any history that has no dropout
     [
         ("history", {}, {"order": None}, BAG),
         ("history", {}, {"rows_per_user": (1.0, 1.5, 2.0)}, None),
+        ("history", {}, {"n_negatives": 5}, None),
         ("history", {"loss": "bpr"}, {}, None),
         ("history", {"negatives": "random"}, {}, BAG),
         ("history", {"item_id_embedding": False}, {}, None),
