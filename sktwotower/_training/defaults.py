@@ -114,8 +114,9 @@ def temperature(
     if not (is_bag(chosen) and given.normalize):
         return Choice(given.usual_temperature, "")
     value = 1 / np.log(max(facts.n_items, 2))
-    value = float(np.clip(value, *_BAG_TEMPERATURES))
-    return Choice(value, f"1 / log({facts.n_items:,} items)")
+    low, high = _BAG_TEMPERATURES
+    reason = f"1 / log({facts.n_items:,} items), from {low} to {high}"
+    return Choice(float(np.clip(value, low, high)), reason)
 
 
 def learning_rate(
