@@ -484,7 +484,8 @@ def test_pairs_with_both_labels_are_positives(loss):
     doubled = pd.concat([X, X[:15]], ignore_index=True)
     y = np.r_[np.ones(60), np.zeros(15)]
     assert same_embeddings(
-        make_model(loss=loss).fit(doubled, y), make_model(loss=loss).fit(X)
+        make_model(loss=loss, history=None).fit(doubled, y),
+        make_model(loss=loss, history=None).fit(X),
     )
 
 
@@ -713,6 +714,7 @@ def genre_gap(pattern, item_id_embedding, seed):
     model = TwoTowerRecommender(
         item_table=table,
         item_id_embedding=item_id_embedding,
+        history=None,
         embedding_dim=8,
         batch_size=32,
         max_iter=10,
@@ -904,7 +906,9 @@ def test_batches_of_a_single_row(loss, negatives):
     """An epoch of 5 rows in batches of 2 has one of a single row."""
     few = pd.DataFrame({"user": [1, 1, 2, 3, 3], "item": [1, 2, 2, 3, 1]})
     for y in (None, [1, 1, 1, 1, 0]):
-        model = make_model(loss=loss, negatives=negatives, batch_size=2, batch_norm=True)
+        model = make_model(
+            history=None, loss=loss, negatives=negatives, batch_size=2, batch_norm=True
+        )
         assert is_finite(model.set_params(hidden_layer_sizes=(3,)).fit(few, y))
         if negatives != "in_batch" and (loss, negatives) != ("softmax", "auto"):
             assert is_finite(model.set_params(batch_size=1).fit(few, y))
