@@ -65,17 +65,11 @@ CATALOGUE = list(dict.fromkeys(X["item"]))
 def test_the_shape_of_things(model):
     assert model.user_ids_.tolist() == list(dict.fromkeys(X_FIT["user"]))
     assert model.item_ids_.tolist() == list(dict.fromkeys(X_FIT["item"]))
-    # The last entry is the popularity.
-    assert model.user_embeddings_.shape == (len(model.user_ids_), 5 + 1)
-    assert model.item_embeddings_.shape == (len(model.item_ids_), 5 + 1)
-    # A user is what it took, and "grump" took nothing.
-    expected = (model.user_ids_ != "grump", 1.0)
-    for vectors, norm in zip(
-        (model.user_embeddings_, model.item_embeddings_), expected, strict=True
-    ):
+    assert model.user_embeddings_.shape == (len(model.user_ids_), 5)
+    assert model.item_embeddings_.shape == (len(model.item_ids_), 5)
+    for vectors in (model.user_embeddings_, model.item_embeddings_):
         assert vectors.dtype == np.float32
-        norms = np.linalg.norm(vectors[:, :-1], axis=1)
-        np.testing.assert_allclose(norms, norm, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 
 # --- recommend -----------------------------------------------------------------------
@@ -338,10 +332,8 @@ def test_similar_items_by_brute_force(model):
     queries = [*CATALOGUE, "never", "new"]
     with pytest.warns(UserWarning, match="item ids of item_ids are not known items"):
         ids, scores = model.similar_items(queries, n_recommendations=N_ITEMS + 1)
-    # Popularity, the last entry, is no similarity.
-    known = model.item_embeddings_[:, :-1].astype(float)
-    vectors = dict(zip(model.item_ids_, known, strict=True))
-    vectors["new"] = model.item_tower_.transform(["new"])[0, :-1]
+    vectors = dict(zip(model.item_ids_, model.item_embeddings_.astype(float), strict=True))
+    vectors["new"] = model.item_tower_.transform(["new"])[0]
     for query, row, row_scores in zip(queries, ids, scores, strict=True):
         others = [item for item in CATALOGUE if item != query]
         similarity = {item: vectors[query] @ vectors[item] for item in others}

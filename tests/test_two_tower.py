@@ -592,8 +592,8 @@ def test_the_timestamp_is_for_fit_only():
 def test_rows_with_y_0_train_and_are_seen():
     y = np.ones(90)
     y[-10:] = [0, -1] * 5
-    model = make_model().fit(X, y)
-    trained = make_model().fit(X[:80])
+    model = make_model(history=None).fit(X, y)
+    trained = make_model(history=None).fit(X[:80])
     assert model.item_ids_.tolist() == trained.item_ids_.tolist()
     assert not np.allclose(model.item_embeddings_, trained.item_embeddings_, atol=1e-4)
     for user, item in X[["user", "item"]][-10:].itertuples(index=False):
@@ -603,9 +603,9 @@ def test_rows_with_y_0_train_and_are_seen():
 def test_users_with_only_rows_with_y_0_stay_unknown():
     extra = pd.DataFrame({"user": ["hates", 0], "item": [0, "hated"], "time": [0, 0]})
     data = pd.concat([X, extra], ignore_index=True)
-    model = make_model().fit(data, np.r_[np.ones(90), 0, -1])
+    model = make_model(history=None).fit(data, np.r_[np.ones(90), 0, -1])
     # these rows train nothing: the embeddings are as without them
-    trained = make_model().fit(X)
+    trained = make_model(history=None).fit(X)
     known_users, known_items = model.user_ids_ != "hates", model.item_ids_ != "hated"
     np.testing.assert_array_equal(
         model.user_embeddings_[known_users], trained.user_embeddings_
