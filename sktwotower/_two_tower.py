@@ -53,6 +53,15 @@ from sktwotower.utils._sklearn import (
 from sktwotower.utils._warnings import warn
 
 
+def _setting(name: str, doc: str) -> property:
+    """An attribute that has what a parameter was in the last training."""
+
+    def get(model: TwoTowerRecommender) -> Any:
+        return getattr(model._fitted().settings, name)
+
+    return property(get, doc=doc)
+
+
 class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseEstimator):
     """A two-tower (dual-encoder) recommender.
 
@@ -120,11 +129,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         so on. None: there is no such field. ``"auto"``: ``PooledHistory(size=20)`` if
         ``timestamp_column`` orders the rows of a user. Without an order,
         ``PooledHistory(size=None, dropout=0.5, tied=True)``, or None where that does not
-        go: most users have one positive, there is no item id, or the loss is no softmax.
-        A column in which most rows of a user have one time is no order; it
-        is then left out of this choice alone. A history with ``dropout`` changes what
-        ``"auto"`` is elsewhere: the settings belong together. On MovieLens 100k by time,
-        the history raises NDCG@10 from .198 to .273.
+        go: most users have one positive, y has rows of 0 or less, there is no item id, or
+        the loss is no softmax. A column in which most rows of a user have one time is no
+        order; it is then left out of this choice alone. A history with ``dropout`` changes
+        what ``"auto"`` is elsewhere: the settings belong together. On MovieLens 100k by
+        time, the history raises NDCG@10 from .198 to .273.
     popularity_prior : float, "auto" or None, default="auto"
         Weight of an item's popularity in the score: the cosine models taste, a bias models
         popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
@@ -310,7 +319,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     history_ : PooledHistory or None
         The history that the user tower reads.
     user_id_embedding_, embedding_dim_, hidden_layer_sizes_, learning_rate_, batch_size_, \
-            max_iter_, negatives_, popularity_prior_, weight_decay_
+            max_iter_, negatives_, n_negatives_, sampling_correction_, \
+            popularity_prior_, weight_decay_
         The parameters of these names in the last training, with ``"auto"`` resolved.
         ``negatives_`` is ``"labels"`` where the labels of y are the only negatives.
     n_features_in_ : int
@@ -720,50 +730,23 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         history = self._fitted().settings.history
         return None if history is None else history.as_parameter()
 
-    @property
-    def user_id_embedding_(self) -> bool:
-        """Whether the id is a field of the user tower."""
-        return self._fitted().settings.user_id_embedding
-
-    @property
-    def embedding_dim_(self) -> int:
-        """Width of the embeddings."""
-        return self._fitted().settings.embedding_dim
-
-    @property
-    def hidden_layer_sizes_(self) -> tuple[int, ...] | None:
-        """Hidden layers of each tower."""
-        return self._fitted().settings.hidden_layer_sizes
-
-    @property
-    def learning_rate_(self) -> float:
-        """Step size at the start."""
-        return self._fitted().settings.learning_rate
-
-    @property
-    def batch_size_(self) -> int:
-        """Rows of a batch, at most."""
-        return self._fitted().settings.batch_size
-
-    @property
-    def max_iter_(self) -> int:
-        """Epochs of ``fit``, at most."""
-        return self._fitted().settings.max_iter
-
-    @property
-    def negatives_(self) -> str:
-        """What positives were ranked against."""
-        return self._fitted().settings.negatives
-
-    @property
-    def popularity_prior_(self) -> float | None:
-        """Weight of popularity in the score."""
-        return self._fitted().settings.popularity_prior
-
-    @property
-    def weight_decay_(self) -> float:
-        """Decay of the embedding tables."""
-        return self._fitted().settings.weight_decay
+    user_id_embedding_ = _setting(
+        "user_id_embedding", "Whether the id is a field of the user tower."
+    )
+    embedding_dim_ = _setting("embedding_dim", "Width of the embeddings.")
+    hidden_layer_sizes_ = _setting(
+        "hidden_layer_sizes", "Hidden layers of each tower; None: no layer."
+    )
+    learning_rate_ = _setting("learning_rate", "Step size at the start.")
+    max_iter_ = _setting("max_iter", "Epochs of ``fit``, at most.")
+    batch_size_ = _setting("batch_size", "Rows of a batch, at most.")
+    negatives_ = _setting("negatives", "What positives were ranked against.")
+    n_negatives_ = _setting("n_negatives", "Draws for a batch, or for a row.")
+    sampling_correction_ = _setting(
+        "sampling_correction", "What corrected for how often an item is a candidate."
+    )
+    popularity_prior_ = _setting("popularity_prior", "Weight of popularity in the score.")
+    weight_decay_ = _setting("weight_decay", "Decay of the embedding tables.")
 
     @property
     def n_iter_(self) -> int:

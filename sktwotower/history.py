@@ -25,8 +25,8 @@ class PooledHistory(BaseEstimator):
     over the :math:`n` items :math:`i_k` of the user's most recent positives, with a learned
     vector :math:`E[i]` for each item. With the square root, the influence of a history
     grows with its length, but less than in proportion. The bag forgets the order of the
-    items in it; ``size`` says how far back it reaches. Without times, the
-    row's own item is never in it.
+    items in it; ``size`` says how far back it reaches. Without times, the row's own item is
+    never in it.
 
     Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`, whose default
     ``"auto"`` chooses ``PooledHistory(size=20)`` where timestamps order the rows, and
@@ -52,7 +52,9 @@ class PooledHistory(BaseEstimator):
         :meth:`~sktwotower.TwoTowerRecommender.partial_fit` uses it in the first call only.
     tied : bool, default=False
         Whether the vectors of the items are the item tower's embeddings of ids instead of
-        vectors of their own. It halves the number of parameters.
+        vectors of their own. It halves the number of parameters. If the recommender
+        normalizes embeddings, the vectors are scaled to unit length before they are pooled,
+        as they are in the score.
 
     See Also
     --------

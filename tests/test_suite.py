@@ -17,7 +17,6 @@ from benchmarks.suite.data import (
     random_fifth_of_some,
     slice_of_train,
 )
-from benchmarks.suite.dual_ease import DualEASE, inverse
 from benchmarks.suite.models import (
     Fit,
     Model,
@@ -101,32 +100,6 @@ def test_a_fifth_of_the_rows_of_some_users():
     train, test = random_fifth_of_some(5, "user", rows)
     assert test["user"].nunique() == 5
     assert sorted([*train.index, *test.index]) == list(rows.index)
-
-
-@pytest.mark.parametrize("regularization", [0.5, 20.0])
-def test_the_dual_form_of_ease_is_ease(regularization):
-    one = record()
-    pairs = Pairs.of(one)
-    ease = EASERecommender(**one.ids, regularization=regularization).fit(one.train)
-    order = pd.Index(ease.item_ids_).get_indexer(pairs.item_ids)
-    weights = ease.item_weights_[np.ix_(order, order)]
-    dual = DualEASE(pairs.matrix, regularization)
-    rows = np.array([3, 0, -1])
-    scores = dual.scores(rows)
-    expected = pairs.matrix[[3, 0]] @ weights
-    np.testing.assert_allclose(scores[:2], expected, atol=1e-5)
-    np.testing.assert_array_equal(
-        scores[2], one.train["item"].value_counts()[pairs.item_ids]
-    )
-    dual = evaluate(ScoredItems(pairs, dual.scores), one)
-    assert dual == pytest.approx(evaluate(ease, one))
-
-
-def test_the_inverse_of_several_blocks():
-    vectors = np.random.default_rng(0).standard_normal((1100, 1100))
-    matrix = vectors @ vectors.T / 1100 + np.eye(1100)
-    found = inverse(np.asfortranarray(matrix, dtype=np.float32))
-    np.testing.assert_allclose(found, np.linalg.inv(matrix), atol=1e-5)
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])

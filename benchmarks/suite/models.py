@@ -17,7 +17,6 @@ import pandas as pd
 from benchmarks._common import Split
 from benchmarks._peers import Peer
 from benchmarks.suite.data import DataSet
-from benchmarks.suite.dual_ease import DualEASE
 from benchmarks.suite.scores import Pairs, ScoredItems
 from benchmarks.suite.scoring import evaluate
 from sktwotower import TwoTowerRecommender
@@ -75,7 +74,12 @@ def models_of(implicit: Peer | None) -> list[Model]:
     models = [
         Model("most popular", partial(fit_baseline, PopularRecommender)),
         baseline("item-kNN", partial(fit_baseline, ItemKNNRecommender), NEIGHBORS),
-        baseline("EASE", fit_ease, REGULARIZATIONS, suits=has_room_for_ease),
+        baseline(
+            "EASE",
+            partial(fit_baseline, EASERecommender),
+            REGULARIZATIONS,
+            suits=has_room_for_ease,
+        ),
     ]
     if implicit is not None:
         models += [
@@ -159,17 +163,6 @@ def fit_baseline(
 ) -> Fit:
     """A baseline of the package; none of them is random."""
     return fit_estimator(estimator(**record.ids, **settings), record)
-
-
-def fit_ease(record: DataSet, seed: int, settings: dict[str, Any]) -> Fit:
-    """EASE; by its dual form where there are many items."""
-    if record.train[record.item_column].nunique() <= MOST_ITEMS:
-        return fit_baseline(EASERecommender, record, seed, settings)
-    pairs = Pairs.of(record)
-    started = time.perf_counter()
-    model = DualEASE(pairs.matrix, **settings)
-    seconds = time.perf_counter() - started
-    return Fit(ScoredItems(pairs, model.scores), seconds, {"form": "dual"})
 
 
 def has_room_for_ease(record: DataSet) -> bool:
