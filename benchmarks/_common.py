@@ -26,6 +26,8 @@ from sktwotower.metrics import match_relevance, ndcg, recall
 from sktwotower.model_selection import LastInteractionsSplit
 
 COLUMNS = {"user_column": "user_id", "item_column": "item_id"}
+# Users by their id, as the models of others have them: the defaults then follow no history.
+BY_ID: dict[str, Any] = {"history": None}
 RESULTS = Path(__file__).parent / "results"
 
 

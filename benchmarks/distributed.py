@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks._common import (
+    BY_ID,
     COLUMNS,
     arguments,
     seconds_of_epochs,
@@ -87,6 +88,7 @@ def fit(folder: Path, threads: int) -> None:
     data = pd.read_parquet(folder / "train.parquet")
     model = TwoTowerRecommender(
         **COLUMNS,
+        **BY_ID,
         hidden_layer_sizes=(128,),
         negatives="in_batch",
         batch_size=4096,

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks._common import (
+    BY_ID,
     COLUMNS,
     Split,
     arguments,
@@ -78,6 +79,7 @@ def tune(split: Split, loss: str) -> dict[str, Any]:
         score = (
             TwoTowerRecommender(
                 **COLUMNS,
+                **BY_ID,
                 **inner.tables,
                 loss=loss,
                 negatives=NEGATIVES[loss][0],
@@ -99,7 +101,7 @@ def measure(split: Split, n_seeds: int, **parameters: Any) -> dict[str, Any]:
     scores, rates = [], []
     for seed in range(n_seeds):
         model = TwoTowerRecommender(
-            **COLUMNS, **split.tables, **parameters, random_state=seed
+            **COLUMNS, **BY_ID, **split.tables, **parameters, random_state=seed
         )
         started = time.perf_counter()
         model.fit(split.train)

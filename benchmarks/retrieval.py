@@ -38,6 +38,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks._common import (
+    BY_ID,
     COLUMNS,
     Anonymous,
     arguments,
@@ -227,7 +228,7 @@ def main() -> None:
         shapes = [shape("planted", *clusters(3700, 500))]
         if options.data is not None:
             split = from_folder(options.data)
-            model = TwoTowerRecommender(**COLUMNS, random_state=0)
+            model = TwoTowerRecommender(**COLUMNS, **BY_ID, random_state=0)
             if options.recommend:  # the time does not depend on the training
                 model.set_params(max_iter=1)
             model.fit(split.train)

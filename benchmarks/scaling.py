@@ -39,6 +39,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._common import (
+    BY_ID,
     COLUMNS,
     Anonymous,
     arguments,
@@ -171,7 +172,7 @@ def products(rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame]) -
     torch.set_num_threads(1)  # those of a second thread would not be counted
     with FlopCounterMode(display=False) as counter:
         TwoTowerRecommender(
-            **COLUMNS, **tables, **DENSE, max_iter=epochs, random_state=0
+            **COLUMNS, **BY_ID, **tables, **DENSE, max_iter=epochs, random_state=0
         ).fit(rows)
     torch.set_num_threads(threads)
     return counter.get_total_flops()
@@ -186,7 +187,9 @@ def peak(dtype: torch.dtype) -> float:
 
 def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
     """Seconds of the second epoch."""
-    model = TwoTowerRecommender(**COLUMNS, **parameters, max_iter=2, random_state=0)
+    model = TwoTowerRecommender(
+        **COLUMNS, **BY_ID, **parameters, max_iter=2, random_state=0
+    )
     return seconds_of_epochs(model, rows)[1]
 
 

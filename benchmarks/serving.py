@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks._common import COLUMNS, arguments, bundled, write
+from benchmarks._common import BY_ID, COLUMNS, arguments, bundled, write
 from sktwotower import TwoTowerRecommender, load
 from sktwotower.history import PooledHistory
 
@@ -63,7 +63,12 @@ def large(n_users: int, n_items: int) -> TwoTowerRecommender:
         }
     )
     return TwoTowerRecommender(
-        **COLUMNS, negatives="in_batch", batch_size=8192, max_iter=1, random_state=0
+        **COLUMNS,
+        **BY_ID,
+        negatives="in_batch",
+        batch_size=8192,
+        max_iter=1,
+        random_state=0,
     ).fit(frame)
 
 

@@ -36,6 +36,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import (
+    BY_ID,
     COLUMNS,
     Split,
     arguments,
@@ -47,9 +48,9 @@ from benchmarks._common import (
 from benchmarks._peers import Peer, add_peer, categories, peer_of
 from sktwotower import TwoTowerRecommender
 
-# What the peer does, in our words; the width of the embedding is the default.
-SHARED = {"hidden_layer_sizes": (128,), "batch_size": 2048, "temperature": 0.2}
-SHARED |= {"learning_rate": 3e-3, "mask_known_positives": False}
+# What the peer does, in our words.
+SHARED = BY_ID | {"hidden_layer_sizes": (128,), "embedding_dim": 64, "batch_size": 2048}
+SHARED |= {"temperature": 0.2, "learning_rate": 3e-3, "mask_known_positives": False}
 PAIRS = {"negatives": "random", "n_negatives": 1}
 LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"negatives": "in_batch"},
@@ -58,7 +59,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 # The same for the peer.
 PEER = {key: SHARED[key] for key in ("batch_size", "temperature")}
-PEER["hidden_layer_sizes"] = (128, TwoTowerRecommender().embedding_dim)
+PEER["hidden_layer_sizes"] = (*SHARED["hidden_layer_sizes"], SHARED["embedding_dim"])
 
 
 def main() -> None:
@@ -107,10 +108,10 @@ def measured(
         epochs = options.epochs or (1 if len(split.train) > 500_000 else 4)
         for batch_size in [] if options.losses else batch_sizes:
             rates = [
-                rate(split, epochs, **split.tables, batch_size=batch_size)
+                rate(split, epochs, **BY_ID, **split.tables, batch_size=batch_size)
                 for _ in range(options.repeats)
             ]
-            rows.append(summary(split, "softmax, defaults", batch_size, rates, []))
+            rows.append(summary(split, "softmax, users by id", batch_size, rates, []))
         for loss in losses:
             rates, others = [], []
             for _ in range(options.repeats):
