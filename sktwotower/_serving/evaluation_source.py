@@ -113,8 +113,12 @@ class StateEvaluation:
         ]
 
     def item_vectors(self, item_codes: np.ndarray) -> np.ndarray:
-        """Embeddings of items, (n, embedding_dim)."""
-        return EntityEmbedder.of(self.state, "item").vectors(item_codes)
+        """Embeddings of items, (n, embedding_dim), without the entry of popularity.
+
+        Items are not alike because they are equally popular.
+        """
+        embedder = EntityEmbedder.of(self.state, "item")
+        return embedder.vectors(item_codes)[:, : embedder.tower.dim]
 
 
 def _differ(given: pd.Series, known: pd.Series) -> np.ndarray:

@@ -164,10 +164,12 @@ class EmbeddingDisplay:
         colors, name = _colors_of(recommender, color_by)
         # The vectors of items outside the catalogue may not have been trained.
         rows = np.arange(len(recommender.item_ids_))
+        vectors: Any = recommender.item_embeddings_
         source = source_of(recommender)
         if isinstance(source, EvaluationSource):
             rows = source.catalogue - 1
-        vectors = _vectors_of(recommender)[rows]
+            vectors = source.item_vectors(source.catalogue)
+        vectors = np.asarray(vectors, dtype=np.float64)
         if min(vectors.shape) < 2:
             raise ValueError(
                 f"A plane needs two items and two dimensions; there are {vectors.shape[0]} "
@@ -265,17 +267,6 @@ class EmbeddingDisplay:
 
 def _has_item_vectors(recommender: Recommender) -> TypeGuard[ItemEmbedder]:
     return hasattr(recommender, "item_embeddings_")
-
-
-def _vectors_of(recommender: ItemEmbedder) -> np.ndarray:
-    """The item vectors, (n_items, n_dimensions), without the entry of the popularity.
-
-    Popularity is no likeness, and varies more than the others.
-    """
-    vectors = np.asarray(recommender.item_embeddings_, dtype=np.float64)
-    if not isinstance(recommender, TwoTowerRecommender):
-        return vectors
-    return vectors if recommender.popularity_prior_ is None else vectors[:, :-1]
 
 
 def _generator_of(random_state: Any) -> Any:

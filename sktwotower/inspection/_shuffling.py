@@ -171,7 +171,8 @@ class ShuffledEvaluation(StateEvaluation):
         """Score of each row's pair, (n_rows,)."""
         users = self._vectors("user", interactions.user_features)
         if interactions.item_features is None:
-            items = self.item_vectors(self.items.codes(interactions.items))
+            embedder = EntityEmbedder.of(self.state, "item")
+            items = embedder.vectors(self.items.codes(interactions.items))
         else:
             items = self._vectors("item", interactions.item_features)
         scores: np.ndarray = np.einsum("nd,nd->n", users, items)

@@ -41,7 +41,7 @@ class EvaluationSource(FittedState, Protocol):
         """The score of each row's user and item, as ``predict`` has it, (n_rows,)."""
 
     def item_vectors(self, item_codes: np.ndarray, /) -> np.ndarray | None:
-        """Vectors of these items, (n_items, n_dimensions); None if there are none."""
+        """Vectors to compare these items by, (n_items, n_dimensions), or None."""
 
     def other_item_features(self, interactions: Interactions, /) -> list:
         """Names of item features whose values are those of other items."""

@@ -498,7 +498,8 @@ def beyond_by_hand(model, data, metric):
     name, k = metric.split("@")
     k = int(k)
     counts = X.groupby("item")["user"].nunique()
-    vectors = dict(zip(model.item_ids_, model.item_embeddings_, strict=True))
+    taste = model.item_embeddings_[:, : model.embedding_dim_]  # without the popularity
+    vectors = dict(zip(model.item_ids_, taste, strict=True))
     ids = model.item_ids_  # all of them are in the catalogue
     popular = set(counts.reindex(ids).sort_values(ascending=False, kind="stable")[:k].index)
     shown = dict.fromkeys(ids, 0)
