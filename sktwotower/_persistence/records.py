@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
@@ -234,6 +235,9 @@ def side_of(name: SideName, values: Values) -> SideState:
     expect(values["name"] == name, MANIFEST, f"calls the {name}s {values['name']!r}")
     with reading(file):
         parts = tuple(values.pop(name) for name in ("data", "indices", "indptr"))
+        # SciPy would make a number of anything, such as of Decimal("1e999999999").
+        arrays = all(isinstance(part, np.ndarray) for part in parts)
+        expect(arrays, file, "has features that are no arrays")
         features = sp.csr_matrix(parts, shape=(n + 1, values.pop("n_columns")))
         features.check_format()
     values |= {"vocabulary": vocabulary, "features": features}

@@ -366,6 +366,16 @@ def test_a_changed_manifest_is_refused_or_makes_a_model(artefact, n):
     assert grown < 500_000  # KiB
 
 
+@pytest.mark.parametrize("name", ["data", "indices", "indptr"])
+def test_an_endless_number_in_place_of_an_array_is_refused_at_once(artefact, name):
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    assert name in manifest["parts"]["item"]
+    manifest["parts"]["item"][name] = {"decimal": "1e999999999"}
+    seal(artefact, manifest)
+    with pytest.raises(ArtefactError, match="item.safetensors.* features that are no arrays"):
+        load(artefact)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_changed_arrays_are_refused_or_make_a_model(artefact, n):
