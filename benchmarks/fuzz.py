@@ -393,7 +393,9 @@ def check_similar(case: Case, plain: Plain, model: Any, data: st.DataObject) -> 
     found, scores = model.similar_items(asked, n_recommendations=3)
     for item, ids, values in zip(items, found, scores, strict=True):
         # Popularity, the entry after the others, is no likeness.
-        taste = {i: vector[: model.embedding_dim_] for i, vector in plain.item_vectors.items()}
+        taste = {
+            i: vector[: model.embedding_dim_] for i, vector in plain.item_vectors.items()
+        }
         best = {i: _dot(taste[item], taste[i]) for i in plain.catalogue if i != item}
         check_ranking(case.item_ids, best, ids, values)
 

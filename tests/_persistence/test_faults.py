@@ -372,7 +372,9 @@ def test_an_endless_number_in_place_of_an_array_is_refused_at_once(artefact, nam
     assert name in manifest["parts"]["item"]
     manifest["parts"]["item"][name] = {"decimal": "1e999999999"}
     seal(artefact, manifest)
-    with pytest.raises(ArtefactError, match="item.safetensors.* features that are no arrays"):
+    with pytest.raises(
+        ArtefactError, match="item.safetensors.* features that are no arrays"
+    ):
         load(artefact)
 
 
