@@ -83,6 +83,7 @@ model = TwoTowerRecommender(
     batch_size=1024,
     max_iter=15,
     early_stopping=True,
+    refit=False,
     n_iter_no_change=2,
     random_state=0,
 )
@@ -182,8 +183,9 @@ _ = SearchResultsDisplay.from_estimator(halving, params=["learning_rate", "histo
 # The final model
 # ---------------
 # It has the best parameters, and the number of epochs is chosen by early stopping again.
-# The held-out rows are each user's latest, and they are informative: ``refit=True``
-# trains once more, on all rows, for the best number of epochs. The curves show the first
+# The held-out rows are each user's latest, and they are informative: ``refit=True``, the
+# default, trains once more, on all rows, for the best number of epochs. The candidates of a
+# search do without it, as they are only compared with each other. The curves show the first
 # training.
 
 final = clone(model).set_params(**search.best_params_)

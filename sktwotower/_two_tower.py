@@ -269,11 +269,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     validation_fraction : float, default=0.1
         Share of the rows that early stopping holds out, in (0, 1): the latest of each user
         with ``timestamp_column``, else random ones.
-    refit : bool, default=False
+    refit : bool, default=True
         Whether early stopping finally trains a new model on all rows, for the best number
-        of epochs. Use it if the held-out rows matter, as the latest ones do; it takes about
-        as long as the first training. ``validation_scores_``, ``loss_curve_`` and
-        ``n_iter_`` are those of the first training. It has no effect with ``X_val``.
+        of epochs. This takes about as long as the first training, and the held-out rows
+        matter: they are the latest ones. ``validation_scores_``, ``loss_curve_`` and
+        ``n_iter_`` are those of the first training. False: the model is the first one, as
+        it was after its best epoch. It has no effect with ``X_val``.
     n_iter_no_change : int, default=3
         Epochs without progress after which early stopping stops.
     tol : float, default=1e-4
@@ -477,7 +478,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         average: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        refit: bool = False,
+        refit: bool = True,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         validation_metric: str = "ndcg@10",

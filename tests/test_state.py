@@ -92,7 +92,7 @@ OTHERS = {
     "early_stopping": True,
     "validation_fraction": 0.5,
     "n_iter_no_change": 1,
-    "refit": True,
+    "refit": False,
     "tol": 1.0,
     "validation_metric": "recall@3",
     "warm_start": True,
@@ -210,7 +210,7 @@ def interrupted_with_validation(model):
 
 
 def interrupted_early_stopping(model):
-    interrupted(model.set_params(early_stopping=True, refit=True))
+    interrupted(model.set_params(early_stopping=True))
 
 
 def interrupted_at_the_end(model):
@@ -348,7 +348,7 @@ class RaiseAtCall:
 
 
 LATER = {
-    "early stopping": lambda m: m.set_params(early_stopping=True, refit=True).fit(X[::-1]),
+    "early stopping": lambda m: m.set_params(early_stopping=True).fit(X[::-1]),
     "X_val": lambda m: m.fit(X[::-1], X_val=NEXT),
     "warm start": lambda m: m.set_params(warm_start=True).fit(X[::-1], X_val=NEXT),
     "partial_fit": lambda m: m.partial_fit(NEXT, n_epochs=2),

@@ -242,7 +242,7 @@ def test_partial_fit_counts_on(model, data):
 
 @pytest.mark.slow
 def test_early_stopping_and_refit(data):
-    model = TwoTowerRecommender(**WHOLE, early_stopping=True, refit=True)
+    model = TwoTowerRecommender(**WHOLE, early_stopping=True)
     model.fit(data.interactions)
     assert model.best_validation_score_ > 0
 

@@ -552,7 +552,7 @@ SET = {
     "average": False,
     "early_stopping": True,
     "validation_fraction": 0.3,
-    "refit": True,
+    "refit": False,
     "n_iter_no_change": 1,
     "tol": 0.1,
     "validation_metric": "mrr@3",

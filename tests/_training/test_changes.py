@@ -100,7 +100,7 @@ OF_FIT = {
     "max_iter": (1, {}),
     "early_stopping": (True, {}),
     "validation_fraction": (0.4, {"early_stopping": True}),
-    "refit": (True, {"early_stopping": True}),
+    "refit": (False, {"early_stopping": True}),
     "history__dropout": (
         0.5,
         {

@@ -1023,7 +1023,7 @@ def test_grid_search_over_losses():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_early_stopping_with_every_loss(loss):
     for y in (None, LABELS):
-        model = make_model(loss=loss, early_stopping=True, refit=True, max_iter=6)
+        model = make_model(loss=loss, early_stopping=True, max_iter=6)
         model.fit(X, y, sample_weight=np.linspace(0.5, 2.0, 60))
         assert is_finite(model)
         assert len(model.validation_scores_) == model.n_iter_
