@@ -140,9 +140,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         positives minus the mean over items, and the user embedding gets ``temperature *
         popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
         taste alone, and more than 1 favours popular items. Items without training rows
-        have the mean. None: there is no such entry. ``"auto"``: with a history that has
-        ``dropout``, ``1 + n_items / n_positives``, because the taste of items with few rows
-        is less certain; None without such a history or with a learned temperature.
+        have the mean. None: there is no such entry. ``"auto"``: with ``loss="softmax"`` and
+        a history, 1; if that has ``dropout``, ``1 + n_items / n_positives``, because the
+        taste of items with few rows is less certain; otherwise, or with a learned
+        temperature, None.
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
         ``popularity_prior`` comes on top. ``"auto"``: with a history that has ``dropout``,
@@ -199,9 +200,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         count most; large values make all count alike. ``"learned"`` starts at 0.12
         (at 1 without ``normalize``) and trains its logarithm, between 0.01 and 10. A
         learned temperature tends to fall as long as training goes on, and to overfit if
-        there are few rows. ``"auto"``: 0.12, or 1 without ``normalize``; with a history
-        that has ``dropout``, ``1 / log(n_items)`` between 0.05 and 0.25, so that a perfect
-        match outweighs all other items together.
+        there are few rows. ``"auto"``: 0.12, or 1 without ``normalize``; 0.1 with a
+        history; with one that has ``dropout``, ``1 / log(n_items)`` between 0.05 and 0.25,
+        so that a perfect match outweighs all other items together.
     sampling_correction : {"auto", "logq", "refined"} or None, default="auto"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being a
         candidate from its score; a negative that is drawn for a row gets a weight inverse

@@ -26,7 +26,10 @@ class PooledHistory(BaseEstimator):
     vector :math:`E[i]` for each item. With the square root, the influence of a history
     grows with its length, but less than in proportion. The bag forgets the order of the
     items in it; ``size`` says how far back it reaches. Without times, the row's own item is
-    never in it.
+    never in it. With times it holds what came before the row. Of the rows of a user that
+    have one time, such as those of a basket, every second one has the rows of the basket
+    before it in its history, and the others have not: the model learns to complete a basket
+    and to begin one.
 
     Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`, whose default
     ``"auto"`` chooses ``PooledHistory(size=20)`` where timestamps order the rows, and

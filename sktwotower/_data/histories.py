@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -64,13 +65,9 @@ class Histories:
         ordered = interactions.take(order)
         self._order = column_store.take(order, ordered.positive)
         self._is_causal = interactions.times is not None
-        # Number of positives before each row in the order by user and time.
         self._before = column_store.empty(len(order), np.int64)
-        n_before = 0
-        for block in column_store.blocks(len(order)):
-            positive = ordered.positive[block]
-            self._before[order[block]] = n_before + np.cumsum(positive) - positive
-            n_before += int(np.count_nonzero(positive))
+        for block, before in _windows_end(ordered):
+            self._before[order[block]] = before
         self._users, self._positive = interactions.users, interactions.positive
         self.items = column_store.take(ordered.items, ordered.positive)
         counts = np.zeros(n_users + 1, dtype=np.int64)
@@ -99,8 +96,9 @@ class Histories:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the window of some events starts and ends.
 
-        With times, a window is the last ``size`` positives of the user before the event.
-        Without, it is the last ``size`` positives of the user other than the event.
+        With times, a window is the last ``size`` positives of the user before the event, or
+        before its visit. Without, it is the last ``size`` positives of the user other than
+        the event.
         """
         users, before = self._users[events], self._before[events]
         if self._is_causal:
@@ -110,6 +108,44 @@ class Histories:
         # One more if the event is in the window, since it is left out.
         among = self._positive[events] & (before >= starts)
         return np.maximum(self.starts[users], starts - among), ends
+
+
+def _windows_end(
+    ordered: InteractionCodes,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """How many positives of all users come before the end of each row's window.
+
+    Parameters
+    ----------
+    ordered : InteractionCodes
+        Ordered by user, and by time if there are times.
+
+    Yields
+    ------
+    block : slice
+        Where the rows are in the order.
+    before : ndarray of shape (n_rows_of_block,), int64
+        For the first, third, ... row of a visit, which is the rows of a user that have one
+        time, the positives before the visit; else those before the row. A model that is
+        asked within a visit has to go on with it, one that is asked later has to begin the
+        next: half of the rows teach the one, half the other.
+    """
+    n_before = n_before_visit = 0
+    last = None
+    for block in column_store.blocks(len(ordered)):
+        positive, users = ordered.positive[block], ordered.users[block]
+        before = n_before + np.cumsum(positive) - positive
+        n_before += int(np.count_nonzero(positive))
+        if ordered.times is not None:
+            times = ordered.times[block]
+            begins = np.ones(len(users), dtype=bool)
+            begins[1:] = (users[1:] != users[:-1]) | (times[1:] != times[:-1])
+            begins[:1] = last != (users[0], times[0])
+            before_visit = np.where(begins, before, n_before_visit)
+            before_visit = np.maximum.accumulate(before_visit)
+            last, n_before_visit = (users[-1], times[-1]), before_visit[-1]
+            before = np.where((before - before_visit) % 2, before, before_visit)
+        yield block, before
 
 
 @dataclass(frozen=True, eq=False)

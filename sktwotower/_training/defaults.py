@@ -111,8 +111,10 @@ def temperature(
     For bags the logit of a perfect match is the logarithm of the number of items, and
     outweighs all of them together.
     """
-    if not (is_bag(chosen) and given.normalize):
+    if chosen["history"] is None or not given.normalize:
         return Choice(given.usual_temperature, "")
+    if not is_bag(chosen):
+        return Choice(0.1, "")
     value = 1 / np.log(max(facts.n_items, 2))
     low, high = _BAG_TEMPERATURES
     reason = f"1 / log({facts.n_items:,} items), from {low} to {high}"
@@ -181,8 +183,10 @@ def popularity_prior(
     """Weight of popularity in the score."""
     if chosen["temperature"] == "learned":  # in units of which it would be
         return Choice(None, "the temperature is learned")
-    if not is_bag(chosen):
+    if chosen["history"] is None or given.objective.loss != "softmax":
         return Choice(None, "")
+    if not is_bag(chosen):
+        return Choice(1.0, "")
     # What is known of an item's taste is the less certain the fewer rows it has.
     rows_per_item = facts.n_positives / facts.n_items
     return Choice(1 + 1 / rows_per_item, f"{rows_per_item:.3g} rows an item")

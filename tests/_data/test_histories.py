@@ -1,10 +1,12 @@
 """Windows for training and queries, against loops over the rows."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktwotower._data.histories import Histories, InteractionCodes, windows_of_queries
+from sktwotower.utils import _column_store as column_store
 
 N_USERS = 4
 
@@ -32,10 +34,12 @@ def in_order(events):
     return rows if events.times is None else sorted(rows, key=lambda r: events.times[r])
 
 
-@given(events(), st.integers(1, 5))
+@given(events(), st.integers(1, 5), st.sampled_from([3, 100]))
 @settings(max_examples=80, deadline=None)
-def test_windows_of_events(events, size):
-    histories = Histories(events, N_USERS)
+def test_windows_of_events(events, size, rows_at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(column_store, "ROWS_AT_ONCE", rows_at_once)
+        histories = Histories(events, N_USERS)
     starts, ends = histories.at_events(np.arange(len(events)), size)
     order = in_order(events)
     for row in range(len(events)):
@@ -43,8 +47,11 @@ def test_windows_of_events(events, size):
         positives = [r for r in mine if events.positive[r]]
         if events.times is None:
             others = [r for r in positives if r != row]
-        else:  # only earlier events
+        else:  # only earlier events, and of its visit all of them or none
             others = [r for r in positives if mine.index(r) < mine.index(row)]
+            earlier = [r for r in others if events.times[r] < events.times[row]]
+            if (len(others) - len(earlier)) % 2 == 0:
+                others = earlier
         expected = [events.items[r] for r in others[-size:]]
         window = histories.items[starts[row] : ends[row]].tolist()
         if events.times is None and row in positives[-size - 1 :]:

@@ -153,7 +153,8 @@ def test_facts_are_those_of_all_blocks(monkeypatch):
 
 TWENTY = HistorySettings(size=20)
 BAG = HistorySettings(size=None, dropout=0.5, tied=True)
-PLAIN = {"history": None}  # as with any history that has no dropout
+PLAIN = {"history": None}
+ORDERED = {"history": PooledHistory(20)}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,8 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("temperature", {"normalize": False}, {}, 1.0),
         ("temperature", PLAIN, {}, 0.12),
         ("temperature", PLAIN | {"normalize": False}, {}, 1.0),
+        ("temperature", ORDERED, {}, 0.1),
+        ("temperature", ORDERED | {"normalize": False}, {}, 1.0),
         ("temperature", {"temperature": "learned"}, {}, "learned"),
         ("learning_rate", {}, {}, 1e-2),
         ("learning_rate", PLAIN, {}, 5e-3),
@@ -238,6 +241,8 @@ PLAIN = {"history": None}  # as with any history that has no dropout
         ("popularity_prior", {}, {"n_items": 10_000}, 2.0),
         ("popularity_prior", {}, {"n_positives": 3 * 10**8}, 1 + 1e-6),
         ("popularity_prior", PLAIN, {}, None),
+        ("popularity_prior", ORDERED, {}, 1.0),
+        ("popularity_prior", ORDERED | {"loss": "bpr"}, {}, None),
         ("popularity_prior", {"popularity_prior": 2.0}, {}, 2.0),
         ("popularity_prior", {"temperature": "learned"}, {}, None),
         ("weight_decay", {}, {}, 0.0),
@@ -340,14 +345,15 @@ def test_fitted_attributes():
     model = make_model(**TIMES, batch_size="auto", max_iter="auto").fit(X)
     assert repr(model.history_) == "PooledHistory()"
     assert (model.batch_size_, model.max_iter_, model.negatives_) == (512, 15, "full")
-    assert model.popularity_prior_ is None and model.n_iter_ == 15
+    assert (model.temperature_, model.popularity_prior_, model.n_iter_) == (0.1, 1, 15)
     assert model.weight_decay_ == pytest.approx(0.03 / 5e-3)
     given = {
         "history": PooledHistory(20),
         "batch_size": 512,
         "max_iter": 15,
         "negatives": "full",
-        "popularity_prior": None,
+        "temperature": 0.1,
+        "popularity_prior": 1.0,
         "weight_decay": 0.03 / 5e-3,
     }
     same = make_model(**TIMES, **given).fit(X)
@@ -464,13 +470,13 @@ def test_verbose_prints_each_setting_and_why(capsys):
         "  user_id_embedding=True  (auto)",
         "  embedding_dim=4",
         "  hidden_layer_sizes=()  (auto)",
-        "  temperature=0.12  (auto)",
+        "  temperature=0.1  (auto)",
         "  learning_rate=0.005  (auto)",
         "  max_iter=2",
         "  batch_size=32",
         "  negatives='full'  (auto: 9 items are at most batch_size)",
         "  sampling_correction='logq'  (auto)",
-        "  popularity_prior=None  (auto)",
+        "  popularity_prior=1  (auto)",
         "  weight_decay=6  (auto: for adamw, batches an epoch: 3)",
     ]
     assert lines[14].startswith("epoch 1/2")
