@@ -987,6 +987,7 @@ def test_held_out_rows_do_not_train():
         model = make_model(
             history=None,
             early_stopping=early_stopping,
+            refit=False,
             validation_fraction=0.025,
             max_iter=1,
             timestamp_column="time",

@@ -724,8 +724,8 @@ def test_a_missing_file_is_refused(artefact):
 
 
 TENSORS = [
-    ("item.safetensors", "embeddings", r"shape \(4, 40\)"),
-    ("user.safetensors", "unknown", r"shape \(1, 4\)"),
+    ("item.safetensors", "embeddings", r"shape \(5, 40\)"),
+    ("user.safetensors", "unknown", r"shape \(1, 5\)"),
     ("towers.safetensors", "user_tower.id_table", "size mismatch for user_tower.id_table"),
     ("interactions.safetensors", "users", r"shape \(1, 900\)"),
     ("item.safetensors", "id_codes", r"shape \(1, 41\)"),

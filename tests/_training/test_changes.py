@@ -69,7 +69,7 @@ REFUSED = {
     "activation": ("tanh", "it was 'relu' and is 'tanh'."),
     "batch_norm": (True, "it was False and is True."),
     "normalize": (False, "it was True and is False."),
-    "temperature": ("learned", "it was 0.12 and is 'learned'."),
+    "temperature": ("learned", "it was 0.1 and is 'learned'."),
 }
 # Values that count, and other parameters that they need to count.
 EFFECTIVE = {

@@ -138,7 +138,9 @@ def test_diagram_follows_partial_fit():
 
 def test_verbose_is_a_line_an_epoch(capsys):
     model = make(verbose=1, early_stopping=True, max_iter=3).fit(X)
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    best = 1 + int(np.argmax(model.validation_scores_))
+    assert last == f"refit on all rows, epochs: {best}"
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert len(epochs) == model.n_iter_ == 3
     for n, line in enumerate(epochs):
