@@ -141,9 +141,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
         taste alone, and more than 1 favours popular items. Items without training rows
         have the mean. None: there is no such entry. ``"auto"``: with ``loss="softmax"`` and
-        a history, 1; if that has ``dropout``, ``1 + n_items / n_positives``, because the
-        taste of items with few rows is less certain; otherwise, or with a learned
-        temperature, None.
+        a history, 1; if that has ``dropout``, ``1 + (n_items + 300) / n_positives``,
+        because taste is less certain where an item, or all of X, has few rows; otherwise,
+        or with a learned temperature, None.
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
         ``popularity_prior`` comes on top. ``"auto"``: with a history that has ``dropout``,
@@ -258,7 +258,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         history that has ``dropout``, 2048, or more if an epoch would have more than 500
         batches.
     max_iter : int or "auto", default="auto"
-        Epochs, at most. ``"auto"``: 20 with a history that has ``dropout``, else 15.
+        Epochs, at most. ``"auto"``: with a history that has ``dropout``, as many as make
+        200 batches, between 20 and 40; else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
@@ -276,7 +277,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         matter: they are the latest ones. ``validation_scores_``, ``loss_curve_`` and
         ``n_iter_`` are those of the first training. False: the model is the first one, as
         it was after its best epoch. It has no effect with ``X_val``.
-    n_iter_no_change : int, default=3
+    n_iter_no_change : int, default=5
         Epochs without progress after which early stopping stops.
     tol : float, default=1e-4
         Progress is a rise of the validation score by more than this.
@@ -480,7 +481,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         refit: bool = True,
-        n_iter_no_change: int = 3,
+        n_iter_no_change: int = 5,
         tol: float = 1e-4,
         validation_metric: str = "ndcg@10",
         warm_start: bool = False,

@@ -40,11 +40,15 @@ _LEAST_ROWS = 2
 _BAG_TEMPERATURES = 0.05, 0.25
 # Rows of a batch of bags, at least, and batches of an epoch, at most.
 _BAG_ROWS, _BAG_BATCHES = 2048, 500
+# Steps of bags that are wanted, and the range of the epochs for them.
+_BAG_STEPS, _BAG_EPOCHS = 200, (20, 40)
 # Bags have this width up to so many items, and half of it beyond.
 _BAG_DIM, _WIDE_ITEMS = 256, 20_000
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
+# With so many positives, and many for each item, popularity counts twice.
+_ROWS_OF_TASTE = 300
 # Draws for a row of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of NDCG,
 # and 32 gains nothing.
 _DRAWS_FOR_A_ROW = 8
@@ -128,17 +132,21 @@ def learning_rate(
     return Choice(1e-2 if is_bag(chosen) else 5e-3, "")
 
 
-def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
-    """Epochs."""
-    return Choice(20 if is_bag(chosen) else 15, "")
-
-
 def batch_size(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Rows of a batch."""
     if not is_bag(chosen):
         return Choice(512, "")
     n_rows = -(-facts.n_positives // _BAG_BATCHES)
     return Choice(max(_BAG_ROWS, n_rows), f"at most {_BAG_BATCHES} batches an epoch")
+
+
+def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
+    """Epochs."""
+    if not is_bag(chosen):
+        return Choice(15, "")
+    n_batches, _ = batch_sizes(facts.n_positives, chosen["batch_size"])
+    value = int(np.clip(-(-_BAG_STEPS // n_batches), *_BAG_EPOCHS))
+    return Choice(value, f"batches an epoch: {n_batches:,}")
 
 
 def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
@@ -187,9 +195,10 @@ def popularity_prior(
         return Choice(None, "")
     if not is_bag(chosen):
         return Choice(1.0, "")
-    # What is known of an item's taste is the less certain the fewer rows it has.
-    rows_per_item = facts.n_positives / facts.n_items
-    return Choice(1 + 1 / rows_per_item, f"{rows_per_item:.3g} rows an item")
+    # Taste is the less certain the fewer rows an item has, and the fewer there are in all.
+    value = 1 + (facts.n_items + _ROWS_OF_TASTE) / facts.n_positives
+    reason = f"{facts.n_items:,} items have {facts.n_positives:,} positives"
+    return Choice(value, reason)
 
 
 def weight_decay(
@@ -214,8 +223,8 @@ RULES: dict[str, Rule] = {
     "hidden_layer_sizes": hidden_layer_sizes,
     "temperature": temperature,
     "learning_rate": learning_rate,
-    "max_iter": max_iter,
     "batch_size": batch_size,
+    "max_iter": max_iter,
     "negatives": negatives,
     "n_negatives": n_negatives,
     "sampling_correction": sampling_correction,

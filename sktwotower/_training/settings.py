@@ -55,7 +55,7 @@ class Settings:
     ----------
     history : HistorySettings or None
         None: the user tower has no such field.
-    user_id_embedding, embedding_dim, learning_rate, temperature, max_iter, batch_size, \
+    user_id_embedding, embedding_dim, learning_rate, temperature, batch_size, max_iter, \
             n_negatives, sampling_correction, popularity_prior, weight_decay
         As in :class:`~sktwotower.TwoTowerRecommender`.
     hidden_layer_sizes : tuple of int or None
@@ -70,8 +70,8 @@ class Settings:
     hidden_layer_sizes: tuple[int, ...] | None
     temperature: float | str
     learning_rate: float
-    max_iter: int
     batch_size: int
+    max_iter: int
     negatives: str
     n_negatives: int
     sampling_correction: str | None
