@@ -21,6 +21,7 @@ from benchmarks._common import write
 from benchmarks.suite.data import DATA_SETS, DataSet, load, slice_of_train
 from benchmarks.suite.scoring import evaluate
 from sktwotower import TwoTowerRecommender
+from sktwotower.history import PooledHistory
 
 # A float weight_decay is the decay of every step whatever the length of an epoch.
 VARIANTS: list[dict[str, Any]] = [
@@ -38,6 +39,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"hidden_layer_sizes": (128,)},
     {"batch_size": 2048},
     {"max_iter": 10},
+    {"popularity_prior": None},
+    {"history": PooledHistory(100)},
+    {"id_dropout": 0.1},
+    {"id_dropout": 0.3},
 ]
 
 
