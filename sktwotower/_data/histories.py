@@ -110,9 +110,7 @@ class Histories:
         return np.maximum(self.starts[users], starts - among), ends
 
 
-def _windows_end(
-    ordered: InteractionCodes,
-) -> Iterator[tuple[slice, np.ndarray]]:
+def _windows_end(ordered: InteractionCodes) -> Iterator[tuple[slice, np.ndarray]]:
     """How many positives of all users come before the end of each row's window.
 
     Parameters
@@ -141,8 +139,8 @@ def _windows_end(
             begins = np.ones(len(users), dtype=bool)
             begins[1:] = (users[1:] != users[:-1]) | (times[1:] != times[:-1])
             begins[:1] = last != (users[0], times[0])
-            before_visit = np.where(begins, before, n_before_visit)
-            before_visit = np.maximum.accumulate(before_visit)
+            # Numbers of positives only rise, so that the largest so far is the visit's own.
+            before_visit = np.maximum.accumulate(np.where(begins, before, n_before_visit))
             last, n_before_visit = (users[-1], times[-1]), before_visit[-1]
             before = np.where((before - before_visit) % 2, before, before_visit)
         yield block, before

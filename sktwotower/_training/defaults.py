@@ -47,7 +47,7 @@ _BAG_DIM, _WIDE_ITEMS = 256, 20_000
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
-# With so many positives, and many for each item, popularity counts twice.
+# Popularity counts twice where there are as many positives as items and so many more.
 _ROWS_OF_TASTE = 300
 # Draws for a row of the losses on pairs. On MovieLens 100k, 1 loses .006 to .015 of NDCG,
 # and 32 gains nothing.
