@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 import sktwotower
 from sktwotower import TwoTowerRecommender
+from sktwotower._nn import lazy_tables
 from sktwotower._nn.candidates import SharedCandidates
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower.baselines import PopularRecommender
@@ -305,6 +306,20 @@ def test_a_tied_table_is_one(data):
     apart = clone(model).set_params(history__tied=False).fit(data.interactions)
     towers = apart._state.towers
     assert towers.user_tower.history_table is not towers.item_tower.id_table
+
+
+@pytest.mark.parametrize("negatives", ["full", "mixed"])
+def test_a_large_tied_table_learns_the_same(negatives, data, monkeypatch):
+    """Of a large table a step updates the rows that either tower looks up."""
+    model = TwoTowerRecommender(**WHOLE | {"max_iter": 3, "negatives": negatives})
+    model.set_params(n_negatives=10, batch_size=64, weight_decay=1.0)
+    whole = clone(model).fit(data.interactions)
+    monkeypatch.setattr(lazy_tables, "ROWS_FOR_ONE_OF_A_BATCH", 0)
+    lazy = clone(model).fit(data.interactions)
+    np.testing.assert_allclose(lazy.loss_curve_, whole.loss_curve_, rtol=1e-4)
+    np.testing.assert_allclose(lazy.user_embeddings_, whole.user_embeddings_, atol=1e-3)
+    again = clone(model).fit(data.interactions)
+    np.testing.assert_array_equal(again.item_embeddings_, lazy.item_embeddings_)
 
 
 def test_a_tower_without_a_layer_is_the_sum_of_its_fields(data):

@@ -47,11 +47,9 @@ class GatheredBatch(Generic[B]):
 
     def with_table_rows(self, towers: TwoTowers, tables: LazyTables) -> GatheredBatch[B]:
         """The same batch with the vectors that it looks up in lazy tables."""
-        return replace(
-            self,
-            user_inputs=tables.look_up(towers.user_tower, self.user_inputs),
-            item_inputs=tables.look_up(towers.item_tower, self.item_inputs),
-        )
+        user, item = towers.user_tower, towers.item_tower
+        found = tables.look_up({user: self.user_inputs, item: self.item_inputs})
+        return replace(self, user_inputs=found[user], item_inputs=found[item])
 
     def to(self, device: torch.device) -> GatheredBatch[B]:
         """The same batch on a device, reduced to what the towers and the loss need."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -265,24 +265,28 @@ class LazyTables:
                     self._clock = Clock(group, n_before)
                 self.by_table[table] = LazyTable(table, optimizer, name, self._clock)
 
-    def look_up(self, tower: Tower, inputs: list[TowerInput]) -> list[TowerInput]:
-        """The inputs of a tower with the vectors that they look up in lazy tables."""
-        for name in ("id", "column", "history"):
-            table = getattr(tower, f"{name}_table")
-            if table is None or table not in self.by_table:
-                continue
-            codes = [one.codes(name) for one in inputs]
+    def look_up(
+        self, inputs: Mapping[Tower, list[TowerInput]]
+    ) -> dict[Tower, list[TowerInput]]:
+        """The inputs of each tower with the vectors that they look up in lazy tables.
+
+        Both towers get the same vectors of a table that they share.
+        """
+        found = dict(inputs)
+        for table, lazy in self.by_table.items():
+            uses = [(tower, name) for tower in found for name in tower.names_of(table)]
+            codes = [one.codes(name) for tower, name in uses for one in found[tower]]
             # Row 0 comes first, for ids that are dropped.
             rows, positions = torch.cat([codes[0].new_zeros(1), *codes]).unique(
                 return_inverse=True
             )
-            vectors = self.by_table[table].look_up(rows.long())
-            parts = positions[1:].split([len(part) for part in codes])
-            inputs = [
-                one.with_vectors(name, part, vectors)
-                for one, part in zip(inputs, parts, strict=True)
-            ]
-        return inputs
+            vectors = lazy.look_up(rows.long())
+            parts = iter(positions[1:].split([len(part) for part in codes]))
+            for tower, name in uses:
+                found[tower] = [
+                    one.with_vectors(name, next(parts), vectors) for one in found[tower]
+                ]
+        return found
 
     @property
     def vectors(self) -> list[Tensor]:

@@ -301,6 +301,11 @@ class Tower(nn.Module):
             if table is not None:
                 yield table
 
+    def names_of(self, table: nn.Parameter) -> list[str]:
+        """What a table is to this tower: "id", "history" or "column"; empty if nothing."""
+        names = ("id", "history", "column")
+        return [name for name in names if getattr(self, f"{name}_table") is table]
+
     def embedding_tables(self) -> Iterator[nn.Parameter]:
         """Yield the embedding tables, to which weight decay applies."""
         yield from self.looked_up_tables()

@@ -75,8 +75,10 @@ def train(
     device = parameters[0].device
     local: Step[B] = Step(towers, objective, self_supervision, ranks, generators)
     step = local if ranks is None else DistributedStep(local, ranks, tables)
-    # Two threads would add up the gradients of a tied table in either order.
-    two_threads = ranks is None and device.type == "cpu" and towers.tied_table is None
+    # Both threads add to the gradient of a tied table. Two terms have one sum in either
+    # order, but a third, of the views, would make a difference.
+    adds_two = towers.tied_table is None or self_supervision is None
+    two_threads = ranks is None and device.type == "cpu" and adds_two
     while True:
         towers.train()
         with (

@@ -82,15 +82,14 @@ class TwoTowers(nn.Module):
         yield from self.item_tower.embedding_tables()
 
     def lazy_candidates(self) -> Iterator[nn.Parameter]:
-        """Yield the tables that :class:`LazyTables` can step.
+        """Yield the tables that :class:`LazyTables` can step, each once.
 
-        All rows of a dense field's table have a gradient, and a tied table has gradients
-        from both towers: they are stepped as a whole.
+        All rows of a dense field's table have a gradient: it is stepped as a whole.
         """
-        for tower in (self.user_tower, self.item_tower):
-            for table in tower.looked_up_tables():
-                if table is not self.tied_table:
-                    yield table
+        yield from self.user_tower.looked_up_tables()
+        for table in self.item_tower.looked_up_tables():
+            if table is not self.tied_table:
+                yield table
 
 
 def average_of(towers: TwoTowers) -> AveragedModel:

@@ -61,8 +61,9 @@ class Run:
         items = [self.rows.take(torch.tensor([1]))]
         targets = torch.randn(len(rows), WIDTH, generator=torch.manual_seed(seed))
         if self.tables is not None:
-            inputs = self.tables.look_up(self.towers.user_tower, inputs)
-            items = self.tables.look_up(self.towers.item_tower, items)
+            user, item = self.towers.user_tower, self.towers.item_tower
+            found = self.tables.look_up({user: inputs, item: items})
+            inputs, items = found[user], found[item]
         self.optimizer.zero_grad()
         vectors = self.towers.user_tower(inputs[0])
         loss = (vectors - targets).square().sum()
@@ -214,7 +215,8 @@ def test_several_inputs_share_the_rows():
     first, second = (run.rows.take(torch.tensor(rows)) for rows in ([3, 4], [4, 7]))
     before = tower.id_table.detach().clone()
     expected = [tower(one).detach() for one in (first, second)]
-    found = run.tables.look_up(tower, [first, second])
+    inputs = {tower: [first, second], run.towers.item_tower: [first]}
+    found = run.tables.look_up(inputs)[tower]
     for one, vectors in zip(found, expected, strict=True):
         torch.testing.assert_close(tower(one), vectors)
     (table,) = (t for t in run.tables.by_table if t is tower.id_table)
@@ -226,7 +228,9 @@ def test_a_dropped_id_is_the_unknown_one():
     run = Run("sgd", is_lazy=True, weight_decay=0.0)
     tower = run.towers.user_tower
     tower.id_dropout = 1.0
-    (batch,) = run.tables.look_up(tower, [run.rows.take(torch.tensor([3, 4]))])
+    batch = run.rows.take(torch.tensor([3, 4]))
+    inputs = {tower: [batch], run.towers.item_tower: [batch]}
+    (batch,) = run.tables.look_up(inputs)[tower]
     fields = tower.fields(batch, generator=torch.Generator())
     assert torch.equal(fields[:, 0], tower.id_table[[0, 0]])
 
