@@ -147,7 +147,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
         ``popularity_prior`` comes on top. ``"auto"``: with a history that has ``dropout``,
-        256 up to 20,000 items and 128 beyond; else 64.
+        256 up to 50,000 items and 128 beyond; else 64.
     hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
         embedding, which is hard to beat without many features. None: no layer, the
@@ -259,7 +259,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         batches.
     max_iter : int or "auto", default="auto"
         Epochs, at most. ``"auto"``: with a history that has ``dropout``, as many as make
-        200 batches, between 20 and 40; else 15.
+        200 batches and ``500 * n_items / n_positives``, between 20 and 40; else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.

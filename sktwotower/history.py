@@ -57,7 +57,10 @@ class PooledHistory(BaseEstimator):
         Whether the vectors of the items are the item tower's embeddings of ids instead of
         vectors of their own. It halves the number of parameters. If the recommender
         normalizes embeddings, the vectors are scaled to unit length before they are pooled,
-        as they are in the score.
+        as they are in the score. Without layers (``hidden_layer_sizes=None``), training
+        starts from a truncated singular value decomposition of the matrix of users and
+        items, whose rows and columns are divided by the square roots of their sums [2]_
+        [3]_.
 
     See Also
     --------
@@ -67,6 +70,10 @@ class PooledHistory(BaseEstimator):
     ----------
     .. [1] Liang et al., "Variational Autoencoders for Collaborative Filtering", WWW 2018
        (Mult-DAE).
+    .. [2] Cremonesi et al., "Performance of Recommender Algorithms on Top-N Recommendation
+       Tasks", RecSys 2010 (PureSVD).
+    .. [3] Shen et al., "How Powerful is Graph Convolution for Recommendation?", CIKM 2021
+       (the normalized matrix).
 
     Examples
     --------

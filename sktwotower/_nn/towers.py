@@ -22,6 +22,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+# Standard deviation of the initial values of a table, so small that the first steps
+# outweigh them, and of those of features that are added to the vector of an id.
+INITIAL_SCALE, _ADDED_SCALE = 0.1, 0.01
+
+
 class Tower(nn.Module):
     """Embeds each field, concatenates the vectors, and maps them to one embedding.
 
@@ -83,10 +88,13 @@ class Tower(nn.Module):
         if n_history_items:
             self.history_table = _table(n_history_items, embedding_dim, generator)
         self.column_table = None
+        self.is_sum = hidden_layer_sizes is None
+        is_added = self.is_sum and (rows.id_codes is not None or n_history_items > 0)
+        scale = _ADDED_SCALE if is_added else INITIAL_SCALE
         if self.n_sparse_fields:
-            self.column_table = _table(rows.n_columns, embedding_dim, generator)
+            self.column_table = _table(rows.n_columns, embedding_dim, generator, scale)
         self.dense_tables = nn.ParameterList(
-            _table(block.shape[1], embedding_dim, generator) for block in rows.dense
+            _table(block.shape[1], embedding_dim, generator, scale) for block in rows.dense
         )
         n_fields = rows.n_fields + (self.history_table is not None)
         # Layers have the same names with and without dropout, which may change later.
@@ -104,7 +112,6 @@ class Tower(nn.Module):
                 layers[f"dropout_{i}"] = _Dropout(dropout)
         if dropout and not hidden_layer_sizes:
             layers["dropout"] = _Dropout(dropout)
-        self.is_sum = hidden_layer_sizes is None
         if not self.is_sum:
             layers["output"] = _linear(widths[-1], embedding_dim, generator)
         self.mlp = nn.Sequential(OrderedDict(layers))
@@ -372,9 +379,11 @@ class _BatchNorm(nn.BatchNorm1d):
         return super().forward(batch)
 
 
-def _table(n_rows: int, width: int, generator: torch.Generator) -> nn.Parameter:
-    """An embedding table of values so small that the first steps outweigh them."""
-    return nn.Parameter(torch.randn(n_rows, width, generator=generator) * 0.1)
+def _table(
+    n_rows: int, width: int, generator: torch.Generator, scale: float = INITIAL_SCALE
+) -> nn.Parameter:
+    """An embedding table with normally distributed values."""
+    return nn.Parameter(torch.randn(n_rows, width, generator=generator) * scale)
 
 
 def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:

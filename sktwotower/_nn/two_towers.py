@@ -58,6 +58,11 @@ class TwoTowers(nn.Module):
         return table if table is self.user_tower.history_table else None
 
     @property
+    def are_sums(self) -> bool:
+        """Whether both towers add up the vectors of their fields, without a layer."""
+        return self.user_tower.is_sum and self.item_tower.is_sum
+
+    @property
     def temperature(self) -> float | Tensor:
         """The divisor of the scores in the loss."""
         if self.log_temperature is None:

@@ -40,10 +40,11 @@ _LEAST_ROWS = 2
 _BAG_TEMPERATURES = 0.05, 0.25
 # Rows of a batch of bags, at least, and batches of an epoch, at most.
 _BAG_ROWS, _BAG_BATCHES = 2048, 500
-# Steps of bags that are wanted, and the range of the epochs for them.
-_BAG_STEPS, _BAG_EPOCHS = 200, (20, 40)
+# Steps of bags that are wanted, and rows of an item, each time it is trained on counted;
+# and the range of the epochs for them.
+_BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (20, 40)
 # Bags have this width up to so many items, and half of it beyond.
-_BAG_DIM, _WIDE_ITEMS = 256, 20_000
+_BAG_DIM, _WIDE_ITEMS = 256, 50_000
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
@@ -145,8 +146,13 @@ def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) 
     if not is_bag(chosen):
         return Choice(15, "")
     n_batches, _ = batch_sizes(facts.n_positives, chosen["batch_size"])
-    value = int(np.clip(-(-_BAG_STEPS // n_batches), *_BAG_EPOCHS))
-    return Choice(value, f"batches an epoch: {n_batches:,}")
+    wanted = max(
+        _BAG_STEPS / n_batches, _BAG_ROWS_OF_AN_ITEM * facts.n_items / facts.n_positives
+    )
+    value = int(np.clip(np.ceil(wanted), *_BAG_EPOCHS))
+    n_rows = facts.n_positives / facts.n_items
+    reason = f"batches an epoch: {n_batches:,}, positives of an item: {n_rows:.3g}"
+    return Choice(value, reason)
 
 
 def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:

@@ -44,6 +44,7 @@ from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import past_items, training_rows, with_unit_prior
 from sktwotower._training.side_states import embedded_side
+from sktwotower._training.spectral_start import start_from_spectrum
 from sktwotower._training.state import (
     ModelState,
     TrainingLog,
@@ -160,13 +161,16 @@ class Training:
         towers = towers.to(device, torch.float32)
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
-        average = average_of(towers) if configuration.average else None
         user_rows = self._to_train(self.user_rows, towers.user_tower)
         if self.settings.popularity_prior is not None:
             user_rows = with_unit_prior(user_rows, configuration.temperature)
         rows, user_inputs, past = training_rows(
             self.data, self.settings, train_rows, user_rows, self.replayed
         )
+        if self.before is None and towers.tied_table is not None and towers.are_sums:
+            id_codes = self.data.item.entities.id_codes
+            start_from_spectrum(towers.item_tower, id_codes, rows, self.seed)
+        average = average_of(towers) if configuration.average else None
         batches, frequencies = self._batches(rows, user_inputs, train_rows)
         optimizer = self._make_optimizer(towers, sources)
         tables = LazyTables(
