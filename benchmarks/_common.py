@@ -8,10 +8,13 @@ import platform
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ import torch
 from sklearn.utils import shuffle
 
 from sktwotower import EntityTable, TwoTowerRecommender, __version__
+from sktwotower._training.data import read_training_rows
 from sktwotower.baselines import EASERecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import match_relevance, ndcg, recall
@@ -182,6 +186,19 @@ class EpochClock:
         """Stop it."""
         if context.task_name == "epoch":
             self.seconds.append(time.perf_counter() - self._started)
+
+
+@contextmanager
+def call_after_reading(call: Callable[[], None]) -> Iterator[None]:
+    """Call something when a ``fit`` has read and checked the rows of X."""
+
+    def read(*args: Any, **kwargs: Any) -> Any:
+        rows = read_training_rows(*args, **kwargs)
+        call()
+        return rows
+
+    with mock.patch("sktwotower._two_tower.read_training_rows", read):
+        yield
 
 
 def seconds_of_epochs(model: TwoTowerRecommender, X: Any) -> list[float]:

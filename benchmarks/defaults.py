@@ -44,6 +44,26 @@ VARIANTS: list[dict[str, Any]] = [
     {"id_dropout": 0.1},
     {"id_dropout": 0.3},
 ]
+# With ids alone, where a user is a bag.
+OF_BAGS: list[dict[str, Any]] = [
+    {},
+    {"history": None},
+    {"history": PooledHistory(None, dropout=0.5), "learning_rate": 3e-3},
+    {"hidden_layer_sizes": (), "learning_rate": 3e-3},
+    {"max_iter": 10},
+    {"max_iter": 80},
+    {"negatives": "in_batch"},
+    {"negatives": "mixed", "n_negatives": 512},
+    {"sampling_correction": None, "negatives": "mixed", "n_negatives": 512},
+    {"temperature": 0.05},
+    {"temperature": 0.25},
+    {"popularity_prior": None},
+    {"embedding_dim": 64},
+    {"embedding_dim": 512},
+    {"weight_decay": 6.0},
+    {"mask_known_positives": False},
+    {"average": False},
+]
 
 
 def main() -> None:
@@ -63,7 +83,7 @@ def main() -> None:
         for name in options.only
     }
     rows: list[dict[str, Any]] = []
-    for variant in VARIANTS:
+    for variant in OF_BAGS if options.ids else VARIANTS:
         row: dict[str, Any] = {"changed": ", ".join(f"{k}={v}" for k, v in variant.items())}
         for name, parts in slices.items():
             scores = [

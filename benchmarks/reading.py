@@ -12,6 +12,7 @@ The peaks are beyond what was there before, and have files that are mapped into 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import subprocess
@@ -26,24 +27,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks._common import Anonymous, arguments, write
+from benchmarks._common import (
+    Anonymous,
+    EpochClock,
+    arguments,
+    call_after_reading,
+    write,
+)
 from sktwotower import TwoTowerRecommender
 
 _BLOCK_SIZE = 1_000_000
 
 
-class WithoutEpochs(TwoTowerRecommender):
-    """Gets ready to train."""
+class ReadyError(Exception):
+    """A fit would now train."""
 
-    def _read_training(self, *args: Any, **kwargs: Any) -> Any:
-        interactions = super()._read_training(*args, **kwargs)
-        self.read_ = megabytes(), time.perf_counter()
-        return interactions
 
-    def _run_epochs(
-        self, training: Any, train_rows: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        training.start(train_rows)
+class StopBeforeTraining(EpochClock):
+    """A callback that ends a fit before its first batch."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Raise an error."""
+        raise ReadyError
 
 
 def megabytes() -> float:
@@ -81,7 +86,7 @@ def get_ready(way: str, path: Path) -> dict[str, Any]:
     X: Any = path
     if way == "frame":
         X = pd.read_parquet(path, columns=["user", "item", "time"])
-    model = WithoutEpochs(
+    model = TwoTowerRecommender(
         user_column="user",
         item_column="item",
         timestamp_column="time",
@@ -89,13 +94,18 @@ def get_ready(way: str, path: Path) -> dict[str, Any]:
         embedding_dim=8,
         batch_size=8192,
         random_state=0,
-    ).fit(X)
-    of_reading, read = model.read_
+    ).set_callbacks(StopBeforeTraining())
+    of_reading: list[float] = []
+    with (
+        call_after_reading(lambda: of_reading.extend((time.perf_counter(), megabytes()))),
+        contextlib.suppress(ReadyError),
+    ):
+        model.fit(X)
     return {
         "X": way,
-        "rows": len(model._events),
-        "read s": read - started,
-        "read peak MB": of_reading - before,
+        "rows": pq.read_metadata(path).num_rows,
+        "read s": of_reading[0] - started,
+        "read peak MB": of_reading[1] - before,
         "ready s": time.perf_counter() - started,
         "ready peak MB": megabytes() - before,
         "without mapped files": memory.peak(),

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -43,6 +44,7 @@ from benchmarks._common import (
     COLUMNS,
     Anonymous,
     arguments,
+    call_after_reading,
     cpu_info,
     peak_megabytes,
     seconds_of_epochs,
@@ -232,34 +234,27 @@ def train_on(path: Path, batch_size: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     memory = Anonymous()
     started = time.perf_counter()
-    model = Timed(
-        **COLUMNS, negatives="in_batch", batch_size=batch_size, max_iter=1, random_state=0
-    ).fit(path)
+    model = TwoTowerRecommender(
+        **COLUMNS,
+        **BY_ID,
+        negatives="in_batch",
+        batch_size=batch_size,
+        max_iter=1,
+        random_state=0,
+    )
+    read: list[float] = []
+    with call_after_reading(lambda: read.append(time.perf_counter())):
+        (of_epoch,) = seconds_of_epochs(model, path)
     seconds = time.perf_counter() - started
     return {
         "batch_size": batch_size,
-        "read s": model.read_ - started,
-        "epoch s": model.epoch_seconds_,
-        "samples/s": len(model._events) / model.epoch_seconds_,
+        "read s": read[0] - started,
+        "epoch s": of_epoch,
+        "samples/s": pq.read_metadata(path).num_rows / of_epoch,
         "fit s": seconds,
         "fit peak MB": peak_megabytes(),
         "without mapped files": memory.peak(),
     }
-
-
-class Timed(TwoTowerRecommender):
-    """Takes the time."""
-
-    def _read_training(self, *args: Any, **kwargs: Any) -> Any:
-        interactions = super()._read_training(*args, **kwargs)
-        self.read_ = time.perf_counter()
-        return interactions
-
-    def _next_epoch(self, *args: Any, **kwargs: Any) -> bool:
-        started = time.perf_counter()
-        stop = super()._next_epoch(*args, **kwargs)
-        self.epoch_seconds_ = time.perf_counter() - started
-        return stop
 
 
 def seconds_of(call: Callable[[], object]) -> float:
