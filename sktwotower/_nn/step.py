@@ -128,7 +128,9 @@ class DistributedStep(Generic[B]):
     """
 
     def __init__(self, step: Step[B], ranks: Ranks, tables: LazyTables) -> None:
-        self.module = DistributedDataParallel(step)
+        self.module: nn.Module = step
+        if any(parameter.requires_grad for parameter in step.parameters()):
+            self.module = DistributedDataParallel(step)  # refuses to have none
         self.ranks = ranks
         self.tables = tables
 

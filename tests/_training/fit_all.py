@@ -13,6 +13,12 @@ from sktwotower._nn import lazy_tables
 from sktwotower.datasets import make_interactions
 from sktwotower.history import PooledHistory
 
+WHOLE_USERS = dict(
+    user_id_embedding=False,
+    history=PooledHistory(100, dropout=0.5, tied=True),
+    popularity_prior=1.0,
+    hidden_layer_sizes=None,
+)
 # What processes exchange differs from one to the next: candidates, frequencies, gradients
 # of rows and of whole tables, the temperature, masked fields, validation, users.
 MODELS = {
@@ -30,16 +36,18 @@ MODELS = {
     "masked fields": dict(ssl_pattern="rfm-complementary", early_stopping=True, max_iter=4),
     "weights": dict(negatives="random"),
     "pairs": dict(loss="cross_entropy", temperature="learned", max_grad_norm=0.1),
-    "whole users": dict(
-        user_id_embedding=False,
-        history=PooledHistory(100, dropout=0.5, tied=True),
-        popularity_prior=1.0,
-        hidden_layer_sizes=None,
-    ),
+    "whole users": WHOLE_USERS,
+    "whole users, rows of a tied table": WHOLE_USERS,
     "few users": dict(batch_size=2, max_iter=1),
 }
 # These are trained by the rows of the batch; the others' tables are trained as a whole.
-LAZY = ["in batch", "weights", "pairs", "few users"]
+LAZY = [
+    "in batch",
+    "weights",
+    "pairs",
+    "whole users, rows of a tied table",
+    "few users",
+]
 
 
 def fit_models():
