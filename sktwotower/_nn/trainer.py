@@ -75,10 +75,10 @@ def train(
     device = parameters[0].device
     local: Step[B] = Step(towers, objective, self_supervision, ranks, generators)
     step = local if ranks is None else DistributedStep(local, ranks, tables)
-    # Both threads add to the gradient of a tied table. Two terms have one sum in either
-    # order, but a third, of the views, would make a difference.
-    adds_two = towers.tied_table is None or self_supervision is None
-    two_threads = ranks is None and device.type == "cpu" and adds_two
+    # Both threads add to the gradient of a tied table: two terms, but three with views, of
+    # which the order would matter.
+    is_ordered = towers.tied_table is None or self_supervision is None
+    two_threads = ranks is None and device.type == "cpu" and is_ordered
     while True:
         towers.train()
         with (

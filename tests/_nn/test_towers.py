@@ -246,6 +246,20 @@ def test_a_masked_id_trains_the_unknown_one():
     assert tower.id_table.grad.abs().sum(1).bool().tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("has_id", "hidden", "scale"),
+    [(True, None, 0.01), (False, None, 0.1), (True, (), 0.1), (False, (), 0.1)],
+)
+def test_features_that_are_added_to_an_id_start_small(has_id, hidden, scale):
+    """The vectors of the ids then decide from the first step on."""
+    block = sp.eye(400).toarray().astype(np.float32)
+    rows = entity_rows([block], id_codes=[1] * 400 if has_id else None, n_ids=2)
+    dense = replace(rows, dense=(torch.from_numpy(block),))
+    tower = make_tower(dense, hidden_layer_sizes=hidden, embedding_dim=8)
+    for table in (tower.column_table, *tower.dense_tables):
+        assert table.std().item() == pytest.approx(scale, rel=0.1)
+
+
 def test_only_looked_up_rows_have_a_gradient():
     rows = only_ids([1, 2, 3], 4)
     tower = make_tower(rows)

@@ -56,7 +56,7 @@ def data():
 
 
 def first_table(X, monkeypatch, **parameters):
-    """Item vectors before the first step, by id, and the order of the ids."""
+    """A fitted model, and the item vectors of each training before its first step."""
     tables = []
     start = training.start_from_spectrum
 
