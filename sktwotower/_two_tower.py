@@ -259,7 +259,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         batches.
     max_iter : int or "auto", default="auto"
         Epochs, at most. ``"auto"``: with a history that has ``dropout``, as many as make
-        200 batches and ``500 * n_items / n_positives``, between 20 and 40; else 15.
+        200 batches and ``500 * n_items / n_positives``, between 10 and 40; else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
@@ -272,11 +272,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Share of the rows that early stopping holds out, in (0, 1): the latest of each user
         with ``timestamp_column``, else random ones.
     refit : bool, default=True
-        Whether early stopping finally trains a new model on all rows, for the best number
-        of epochs. This takes about as long as the first training, and the held-out rows
-        matter, most of all the latest ones. ``validation_scores_``, ``loss_curve_`` and
-        ``n_iter_`` are those of the first training. False: the model is the first one, as
-        it was after its best epoch. It has no effect with ``X_val``.
+        Whether early stopping finally trains a new model on all rows, for as many epochs
+        as were best; the mean of the scores of an epoch and its two neighbours decides.
+        This takes about as long as the first training, and the held-out rows matter, most
+        of all the latest ones. ``validation_scores_``, ``loss_curve_`` and ``n_iter_`` are
+        those of the first training. False: the model is the first one, as it was after its
+        best epoch. It has no effect with ``X_val``.
     n_iter_no_change : int, default=5
         Epochs without progress after which early stopping stops.
     tol : float, default=1e-4
@@ -602,6 +603,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         before = self._state if self.warm_start and self._is_fitted() else None
         roles, interactions = read_training_rows(X, y, sample_weight, configuration, before)
         random_state = numpy_random_state(self.random_state, configuration.device)
+        # First of all, so that a refit is the fit without early stopping of as many epochs.
+        seed = random_state.randint(np.iinfo(np.int32).max)
         train_rows = rows_that_train(interactions, configuration.objective)
         held_out, refit_rows = None, None
         if y_val is not None and X_val is None:
@@ -615,7 +618,6 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             if configuration.stopping.refit:
                 refit_rows = train_rows
             train_rows = train_rows & ~rows
-        seed = random_state.randint(np.iinfo(np.int32).max)
         data = encode(interactions, train_rows, roles, configuration, before)
         del interactions  # ids have codes from here on
         if held_out is not None and X_val is not None:

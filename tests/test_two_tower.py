@@ -25,6 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils import check_random_state
 
 from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower._training.early_stopping import Validation
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small, make_interactions
 from sktwotower.history import PooledHistory
@@ -890,6 +891,16 @@ def test_early_stopping_restores_the_best_epoch():
     assert by_hand.score(valid) == model.best_validation_score_ == model.score(valid)
 
 
+def test_a_refit_does_not_take_a_single_score_at_its_word():
+    validation = Validation(None, None, None, held_out=True)
+    validation.scores = [0.1, 0.31, 0.1, 0.28, 0.3, 0.29]
+    assert validation.n_refit_epochs == 6  # of the mean of two
+    validation.scores.append(0.2)
+    assert validation.n_refit_epochs == 5
+    validation.scores = [0.1, float("nan")]
+    assert validation.n_refit_epochs == 1
+
+
 @pytest.mark.slow
 def test_refit_is_a_fit_of_all_rows_for_the_best_number_of_epochs():
     data = planted()
@@ -907,12 +918,12 @@ def test_refit_is_a_fit_of_all_rows_for_the_best_number_of_epochs():
     again = TwoTowerRecommender(**options, **early).fit(data)
     assert again.validation_scores_ == stopped.validation_scores_
     assert not same_embeddings(again, stopped)
-    best = int(np.argmax(stopped.validation_scores_)) + 1
 
-    # by hand: the numbers that round each user's share are drawn, then all rows train
-    random_state = np.random.RandomState(3)
-    random_state.uniform(size=data["user_id"].nunique())
-    by_hand = TwoTowerRecommender(**options, max_iter=best, random_state=random_state)
+    # by hand: the epoch of which the mean with its neighbours is highest, and all rows
+    scores = stopped.validation_scores_
+    means = [np.mean(scores[max(0, n - 1) : n + 2]) for n in range(len(scores))]
+    best = int(np.argmax(means)) + 1
+    by_hand = TwoTowerRecommender(**options, max_iter=best, random_state=3)
     assert same_embeddings(by_hand.fit(data), again)
     # nothing was held out: nothing to train on again
     given = make_model(early_stopping=True, refit=False, max_iter=3).fit(X, X_val=X)

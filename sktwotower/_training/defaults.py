@@ -42,7 +42,7 @@ _BAG_TEMPERATURES = 0.05, 0.25
 _BAG_ROWS, _BAG_BATCHES = 2048, 500
 # Steps of bags that are wanted, how often an item's positives are wanted in all epochs
 # together, and the range of the epochs for both.
-_BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (20, 40)
+_BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (10, 40)
 # Bags have this width up to so many items, and half of it beyond.
 _BAG_DIM, _WIDE_ITEMS = 256, 50_000
 # Bags are ranked against all of up to so many items, and beyond against so many draws and

@@ -105,16 +105,17 @@ class Fit:
         Parameters
         ----------
         refit_rows : ndarray of shape (n_samples,), bool, optional
-            Train on these rows instead, for as many epochs as were best.
+            Train on these rows instead, for as many epochs as the validation says.
         """
         validation = self.validation
         if validation is not None and validation.rule.early_stopping:
             self.run.served.load_state_dict(validation.best_weights)
             if refit_rows is not None:
+                n_epochs = validation.n_refit_epochs
                 if self.training.configuration.verbose:
-                    print(f"refit on all rows, epochs: {validation.best_epoch}")
+                    print(f"refit on all rows, epochs: {n_epochs}")
                 self.run = self.training.start(refit_rows)
-                for _ in range(validation.best_epoch):
+                for _ in range(n_epochs):
                     next(self.run.epochs)
         self.run.epochs.close()  # frees its rows before histories are made of all rows
         state = self.training.complete_state(self.run, self.log)

@@ -197,6 +197,8 @@ ORDERED = {"history": PooledHistory(20)}
         ("learning_rate", {"learning_rate": 0.5}, {}, 0.5),
         ("max_iter", {}, {"n_positives": 10 * 2048}, 20),
         ("max_iter", {}, {"n_positives": 9 * 2048}, 23),
+        ("max_iter", {}, {"n_positives": 20 * 2048}, 10),
+        ("max_iter", {}, {"n_positives": 10**6}, 10),
         ("max_iter", {}, {"n_positives": 5 * 2048}, 40),
         ("max_iter", {}, {"n_positives": 2}, 40),
         ("max_iter", {}, {"n_positives": 10**6, "n_items": 40_000}, 20),
