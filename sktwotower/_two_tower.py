@@ -37,7 +37,7 @@ from sktwotower._training.objective import NEGATIVES
 from sktwotower._training.seeding import numpy_random_state
 from sktwotower._training.state import ModelState
 from sktwotower._training.training import Training
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
 from sktwotower.utils._forms import refuse_lazy
@@ -113,8 +113,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         to encode is an error.
     user_id_embedding : bool or "auto", default="auto"
         Whether the id of the user is a field. Without it users are described by their
-        history and features alone. ``"auto"``: False with a history that has ``dropout``,
-        else True.
+        history and features alone. ``"auto"``: False with a bag or a transformer as
+        ``history``, else True.
     item_id_embedding : bool, default=True
         Whether the id of the item is a field. Without it items are described by their
         features alone, and items of the table without interactions are in the catalogue.
@@ -123,7 +123,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         in [0, 1) [7]_. It trains the tower without ids: items that only the table has are
         then in the catalogue, and new users and items are placed by their features.
         On first purchases of a shop it costs 1 % of NDCG@10 at 0.1, and 4 % at 0.3.
-    history : PooledHistory, "auto" or None, default="auto"
+    history : PooledHistory, TransformerHistory, "auto" or None, default="auto"
         The user's past as a field of the user tower: an object of
         :mod:`sktwotower.history`, whose parameters searches reach as ``history__size`` and
         so on. None: there is no such field. ``"auto"``: ``PooledHistory(size=20)`` if
@@ -131,9 +131,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         ``PooledHistory(size=None, dropout=0.5, tied=True)``, or None where that does not
         go: most users have one positive, y has rows of 0 or less, there is no item id, or
         the loss is no softmax. A column in which most rows of a user have one time is no
-        order; it is then left out of this choice alone. A history with ``dropout`` changes
-        what ``"auto"`` is elsewhere: the settings belong together. On MovieLens 100k by
-        time, the history raises NDCG@10 from .198 to .273.
+        order; it is then left out of this choice alone. On MovieLens 100k by time, the
+        history raises NDCG@10 from .198 to .273. With a *bag*, which is a ``PooledHistory``
+        with ``dropout``, and with a *transformer*, which is a ``TransformerHistory``, a
+        user is nothing but items. They change what ``"auto"`` is elsewhere: the settings
+        belong together.
     popularity_prior : float, "auto" or None, default="auto"
         Weight of an item's popularity in the score: the cosine models taste, a bias models
         popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
@@ -141,19 +143,18 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
         taste alone, and more than 1 favours popular items. Items without training rows
         have the mean. None: there is no such entry. ``"auto"``: with ``loss="softmax"`` and
-        a history, 1; if that has ``dropout``, ``1 + (n_items + 300) / n_positives``,
-        because taste is less certain where an item, or all of X, has few rows; otherwise,
-        or with a learned temperature, None.
+        a history, 1; with a bag, ``1 + (n_items + 300) / n_positives``, because taste is
+        less certain where an item, or all of X, has few rows; otherwise, or with a learned
+        temperature, None.
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
-        ``popularity_prior`` comes on top. ``"auto"``: with a history that has ``dropout``,
-        256 up to 50,000 items and 128 beyond; else 64.
+        ``popularity_prior`` comes on top. ``"auto"``: with a bag, 256 up to 50,000 items
+        and 128 beyond; with a transformer, 128; else 64.
     hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
         embedding, which is hard to beat without many features. None: no layer, the
         embedding is the sum of the fields' vectors. Use None with a single field and a
-        higher ``learning_rate``. ``"auto"``: None with a history that has ``dropout``, else
-        ``()``.
+        higher ``learning_rate``. ``"auto"``: None with a bag or a transformer, else ``()``.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation between hidden layers.
     batch_norm : bool, default=False
@@ -185,31 +186,30 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
 
         ``loss="softmax"`` takes all but ``"unconsumed"``, and the rows of a batch share its
         candidates; the other losses take the last three. ``"auto"`` for the softmax is
-        ``"full"`` up to ``batch_size`` items and ``"in_batch"`` beyond; with a history that
-        has ``dropout``, ``"full"`` up to 8192 items and ``"mixed"`` beyond. For
+        ``"full"`` up to ``batch_size`` items and ``"in_batch"`` beyond; with a bag or a
+        transformer, ``"full"`` up to 8192 items and ``"mixed"`` beyond. For
         ``"cross_entropy"`` it is the labels where y has some (labels say nothing about
         items that a user was never shown: to recommend, name a sampler), and
         ``"unconsumed"`` for all else. ``verbose`` prints the choice.
     n_negatives : int or "auto", default="auto"
         Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. It has
         no effect where nothing is drawn. ``"auto"``: 8 for a row; for a batch,
-        ``batch_size``, or 2048 with a history that has ``dropout``; at most the number of
-        items.
+        ``batch_size``, or 2048 with a bag or a transformer; at most the number of items.
     temperature : float, "learned" or "auto", default="auto"
         Scores are divided by it in every loss. Small values make the nearest negatives
         count most; large values make all count alike. ``"learned"`` starts at 0.12
         (at 1 without ``normalize``) and trains its logarithm, between 0.01 and 10. A
         learned temperature tends to fall as long as training goes on, and to overfit if
         there are few rows. ``"auto"``: 0.12, or 1 without ``normalize``; 0.1 with a
-        history; with one that has ``dropout``, ``1 / log(n_items)`` between 0.05 and 0.25,
-        so that a perfect match outweighs all other items together.
+        history; with a bag or a transformer, ``1 / log(n_items)`` between 0.05 and 0.25, so
+        that a perfect match outweighs all other items together.
     sampling_correction : {"auto", "logq", "refined"} or None, default="auto"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being a
         candidate from its score; a negative that is drawn for a row gets a weight inverse
         to its probability. ``"refined"`` does not correct the positive, which is always a
         candidate [5]_ (softmax only). None penalises popular items for being sampled often.
         With ``negatives="full"`` nothing is sampled, and all three are the same.
-        ``"auto"``: ``"refined"`` with a history that has ``dropout``, else ``"logq"``.
+        ``"auto"``: ``"refined"`` with a bag, else ``"logq"``.
     mask_known_positives : bool, default=True
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
@@ -230,8 +230,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         gradient. ``"sgd"`` and ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns
         well only without ``normalize``, at a temperature near 1.
     learning_rate : float or "auto", default="auto"
-        Step size at the start. ``"auto"``: 1e-2 with a history that has ``dropout``, else
-        5e-3.
+        Step size at the start. ``"auto"``: 1e-2 with a bag, else 5e-3.
     lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
         ``"linear"`` and ``"cosine"`` bring the learning rate to zero over ``max_iter``
         epochs, ``"constant"`` leaves it, and ``"exponential"`` multiplies it by 0.96 after
@@ -247,19 +246,19 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         between two updates of a row, so a fixed value would have to follow the size of
         the data. With ``"adam"`` and ``"adagrad"`` it is an L2 penalty, whose gradient
         ``weight_decay * table`` is scaled like any other. ``"auto"`` is 0 for all but
-        ``"adamw"``, and with a history that has ``dropout``.
+        ``"adamw"``, and with a bag or a transformer.
     epsilon : float, default=1e-8
         Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
     max_grad_norm : float or None, default=None
         Longest gradient of a step; longer ones are scaled down to this norm.
     batch_size : int or "auto", default="auto"
         Rows of a batch, at most; the batches of an epoch are of equal size. With
-        ``negatives="in_batch"`` a larger batch has more candidates. ``"auto"``: 512; with a
-        history that has ``dropout``, 2048, or more if an epoch would have more than 500
-        batches.
+        ``negatives="in_batch"`` a larger batch has more candidates. With a transformer a
+        batch has whole sequences. ``"auto"``: 512; with a bag or a transformer, 2048, or
+        more if an epoch would have more than 500 batches.
     max_iter : int or "auto", default="auto"
-        Epochs, at most. ``"auto"``: with a history that has ``dropout``, as many as make
-        200 batches and ``500 * n_items / n_positives``, between 10 and 40; else 15.
+        Epochs, at most. ``"auto"``: with a bag, as many as make 200 batches and ``500 *
+        n_items / n_positives``, between 10 and 40; else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
@@ -320,7 +319,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         The highest validation score; None without validation.
     temperature_ : float
         The temperature of the loss, learned or not.
-    history_ : PooledHistory or None
+    history_ : PooledHistory, TransformerHistory or None
         The history that the user tower reads.
     user_id_embedding_, embedding_dim_, hidden_layer_sizes_, learning_rate_, batch_size_, \
             max_iter_, negatives_, n_negatives_, sampling_correction_, \
@@ -452,7 +451,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         user_id_embedding: bool | str = "auto",
         item_id_embedding: bool = True,
         id_dropout: float = 0.0,
-        history: PooledHistory | str | None = "auto",
+        history: PooledHistory | TransformerHistory | str | None = "auto",
         popularity_prior: float | str | None = "auto",
         embedding_dim: int | str = "auto",
         hidden_layer_sizes: Sequence[int] | int | str | None = "auto",
@@ -730,7 +729,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         return self._fitted().item.entities.encoder
 
     @property
-    def history_(self) -> PooledHistory | None:
+    def history_(self) -> PooledHistory | TransformerHistory | None:
         """The history that the user tower reads."""
         history = self._fitted().settings.history
         return None if history is None else history.as_parameter()

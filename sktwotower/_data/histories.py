@@ -11,6 +11,7 @@ import torch
 
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower.utils import _column_store as column_store
 
 # Item codes, and where each window starts and ends in them.
@@ -162,6 +163,10 @@ class PastItems:
         Times of ``histories.items``.
     negatives : tuple of Histories and ndarray, or None
         The explicit negatives and their times, which are in no window. None without times.
+    are_sequences : bool, default=False
+        Whether the user tower reads the items in their order.
+    vectors : Tensor of shape (n_items + 1, width) or None
+        Embeddings of the items by code, which it reads; None in training.
     """
 
     histories: Histories
@@ -169,6 +174,8 @@ class PastItems:
     id_codes: np.ndarray
     times: np.ndarray | None
     negatives: tuple[Histories, np.ndarray] | None = None
+    are_sequences: bool = False
+    vectors: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -177,8 +184,13 @@ class PastItems:
         n_users: int,
         size: int | None,
         id_codes: np.ndarray,
+        *,
+        are_sequences: bool = False,
     ) -> Self:
         """Histories of all users from their interactions."""
+        if are_sequences and interactions.times is None:
+            order = column_store.arange(len(interactions))
+            interactions = replace(interactions, times=order)
         histories = Histories(interactions, n_users)
         times = interactions.times
         if times is None:
@@ -188,20 +200,36 @@ class PastItems:
         negatives = Histories(replace(rows, positive=~rows.positive), n_users)
         of_negatives = negatives.ordered(column_store.take(times, is_negative))
         of_positives = histories.ordered(times)
-        return cls(histories, size, id_codes, of_positives, (negatives, of_negatives))
+        return cls(
+            histories,
+            size,
+            id_codes,
+            of_positives,
+            (negatives, of_negatives),
+            are_sequences,
+        )
+
+    def reading(self, vectors: np.ndarray) -> Self:
+        """The same histories, of items with these embeddings (n_items + 1, width)."""
+        if not self.are_sequences:
+            return self
+        return replace(self, vectors=torch.from_numpy(vectors))
 
     def rows(
         self,
         rows: EntityRows,
         user_codes: np.ndarray,
         windows: Windows | None = None,
-    ) -> HistoryRows:
+    ) -> HistoryRows | SequenceRows:
         """Rows with these windows, or with the current windows of their users."""
         if windows is None:
             starts, ends = self.histories.now(self.size)
             windows = self.histories.items, (starts[user_codes], ends[user_codes])
-        items, limits = windows
-        return history_rows(rows, np.arange(len(rows)), items, limits, self.id_codes)
+        items, (starts, ends) = windows
+        each = np.arange(len(rows))
+        if self.are_sequences:
+            return sequence_rows(rows, each, items, each, (starts, ends), self.vectors)
+        return history_rows(rows, each, items, (starts, ends), self.id_codes)
 
     def with_more(self, user_codes: np.ndarray, more: InteractionCodes) -> Windows | None:
         """Windows of queries with further interactions, see `windows_of_queries`.
@@ -228,7 +256,7 @@ class PastItems:
 
     def before_events(
         self, rows: EntityRows, row_of: np.ndarray, items: np.ndarray, *, first: int
-    ) -> HistoryRows:
+    ) -> HistoryRows | SequenceRows:
         """Rows of all events, each with the window at its time.
 
         Parameters
@@ -245,9 +273,16 @@ class PastItems:
         """
         n = len(row_of)
         starts, ends = column_store.empty(n, np.int64), column_store.empty(n, np.int64)
+        size = None if self.are_sequences else self.size
         for block in column_store.blocks(n):
             at = (np.arange(block.start, block.stop) + first) % n
-            starts[block], ends[block] = self.histories.at_events(at, self.size)
+            starts[block], ends[block] = self.histories.at_events(at, size)
+        if self.are_sequences:
+            assert self.size is not None
+            starts += first_of_window(ends - starts, self.size)
+            starts, sequence_of = np.unique(starts, return_inverse=True)
+            limits, past = (starts, ends), self.histories.items
+            return sequence_rows(rows, row_of, past, sequence_of, limits, None)
         left_out = items if self.times is None else None
         return history_rows(
             rows, row_of, self.histories.items, (starts, ends), self.id_codes, left_out
@@ -268,7 +303,54 @@ class PastItems:
         code_of = np.zeros(len(rows), dtype=np.int64)
         code_of[row_of] = users
         in_history = torch.ones(len(self.histories.items), dtype=torch.bool)
-        return replace(self.rows(rows, code_of), in_history=in_history)
+        windows = self.rows(rows, code_of)
+        assert isinstance(windows, HistoryRows)
+        return replace(windows, in_history=in_history)
+
+
+def first_of_window(lengths: np.ndarray, size: int) -> np.ndarray:
+    """Where windows start in histories of these lengths, (n,).
+
+    Windows of one history overlap by half, so that rows share them: a row reads at most
+    ``size`` items, and at least half as many if the history has them.
+    """
+    step = max(size // 2, 1)
+    return np.maximum(-(-(lengths - size) // step), 0) * step
+
+
+def sequence_rows(
+    rows: EntityRows,
+    row_of: np.ndarray,
+    item_codes: np.ndarray,
+    sequence_of: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
+    vectors: torch.Tensor | None,
+) -> SequenceRows:
+    """Rows of the user tower that read items in their order.
+
+    Parameters
+    ----------
+    rows : EntityRows
+        Ids and features of the users.
+    row_of, sequence_of : ndarray of shape (n,)
+        Which of ``rows`` each row has, and which sequence it reads.
+    item_codes : ndarray of shape (n_positives,)
+        Items of the histories.
+    limits : tuple of ndarray of shape (n_sequences,) and ndarray of shape (n,)
+        Where in ``item_codes`` each sequence starts, and where each row stops to read.
+    vectors : Tensor of shape (n_items + 1, width) or None
+        Embeddings of the items.
+    """
+    starts, ends = limits
+    return SequenceRows(
+        rows,
+        torch.from_numpy(row_of),
+        torch.from_numpy(item_codes),
+        torch.from_numpy(sequence_of),
+        torch.from_numpy(np.asarray(starts, dtype=np.int64)),
+        torch.from_numpy(np.asarray(ends, dtype=np.int64)),
+        vectors,
+    )
 
 
 def history_rows(

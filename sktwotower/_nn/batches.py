@@ -37,6 +37,8 @@ class TrainingRows(column_store.Columns):
     user_inputs : Tensor of shape (n,) or None
         Input rows of the user tower, where a user has several: the features or the history
         of different times. None: ``user_rows``.
+    sequences : Tensor of shape (n,) or None
+        Sequence that each row's history is read from; None: histories are no sequences.
     """
 
     user_rows: Tensor
@@ -46,6 +48,7 @@ class TrainingRows(column_store.Columns):
     n_users: int
     n_items: int
     user_inputs: Tensor | None = None
+    sequences: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -177,7 +180,7 @@ class CandidateSource(Protocol[B_co]):
     ) -> B_co:
         """A batch of the rows with their candidates or negatives.
 
-        ``n_users`` is the number of users that were drawn, if whole users were.
+        ``n_users`` is the number of users or sequences that were drawn, if whole ones were.
         """
 
 

@@ -45,7 +45,9 @@ class SharedCandidates:
         has the row at hand.
     history_dropout : float, default=0.0
         Probability of a row to be a positive in batches of whole users. 0: batches are
-        of rows.
+        of rows or of sequences.
+    whole_sequences : bool, default=False
+        Whether batches are of sequences, with all rows that read them.
     known : KnownPositives or None
         Positives of a row's user, which are masked beside the row's own positive.
     explicit : ExplicitNegatives or None
@@ -68,6 +70,7 @@ class SharedCandidates:
         items: Tensor,
         correction: str | None,
         history_dropout: float = 0.0,
+        whole_sequences: bool = False,
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
         frequencies: StreamingFrequencies | None = None,
@@ -87,6 +90,7 @@ class SharedCandidates:
         self.frequencies = frequencies if from_batch else None
         self._is_sampled = from_batch or sampler is not None
         self.history_dropout = history_dropout
+        self.whole_sequences = whole_sequences
         self._rows = rows
         self._log_absence: dict[int, Tensor] = {}  # by the size of the batch
         self._log_q: dict[int, Tensor] = {}
@@ -103,7 +107,7 @@ class SharedCandidates:
         generator : torch.Generator
             Draws candidates.
         n_users : int, optional
-            Number of users that were drawn, in batches of whole users.
+            Number of users or sequences that were drawn, in batches of whole ones.
         """
         size = len(rows) if n_users is None else n_users
         shared, positives = self._shared(rows.item_rows, generator)
@@ -213,6 +217,13 @@ class SharedCandidates:
     def _in_batch_log_absence(self, size: int) -> Tensor:
         """Log-probability of items not to be in a batch of ``size`` rows or users."""
         rows, refined = self._rows, self.correction == "refined"
+        if self.whole_sequences:
+            counts, n_sequences = self._sequences_of_items
+            # Without a mask, other positives of the sequence are negatives, too.
+            beside = refined and self.known is not None
+            return in_batch_log_absence(
+                counts, size, n_rows=n_sequences, beside_a_row=beside
+            )
         if not self.history_dropout:
             counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
             return in_batch_log_absence(counts, size, beside_a_row=refined)
@@ -227,10 +238,13 @@ class SharedCandidates:
     @cached_property
     def _users_of_items(self) -> tuple[Tensor, int]:
         """Number of users of each item, (n_items,), and of all users."""
-        rows = self._rows
-        pairs = (rows.user_rows.long() * rows.n_items + rows.item_rows).unique()
-        counts = torch.bincount(pairs % rows.n_items, minlength=rows.n_items)
-        return counts, len((pairs // rows.n_items).unique_consecutive())
+        return _owners_of_items(self._rows, self._rows.user_rows)
+
+    @cached_property
+    def _sequences_of_items(self) -> tuple[Tensor, int]:
+        """Number of sequences of each item, (n_items,), and of all sequences."""
+        assert self._rows.sequences is not None
+        return _owners_of_items(self._rows, self._rows.sequences)
 
     def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shared candidates, ascending, and the column of each positive among them."""
@@ -243,6 +257,13 @@ class SharedCandidates:
             draws = torch.cat([items, draws])
         shared, columns = distinct(draws, len(self._position))
         return shared, columns[: len(items)]
+
+
+def _owners_of_items(rows: TrainingRows, owners: Tensor) -> tuple[Tensor, int]:
+    """Number of owners of each item, (n_items,), and of all owners."""
+    pairs = (owners.long() * rows.n_items + rows.item_rows).unique()
+    counts = torch.bincount(pairs % rows.n_items, minlength=rows.n_items)
+    return counts, len((pairs // rows.n_items).unique_consecutive())
 
 
 def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sktwotower._nn.segments import Bags, segment_positions
+from sktwotower._nn.segments import Bags, Sequences, segment_positions
 
 # With at most so many columns, a matrix product is cheaper, forward and backward, than a
 # look-up of the non-zeros.
@@ -31,7 +31,7 @@ class TowerInput:
         Start of the bag of each (row, field) in ``columns``.
     dense : tuple of Tensor of shape (b, width)
         One block for each dense field.
-    history : Bags or None
+    history : Bags or Sequences or None
         Items in the history of each row's user; None: this side has no history.
     id_vectors, column_vectors : Tensor of shape (n_vectors, width) or None
         Rows of the tables of which ``id_codes`` and ``columns`` are indices, on the device
@@ -48,7 +48,7 @@ class TowerInput:
     values: Tensor
     offsets: Tensor
     dense: tuple[Tensor, ...]
-    history: Bags | None = None
+    history: Bags | Sequences | None = None
     id_vectors: Tensor | None = None
     column_vectors: Tensor | None = None
     appended: Tensor | None = None
@@ -57,7 +57,7 @@ class TowerInput:
     def codes(self, name: str) -> Tensor:
         """Rows to look up in the "id", "column" or "history" table."""
         if name == "history":
-            assert self.history is not None
+            assert isinstance(self.history, Bags)
             return self.history.columns
         if name == "column":
             return self.columns
@@ -67,13 +67,18 @@ class TowerInput:
     def with_vectors(self, name: str, codes: Tensor, vectors: Tensor) -> TowerInput:
         """The same input with codes that are indices of some vectors of the table."""
         if name == "history":
-            assert self.history is not None
+            assert isinstance(self.history, Bags)
             return replace(
                 self, history=replace(self.history, columns=codes, vectors=vectors)
             )
         if name == "column":
             return replace(self, columns=codes, column_vectors=vectors)
         return replace(self, id_codes=codes, id_vectors=vectors)
+
+    def with_items(self, vectors: Tensor) -> TowerInput:
+        """The same input with embeddings of the items of its sequences."""
+        assert isinstance(self.history, Sequences)
+        return replace(self, history=replace(self.history, vectors=vectors))
 
     def to(self, device: torch.device) -> TowerInput:
         """The same input on another device."""

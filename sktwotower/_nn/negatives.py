@@ -217,7 +217,11 @@ class UnconsumedSampler:
 
 
 def in_batch_log_absence(
-    counts: Tensor, batch_size: int, *, beside_a_row: bool = False
+    counts: Tensor,
+    batch_size: int,
+    *,
+    n_rows: int | None = None,
+    beside_a_row: bool = False,
 ) -> Tensor:
     r"""Log-probability that an item is not among the items of a batch.
 
@@ -234,9 +238,11 @@ def in_batch_log_absence(
     Parameters
     ----------
     counts : Tensor of shape (n_items,)
-        Rows of each item; their sum is :math:`N`.
+        Rows of each item, or what else is drawn and has it, at most once each.
     batch_size : int
         :math:`b`, at most :math:`N`.
+    n_rows : int, optional
+        :math:`N`; None: the sum of the counts.
     beside_a_row : bool, default=False
         Whether the batch is known to contain a row of another item, so that there are
         :math:`b - 1` draws from the other :math:`N - 1` rows.
@@ -246,7 +252,7 @@ def in_batch_log_absence(
     Tensor of shape (n_items,), float64
         0 for an item without rows, ``-inf`` for an item in every batch.
     """
-    n_rows = int(counts.sum()) - beside_a_row
+    n_rows = (int(counts.sum()) if n_rows is None else n_rows) - beside_a_row
     # A tensor, so that b / b is 1: a number is divided by as a product with 1 / b.
     n_draws = torch.tensor(batch_size - beside_a_row, dtype=torch.float64)
     steps = torch.arange(int(counts.max()), dtype=torch.float64)

@@ -38,6 +38,46 @@ class Bags:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of items, and how far each row reads in one of them.
+
+    Attributes
+    ----------
+    items : Tensor of shape (n_items,)
+        Items of the sequences, one sequence after the other. They are rows of the item
+        tower, or, with ``vectors``, of those.
+    lengths : Tensor of shape (n_sequences,)
+        Number of items of each sequence.
+    sequence_of : Tensor of shape (b,)
+        The sequence that each row reads.
+    n_read : Tensor of shape (b,)
+        How many of its items the row reads: those that come first.
+    vectors : Tensor of shape (n_vectors, width) or None
+        Embeddings of items.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    sequence_of: Tensor
+    n_read: Tensor
+    vectors: Tensor | None = None
+
+    def to(self, device: torch.device) -> Sequences:
+        """The same sequences on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Sequences(
+            move(self.items),
+            move(self.lengths),
+            move(self.sequence_of),
+            move(self.n_read),
+            None if self.vectors is None else move(self.vectors),
+        )
+
+
 def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:
     """Concatenated positions of segments, without a Python loop.
 

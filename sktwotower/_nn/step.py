@@ -55,9 +55,11 @@ class Step(nn.Module, Generic[B]):
 
     def embed_users(self, gathered: GatheredBatch[B]) -> Tensor:
         """Embeddings of the users, (g, d)."""
-        users: Tensor = self.towers.user_tower(
-            gathered.user_inputs[0], self.generators.users
-        )
+        inputs, past_items = gathered.user_inputs[0], gathered.past_items
+        if past_items is not None:
+            vectors = self.towers.item_tower(past_items, self.generators.items)
+            inputs = inputs.with_items(vectors[:, : self.towers.item_tower.dim])
+        users: Tensor = self.towers.user_tower(inputs, self.generators.users)
         return users
 
     def embed_items(self, gathered: GatheredBatch[B]) -> Tensor:
@@ -97,8 +99,14 @@ class Step(nn.Module, Generic[B]):
         """Compute the loss and its gradients.
 
         The second thread runs the user tower, forward and backward, while this one runs
-        the item tower. It then gathers the next batch.
+        the item tower. It then gathers the next batch. A user tower that reads sequences
+        depends on the item tower.
         """
+        if gathered.has_sequences:
+            value: Tensor = self.forward(gathered)
+            value.backward()
+            upcoming.start_next()
+            return value
         users, items = run_both(
             lambda: self.embed_users(gathered), lambda: self.embed_items(gathered)
         )

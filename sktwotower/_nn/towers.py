@@ -10,9 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sktwotower._nn.attention import SequenceReader
 from sktwotower._nn.functional import unit_length
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
-from sktwotower._nn.segments import Bags
+from sktwotower._nn.layers import (
+    INITIAL_SCALE,
+    BatchNorm,
+    Dropout,
+    new_linear,
+    new_table,
+)
+from sktwotower._nn.segments import Bags, Sequences
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -22,9 +30,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-# Standard deviation of the initial values of a table, so small that the first steps
-# outweigh them, and of those of features that are added to the vector of an id.
-INITIAL_SCALE, _ADDED_SCALE = 0.1, 0.01
+# Standard deviation of the initial values of features that are added to the vector of an
+# id.
+_ADDED_SCALE = 0.01
 
 
 class Tower(nn.Module):
@@ -55,7 +63,10 @@ class Tower(nn.Module):
         Rate at which ids are replaced by the unknown id in training. It trains the unknown
         id, and the embedding of entities by their features alone.
     n_history_items : int
-        Number of rows of the history table, the unknown item included; 0: no history field.
+        Number of rows of the history table, the unknown item included; 0: no such table.
+    reader : dict, optional
+        Arguments of a :class:`SequenceReader`, which reads the history in its order, from
+        embeddings of the item tower.
     generator : torch.Generator
         Draws the initial weights, on the CPU.
     """
@@ -73,6 +84,7 @@ class Tower(nn.Module):
         generator: torch.Generator,
         id_dropout: float = 0.0,
         n_history_items: int = 0,
+        reader: dict[str, int | float] | None = None,
     ) -> None:
         super().__init__()
         self.dim = embedding_dim
@@ -82,38 +94,43 @@ class Tower(nn.Module):
         self.n_sparse_fields = len(rows.field_widths)
         self.id_table = None
         if rows.id_codes is not None:
-            self.id_table = _table(rows.n_ids, embedding_dim, generator)
+            self.id_table = new_table(rows.n_ids, embedding_dim, generator)
         self.history_table = None
         self.has_unit_history = False  # see TwoTowers
         if n_history_items:
-            self.history_table = _table(n_history_items, embedding_dim, generator)
+            self.history_table = new_table(n_history_items, embedding_dim, generator)
+        self.reader = None
+        if reader is not None:
+            self.reader = SequenceReader(embedding_dim, **reader, generator=generator)
         self.column_table = None
         self.is_sum = hidden_layer_sizes is None
-        is_added = self.is_sum and (rows.id_codes is not None or n_history_items > 0)
+        has_history = n_history_items > 0 or reader is not None
+        is_added = self.is_sum and (rows.id_codes is not None or has_history)
         scale = _ADDED_SCALE if is_added else INITIAL_SCALE
         if self.n_sparse_fields:
-            self.column_table = _table(rows.n_columns, embedding_dim, generator, scale)
+            self.column_table = new_table(rows.n_columns, embedding_dim, generator, scale)
         self.dense_tables = nn.ParameterList(
-            _table(block.shape[1], embedding_dim, generator, scale) for block in rows.dense
+            new_table(block.shape[1], embedding_dim, generator, scale)
+            for block in rows.dense
         )
-        n_fields = rows.n_fields + (self.history_table is not None)
+        n_fields = rows.n_fields + has_history
         # Layers have the same names with and without dropout, which may change later.
         layers: dict[str, nn.Module] = {}
         widths = [n_fields * embedding_dim, *(hidden_layer_sizes or ())]
         for i, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False)):
-            layers[f"linear_{i}"] = _linear(width_in, width_out, generator)
+            layers[f"linear_{i}"] = new_linear(width_in, width_out, generator)
             if batch_norm:
-                layers[f"norm_{i}"] = _BatchNorm(width_out)
+                layers[f"norm_{i}"] = BatchNorm(width_out)
             activate = ACTIVATIONS[activation]()
             if isinstance(activate, nn.ReLU):
                 activate.inplace = True  # its gradient needs the output only
             layers[f"activation_{i}"] = activate
             if dropout:
-                layers[f"dropout_{i}"] = _Dropout(dropout)
+                layers[f"dropout_{i}"] = Dropout(dropout)
         if dropout and not hidden_layer_sizes:
-            layers["dropout"] = _Dropout(dropout)
+            layers["dropout"] = Dropout(dropout)
         if not self.is_sum:
-            layers["output"] = _linear(widths[-1], embedding_dim, generator)
+            layers["output"] = new_linear(widths[-1], embedding_dim, generator)
         self.mlp = nn.Sequential(OrderedDict(layers))
 
     def arguments(self) -> dict[str, Any]:
@@ -135,6 +152,7 @@ class Tower(nn.Module):
             "normalize": self.normalize,
             "id_dropout": self.id_dropout,
             "n_history_items": 0 if history is None else len(history),
+            "reader": None if self.reader is None else self.reader.arguments(),
         }
 
     def fields(
@@ -185,8 +203,10 @@ class Tower(nn.Module):
                 codes = codes * (draws >= self.id_dropout)
             ids = self.id_table if batch.id_vectors is None else batch.id_vectors
             parts.append(F.embedding(codes, ids))
-        if self.history_table is not None and batch.history is not None:
+        if self.history_table is not None and isinstance(batch.history, Bags):
             parts.append(self._pooled(batch.history))
+        if self.reader is not None and isinstance(batch.history, Sequences):
+            parts.append(self.reader(batch.history, generator))
         return parts
 
     def _pooled(self, history: Bags) -> Tensor:
@@ -290,9 +310,9 @@ class Tower(nn.Module):
             fields = self.fields(batch, mask, generator)
             hidden = fields.sum(dim=1) if self.is_sum else fields.flatten(1)
         for layer in layers:
-            if isinstance(layer, _Dropout):
+            if isinstance(layer, Dropout):
                 hidden = layer(hidden, generator)
-            elif isinstance(layer, _BatchNorm):
+            elif isinstance(layer, BatchNorm):
                 hidden = layer(hidden, keep=mask is None)
             else:
                 hidden = layer(hidden)
@@ -342,54 +362,3 @@ class Tower(nn.Module):
         ]
         self.train(was_training)
         return torch.cat(blocks)
-
-
-class _Dropout(nn.Module):
-    """Dropout with a generator; torch's module draws from the global one."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, batch: Tensor, generator: torch.Generator | None) -> Tensor:
-        if not self.training:
-            return batch
-        draws = torch.rand(batch.shape, generator=generator, device=batch.device)
-        return batch * (draws >= self.share) / (1.0 - self.share)
-
-
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that uses running statistics for a batch of one row.
-
-    With ``keep=False``, for batches with hidden fields, these are not updated.
-    """
-
-    def forward(self, batch: Tensor, *, keep: bool = True) -> Tensor:
-        if self.training and (len(batch) == 1 or not keep):
-            alone = len(batch) == 1
-            return F.batch_norm(
-                batch,
-                self.running_mean if alone else None,
-                self.running_var if alone else None,
-                self.weight,
-                self.bias,
-                training=not alone,
-                eps=self.eps,
-            )
-        return super().forward(batch)
-
-
-def _table(
-    n_rows: int, width: int, generator: torch.Generator, scale: float = INITIAL_SCALE
-) -> nn.Parameter:
-    """An embedding table with normally distributed values."""
-    return nn.Parameter(torch.randn(n_rows, width, generator=generator) * scale)
-
-
-def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with torch's default initial weights, drawn from a generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
-    bound = width_in**-0.5
-    for parameter in (layer.weight, layer.bias):
-        nn.init.uniform_(parameter, -bound, bound, generator=generator)
-    return layer

@@ -78,7 +78,9 @@ def train(
     # Both threads add to the gradient of a tied table: two terms, but three with views, of
     # which the order would matter.
     is_ordered = towers.tied_table is None or self_supervision is None
-    two_threads = ranks is None and device.type == "cpu" and is_ordered
+    reads_sequences = towers.user_tower.reader is not None  # whose products use all threads
+    is_divided = is_ordered and not reads_sequences
+    two_threads = ranks is None and device.type == "cpu" and is_divided
     while True:
         towers.train()
         with (

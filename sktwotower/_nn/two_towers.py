@@ -58,9 +58,15 @@ class TwoTowers(nn.Module):
         return table if table is self.user_tower.history_table else None
 
     @property
-    def are_sums(self) -> bool:
-        """Whether both towers add up the vectors of their fields, without a layer."""
-        return self.user_tower.is_sum and self.item_tower.is_sum
+    def score_items_by_items(self) -> bool:
+        """Whether a score compares the id vectors of items with each other.
+
+        This is so if both towers add up the vectors of their fields, without a layer, and
+        the user tower reads the items of a history by their id vectors.
+        """
+        user, item = self.user_tower, self.item_tower
+        reads_items = self.tied_table is not None or user.reader is not None
+        return user.is_sum and item.is_sum and reads_items and item.id_table is not None
 
     @property
     def temperature(self) -> float | Tensor:

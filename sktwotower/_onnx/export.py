@@ -13,7 +13,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sktwotower._data.entities import Entities
-from sktwotower._onnx.graphs import OPSET, top_k_graph, tower_graph
+from sktwotower._data.histories import PastItems
+from sktwotower._onnx.graphs import top_k_graph, tower_graph
+from sktwotower._onnx.nodes import OPSET
 from sktwotower._onnx.readme import README
 from sktwotower._training.state import ModelState, SideState
 from sktwotower._version import __version__
@@ -59,10 +61,9 @@ def _graphs(state: ModelState, k: int) -> dict[str, Any]:
     """The ONNX models by the names of their files."""
     users, items, towers = state.user.entities, state.item.entities, state.towers
     catalogue = state.catalogue
-    history_codes = None if state.past is None else state.past.id_codes
     vectors = state.item.embeddings[catalogue - 1]
     return {
-        "user_tower": tower_graph("user", users, towers.user_tower, history_codes),
+        "user_tower": tower_graph("user", users, towers.user_tower, state.past),
         "item_tower": tower_graph("item", items, towers.item_tower, None),
         "top_k": top_k_graph(vectors, catalogue, len(items), k),
     }
@@ -116,6 +117,10 @@ def _ids(side: SideState) -> list:
         ) from error
 
 
+def _history_contract(past: PastItems) -> dict[str, Any]:
+    return {"size": past.size, "in_order": past.are_sequences}
+
+
 def _contract(state: ModelState, k: int) -> dict[str, Any]:
     """What a server must know about the graphs and their inputs."""
     return {
@@ -125,7 +130,7 @@ def _contract(state: ModelState, k: int) -> dict[str, Any]:
         "opset": OPSET,
         "k": k,
         "embedding_dim": state.user.embeddings.shape[1],
-        "history": None if state.past is None else {"size": state.past.size},
+        "history": None if state.past is None else _history_contract(state.past),
         "user": _side_contract(state.user.entities),
         "item": _side_contract(state.item.entities),
     }

@@ -9,77 +9,15 @@ import torch
 from torch import nn
 
 from sktwotower._data.entities import Entities
+from sktwotower._data.histories import PastItems
 from sktwotower._nn.towers import Tower
-from sktwotower.utils._extra import extra
+from sktwotower._onnx.nodes import Declarations, Graph
+from sktwotower._onnx.sequences import read_history
 
-OPSET = 18
-_IR_VERSION = 9  # the version that goes with the opset
 _MIN_NORM = 1e-12  # as in torch.nn.functional.normalize
 
-# Inputs or outputs of a graph: dtype and shape by name.
-Declarations = dict[str, tuple[type[np.generic], list[str | int]]]
 
-
-class Graph:
-    """Collects the nodes and constants of an ONNX model."""
-
-    def __init__(self) -> None:
-        self._onnx: Any = extra("onnx", name="onnx", caller="export_onnx needs")
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
-
-    def constant(self, value: Any, dtype: Any = None) -> str:
-        """Add a constant; return its name."""
-        name = f"constant_{len(self._constants)}"
-        array = np.require(np.asarray(value, dtype=dtype), requirements="C")
-        self._constants.append(self._onnx.numpy_helper.from_array(array, name))
-        return name
-
-    def add(
-        self, operator: str, *inputs: str, output: str | None = None, **attributes: Any
-    ) -> str:
-        """Add an operator; return the name of its output."""
-        output = output or f"{operator}_{len(self._nodes)}"
-        node = self._onnx.helper.make_node(operator, inputs, [output], **attributes)
-        self._nodes.append(node)
-        return output
-
-    def add_top_k(self, scores: str, k: int) -> tuple[str, str]:
-        """Add a search for the k largest of each row; return names of both outputs."""
-        outputs = "top_scores", "top_columns"
-        node = self._onnx.helper.make_node(
-            "TopK", [scores, self.constant([k])], outputs, axis=1, largest=1, sorted=1
-        )
-        self._nodes.append(node)
-        return outputs
-
-    def model(self, name: str, inputs: Declarations, outputs: Declarations) -> Any:
-        """Build the model of the nodes so far."""
-        helper = self._onnx.helper
-
-        def declare(values: Declarations) -> list[Any]:
-            return [
-                helper.make_tensor_value_info(
-                    value, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
-                )
-                for value, (dtype, shape) in values.items()
-            ]
-
-        graph = helper.make_graph(
-            self._nodes, name, declare(inputs), declare(outputs), self._constants
-        )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            producer_name="sktwotower",
-        )
-        model.ir_version = _IR_VERSION
-        return model
-
-
-def tower_graph(
-    side: str, entities: Entities, tower: Tower, history_codes: np.ndarray | None
-) -> Any:
+def tower_graph(side: str, entities: Entities, tower: Tower, past: PastItems | None) -> Any:
     """The graph of a tower: codes, encoded features and histories to vectors.
 
     Parameters
@@ -90,8 +28,8 @@ def tower_graph(
         Rows of the id table by code, and the fields.
     tower : Tower
         The weights.
-    history_codes : ndarray of shape (n_items + 1,) or None
-        Row of the history table for each item code; None without history.
+    past : PastItems or None
+        How items are read in a history; None without one.
     """
     graph = Graph()
     inputs: Declarations = {"code": (np.int64, ["n"])}
@@ -102,10 +40,14 @@ def tower_graph(
         rows = graph.add("Gather", graph.constant(entities.id_codes, np.int64), "code")
         vectors = graph.add("Gather", _weights(graph, tower.id_table), rows)
         parts.append(graph.add("Unsqueeze", vectors, graph.constant([1])))
-    if tower.history_table is not None and history_codes is not None:
+    if past is not None:
         inputs["history_row"] = (np.int64, ["n_history"])
         inputs["history_item"] = (np.int64, ["n_history"])
-        parts.append(_pooled_history(graph, tower, history_codes, size, width))
+        if tower.reader is not None and past.vectors is not None:
+            of_items = past.vectors.numpy()
+            parts.append(read_history(graph, tower.reader, of_items, size))
+        else:
+            parts.append(_pooled_history(graph, tower, past.id_codes, size, width))
     table, slots, n_slots = _columns(entities, tower)
     if n_slots:
         inputs["feature_row"] = (np.int64, ["n_nonzero"])

@@ -35,8 +35,9 @@ one dimension; a graph has only the inputs that the model uses.
 
 The output `vector` is `(n, embedding_dim)`, float32. Empty inputs mean no features and no
 history. The history of a user is the last `size` items, or all of them if `size` is null
-(see `history` in `contract.json`), including repeated ones. The order of its entries does
-not matter, and items of code 0 are ignored.
+(see `history` in `contract.json`), including repeated ones. Items of code 0 are ignored.
+Where `in_order` is true, entries come by row, and those of a row in the order of time;
+else the order does not matter.
 
 **Features** must be encoded as by the fitted `user_encoder_` or `item_encoder_`:
 `matrix = scipy.sparse.coo_matrix(encoder.transform(frame))` has `matrix.row`, `matrix.col`

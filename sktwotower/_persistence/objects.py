@@ -36,6 +36,7 @@ _TRUSTED = {
     f"{_PREPROCESSING}._fields.VectorField",
     f"{_PREPROCESSING}._categories.CategoryIndex",
     "sktwotower.history.PooledHistory",
+    "sktwotower.history.TransformerHistory",
     *(
         f"numpy.{name}"
         for name in (

@@ -36,7 +36,12 @@ from sktwotower._persistence.checks import (
 )
 from sktwotower._persistence.manifest import MANIFEST, expect, reading
 from sktwotower._training.rows import past_items
-from sktwotower._training.settings import HistorySettings, Settings
+from sktwotower._training.settings import (
+    HistorySettings,
+    PooledSettings,
+    Settings,
+    TransformerSettings,
+)
 from sktwotower._training.state import ModelState, SideState, TrainingLog
 from sktwotower.utils._columns import as_pandas, is_frame
 from sktwotower.utils._times import TimeRange
@@ -80,6 +85,7 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     past = None
     if history is not None:
         past = past_items(interactions, user.entities, item.entities, history)
+        past = past.reading(item.vectors_by_code(records["settings"].embedding_dim))
     return ModelState(
         **records,
         catalogue=item.recommendable(),
@@ -174,21 +180,31 @@ def settings_of(values: Values) -> Settings:
     """What "auto" stood for; ``asdict`` gives the values."""
     history = values.get("history")
     if type(history) is dict:
-        history = record_of(HistorySettings, history, MANIFEST)
-        size = history.size
-        expect(size is None or 0 < size < 2**31, MANIFEST, f"has the history size {size!r}")
-        expect(0 <= history.dropout < 1, MANIFEST, f"has the dropout {history.dropout!r}")
+        history = history_of(history)
     return record_of(Settings, values | {"history": history}, MANIFEST)
+
+
+def history_of(values: Values) -> HistorySettings:
+    """What the history was."""
+    kinds: tuple[type[HistorySettings], ...] = (PooledSettings, TransformerSettings)
+    kind = kinds["n_layers" in values]
+    history: HistorySettings = record_of(kind, values, MANIFEST)
+    size = history.size
+    expect(size is None or 0 < size < 2**31, MANIFEST, f"has the history size {size!r}")
+    expect(0 <= history.dropout < 1, MANIFEST, f"has the dropout {history.dropout!r}")
+    return history
 
 
 def expect_settings(settings: Settings, towers: TwoTowers, *, n_ids: int) -> None:
     """Raise ArtefactError unless towers are what settings say they are."""
     tower, learned = towers.user_tower, towers.log_temperature is not None
-    options, table = tower.arguments(), tower.history_table
+    options, table, history = tower.arguments(), tower.history_table, settings.history
     sizes = options["hidden_layer_sizes"]
+    reader = asdict(history) if isinstance(history, TransformerSettings) else None
     expect(
-        (settings.history is None) == (table is None)
-        and (table is None or len(table) >= n_ids),
+        isinstance(history, PooledSettings) == (table is not None)
+        and (table is None or len(table) >= n_ids)
+        and options["reader"] == reader,
         MANIFEST,
         f"has the history {settings.history!r}, which is not that of the user tower",
     )
@@ -352,16 +368,19 @@ def n_weights(
     embedding_dim: int,
     hidden_layer_sizes: list[int] | None,
     n_history_items: int,
+    reader: dict[str, int | float] | None,
     **_: Any,
-) -> int:
+) -> float:
     """Number of weights of the tables and layers of a tower, before it is made."""
     n_ids = 0 if rows.id_codes is None else rows.n_ids
     n_rows = n_ids + n_history_items + rows.n_columns + sum(x.shape[1] for x in rows.dense)
-    n = n_rows * embedding_dim
+    n: float = n_rows * embedding_dim
     if hidden_layer_sizes is not None:
-        n_fields = rows.n_fields + (n_history_items > 0)
+        n_fields = rows.n_fields + (n_history_items > 0 or reader is not None)
         widths = [n_fields * embedding_dim, *hidden_layer_sizes, embedding_dim]
         n += sum(before * after for before, after in pairwise(widths))
+    if reader is not None:  # tables of places, and four squares and two times four a layer
+        n += embedding_dim * (reader["size"] + 12 * reader["n_layers"] * embedding_dim)
     return n
 
 

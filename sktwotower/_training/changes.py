@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from sktwotower._data.encoding import encoder_of
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.roles import SIDES, ColumnRoles, FeatureColumns, Rows, SideName
 from sktwotower._training.configuration import Configuration
-from sktwotower._training.settings import OF_WEIGHTS, HistorySettings
+from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, TransformerSettings
 from sktwotower._training.state import ModelState
 
 Occasion = Literal["between fit and partial_fit", "between two fits with warm_start=True"]
@@ -173,7 +174,14 @@ def _architecture(configuration: Configuration) -> dict[str, Any]:
 
 
 def _differ_in_towers(was: HistorySettings | None, now: HistorySettings | None) -> bool:
-    """Whether histories need other towers: their size and dropout may change."""
+    """Whether histories need other towers.
+
+    Of a pooled one the size and the dropout may change, of a transformer the dropout.
+    """
+    if isinstance(was, TransformerSettings) and isinstance(now, TransformerSettings):
+        return replace(was, dropout=now.dropout) != now
+    if type(was) is not type(now):
+        return True
     return (was and was.tied) != (now and now.tied)
 
 

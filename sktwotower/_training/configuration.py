@@ -15,8 +15,13 @@ from sktwotower._data.entity_table import EntityTable, as_table
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
-from sktwotower._training.settings import HistorySettings, Settings
-from sktwotower.history import PooledHistory, refuse_no_history
+from sktwotower._training.settings import (
+    HistorySettings,
+    Settings,
+    TransformerSettings,
+    history_settings,
+)
+from sktwotower.history import HISTORIES, refuse_no_history
 from sktwotower.metrics._registry import parse_metric
 from sktwotower.utils._columns import Column
 
@@ -140,8 +145,8 @@ class Configuration:
         }
         parse_metric(values["validation_metric"], parameter="validation_metric")
         refuse_no_history(values["history"], owner=owner)
-        if isinstance(values["history"], PooledHistory):
-            values["history"] = HistorySettings.of(values["history"])
+        if isinstance(values["history"], HISTORIES):
+            values["history"] = history_settings(values["history"])
         values["hidden_layer_sizes"] = _hidden_sizes(values["hidden_layer_sizes"])
         same = {field.name for field in fields(cls)} & set(values)
         configuration = cls(
@@ -253,7 +258,7 @@ class Configuration:
         history = self.settings.history
         if not isinstance(history, HistorySettings):
             return
-        if history.dropout and self.timestamp_column is not None:
+        if history.drawn_share and self.timestamp_column is not None:
             raise ValueError(
                 f"history=PooledHistory(dropout={history.dropout}) draws a history from "
                 f"all rows of a user, and timestamp_column={self.timestamp_column!r} "
@@ -262,7 +267,14 @@ class Configuration:
             )
 
     def _refuse_history(self, history: HistorySettings) -> None:
-        if history.dropout and self.objective.loss != "softmax":
+        if isinstance(history, TransformerSettings):
+            dim, n_heads = self.settings.embedding_dim, history.n_heads
+            if dim != "auto" and dim % n_heads:
+                raise ValueError(
+                    f"history=TransformerHistory(n_heads={n_heads}) does not divide "
+                    f"embedding_dim={dim}: each head reads an equal part of a vector."
+                )
+        if history.drawn_share and self.objective.loss != "softmax":
             raise ValueError(
                 f"history=PooledHistory(dropout={history.dropout}) ranks all that is left "
                 "out of a history against shared candidates, and "

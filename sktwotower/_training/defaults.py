@@ -17,7 +17,12 @@ from sktwotower._nn.optim import auto_weight_decay
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.facts import DataFacts
 from sktwotower._training.objective import SAMPLING
-from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
+from sktwotower._training.settings import (
+    OF_WEIGHTS,
+    PooledSettings,
+    Settings,
+    TransformerSettings,
+)
 from sktwotower.utils._warnings import warn
 
 
@@ -45,6 +50,8 @@ _BAG_ROWS, _BAG_BATCHES = 2048, 500
 _BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (10, 40)
 # Bags have this width up to so many items, and half of it beyond.
 _BAG_DIM, _WIDE_ITEMS = 256, 50_000
+# Width of the vectors that a transformer reads.
+_SEQUENCE_DIM = 128
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
@@ -58,7 +65,7 @@ _DRAWS_FOR_A_ROW = 8
 def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """The history field of the user tower."""
     if facts.order is not None and facts.order >= _LEAST_ORDER:
-        return Choice(HistorySettings(size=20), "the rows of a user have an order in time")
+        return Choice(PooledSettings(size=20), "the rows of a user have an order in time")
     if facts.rows_per_user[1] < _LEAST_ROWS:
         return Choice(None, "most users have one positive")
     if facts.n_negatives:  # a bag hardly learns them
@@ -70,7 +77,7 @@ def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -
             "time of their user's first one"
         )
     if given.objective.loss == "softmax" and given.item.id_embedding:
-        return Choice(HistorySettings(size=None, dropout=0.5, tied=True), reason)
+        return Choice(PooledSettings(size=None, dropout=0.5, tied=True), reason)
     return Choice(None, reason)
 
 
@@ -80,20 +87,32 @@ def is_bag(chosen: Mapping[str, Any]) -> bool:
     Such a model has few parameters beside the vectors of items, which score each other.
     """
     past = chosen["history"]
-    return past is not None and past.dropout > 0
+    return past is not None and past.drawn_share > 0
+
+
+def is_sequence(chosen: Mapping[str, Any]) -> bool:
+    """Whether a transformer reads the items of a user."""
+    return isinstance(chosen["history"], TransformerSettings)
+
+
+def reads_items(chosen: Mapping[str, Any]) -> bool:
+    """Whether a user is nothing but items, whose vectors score each other."""
+    return is_bag(chosen) or is_sequence(chosen)
 
 
 def user_id_embedding(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Whether the id of a user is a field."""
-    return Choice(not is_bag(chosen), "")
+    return Choice(not reads_items(chosen), "")
 
 
 def embedding_dim(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Width of the embeddings."""
+    if is_sequence(chosen):
+        return Choice(_SEQUENCE_DIM, "")
     if not is_bag(chosen):
         return Choice(64, "")
     if facts.n_items <= _WIDE_ITEMS:
@@ -104,8 +123,8 @@ def embedding_dim(
 def hidden_layer_sizes(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
-    """Layers: none for bags, else a linear one."""
-    return Choice(None if is_bag(chosen) else (), "")
+    """Layers: none where items score items, else a linear one."""
+    return Choice(None if reads_items(chosen) else (), "")
 
 
 def temperature(
@@ -113,12 +132,12 @@ def temperature(
 ) -> Choice:
     """The divisor of scores.
 
-    For bags the logit of a perfect match is the logarithm of the number of items, and
-    outweighs all of them together.
+    Where items score items, the logit of a perfect match is the logarithm of their number,
+    and outweighs all of them together.
     """
     if chosen["history"] is None or not given.normalize:
         return Choice(given.usual_temperature, "")
-    if not is_bag(chosen):
+    if not reads_items(chosen):
         return Choice(0.1, "")
     value = 1 / np.log(max(facts.n_items, 2))
     low, high = _BAG_TEMPERATURES
@@ -135,7 +154,7 @@ def learning_rate(
 
 def batch_size(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """Rows of a batch."""
-    if not is_bag(chosen):
+    if not reads_items(chosen):
         return Choice(512, "")
     n_rows = -(-facts.n_positives // _BAG_BATCHES)
     return Choice(max(_BAG_ROWS, n_rows), f"at most {_BAG_BATCHES} batches an epoch")
@@ -161,7 +180,7 @@ def negatives(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any])
         return Choice("labels", "y has rows of 0 or less")
     if given.objective.loss != "softmax":
         return Choice("unconsumed", f"loss={given.objective.loss!r} compares pairs")
-    if is_bag(chosen):
+    if reads_items(chosen):
         if facts.n_items <= _FULL_ITEMS:
             return Choice("full", f"there are {facts.n_items:,} items")
         return Choice("mixed", f"{facts.n_items:,} items are many")
@@ -178,7 +197,7 @@ def n_negatives(
     """Draws for a batch of the softmax, or for a row."""
     wanted, unit = _DRAWS_FOR_A_ROW, "a row"
     if given.objective.loss == "softmax":
-        wanted = _BAG_DRAWS if is_bag(chosen) else chosen["batch_size"]
+        wanted = _BAG_DRAWS if reads_items(chosen) else chosen["batch_size"]
         unit = "a batch"
     n_items = _n_drawn_from(facts, given)
     return Choice(min(wanted, n_items), f"for {unit}, at most the number of items")
@@ -211,7 +230,7 @@ def weight_decay(
     facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
 ) -> Choice:
     """Decay of the embedding tables."""
-    if is_bag(chosen):
+    if reads_items(chosen):
         return Choice(0.0, "")
     n_rows = facts.n_positives
     if given.objective.loss == "cross_entropy":  # rows with y <= 0 are trained, too
@@ -321,9 +340,11 @@ def describe(choices: Mapping[str, Choice], facts: DataFacts, *, loss: str) -> s
         if name == "n_negatives" and choices["negatives"].value not in SAMPLING:
             continue
         shown = f"{value:.3g}" if isinstance(value, float) else repr(value)
-        if isinstance(value, HistorySettings):
+        if isinstance(value, PooledSettings | TransformerSettings):
             shown = str(value)
         marks = {None: "", "": "  (auto)"}
+        if isinstance(value, TransformerSettings) and facts.order is None:
+            marks[None] = "  (the order of the rows is taken as their order in time)"
         lines.append(f"  {name}={shown}" + marks.get(reason, f"  (auto: {reason})"))
     return "\n".join(lines)
 
@@ -374,7 +395,7 @@ def _refuse(
             "no negative. Raise batch_size, or set negatives='full' or 'mixed'."
         )
     history, is_in_batch = chosen["history"], chosen["negatives"] == "in_batch"
-    if history is not None and history.dropout and is_in_batch:
+    if history is not None and history.drawn_share and is_in_batch:
         n_batches, _ = batch_sizes(facts.n_positives, chosen["batch_size"])
         if n_batches >= facts.n_users > 1:
             raise ValueError(

@@ -31,6 +31,7 @@ from sktwotower._nn.negatives import (
     UnconsumedSampler,
 )
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
+from sktwotower._nn.sequence_batches import SequenceBatches
 from sktwotower._nn.user_batches import UserBatches
 from sktwotower._training.field_dependence import field_dependence
 from sktwotower._training.settings import Settings
@@ -177,8 +178,11 @@ ssl_pattern
             n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
         n_batches, _ = batch_sizes(n_rows, batch_size)
+        has_sequences = trained.sequences is not None and n_new is None
         if self.loss != "softmax":
             negatives = self._sampled_negatives(positives, items, known, explicit)
+            if has_sequences:
+                return SequenceBatches(trained, negatives, n_batches)
             return Batches(trained, negatives, n_batches, n_new=n_new)
         candidates = SharedCandidates(
             trained,
@@ -188,11 +192,14 @@ ssl_pattern
             items=items,
             correction=self.sampling_correction,
             history_dropout=0.0 if in_history is None else history_dropout,
+            whole_sequences=has_sequences,
             known=known,
             explicit=explicit,
             frequencies=frequencies,
             rank_slice=rank_slice,
         )
+        if has_sequences:
+            return SequenceBatches(trained, candidates, n_batches)
         if in_history is None:
             return Batches(trained, candidates, n_batches, n_new=n_new)
         return UserBatches(

@@ -11,8 +11,9 @@ from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower._training.data import TrainingData
-from sktwotower._training.settings import HistorySettings, Settings
+from sktwotower._training.settings import HistorySettings, Settings, TransformerSettings
 from sktwotower.utils import _column_store as column_store
 
 _SMALLEST_WEIGHT = np.float32(1e-30)
@@ -25,9 +26,15 @@ def past_items(
     history: HistorySettings,
 ) -> PastItems:
     """Histories of all users, from these interactions."""
-    if history.dropout:  # it draws from all rows of a user, whatever their times
+    if history.drawn_share:  # it draws from all rows of a user, whatever their times
         interactions = replace(interactions, times=None)
-    return PastItems.of(interactions, len(users), history.size, items.id_codes)
+    return PastItems.of(
+        interactions,
+        len(users),
+        history.size,
+        items.id_codes,
+        are_sequences=isinstance(history, TransformerSettings),
+    )
 
 
 def with_unit_prior(user_rows: EntityRows, temperature: float) -> EntityRows:
@@ -84,13 +91,14 @@ def training_rows(
     if history is None:
         return rows, user_rows, None
     past = past_items(interactions, data.user.entities, data.item.entities, history)
-    if history.dropout and replayed is None:
+    if history.drawn_share and replayed is None:
         drawn = past.to_draw_from(user_rows, inputs, interactions.users)
         return rows, drawn, past
     # The new rows come last in the histories.
     before = past.before_events(user_rows, inputs, ordered.items, first=n_replayed)
     numbers = torch.from_numpy(column_store.arange(len(interactions)))
-    return replace(rows, user_inputs=numbers), before, past
+    sequences = before.sequence_of if isinstance(before, SequenceRows) else None
+    return replace(rows, user_inputs=numbers, sequences=sequences), before, past
 
 
 def _rows_of_X(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 
 # Settings that the weights were made for: they stay when a model is continued.
 OF_WEIGHTS = (
@@ -17,8 +18,8 @@ OF_WEIGHTS = (
 
 
 @dataclass(frozen=True)
-class HistorySettings:
-    """The history field of the user tower.
+class PooledSettings:
+    """A history field of the user tower that forgets the order.
 
     Attributes
     ----------
@@ -30,11 +31,10 @@ class HistorySettings:
     dropout: float = 0.0
     tied: bool = False
 
-    @classmethod
-    def of(cls, history: PooledHistory) -> HistorySettings:
-        """The settings that an object gives, as numbers of Python."""
-        size = None if history.size is None else int(history.size)
-        return cls(size, float(history.dropout), bool(history.tied))
+    @property
+    def drawn_share(self) -> float:
+        """Share of a user's rows that batches draw as positives; 0: they draw rows."""
+        return self.dropout
 
     def __str__(self) -> str:
         return f"PooledHistory(size={self.size}, dropout={self.dropout}, tied={self.tied})"
@@ -42,6 +42,49 @@ class HistorySettings:
     def as_parameter(self) -> PooledHistory:
         """The object that gives these settings."""
         return PooledHistory(**asdict(self))
+
+
+@dataclass(frozen=True)
+class TransformerSettings:
+    """A history field of the user tower that reads items in their order.
+
+    Attributes
+    ----------
+    size, n_layers, n_heads, dropout
+        As in :class:`~sktwotower.history.TransformerHistory`.
+    """
+
+    size: int = 50
+    n_layers: int = 2
+    n_heads: int = 2
+    dropout: float = 0.2
+    # As `PooledSettings` has them.
+    tied: ClassVar[bool] = False
+    drawn_share: ClassVar[float] = 0.0
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in asdict(self).items())
+        return f"TransformerHistory({values})"
+
+    def as_parameter(self) -> TransformerHistory:
+        """The object that gives these settings."""
+        return TransformerHistory(**asdict(self))
+
+
+HistorySettings = PooledSettings | TransformerSettings
+
+
+def history_settings(history: PooledHistory | TransformerHistory) -> HistorySettings:
+    """The settings that an object gives, as numbers of Python."""
+    if isinstance(history, TransformerHistory):
+        return TransformerSettings(
+            size=int(history.size),
+            n_layers=int(history.n_layers),
+            n_heads=int(history.n_heads),
+            dropout=float(history.dropout),
+        )
+    size = None if history.size is None else int(history.size)
+    return PooledSettings(size, float(history.dropout), bool(history.tied))
 
 
 @dataclass(frozen=True)

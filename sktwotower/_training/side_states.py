@@ -18,10 +18,9 @@ def embedded_side(
     name: SideName,
     towers: TwoTowers,
     rows: EntityRows,
+    past: PastItems | None,
     data: TrainingData,
     configuration: Configuration,
-    *,
-    past: PastItems | None,
     epoch: int,
 ) -> SideState:
     """The users or the items, embedded by their tower.
@@ -34,12 +33,12 @@ def embedded_side(
         As they are served.
     rows : EntityRows
         Ids and features of the side; row ``r`` belongs to code ``r``.
+    past : PastItems or None
+        Histories of the users.
     data : TrainingData
         Vocabularies, encoders and features.
     configuration : Configuration
         Says whether the cold path is trained.
-    past : PastItems or None
-        Histories of the users.
     epoch : int
         Number of epochs so far, for the message.
 
@@ -52,7 +51,7 @@ def embedded_side(
     tower = towers.user_tower if name == "user" else towers.item_tower
     rows = rows.head(len(side.entities) + 1)
     inputs: TowerRows = rows
-    if name == "user" and past is not None:
+    if past is not None:
         inputs = past.rows(rows, np.arange(len(rows)))
     vectors = tower.embed(inputs).numpy()
     # No loss has seen the last step. A score is at most the product of two lengths.

@@ -60,6 +60,11 @@ class SideState:
         """Ids and codes."""
         return self.entities.vocabulary
 
+    def vectors_by_code(self, width: int) -> np.ndarray:
+        """The first numbers of each embedding, the unknown one first, (n + 1, width)."""
+        vectors: np.ndarray = np.concatenate([self.unknown[None], self.embeddings])
+        return np.ascontiguousarray(vectors[:, :width])
+
     def recommendable(self) -> np.ndarray:
         """Codes that queries choose from unless they name candidates, ascending."""
         return recommendable(self.entities, trains_cold_path=self.trains_cold_path)
@@ -188,6 +193,7 @@ class ModelState:
         past = self.past
         if past is not None:
             past = replace(past, id_codes=item.entities.id_codes)
+            past = past.reading(item.vectors_by_code(self.settings.embedding_dim))
         return replace(
             self, item=item, catalogue=item.recommendable(), seen=seen, past=past
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
-from sktwotower._data.roles import SIDES
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.history_rows import HistoryRows
@@ -43,6 +42,7 @@ from sktwotower._training.facts import facts_of
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import past_items, training_rows, with_unit_prior
+from sktwotower._training.settings import PooledSettings, TransformerSettings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.spectral_start import start_from_spectrum
 from sktwotower._training.state import (
@@ -167,7 +167,7 @@ class Training:
         rows, user_inputs, past = training_rows(
             self.data, self.settings, train_rows, user_rows, self.replayed
         )
-        if self.before is None and towers.tied_table is not None and towers.are_sums:
+        if self.before is None and towers.score_items_by_items:
             id_codes = self.data.item.entities.id_codes
             start_from_spectrum(towers.item_tower, id_codes, rows, self.seed)
         average = average_of(towers) if configuration.average else None
@@ -231,22 +231,15 @@ class Training:
         run.served.user_tower.set_unknown_id()
         if not self.configuration.is_self_supervised:  # else training has set it
             run.served.item_tower.set_unknown_id()
-        sides = {
-            name: embedded_side(
-                name,
-                run.served,
-                self.user_rows if name == "user" else self.item_rows,
-                self.data,
-                self.configuration,
-                past=past,
-                epoch=len(log.loss_curve),
-            )
-            for name in SIDES
-        }
+        arguments = self.data, self.configuration, len(log.loss_curve)
+        item = embedded_side("item", run.served, self.item_rows, None, *arguments)
+        if past is not None:
+            past = past.reading(item.vectors_by_code(self.settings.embedding_dim))
+        user = embedded_side("user", run.served, self.user_rows, past, *arguments)
         return ModelState(
             roles=self.data.roles,
-            user=sides["user"],
-            item=sides["item"],
+            user=user,
+            item=item,
             towers=run.served,
             catalogue=self.catalogue,
             interactions=self.interactions,
@@ -263,7 +256,7 @@ class Training:
         configuration, history = self.configuration, self.settings.history
         n_history_items = self._n_history_items()
         towers = TwoTowers(
-            self._make_tower(self.user_rows, generator, n_history_items),
+            self._make_tower(self.user_rows, generator, n_history_items, self._reader()),
             self._make_tower(self.item_rows, generator),
             configuration.temperature,
             learned=configuration.learns_temperature,
@@ -275,7 +268,11 @@ class Training:
         return towers, sources
 
     def _make_tower(
-        self, rows: EntityRows, generator: torch.Generator, n_history_items: int = 0
+        self,
+        rows: EntityRows,
+        generator: torch.Generator,
+        n_history_items: int = 0,
+        reader: dict[str, int | float] | None = None,
     ) -> Tower:
         configuration = self.configuration
         return Tower(
@@ -288,13 +285,18 @@ class Training:
             normalize=configuration.normalize,
             id_dropout=configuration.id_dropout,
             n_history_items=n_history_items,
+            reader=reader,
             generator=generator,
         )
 
     def _n_history_items(self) -> int:
-        if self.settings.history is None:
+        if not isinstance(self.settings.history, PooledSettings):
             return 0
         return int(self.data.item.entities.id_codes.max()) + 1
+
+    def _reader(self) -> dict[str, int | float] | None:
+        history = self.settings.history
+        return asdict(history) if isinstance(history, TransformerSettings) else None
 
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
         """The same rows; a few columns before a linear layer become a matrix."""
@@ -330,7 +332,7 @@ class Training:
             frequencies=frequencies,
             rank_slice=None if ranks is None else ranks.slice_of,
             in_history=in_history,
-            history_dropout=0.0 if history is None else history.dropout,
+            history_dropout=0.0 if history is None else history.drawn_share,
         )
         return batches, frequencies
 

@@ -14,7 +14,7 @@ from sktwotower._training import defaults
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.defaults import choose
 from sktwotower._training.facts import DataFacts
-from sktwotower._training.settings import OF_WEIGHTS, HistorySettings, Settings
+from sktwotower._training.settings import OF_WEIGHTS, PooledSettings, Settings
 from sktwotower.history import PooledHistory
 from sktwotower.model_selection import InteractionKFold
 from sktwotower.utils import _column_store as column_store
@@ -151,8 +151,8 @@ def test_facts_are_those_of_all_blocks(monkeypatch):
 
 # --- rules -------------------------------------------------------------------------------
 
-TWENTY = HistorySettings(size=20)
-BAG = HistorySettings(size=None, dropout=0.5, tied=True)
+TWENTY = PooledSettings(size=20)
+BAG = PooledSettings(size=None, dropout=0.5, tied=True)
 PLAIN = {"history": None}
 ORDERED = {"history": PooledHistory(20)}
 
@@ -171,7 +171,7 @@ ORDERED = {"history": PooledHistory(20)}
         ("history", {"timestamp_column": 2}, {"order": 0.49}, BAG),
         ("history", {"timestamp_column": 2}, {"order": 0.0}, BAG),
         ("history", {"history": None, "timestamp_column": 2}, {"order": 1.0}, None),
-        ("history", {"history": PooledHistory(3)}, {}, HistorySettings(size=3)),
+        ("history", {"history": PooledHistory(3)}, {}, PooledSettings(size=3)),
         ("user_id_embedding", {}, {}, False),
         ("user_id_embedding", PLAIN, {}, True),
         ("user_id_embedding", {"user_id_embedding": True}, {}, True),
@@ -312,7 +312,7 @@ def test_what_the_rules_choose_can_be_given():
 
 def test_what_a_continued_training_keeps():
     before = Settings(
-        history=HistorySettings(7),
+        history=PooledSettings(7),
         user_id_embedding=False,
         embedding_dim=9,
         hidden_layer_sizes=(5,),
@@ -342,7 +342,7 @@ def test_what_a_continued_training_keeps():
     # what is given is obeyed
     given = {"batch_size": 9, "popularity_prior": None, "history": PooledHistory(2)}
     found = chosen(given, before=before, continues=True)
-    assert found["history"] == HistorySettings(2)
+    assert found["history"] == PooledSettings(2)
     assert (found["batch_size"], found["popularity_prior"]) == (9, None)
 
 

@@ -1,0 +1,145 @@
+"""A causal transformer that reads sequences of item vectors."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sktwotower._nn.layers import Dropout, new_linear, new_table
+from sktwotower._nn.segments import Sequences
+
+# Width of the hidden layer of a block, in widths of its input.
+_WIDENING = 4
+
+
+class SequenceReader(nn.Module):
+    r"""Maps the items that a row reads to one vector.
+
+    With the vectors :math:`v_k` of the items of a sequence, positions :math:`p_k` and a
+    learned vector :math:`s` in front of each sequence, the input is :math:`x_0 = s + p_0`,
+    :math:`x_k = v_k + p_k`. Each block computes, for all places at once,
+
+    .. math::
+        x \leftarrow x + \text{Attention}(\text{LayerNorm}(x)), \qquad
+        x \leftarrow x + W_2 \, \text{gelu}(W_1 \, \text{LayerNorm}(x)),
+
+    where place :math:`k` attends to the places up to :math:`k`. A row that reads :math:`k`
+    items has the normalized output at place :math:`k`; without any, at the learned vector.
+
+    Products are computed for the places of all sequences together, without padding; only
+    the attention pads sequences to the longest one.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the vectors.
+    size : int
+        Largest number of items that a row reads.
+    n_layers, n_heads : int
+        Blocks, and heads of the attention of each.
+    dropout : float
+        Rate at which entries of the input and of what each block adds are dropped.
+    generator : torch.Generator
+        Draws the initial weights, on the CPU.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        size: float,
+        n_layers: float,
+        n_heads: float,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.size, self.n_heads = int(size), int(n_heads)
+        self.start = nn.Parameter(torch.zeros(dim))
+        self.positions = new_table(self.size + 1, dim, generator, scale=dim**-0.5)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(
+            ReaderLayer(dim, self.n_heads, dropout, generator) for _ in range(int(n_layers))
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def arguments(self) -> dict[str, int | float]:
+        """What the reader was made with, but for ``dim``."""
+        return {
+            "size": self.size,
+            "n_layers": len(self.layers),
+            "n_heads": self.n_heads,
+            "dropout": self.dropout.share,
+        }
+
+    def forward(self, history: Sequences, generator: torch.Generator | None) -> Tensor:
+        """Vectors of the rows, (b, dim)."""
+        assert history.vectors is not None
+        lengths = history.lengths + 1  # of the learned vector in front
+        firsts = lengths.cumsum(0) - lengths
+        n = len(history.items) + len(lengths)
+        sequence_of = torch.arange(len(lengths), device=lengths.device).repeat_interleave(
+            lengths, output_size=n
+        )
+        places = torch.arange(n, device=lengths.device) - firsts[sequence_of]
+        vectors = F.embedding(history.items, history.vectors)
+        hidden = self.positions[places]
+        hidden = hidden.index_add(0, (places > 0).nonzero()[:, 0], vectors)
+        hidden = hidden.index_add(0, firsts, self.start.expand(len(firsts), -1))
+        hidden = self.dropout(hidden, generator)
+        n_places = int(lengths.max()) if n else 1
+        padded = sequence_of * n_places + places
+        for layer in self.layers:
+            hidden = layer(hidden, padded, (len(lengths), n_places), generator)
+        read = firsts[history.sequence_of] + history.n_read
+        output: Tensor = self.norm(hidden[read])
+        return output
+
+
+class ReaderLayer(nn.Module):
+    """Attention over the places before, and a layer for each place by itself."""
+
+    def __init__(
+        self, dim: int, n_heads: int, dropout: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm, self.layer_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.queries_keys_values = new_linear(dim, 3 * dim, generator)
+        self.attended = new_linear(dim, dim, generator)
+        self.layer = nn.Sequential(
+            OrderedDict(
+                wider=new_linear(dim, _WIDENING * dim, generator),
+                activation=nn.GELU(),
+                narrower=new_linear(_WIDENING * dim, dim, generator),
+            )
+        )
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        padded: Tensor,
+        shape: tuple[int, int],
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Vectors of all places, (n_places_of_all, dim).
+
+        ``padded`` has the position of each place among those of ``shape``, the number of
+        sequences and of places of the longest one.
+        """
+        attended = self.attended(self._attention(hidden, padded, shape))
+        hidden = hidden + self.dropout(attended, generator)
+        return hidden + self.dropout(self.layer(self.layer_norm(hidden)), generator)
+
+    def _attention(self, hidden: Tensor, padded: Tensor, shape: tuple[int, int]) -> Tensor:
+        three = self.queries_keys_values(self.attention_norm(hidden))
+        n, width = shape[0] * shape[1], three.shape[1]
+        grid = three.new_zeros(n, width).index_copy(0, padded, three)
+        grid = grid.view(*shape, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = grid.unbind(0)  # each (sequences, heads, places, width)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        return mixed.transpose(1, 2).reshape(n, -1).index_select(0, padded)
