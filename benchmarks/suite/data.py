@@ -248,18 +248,24 @@ def _retail(name: str, rows: pd.DataFrame, cut: Cut) -> DataSet:
 def sequences(name: str, data: Path) -> tuple[DataSet, ...]:
     """Reviews in order; the last item of each user is test, the one before valid."""
     folder = data / "sequences" / name
-    parts = [pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "valid")]
     items = pd.read_parquet(folder / "items.parquet")
     record = DataSet(
         name,
-        pd.concat(parts, ignore_index=True),
-        pd.read_parquet(folder / "test.parquet"),
+        *ordered_rows(folder),
         partial(last_item, "position", "user_id"),  # of train and valid this is valid
         timestamp_column="position",
         item_table=EntityTable(items, "item_id"),
         counts_unknown=True,
     )
     return (record,)
+
+
+def ordered_rows(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to learn from, which are train and valid, and those of test."""
+    train, valid, test = (
+        pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "valid", "test")
+    )
+    return pd.concat([train, valid], ignore_index=True), test
 
 
 def few_rows(name: str, data: Path) -> tuple[DataSet, ...]:

@@ -115,9 +115,10 @@ def gathered_epoch(
         user_inputs = [user_rows.take(rows) for rows in users]
         item_inputs = [item_rows.take(rows) for rows in items]
         has_sequences = isinstance(user_inputs[0].history, Sequences)
-        if has_sequences:
-            user_inputs[0], past_items = _with_distinct_items(user_inputs[0])
-            item_inputs.append(item_rows.take(past_items))
+        if has_sequences:  # those of this rank come last
+            for n in reversed(range(len(user_inputs))):
+                user_inputs[n], past_items = _with_distinct_items(user_inputs[n])
+                item_inputs.append(item_rows.take(past_items))
         masks = None
         if self_supervision is not None:
             views, masks = self_supervision.draw(generator)

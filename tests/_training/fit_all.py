@@ -11,13 +11,18 @@ import torch.distributed as dist
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import lazy_tables
 from sktwotower.datasets import make_interactions
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 
 WHOLE_USERS = dict(
     user_id_embedding=False,
     history=PooledHistory(100, dropout=0.5, tied=True),
     popularity_prior=1.0,
     hidden_layer_sizes=None,
+)
+SEQUENCES = dict(
+    history=TransformerHistory(size=5, n_layers=1, dropout=0.0),
+    timestamp_column="timestamp",
+    negatives="mixed",
 )
 # What processes exchange differs from one to the next: candidates, frequencies, gradients
 # of rows and of whole tables, the temperature, masked fields, validation, users.
@@ -38,6 +43,8 @@ MODELS = {
     "pairs": dict(loss="cross_entropy", temperature="learned", max_grad_norm=0.1),
     "whole users": WHOLE_USERS,
     "whole users, rows of a tied table": WHOLE_USERS,
+    "sequences": SEQUENCES,
+    "sequences, rows of the tables": SEQUENCES,
     "few users": dict(batch_size=2, max_iter=1),
 }
 # These are trained by the rows of the batch; the others' tables are trained as a whole.
@@ -46,6 +53,7 @@ LAZY = [
     "weights",
     "pairs",
     "whole users, rows of a tied table",
+    "sequences, rows of the tables",
     "few users",
 ]
 
