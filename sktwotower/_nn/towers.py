@@ -351,8 +351,13 @@ class Tower(nn.Module):
             self.id_table[0] = self.id_table[1:].mean(0)
 
     @torch.inference_mode()
-    def embed(self, rows: TowerRows, *, block_size: int = 8192) -> Tensor:
-        """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in evaluation mode."""
+    def embed(self, rows: TowerRows, *, block_size: int | None = None) -> Tensor:
+        """Embeddings of all rows (n_rows, embedding_dim) on the CPU, in evaluation mode.
+
+        They are computed for blocks of rows, so that memory is bounded.
+        """
+        if block_size is None:  # a row of a sequence has dozens of vectors
+            block_size = 8192 if self.reader is None else 1024
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
