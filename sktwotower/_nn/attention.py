@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sktwotower._nn.layers import Dropout, new_linear, new_table
 from sktwotower._nn.segments import Sequences
 
-# Width of the hidden layer of a block, in widths of its input.
+# Width of the inner layer, in widths of its input.
 _WIDENING = 4
 
 
@@ -20,7 +20,7 @@ class SequenceReader(nn.Module):
 
     With the vectors :math:`v_k` of the items of a sequence, positions :math:`p_k` and a
     learned vector :math:`s` in front of each sequence, the input is :math:`x_0 = s + p_0`,
-    :math:`x_k = v_k + p_k`. Each block computes, for all places at once,
+    :math:`x_k = v_k + p_k`. Each layer computes, for all places at once,
 
     .. math::
         x \leftarrow x + \text{Attention}(\text{LayerNorm}(x)), \qquad
@@ -39,9 +39,9 @@ class SequenceReader(nn.Module):
     size : int
         Largest number of items that a row reads.
     n_layers, n_heads : int
-        Blocks, and heads of the attention of each.
+        Layers, and heads of the attention of each.
     dropout : float
-        Rate at which entries of the input and of what each block adds are dropped.
+        Rate at which entries of the input and of what each layer adds are dropped.
     generator : torch.Generator
         Draws the initial weights, on the CPU.
     """
@@ -78,22 +78,22 @@ class SequenceReader(nn.Module):
     def forward(self, history: Sequences, generator: torch.Generator | None) -> Tensor:
         """Vectors of the rows, (b, dim)."""
         assert history.vectors is not None
-        lengths = history.lengths + 1  # of the learned vector in front
-        firsts = lengths.cumsum(0) - lengths
-        n = len(history.items) + len(lengths)
-        sequence_of = torch.arange(len(lengths), device=lengths.device).repeat_interleave(
-            lengths, output_size=n
-        )
-        places = torch.arange(n, device=lengths.device) - firsts[sequence_of]
+        lengths, n_items = history.lengths, len(history.items)
+        numbers = torch.arange(n_items + len(lengths), device=lengths.device)
+        each = numbers[: len(lengths)]
+        firsts = lengths.cumsum(0) - lengths + each  # of the learned vectors in front
+        owner = each.repeat_interleave(lengths, output_size=n_items)
+        sequence_of = each.repeat_interleave(lengths + 1, output_size=len(numbers))
+        places = numbers - firsts[sequence_of]
         vectors = F.embedding(history.items, history.vectors)
         hidden = self.positions[places]
-        hidden = hidden.index_add(0, (places > 0).nonzero()[:, 0], vectors)
+        hidden = hidden.index_add(0, numbers[:n_items] + owner + 1, vectors)
         hidden = hidden.index_add(0, firsts, self.start.expand(len(firsts), -1))
         hidden = self.dropout(hidden, generator)
-        n_places = int(lengths.max()) if n else 1
-        padded = sequence_of * n_places + places
+        shape = len(lengths), history.longest + 1
+        padded = sequence_of * shape[1] + places
         for layer in self.layers:
-            hidden = layer(hidden, padded, (len(lengths), n_places), generator)
+            hidden = layer(hidden, padded, shape, generator)
         read = firsts[history.sequence_of] + history.n_read
         output: Tensor = self.norm(hidden[read])
         return output

@@ -53,6 +53,8 @@ class Sequences:
         The sequence that each row reads.
     n_read : Tensor of shape (b,)
         How many of its items the row reads: those that come first.
+    longest : int
+        The largest of ``lengths``, so that no device has to be asked for it.
     vectors : Tensor of shape (n_vectors, width) or None
         Embeddings of items.
     """
@@ -61,6 +63,7 @@ class Sequences:
     lengths: Tensor
     sequence_of: Tensor
     n_read: Tensor
+    longest: int
     vectors: Tensor | None = None
 
     def to(self, device: torch.device) -> Sequences:
@@ -74,6 +77,7 @@ class Sequences:
             move(self.lengths),
             move(self.sequence_of),
             move(self.n_read),
+            self.longest,
             None if self.vectors is None else move(self.vectors),
         )
 

@@ -64,5 +64,6 @@ class SequenceRows:
             n_read = n_before[first_of + n_read] - n_before[first_of]
             lengths = n_before[firsts + lengths] - n_before[firsts]
             items = items[is_known]
-        history = Sequences(items, lengths, sequence_of, n_read, self.vectors)
+        longest = int(lengths.max()) if len(lengths) else 0
+        history = Sequences(items, lengths, sequence_of, n_read, longest, self.vectors)
         return replace(self.rows.take(self.row_of[rows]), history=history)

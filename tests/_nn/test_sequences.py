@@ -39,6 +39,7 @@ def read_alone(made, items):
             torch.tensor([len(items)]),
             torch.tensor([0]),
             torch.tensor([len(items)]),
+            len(items),
             VECTORS,
         ),
         None,
@@ -109,7 +110,7 @@ def test_a_block_by_hand():
 def test_dropout_is_drawn_from_the_generator():
     made = reader(dropout=0.5).train()
     two, first = torch.tensor([2]), torch.tensor([0])
-    history = Sequences(torch.tensor([1, 2]), two, first, two, VECTORS)
+    history = Sequences(torch.tensor([1, 2]), two, first, two, 2, VECTORS)
     drawn = [made(history, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert torch.equal(made.eval()(history, None), made(history, None))
