@@ -35,7 +35,10 @@ class Graph:
     ) -> str:
         """Add an operator; return the name of its output."""
         output = output or f"{operator}_{len(self._nodes)}"
-        node = self._onnx.helper.make_node(operator, inputs, [output], **attributes)
+        # Names tell nodes apart: some versions of onnxruntime fail to fuse nodes without.
+        node = self._onnx.helper.make_node(
+            operator, inputs, [output], name=output, **attributes
+        )
         self._nodes.append(node)
         return output
 
