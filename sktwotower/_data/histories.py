@@ -209,12 +209,6 @@ class PastItems:
             are_sequences,
         )
 
-    def reading(self, vectors: np.ndarray) -> Self:
-        """The same histories, of items with these embeddings (n_items + 1, width)."""
-        if not self.are_sequences:
-            return self
-        return replace(self, vectors=torch.from_numpy(vectors))
-
     def rows(
         self,
         rows: EntityRows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,23 +51,23 @@ class SequenceReader(nn.Module):
         self,
         dim: int,
         *,
-        size: float,
-        n_layers: float,
-        n_heads: float,
+        size: int,
+        n_layers: int,
+        n_heads: int,
         dropout: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.size, self.n_heads = int(size), int(n_heads)
+        self.size, self.n_heads = size, n_heads
         self.start = nn.Parameter(torch.zeros(dim))
-        self.positions = new_table(self.size + 1, dim, generator, scale=dim**-0.5)
+        self.positions = new_table(size + 1, dim, generator, scale=dim**-0.5)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            ReaderLayer(dim, self.n_heads, dropout, generator) for _ in range(int(n_layers))
+            ReaderLayer(dim, n_heads, dropout, generator) for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(dim)
 
-    def arguments(self) -> dict[str, int | float]:
+    def arguments(self) -> dict[str, Any]:
         """What the reader was made with, but for ``dim``."""
         return {
             "size": self.size,

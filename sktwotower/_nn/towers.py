@@ -84,7 +84,7 @@ class Tower(nn.Module):
         generator: torch.Generator,
         id_dropout: float = 0.0,
         n_history_items: int = 0,
-        reader: dict[str, int | float] | None = None,
+        reader: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.dim = embedding_dim

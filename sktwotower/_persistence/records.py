@@ -85,7 +85,7 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     past = None
     if history is not None:
         past = past_items(interactions, user.entities, item.entities, history)
-        past = past.reading(item.vectors_by_code(records["settings"].embedding_dim))
+        past = item.read_in(past, records["settings"].embedding_dim)
     return ModelState(
         **records,
         catalogue=item.recommendable(),
@@ -192,6 +192,11 @@ def history_of(values: Values) -> HistorySettings:
     size = history.size
     expect(size is None or 0 < size < 2**31, MANIFEST, f"has the history size {size!r}")
     expect(0 <= history.dropout < 1, MANIFEST, f"has the dropout {history.dropout!r}")
+    if isinstance(history, TransformerSettings):
+        n_layers, n_heads = history.n_layers, history.n_heads
+        expect(
+            n_layers > 0 < n_heads, MANIFEST, f"has {n_layers} layers of {n_heads} heads"
+        )
     return history
 
 
@@ -204,7 +209,8 @@ def expect_settings(settings: Settings, towers: TwoTowers, *, n_ids: int) -> Non
     expect(
         isinstance(history, PooledSettings) == (table is not None)
         and (table is None or len(table) >= n_ids)
-        and options["reader"] == reader,
+        and options["reader"] == reader
+        and (reader is None or options["embedding_dim"] % reader["n_heads"] == 0),
         MANIFEST,
         f"has the history {settings.history!r}, which is not that of the user tower",
     )
@@ -368,13 +374,13 @@ def n_weights(
     embedding_dim: int,
     hidden_layer_sizes: list[int] | None,
     n_history_items: int,
-    reader: dict[str, int | float] | None,
+    reader: dict[str, Any] | None,
     **_: Any,
-) -> float:
+) -> int:
     """Number of weights of the tables and layers of a tower, before it is made."""
     n_ids = 0 if rows.id_codes is None else rows.n_ids
     n_rows = n_ids + n_history_items + rows.n_columns + sum(x.shape[1] for x in rows.dense)
-    n: float = n_rows * embedding_dim
+    n = n_rows * embedding_dim
     if hidden_layer_sizes is not None:
         n_fields = rows.n_fields + (n_history_items > 0 or reader is not None)
         widths = [n_fields * embedding_dim, *hidden_layer_sizes, embedding_dim]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
@@ -60,10 +61,12 @@ class SideState:
         """Ids and codes."""
         return self.entities.vocabulary
 
-    def vectors_by_code(self, width: int) -> np.ndarray:
-        """The first numbers of each embedding, the unknown one first, (n + 1, width)."""
-        vectors: np.ndarray = np.concatenate([self.unknown[None], self.embeddings])
-        return np.ascontiguousarray(vectors[:, :width])
+    def read_in(self, past: PastItems, width: int) -> PastItems:
+        """Histories of these items; if read in order, with their first ``width`` numbers."""
+        if not past.are_sequences:
+            return past
+        vectors = np.concatenate([self.unknown[None, :width], self.embeddings[:, :width]])
+        return replace(past, vectors=torch.from_numpy(vectors))
 
     def recommendable(self) -> np.ndarray:
         """Codes that queries choose from unless they name candidates, ascending."""
@@ -193,7 +196,7 @@ class ModelState:
         past = self.past
         if past is not None:
             past = replace(past, id_codes=item.entities.id_codes)
-            past = past.reading(item.vectors_by_code(self.settings.embedding_dim))
+            past = item.read_in(past, self.settings.embedding_dim)
         return replace(
             self, item=item, catalogue=item.recommendable(), seen=seen, past=past
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ class Training:
         arguments = self.data, self.configuration, len(log.loss_curve)
         item = embedded_side("item", run.served, self.item_rows, None, *arguments)
         if past is not None:
-            past = past.reading(item.vectors_by_code(self.settings.embedding_dim))
+            past = item.read_in(past, self.settings.embedding_dim)
         user = embedded_side("user", run.served, self.user_rows, past, *arguments)
         return ModelState(
             roles=self.data.roles,
@@ -272,7 +272,7 @@ class Training:
         rows: EntityRows,
         generator: torch.Generator,
         n_history_items: int = 0,
-        reader: dict[str, int | float] | None = None,
+        reader: dict[str, Any] | None = None,
     ) -> Tower:
         configuration = self.configuration
         return Tower(
@@ -294,7 +294,7 @@ class Training:
             return 0
         return int(self.data.item.entities.id_codes.max()) + 1
 
-    def _reader(self) -> dict[str, int | float] | None:
+    def _reader(self) -> dict[str, Any] | None:
         history = self.settings.history
         return asdict(history) if isinstance(history, TransformerSettings) else None
 

@@ -15,7 +15,7 @@ from sktwotower._training.configuration import Configuration
 from sktwotower._training.defaults import choose
 from sktwotower._training.facts import DataFacts
 from sktwotower._training.settings import OF_WEIGHTS, PooledSettings, Settings
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.model_selection import InteractionKFold
 from sktwotower.utils import _column_store as column_store
 from tests.helpers import make_model, make_X, same_embeddings
@@ -155,6 +155,7 @@ TWENTY = PooledSettings(size=20)
 BAG = PooledSettings(size=None, dropout=0.5, tied=True)
 PLAIN = {"history": None}
 ORDERED = {"history": PooledHistory(20)}
+READ = {"history": TransformerHistory()}
 
 
 @pytest.mark.parametrize(
@@ -174,14 +175,17 @@ ORDERED = {"history": PooledHistory(20)}
         ("history", {"history": PooledHistory(3)}, {}, PooledSettings(size=3)),
         ("user_id_embedding", {}, {}, False),
         ("user_id_embedding", PLAIN, {}, True),
+        ("user_id_embedding", READ, {}, False),
         ("user_id_embedding", {"user_id_embedding": True}, {}, True),
         ("embedding_dim", {}, {}, 256),
         ("embedding_dim", {}, {"n_items": 50_000}, 256),
         ("embedding_dim", {}, {"n_items": 50_001}, 128),
         ("embedding_dim", PLAIN, {}, 64),
+        ("embedding_dim", READ, {"order": 1.0}, 128),
         ("embedding_dim", {"embedding_dim": 7}, {}, 7),
         ("hidden_layer_sizes", {}, {}, None),
         ("hidden_layer_sizes", PLAIN, {}, ()),
+        ("hidden_layer_sizes", READ, {}, None),
         ("hidden_layer_sizes", {"hidden_layer_sizes": 7}, {}, (7,)),
         ("temperature", {}, {}, 1 / np.log(300)),
         ("temperature", {}, {"n_items": 10}, 0.25),
@@ -190,10 +194,12 @@ ORDERED = {"history": PooledHistory(20)}
         ("temperature", PLAIN, {}, 0.12),
         ("temperature", PLAIN | {"normalize": False}, {}, 1.0),
         ("temperature", ORDERED, {}, 0.1),
+        ("temperature", READ, {}, 1 / np.log(300)),
         ("temperature", ORDERED | {"normalize": False}, {}, 1.0),
         ("temperature", {"temperature": "learned"}, {}, "learned"),
         ("learning_rate", {}, {}, 1e-2),
         ("learning_rate", PLAIN, {}, 5e-3),
+        ("learning_rate", READ, {}, 5e-3),
         ("learning_rate", {"learning_rate": 0.5}, {}, 0.5),
         ("max_iter", {}, {"n_positives": 10 * 2048}, 20),
         ("max_iter", {}, {"n_positives": 9 * 2048}, 23),
@@ -205,12 +211,14 @@ ORDERED = {"history": PooledHistory(20)}
         ("max_iter", {}, {"n_positives": 10**6, "n_items": 60_001}, 31),
         ("max_iter", {}, {"n_positives": 10**6, "n_items": 10**6}, 40),
         ("max_iter", PLAIN, {}, 15),
+        ("max_iter", READ, {}, 15),
         ("max_iter", {"max_iter": 3}, {}, 3),
         ("batch_size", {}, {}, 2048),
         ("batch_size", {}, {"n_positives": 500 * 2048}, 2048),
         ("batch_size", {}, {"n_positives": 500 * 2048 + 1}, 2049),
         ("batch_size", {}, {"n_positives": 10**7}, 20_000),
         ("batch_size", PLAIN, {}, 512),
+        ("batch_size", READ, {}, 2048),
         ("batch_size", {"batch_size": 64}, {}, 64),
         ("negatives", PLAIN, {}, "full"),
         ("negatives", PLAIN, {"n_items": 512}, "full"),
@@ -219,6 +227,7 @@ ORDERED = {"history": PooledHistory(20)}
         ("negatives", {"negatives": "mixed"}, {}, "mixed"),
         ("negatives", {}, {"n_items": 8192}, "full"),
         ("negatives", {}, {"n_items": 8193}, "mixed"),
+        ("negatives", READ, {"n_items": 8193}, "mixed"),
         ("negatives", {"batch_size": 64}, {"n_items": 8192}, "full"),
         (
             "negatives",
@@ -232,6 +241,7 @@ ORDERED = {"history": PooledHistory(20)}
         ("negatives", {"loss": "cross_entropy"}, {"n_negatives": 5}, "labels"),
         ("n_negatives", {}, {}, 300),
         ("n_negatives", {}, {"n_items": 9999}, 2048),
+        ("n_negatives", READ, {"n_items": 9999}, 2048),
         ("n_negatives", {"batch_size": 64}, {"n_items": 9999}, 2048),
         ("n_negatives", PLAIN, {}, 300),
         ("n_negatives", PLAIN, {"n_items": 9999}, 512),
@@ -241,6 +251,7 @@ ORDERED = {"history": PooledHistory(20)}
         ("n_negatives", {"n_negatives": 9}, {}, 9),
         ("sampling_correction", {}, {}, "refined"),
         ("sampling_correction", PLAIN, {}, "logq"),
+        ("sampling_correction", READ, {}, "logq"),
         ("sampling_correction", {"timestamp_column": 2}, {"order": 1.0}, "logq"),
         ("sampling_correction", {"loss": "bpr"}, {}, "logq"),
         ("sampling_correction", {"sampling_correction": None}, {}, None),
@@ -249,11 +260,13 @@ ORDERED = {"history": PooledHistory(20)}
         ("popularity_prior", {}, {"n_items": 10_000}, 2.03),
         ("popularity_prior", {}, {"n_positives": 3 * 10**8}, 1 + 1e-6),
         ("popularity_prior", PLAIN, {}, None),
+        ("popularity_prior", READ, {}, 1.0),
         ("popularity_prior", ORDERED, {}, 1.0),
         ("popularity_prior", ORDERED | {"loss": "bpr"}, {}, None),
         ("popularity_prior", {"popularity_prior": 2.0}, {}, 2.0),
         ("popularity_prior", {"temperature": "learned"}, {}, None),
         ("weight_decay", {}, {}, 0.0),
+        ("weight_decay", READ, {}, 0.0),
         # 20 batches: 4 / 20 of an epoch is more than .03, over the learning rate
         ("weight_decay", PLAIN, {}, 0.03 / 5e-3),
         ("weight_decay", PLAIN | {"learning_rate": 1.0}, {}, 0.03),
