@@ -62,7 +62,7 @@ class SideState:
         return self.entities.vocabulary
 
     def read_in(self, past: PastItems, width: int) -> PastItems:
-        """Histories of these items; if read in order, with their first ``width`` numbers."""
+        """Histories of these items, with ``width`` numbers of each that a tower reads."""
         if not past.are_sequences:
             return past
         vectors = np.concatenate([self.unknown[None, :width], self.embeddings[:, :width]])
