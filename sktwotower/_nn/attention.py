@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -78,6 +79,34 @@ class SequenceReader(nn.Module):
 
     def forward(self, history: Sequences, generator: torch.Generator | None) -> Tensor:
         """Vectors of the rows, (b, dim)."""
+        hidden, grid, firsts = self._places(history)
+        hidden = self.dropout(hidden, generator)
+        for layer in self.layers:
+            hidden = layer(hidden, grid, generator)
+        read = firsts[history.sequence_of] + history.n_read
+        output: Tensor = self.norm(hidden[read])
+        return output
+
+    @torch.no_grad()
+    def attention(self, history: Sequences) -> Tensor:
+        """What each place attends to.
+
+        Shape (n_layers, n_sequences, n_heads, n_places, n_places), where ``n_places`` is
+        one more than the length of the longest sequence.
+        """
+        was_training = self.training
+        self.eval()
+        hidden, grid, _ = self._places(history)
+        weights = []
+        for layer in self.layers:
+            assert isinstance(layer, ReaderLayer)
+            weights.append(layer.weights(hidden, grid))
+            hidden = layer(hidden, grid, None)
+        self.train(was_training)
+        return torch.stack(weights)
+
+    def _places(self, history: Sequences) -> tuple[Tensor, Grid, Tensor]:
+        """Vectors of the places of all sequences, their grid, and each first place."""
         assert history.vectors is not None
         lengths, n_items = history.lengths, len(history.items)
         numbers = torch.arange(n_items + len(lengths), device=lengths.device)
@@ -90,14 +119,33 @@ class SequenceReader(nn.Module):
         hidden = self.positions[places]
         hidden = hidden.index_add(0, numbers[:n_items] + owner + 1, vectors)
         hidden = hidden.index_add(0, firsts, self.start.expand(len(firsts), -1))
-        hidden = self.dropout(hidden, generator)
         shape = len(lengths), history.longest + 1
-        padded = sequence_of * shape[1] + places
-        for layer in self.layers:
-            hidden = layer(hidden, padded, shape, generator)
-        read = firsts[history.sequence_of] + history.n_read
-        output: Tensor = self.norm(hidden[read])
-        return output
+        return hidden, Grid(sequence_of * shape[1] + places, shape), firsts
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the places of sequences of different lengths are in a grid.
+
+    Attributes
+    ----------
+    cells : Tensor of shape (n_places_of_all,)
+        The cell of each place.
+    shape : tuple of int
+        Number of sequences, and of places of the longest one.
+    """
+
+    cells: Tensor
+    shape: tuple[int, int]
+
+    def fill(self, values: Tensor) -> Tensor:
+        """Values of the places (n_places_of_all, width) as (*shape, width); 0 elsewhere."""
+        grid = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
+        return grid.index_copy(0, self.cells, values).view(*self.shape, -1)
+
+    def read(self, grid: Tensor) -> Tensor:
+        """Values (*shape, width) of the places, (n_places_of_all, width)."""
+        return grid.reshape(self.shape[0] * self.shape[1], -1).index_select(0, self.cells)
 
 
 class ReaderLayer(nn.Module):
@@ -121,26 +169,25 @@ class ReaderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self,
-        hidden: Tensor,
-        padded: Tensor,
-        shape: tuple[int, int],
-        generator: torch.Generator | None,
+        self, hidden: Tensor, grid: Grid, generator: torch.Generator | None
     ) -> Tensor:
-        """Vectors of all places, (n_places_of_all, dim).
-
-        ``padded`` has the position of each place among those of ``shape``, the number of
-        sequences and of places of the longest one.
-        """
-        attended = self.attended(self._attention(hidden, padded, shape))
+        """Vectors of all places, (n_places_of_all, dim)."""
+        queries, keys, values = self._heads(hidden, grid)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        attended = self.attended(grid.read(mixed.transpose(1, 2)))
         hidden = hidden + self.dropout(attended, generator)
         return hidden + self.dropout(self.layer(self.layer_norm(hidden)), generator)
 
-    def _attention(self, hidden: Tensor, padded: Tensor, shape: tuple[int, int]) -> Tensor:
-        three = self.queries_keys_values(self.attention_norm(hidden))
-        n, width = shape[0] * shape[1], three.shape[1]
-        grid = three.new_zeros(n, width).index_copy(0, padded, three)
-        grid = grid.view(*shape, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        queries, keys, values = grid.unbind(0)  # each (sequences, heads, places, width)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        return mixed.transpose(1, 2).reshape(n, -1).index_select(0, padded)
+    def weights(self, hidden: Tensor, grid: Grid) -> Tensor:
+        """What each place attends to, (n_sequences, n_heads, n_places, n_places)."""
+        queries, keys, _ = self._heads(hidden, grid)
+        scores = queries @ keys.transpose(2, 3) / keys.shape[3] ** 0.5
+        is_later = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        return scores.masked_fill(is_later, -torch.inf).softmax(3)
+
+    def _heads(self, hidden: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (n_sequences, n_heads, n_places, width)."""
+        three = grid.fill(self.queries_keys_values(self.attention_norm(hidden)))
+        three = three.view(*grid.shape, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = three.unbind(0)
+        return queries, keys, values

@@ -1,5 +1,6 @@
 """Plots and tables of what a fitted recommender has learned."""
 
+from sktwotower.inspection._attended_items import AttentionDisplay
 from sktwotower.inspection._embedding import EmbeddingDisplay
 from sktwotower.inspection._feature_importance import feature_importance
 from sktwotower.inspection._popularity_bias import PopularityBiasDisplay
@@ -8,6 +9,7 @@ from sktwotower.inspection._search_results import SearchResultsDisplay
 from sktwotower.inspection._training_curve import TrainingCurveDisplay
 
 __all__ = [
+    "AttentionDisplay",
     "EmbeddingDisplay",
     "PopularityBiasDisplay",
     "RankingCurve",

@@ -76,6 +76,23 @@ def test_rows_of_one_sequence_read_as_if_each_had_its_own(data):
         torch.testing.assert_close(found[place], alone)
 
 
+def test_the_weights_of_attention_are_those_that_are_used():
+    """Layers that mix values by these weights give the same vectors."""
+    made, items = reader(dropout=0.5), torch.tensor([3, 5, 3, 8])
+    length = torch.tensor([len(items)])
+    history = Sequences(items, length, torch.tensor([0]), length, len(items), VECTORS)
+    weights = made.attention(history)
+    assert made.training and weights.shape == (2, 1, 2, 5, 5)
+    torch.testing.assert_close(weights, weights.tril())  # nothing from the future
+    hidden = torch.cat([made.start[None], VECTORS[items]]) + made.positions[:5]
+    for layer, of_heads in zip(made.layers, weights[:, 0], strict=True):
+        values = layer.queries_keys_values(layer.attention_norm(hidden))[:, 2 * DIM :]
+        mixed = [of_heads[h] @ values[:, 2 * h : 2 * h + 2] for h in range(2)]
+        hidden = hidden + layer.attended(torch.cat(mixed, dim=1))
+        hidden = hidden + layer.layer(layer.layer_norm(hidden))
+    torch.testing.assert_close(made.norm(hidden[-1]), read_alone(made.eval(), [3, 5, 3, 8]))
+
+
 def test_the_order_counts():
     made = reader()
     assert not torch.allclose(read_alone(made, [1, 2, 3]), read_alone(made, [2, 1, 3]))

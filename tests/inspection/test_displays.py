@@ -19,7 +19,9 @@ import sktwotower.inspection
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, PopularRecommender
 from sktwotower.datasets import make_interactions
+from sktwotower.history import TransformerHistory
 from sktwotower.inspection import (
+    AttentionDisplay,
     EmbeddingDisplay,
     PopularityBiasDisplay,
     RankingCurve,
@@ -39,6 +41,7 @@ DATA = make_interactions(
 TRAIN, TEST = DATA.interactions[:700], DATA.interactions[700:]
 COLUMNS = {"user_column": "user_id", "item_column": "item_id"}
 DISPLAYS = [
+    AttentionDisplay,
     TrainingCurveDisplay,
     RankingCurveDisplay,
     EmbeddingDisplay,
@@ -55,6 +58,12 @@ def fit(X=TRAIN, **parameters):
 @pytest.fixture(scope="module")
 def model():
     return fit(item_table=DATA.item_table)
+
+
+@pytest.fixture(scope="module")
+def ordered():
+    X = TRAIN.assign(at=np.arange(len(TRAIN)))
+    return fit(X, timestamp_column="at", history=TransformerHistory(size=6))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +96,7 @@ def tidy():
 
 
 @pytest.fixture
-def draw(model, validated, search):
+def draw(model, validated, search, ordered):
     """A function that draws a Display of a class on the given axes."""
 
     def on(cls, ax=None):
@@ -95,6 +104,8 @@ def draw(model, validated, search):
             return cls.from_estimator(validated, ax=ax)
         if cls is EmbeddingDisplay:
             return cls.from_estimator(model, color_by="item_cat_0", ax=ax)
+        if cls is AttentionDisplay:
+            return cls.from_estimator(ordered, TRAIN["user_id"].iloc[0], ax=ax)
         if cls is SearchResultsDisplay:
             return cls.from_estimator(search, ax=ax)
         return cls.from_estimator(model, TEST, ax=ax)
@@ -158,7 +169,7 @@ def test_no_figure_is_left_when_drawing_fails(cls, draw, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("cannot draw")
 
-    for name in ("plot", "scatter", "errorbar"):
+    for name in ("plot", "scatter", "errorbar", "barh"):
         monkeypatch.setattr(axes, name, fails)
     with pytest.raises(RuntimeError, match="cannot draw"):
         display.plot()
@@ -193,13 +204,14 @@ def test_unfitted_models_are_refused(cls):
             cls.from_estimator(GridSearchCV(TwoTowerRecommender(), {}))
         return
     X = () if cls in (TrainingCurveDisplay, EmbeddingDisplay) else (TEST,)
+    X = ("ann",) if cls is AttentionDisplay else X
     for unfitted in (
         TwoTowerRecommender(),
         make_pipeline(FunctionTransformer(), TwoTowerRecommender()),
     ):
         with pytest.raises(NotFittedError, match="TwoTowerRecommender"):
             cls.from_estimator(unfitted, *X)
-    if X:
+    if hasattr(cls, "from_estimators"):
         with pytest.raises(NotFittedError):
             cls.from_estimators([TwoTowerRecommender()], *X)
 
@@ -824,3 +836,59 @@ def test_displays_of_numbers_alone():
     PopularityBiasDisplay([0.7, 0.3], {"a": [0.9, 0.1]}).plot(kind="bar", n_groups=2)
     SearchResultsDisplay([[1, 2]], [0.1, 0.2], [0.0, 0.0], params=["a"]).plot()
     TrainingCurveDisplay([2.0, 1.0], validation_scores=[0.1, 0.2]).plot()
+
+
+# --- attention -----------------------------------------------------------------------
+
+
+def test_attention_rollout_by_hand():
+    """Two layers of one and of two heads, by the formula."""
+    first = np.array([[1.0, 0.0], [0.25, 0.75]])
+    heads = np.array([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.9, 0.1]]])
+    display = AttentionDisplay(["tea"], [[first, first], heads]).plot()
+    # The last row of .5 (A_2 + I) .5 (A_1 + I): (.35, .65) times [[1, 0], [.125, .875]].
+    np.testing.assert_allclose(display.weights_, [0.35 + 0.65 * 0.125, 0.65 * 0.875])
+
+
+def test_attention_of_the_items_that_are_read(ordered):
+    user = TRAIN["user_id"].mode()[0]
+    items = TRAIN["item_id"][TRAIN["user_id"] == user].tolist()
+    display = AttentionDisplay.from_estimator(ordered, user)
+    assert display.items == items[-6:]  # size=6
+    assert display.weights_.sum() == pytest.approx(1)
+    assert np.shape(display.attention) == (2, 2, 7, 7)
+    np.testing.assert_allclose(
+        [bar.get_width() for bar in display.artist_], display.weights_, rtol=1e-6
+    )
+    more = TRAIN["item_id"].iloc[[3]].tolist()
+    longer = AttentionDisplay.from_estimator(ordered, user, history={user: more})
+    assert longer.items == [*items[-5:], *more]
+    new = AttentionDisplay.from_estimator(ordered, -1, history={-1: more})
+    assert new.items == more
+
+
+def test_attention_of_the_latest_items_is_drawn(ordered):
+    user = TRAIN["user_id"].mode()[0]
+    labels = {item: f"the {item}" for item in TRAIN["item_id"][::2]}
+    display = AttentionDisplay.from_estimator(ordered, user, labels=labels, n_items=2)
+    ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert ticks == ["start", "4 earlier", *map(str, display.items[-2:])]
+    widths = [bar.get_width() for bar in display.artist_]
+    np.testing.assert_allclose(widths[1], display.weights_[1:-2].sum(), rtol=1e-6)
+    assert any(str(item).startswith("the ") for item in display.items)
+    display.plot(kind="heads", n_items=2)
+    image = np.asarray(display.artist_.get_array())
+    np.testing.assert_allclose(image.sum(0), np.ones(4), rtol=1e-6)
+    expected = np.asarray(display.attention)[:, :, -1].reshape(4, -1)
+    np.testing.assert_allclose(image[-2:], expected.T[-2:], rtol=1e-6)
+
+
+def test_attention_needs_a_transformer_and_a_history(model, ordered):
+    with pytest.raises(ValueError, match="needs a model with history=TransformerHistory"):
+        AttentionDisplay.from_estimator(model, TRAIN["user_id"].iloc[0])
+    with pytest.raises(ValueError, match="user -1 has no known item"):
+        AttentionDisplay.from_estimator(ordered, -1)
+    with pytest.raises(ValueError, match="kind='line' is unknown; it is 'bar' or 'heads'"):
+        AttentionDisplay.from_estimator(ordered, -1, kind="line")
+    with pytest.raises(ValueError, match="n_items must be an integer of at least 1; got 0"):
+        AttentionDisplay.from_estimator(ordered, -1, n_items=0)
