@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from sktwotower._nn.batches import B_co, Batches, CandidateSource, TrainingRows
 from sktwotower._nn.segments import segment_positions
@@ -21,23 +22,50 @@ class SequenceBatches(Batches[B_co]):
         Completes each batch.
     n_batches : int
         Batches of an epoch, of about equally many sequences; at most one for each.
+    n_new : int, optional
+        As in :class:`Batches`. The other rows are drawn by sequence, so that as few
+        sequences as possible are read.
     """
 
     def __init__(
-        self, rows: TrainingRows, source: CandidateSource[B_co], n_batches: int
+        self,
+        rows: TrainingRows,
+        source: CandidateSource[B_co],
+        n_batches: int,
+        *,
+        n_new: int | None = None,
     ) -> None:
         assert rows.sequences is not None
-        self._by_sequence = torch.argsort(rows.sequences, stable=True)
-        _, self._counts = rows.sequences[self._by_sequence].unique_consecutive(
-            return_counts=True
-        )
-        self._starts = self._counts.cumsum(0) - self._counts
-        super().__init__(rows, source, min(n_batches, len(self._counts)))
+        n_sequences = len(rows.sequences[:n_new].unique())  # in each epoch
+        super().__init__(rows, source, min(n_batches, n_sequences), n_new=n_new)
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order."""
-        order = torch.randperm(len(self._counts), generator=generator)
-        for drawn in order.tensor_split(self.n_batches):
-            positions = segment_positions(self._starts[drawn], self._counts[drawn])
-            rows = self.rows.take(self._by_sequence[positions])
-            yield self.source.batch(rows, generator, len(drawn))
+        rows = self.rows
+        if self.n_rows < len(rows):
+            n_new = len(rows) - self._n_before
+            drawn = n_new + self._replayed(self.n_rows - n_new, generator)
+            rows = rows.take(torch.cat([torch.arange(n_new), drawn]))
+        positions, counts = _by_sequence(rows)
+        starts = counts.cumsum(0) - counts
+        order = torch.randperm(len(counts), generator=generator)
+        for sequences in order.tensor_split(self.n_batches):
+            read = segment_positions(starts[sequences], counts[sequences])
+            yield self.source.batch(rows.take(positions[read]), generator, len(sequences))
+
+    def _replayed(self, n_wanted: int, generator: torch.Generator) -> Tensor:
+        """Positions of ``n_wanted`` rows from before: all of some sequences, but of one."""
+        before = self.rows.take(slice(len(self.rows) - self._n_before, None))
+        positions, counts = _by_sequence(before)
+        starts = counts.cumsum(0) - counts
+        order = torch.randperm(len(counts), generator=generator)
+        drawn = segment_positions(starts[order], counts[order])
+        return positions[drawn[:n_wanted]]
+
+
+def _by_sequence(rows: TrainingRows) -> tuple[Tensor, Tensor]:
+    """Positions of the rows, one sequence after the other, and rows of each sequence."""
+    assert rows.sequences is not None
+    positions = torch.argsort(rows.sequences, stable=True)
+    _, counts = rows.sequences[positions].unique_consecutive(return_counts=True)
+    return positions, counts

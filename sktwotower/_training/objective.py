@@ -178,11 +178,11 @@ ssl_pattern
             n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
         n_batches, _ = batch_sizes(n_rows, batch_size)
-        has_sequences = trained.sequences is not None and n_new is None
+        has_sequences = trained.sequences is not None
         if self.loss != "softmax":
             negatives = self._sampled_negatives(positives, items, known, explicit)
             if has_sequences:
-                return SequenceBatches(trained, negatives, n_batches)
+                return SequenceBatches(trained, negatives, n_batches, n_new=n_new)
             return Batches(trained, negatives, n_batches, n_new=n_new)
         candidates = SharedCandidates(
             trained,
@@ -199,7 +199,7 @@ ssl_pattern
             rank_slice=rank_slice,
         )
         if has_sequences:
-            return SequenceBatches(trained, candidates, n_batches)
+            return SequenceBatches(trained, candidates, n_batches, n_new=n_new)
         if in_history is None:
             return Batches(trained, candidates, n_batches, n_new=n_new)
         return UserBatches(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktwotower._nn.attention import SequenceReader
-from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.batches import REPLAYED, TrainingRows
 from sktwotower._nn.candidates import SharedCandidates
 from sktwotower._nn.negatives import KnownPositives
 from sktwotower._nn.segments import Sequences
@@ -181,6 +181,40 @@ def test_an_epoch_has_each_row_once_beside_its_sequence():
         orders.add(tuple(torch.cat(inputs).tolist()))
     assert len(orders) > 1
     assert SequenceBatches(training_rows(), source_of(None), 99).n_batches == 5
+
+
+def test_rows_from_before_are_drawn_by_sequence():
+    n_new, n_before, length = 4, 200, 5
+    sequences = torch.cat([torch.tensor([0, 0, 7, 40]), torch.arange(n_before) // length])
+    n = n_new + n_before
+    each = torch.arange(n)
+    positive = torch.ones(n, dtype=torch.bool)
+    rows = TrainingRows(each, each, positive, None, n, n, sequences=sequences)
+
+    class Rows:
+        def batch(self, rows, generator, n_users):
+            assert len(rows.sequences.unique()) == n_users
+            return rows
+
+    batches = SequenceBatches(rows, Rows(), 3, n_new=n_new)
+    assert batches.n_batches == 3 and batches.n_rows == n_new + REPLAYED * n_new
+    generator = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(200):
+        parts = list(batches.epoch(generator))
+        of_batches = [set(part.sequences.tolist()) for part in parts]
+        assert sum(map(len, of_batches)) == len(set.union(*of_batches))
+        trained = torch.cat([part.user_rows for part in parts]).sort().values
+        assert trained[:n_new].tolist() == [0, 1, 2, 3] and len(trained) == batches.n_rows
+        old = sequences[trained[n_new:]]
+        counts = old.unique(return_counts=True)[1]
+        assert (counts < length).sum() <= 1  # the last one is cut
+        drawn.append(trained[n_new:])
+    # Each row from before is drawn equally often.
+    share = torch.bincount(torch.cat(drawn), minlength=n)[n_new:] / len(drawn)
+    expected = REPLAYED * n_new / n_before
+    error = math.sqrt(expected * (1 - expected) / len(drawn))
+    assert (share - expected).abs().max() < 4.5 * error
 
 
 @pytest.mark.parametrize("correction", ["logq", "refined"])
