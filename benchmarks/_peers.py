@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent / "peers"
 PEERS = {
     "peer": ("LibRecommender", "librecommender.py"),
     "implicit": ("implicit", "implicit_mf.py"),
+    "rectools": ("RecTools", "rectools_sasrec.py"),
 }
 # Columns of the tables that both are given, where there are any; the first three of
 # several values become a column each, since the peer's towers do not pool.
@@ -89,16 +90,34 @@ class Peer:
                 config[parameter] = folder / f"{parameter}.parquet"
                 table.frame.to_parquet(config[parameter])
             config["embeddings"] = folder / "embeddings.npz"
-            done = subprocess.run(
-                [self.python, self.script],
-                input=json.dumps(config, default=str),
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise RuntimeError(f"{self.name} failed:\n{done.stderr[-2000:]}")
+            report = self._run(config)
             with np.load(config["embeddings"]) as arrays:
-                return PeerFit(json.loads(done.stdout), **arrays)
+                return PeerFit(report, **arrays)
+
+    def recommend(
+        self, train: pd.DataFrame, **config: Any
+    ) -> tuple[dict[str, Any], pd.DataFrame]:
+        """What a fit took, and the best items of each user: user_id, item_id, rank."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            train.to_parquet(folder / "train.parquet")
+            config |= {"train": folder / "train.parquet", "threads": self.threads}
+            config["recommended"] = folder / "recommended.parquet"
+            report = self._run(config)
+            return report, pd.read_parquet(config["recommended"])
+
+    def _run(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What the script answers."""
+        done = subprocess.run(
+            [self.python, self.script],
+            input=json.dumps(config, default=str),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{self.name} failed:\n{done.stderr[-2000:]}")
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
 
 def add_peer(parser: argparse.ArgumentParser, option: str = "peer") -> None:

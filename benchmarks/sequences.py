@@ -1,19 +1,23 @@
 """What the order of a history is worth: a transformer beside a bag, on ordered data.
 
-    python -m benchmarks.sequences --shared DIR [--only NAME ...] [--seeds 3]
-                                   [--threads 2] [--validation] [--sizes 50 100 200]
+    python -m benchmarks.sequences --shared DIR [--only NAME ...] [--histories NAME ...]
+                                   [--ids] [--seeds 3] [--threads 2] [--validation]
+                                   [--rectools PYTHON --epochs 30] [--sizes 50 100 200]
 
 The data sets are ordered ones of ``benchmarks.suite`` and ``ml-1m-ordered``, of which each
 user's last item is the test. Models are given the columns of ids and of times; "and tables"
-has the tables as well. All other parameters are the defaults. ``--validation`` measures on
-slices of train. ``--sizes`` prints the seconds of an epoch of ml-1m-ordered with histories
-of so many items instead, for two epochs each.
+has the tables as well, unless ``--ids`` is given. All other parameters are the defaults. ``--validation`` measures on
+slices of train. ``--rectools`` also trains SASRec of RecTools for so many epochs, by turns
+with the transformer, with the same width, layers, heads, dropout and size. ``--sizes``
+prints the seconds of an epoch of ml-1m-ordered with histories of so many items instead,
+for two epochs each.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks._common import seconds_of_epochs, write
+from benchmarks._peers import Peer, add_peer, peer_of
 from benchmarks.suite.data import (
     DATA_SETS,
     DataSet,
@@ -30,16 +35,19 @@ from benchmarks.suite.data import (
     ordered_rows,
     slice_of_train,
 )
+from benchmarks.suite.scores import ListedItems, Pairs
 from benchmarks.suite.scoring import evaluate
 from sktwotower import TwoTowerRecommender
 from sktwotower.history import PooledHistory, TransformerHistory
 
 ORDERED = ["beauty", "toys", "ml-1m-ordered", "ml-100k", "ml-latest-small", "retail-first"]
+WIDTH = 128  # of vectors, as by default
 HISTORIES = {
-    "a bag of the last 20": PooledHistory(size=20),
-    "a bag of the last 50": PooledHistory(size=50),
-    "a transformer": TransformerHistory(),
+    "bag 20": PooledHistory(size=20),
+    "bag 50": PooledHistory(size=50),
+    "transformer": TransformerHistory(),
 }
+Measure = Callable[[int], dict[str, float]]
 
 
 def main() -> None:
@@ -49,35 +57,52 @@ def main() -> None:
     )
     parser.add_argument("--shared", type=Path, metavar="DIR", required=True)
     parser.add_argument("--only", nargs="+", choices=ORDERED, default=ORDERED)
+    names = list(HISTORIES)
+    parser.add_argument("--histories", nargs="+", choices=names, default=names)
+    parser.add_argument("--ids", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=[])
+    parser.add_argument("--epochs", type=int, default=30)
+    add_peer(parser, "rectools")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.sizes:
         rows = seconds_by_size(movielens_1m_ordered(options.shared), options.sizes)
         write("sequences-sizes", rows)
         return
+    rectools = peer_of(parser, options, "rectools")
     rows = []
     for name in options.only:
         record = record_of(name, options.shared)
         part = slice_of_train(record) if options.validation else record
-        for history in HISTORIES:
-            for with_tables in (False, True)[: 2 - (part.item_table is None)]:
-                fits = [
-                    measure(part, history, with_tables, seed)
-                    for seed in range(options.seeds)
-                ]
-                row: dict[str, Any] = {
-                    "data": name,
-                    "history": history + " and tables" * with_tables,
-                    **{key: float(np.mean([x[key] for x in fits])) for key in fits[0]},
-                    "ndcg@10 of each": [round(x["ndcg@10"], 4) for x in fits],
-                }
-                rows.append(row)
-                print(row, flush=True)
+        measures: dict[str, Measure] = {}
+        for history in options.histories:
+            measures[history] = partial(measure, part, history, False)
+            if part.item_table is not None and not options.ids:
+                measures[f"{history} and tables"] = partial(measure, part, history, True)
+        if rectools is not None:
+            measures[f"RecTools, {options.epochs} epochs"] = partial(
+                measure_rectools, rectools, part, options.epochs
+            )
+        fits: dict[str, list[dict[str, float]]] = {model: [] for model in measures}
+        for seed in range(options.seeds):
+            for model, of_seed in measures.items():
+                fits[model].append(of_seed(seed))
+                print(name, model, seed, fits[model][-1], flush=True)
+        rows += [summary(name, model, values) for model, values in fits.items()]
     write("sequences", rows, seeds=options.seeds, validation=options.validation)
+
+
+def summary(name: str, model: str, fits: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over the seeds, and the metric of each."""
+    return {
+        "data": name,
+        "history": model,
+        **{key: float(np.mean([fit[key] for fit in fits])) for key in fits[0]},
+        "ndcg@10 of each": [round(fit["ndcg@10"], 4) for fit in fits],
+    }
 
 
 def record_of(name: str, shared: Path) -> DataSet:
@@ -109,6 +134,29 @@ def measure(part: DataSet, history: str, with_tables: bool, seed: int) -> dict[s
     model.fit(part.train)
     seconds = time.perf_counter() - started
     return {**evaluate(model, part), "fit s": round(seconds, 1)}
+
+
+def measure_rectools(
+    peer: Peer, part: DataSet, n_epochs: int, seed: int
+) -> dict[str, float]:
+    """The same of SASRec of RecTools."""
+    history = TransformerHistory()
+    columns = [part.user_column, part.item_column, str(part.timestamp_column)]
+    rows = part.train[columns].set_axis(["user_id", "item_id", "position"], axis=1)
+    report, lists = peer.recommend(
+        rows,
+        seed=seed,
+        parameters={
+            "n_factors": WIDTH,
+            "n_blocks": history.n_layers,
+            "n_heads": history.n_heads,
+            "dropout_rate": history.dropout,
+            "session_max_len": history.size,
+            "epochs": n_epochs,
+        },
+    )
+    scores = evaluate(ListedItems(Pairs.of(part), lists), part)
+    return {**scores, "fit s": round(report["fit s"], 1)}
 
 
 def seconds_by_size(record: DataSet, sizes: list[int]) -> list[dict[str, Any]]:

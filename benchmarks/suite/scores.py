@@ -38,6 +38,11 @@ class Pairs:
         matrix = sp.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
         return cls(pd.Index(user_ids), np.asarray(item_ids), matrix.sign())
 
+    def seen_items(self, user_ids: Any) -> list[np.ndarray]:
+        """The items that each user has."""
+        rows, of = self.user_ids.get_indexer(user_ids), self.matrix
+        return [self.item_ids[of[[row]].indices if row >= 0 else []] for row in rows]
+
 
 class ScoredItems:
     """A recommender that is nothing but scores.
@@ -77,5 +82,40 @@ class ScoredItems:
 
     def seen_items(self, user_ids: Any) -> list[np.ndarray]:
         """The items that each user has."""
-        matrix, rows = self.pairs.matrix, self.pairs.user_ids.get_indexer(user_ids)
-        return [self.item_ids_[matrix[[row]].indices if row >= 0 else []] for row in rows]
+        return self.pairs.seen_items(user_ids)
+
+
+class ListedItems:
+    """A recommender that is nothing but the best items of each user, seen ones left out.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        What was learnt from.
+    lists : DataFrame
+        Columns user_id, item_id and rank, which starts at 1.
+    """
+
+    def __init__(self, pairs: Pairs, lists: pd.DataFrame) -> None:
+        self.pairs = pairs
+        self.user_ids_ = pairs.user_ids.to_numpy()
+        self.item_ids_ = pairs.item_ids
+        n = int(lists["rank"].max())
+        self.lists = np.full((len(pairs.user_ids), n), None, dtype=object)
+        rows = pairs.user_ids.get_indexer(lists["user_id"])
+        self.lists[rows, lists["rank"] - 1] = lists["item_id"]
+
+    def recommend(
+        self, user_ids: Any, *, n_recommendations: int, exclude_seen: bool
+    ) -> np.ndarray:
+        """The ids of the best items, best first, (b, n)."""
+        if not exclude_seen or n_recommendations > self.lists.shape[1]:
+            raise ValueError(
+                f"the lists have {self.lists.shape[1]} items that are not seen"
+            )
+        rows = self.pairs.user_ids.get_indexer(user_ids)
+        return self.lists[rows, :n_recommendations]
+
+    def seen_items(self, user_ids: Any) -> list[np.ndarray]:
+        """The items that each user has."""
+        return self.pairs.seen_items(user_ids)

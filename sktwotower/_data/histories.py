@@ -305,11 +305,10 @@ class PastItems:
 def first_of_window(lengths: np.ndarray, size: int) -> np.ndarray:
     """Where windows start in histories of these lengths, (n,).
 
-    Windows of one history overlap by half, so that rows share them: a row reads at most
-    ``size`` items, and at least half as many if the history has them.
+    A history is cut into windows of ``size`` items, so that the rows of a window share it.
+    A row reads at most ``size`` items, and fewer at the beginning of a window.
     """
-    step = max(size // 2, 1)
-    return np.maximum(-(-(lengths - size) // step), 0) * step
+    return np.maximum(lengths - 1, 0) // size * size
 
 
 def sequence_rows(

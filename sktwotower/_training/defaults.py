@@ -39,6 +39,9 @@ Rule = Callable[[DataFacts, Configuration, Mapping[str, Any]], Choice]
 
 # A bag of what came before says little where most rows have nothing before them.
 _LEAST_ORDER = 0.5
+# A transformer is for so large a share of rows with a time of their own, so many users, and
+# up to so many rows, with which it takes minutes.
+_LEAST_OWN_TIMES, _LEAST_SEQUENCES, _MOST_SEQUENCE_ROWS = 0.5, 1000, 1_000_000
 # Positives of most users, where some of them are to predict the others.
 _LEAST_ROWS = 2
 # Range of the temperature of bags.
@@ -65,6 +68,12 @@ _DRAWS_FOR_A_ROW = 8
 def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:
     """The history field of the user tower."""
     if facts.order is not None and facts.order >= _LEAST_ORDER:
+        if _is_for_a_transformer(facts, given):
+            return Choice(
+                TransformerSettings(),
+                "most rows of a user have a time of their own, and there are "
+                f"{facts.n_users:,} users",
+            )
         return Choice(PooledSettings(size=20), "the rows of a user have an order in time")
     if facts.rows_per_user[1] < _LEAST_ROWS:
         return Choice(None, "most users have one positive")
@@ -79,6 +88,25 @@ def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -
     if given.objective.loss == "softmax" and given.item.id_embedding:
         return Choice(PooledSettings(size=None, dropout=0.5, tied=True), reason)
     return Choice(None, reason)
+
+
+def _is_for_a_transformer(facts: DataFacts, given: Configuration) -> bool:
+    """Whether the order of a user's rows is worth a transformer, and what it costs.
+
+    Rows of one time have no order, and a few users have too few sequences to learn from.
+    """
+    assert facts.own_times is not None
+    dim = given.settings.embedding_dim
+    return (
+        facts.own_times >= _LEAST_OWN_TIMES
+        and facts.n_users >= _LEAST_SEQUENCES
+        and facts.n_positives <= _MOST_SEQUENCE_ROWS
+        and not facts.n_negatives
+        and given.objective.loss == "softmax"
+        and given.normalize
+        and given.item.id_embedding
+        and (dim == "auto" or dim % TransformerSettings.n_heads == 0)
+    )
 
 
 def is_bag(chosen: Mapping[str, Any]) -> bool:

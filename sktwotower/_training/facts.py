@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._training.data import TrainingData
+
+# Positives whose times are compared.
+_ROWS_TO_LOOK_AT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class DataFacts:
         user's earliest, and so a history: 1 if no other row has the time of its user's
         first one, 0 if all have. Baskets of one time are an order if there are several of
         a user. It is 0 if each user has one row. None: there are no times.
+    own_times : float or None
+        Share of the positives that are the only one of their user at their time, among
+        those of some users if there are very many. None: there are no times.
     has_user_features, has_item_features : bool
         Whether a side has features.
     """
@@ -45,6 +52,7 @@ class DataFacts:
     most_rows_of_a_user: int
     most_rows_of_an_item: int
     order: float | None
+    own_times: float | None
     has_user_features: bool
     has_item_features: bool
 
@@ -79,6 +87,7 @@ class DataFacts:
             most_rows_of_a_user=int(all_of_users.max()),
             most_rows_of_an_item=int(all_of_items.max()),
             order=_order(parts, of_users),
+            own_times=_own_times(parts, n_positives),
             has_user_features=has_user_features,
             has_item_features=has_item_features,
         )
@@ -123,3 +132,16 @@ def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
         n_later += int(np.count_nonzero(is_later & part.positive))
     n_repeated = int(of_users.sum()) - int(np.count_nonzero(of_users))
     return n_later / n_repeated if n_repeated else 0.0
+
+
+def _own_times(parts: list[InteractionCodes], n_positives: int) -> float | None:
+    """``DataFacts.own_times``, of every k-th user if there are more than so many rows."""
+    if parts[0].times is None:
+        return None
+    every = -(-n_positives // _ROWS_TO_LOOK_AT)
+    found = []
+    for part in parts:
+        rows = part.take(part.positive & (part.users % every == 0))
+        found.append(pd.DataFrame({"user": rows.users, "time": np.asarray(rows.times)}))
+    pairs = pd.concat(found)
+    return float(1 - pairs.duplicated(keep=False).mean()) if len(pairs) else 0.0

@@ -10,11 +10,16 @@ from sklearn.model_selection import GridSearchCV
 
 from sktwotower import TwoTowerRecommender, load
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._training import defaults
+from sktwotower._training import defaults, facts
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.defaults import choose
 from sktwotower._training.facts import DataFacts
-from sktwotower._training.settings import OF_WEIGHTS, PooledSettings, Settings
+from sktwotower._training.settings import (
+    OF_WEIGHTS,
+    PooledSettings,
+    Settings,
+    TransformerSettings,
+)
 from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.model_selection import InteractionKFold
 from sktwotower.utils import _column_store as column_store
@@ -32,6 +37,7 @@ FACTS = {
     "most_rows_of_a_user": 200,
     "most_rows_of_an_item": 900,
     "order": None,
+    "own_times": None,
     "has_user_features": False,
     "has_item_features": False,
 }
@@ -91,6 +97,7 @@ def test_facts_by_hand():
         most_rows_of_a_user=3,
         most_rows_of_an_item=3,
         order=None,
+        own_times=None,
         has_user_features=True,
         has_item_features=False,
     )
@@ -136,6 +143,31 @@ def test_order_against_brute_force():
         assert read(interactions).order == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("times", "own"),
+    [
+        ([1, 2, 3, 1, 2, 9], 1.0),  # of different users, a time is two
+        ([7, 7, 7, 7, 7, 7], 1 / 6),
+        ([1, 1, 2, 5, 6, 0], 4 / 6),
+        ([1, 1, 1, 5, 5, 0], 1 / 6),
+    ],
+)
+def test_own_times_are_those_that_no_other_row_of_the_user_has(times, own):
+    rows = codes_of([1, 1, 1, 2, 2, 3], [1] * 6, times=times)
+    assert read(rows).own_times == pytest.approx(own)
+    negatives = codes_of([1, 1, 2], [2] * 3, positive=[0] * 3, times=times[:3])
+    assert read(rows.followed_by(negatives)).own_times == pytest.approx(own)
+
+
+def test_own_times_of_very_many_rows_are_those_of_some_users(monkeypatch):
+    rng = np.random.RandomState(0)
+    rows = codes_of(rng.randint(1, 501, 9000), [1] * 9000, times=rng.randint(0, 20, 9000))
+    whole = read(rows, n_users=500).own_times
+    monkeypatch.setattr(facts, "_ROWS_TO_LOOK_AT", 1500)
+    some = read(rows, n_users=500).own_times
+    assert some != whole and some == pytest.approx(whole, abs=0.03)
+
+
 def test_facts_are_those_of_all_blocks(monkeypatch):
     rng = np.random.RandomState(0)
     rows = codes_of(
@@ -156,10 +188,12 @@ BAG = PooledSettings(size=None, dropout=0.5, tied=True)
 PLAIN = {"history": None}
 ORDERED = {"history": PooledHistory(20)}
 READ = {"history": TransformerHistory()}
+TIMED = {"timestamp_column": 2}
+IN_ORDER = {"order": 0.5, "own_times": 0.5, "n_users": 1000, "n_positives": 1_000_000}
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "facts", "value"),
+    ("name", "parameters", "given", "value"),
     [
         ("history", {}, {"order": None}, BAG),
         ("history", {}, {"rows_per_user": (1.0, 1.5, 2.0)}, None),
@@ -167,11 +201,19 @@ READ = {"history": TransformerHistory()}
         ("history", {"loss": "bpr"}, {}, None),
         ("history", {"negatives": "random"}, {}, BAG),
         ("history", {"item_id_embedding": False}, {}, None),
-        ("history", {"timestamp_column": 2}, {"order": 1.0}, TWENTY),
-        ("history", {"timestamp_column": 2}, {"order": 0.5}, TWENTY),
-        ("history", {"timestamp_column": 2}, {"order": 0.49}, BAG),
-        ("history", {"timestamp_column": 2}, {"order": 0.0}, BAG),
-        ("history", {"history": None, "timestamp_column": 2}, {"order": 1.0}, None),
+        ("history", TIMED, IN_ORDER | {"n_users": 999}, TWENTY),
+        ("history", TIMED, IN_ORDER | {"own_times": 0.49}, TWENTY),
+        ("history", TIMED, IN_ORDER | {"n_negatives": 1}, TWENTY),
+        ("history", TIMED, IN_ORDER | {"n_positives": 1_000_001}, TWENTY),
+        ("history", TIMED, IN_ORDER, TransformerSettings()),
+        ("history", TIMED | {"embedding_dim": 32}, IN_ORDER, TransformerSettings()),
+        ("history", TIMED | {"embedding_dim": 33}, IN_ORDER, TWENTY),
+        ("history", TIMED | {"loss": "bpr"}, IN_ORDER, TWENTY),
+        ("history", TIMED | {"normalize": False}, IN_ORDER, TWENTY),
+        ("history", TIMED | {"item_id_embedding": False}, IN_ORDER, TWENTY),
+        ("history", TIMED, IN_ORDER | {"order": 0.49}, BAG),
+        ("history", TIMED, IN_ORDER | {"order": 0.0}, BAG),
+        ("history", {"history": None, "timestamp_column": 2}, IN_ORDER, None),
         ("history", {"history": PooledHistory(3)}, {}, PooledSettings(size=3)),
         ("user_id_embedding", {}, {}, False),
         ("user_id_embedding", PLAIN, {}, True),
@@ -252,7 +294,7 @@ READ = {"history": TransformerHistory()}
         ("sampling_correction", {}, {}, "refined"),
         ("sampling_correction", PLAIN, {}, "logq"),
         ("sampling_correction", READ, {}, "logq"),
-        ("sampling_correction", {"timestamp_column": 2}, {"order": 1.0}, "logq"),
+        ("sampling_correction", TIMED, IN_ORDER | {"n_users": 9}, "logq"),
         ("sampling_correction", {"loss": "bpr"}, {}, "logq"),
         ("sampling_correction", {"sampling_correction": None}, {}, None),
         ("sampling_correction", {"sampling_correction": "logq"}, {}, "logq"),
@@ -281,8 +323,8 @@ READ = {"history": TransformerHistory()}
         ("weight_decay", {"weight_decay": 0.5}, {}, 0.5),
     ],
 )
-def test_rules(name, parameters, facts, value):
-    found = chosen(parameters, **facts)[name]
+def test_rules(name, parameters, given, value):
+    found = chosen(parameters, **given)[name]
     assert found == (pytest.approx(value) if isinstance(value, float) else value)
 
 
@@ -300,10 +342,16 @@ def test_there_is_a_rule_for_each_setting():
 def test_what_the_rules_choose_can_be_given():
     """Under all that they may be combined with, and with each other."""
     data = [
-        {"order": order, "n_positives": n, "n_users": 1 + n // 10, "n_items": items}
-        for order, n, items in product([None, 0.0, 1.0], [2, 500, 10**7], [2, 10**5])
+        {
+            "order": order,
+            "own_times": order,
+            "n_positives": n,
+            "n_users": 1 + n // 10,
+            "n_items": items,
+        }
+        for order, n, items in product([None, 0.0, 1.0], [2, 500, 10**5, 10**7], [2, 10**5])
     ]
-    for loss, negatives, id_embedding, temperature, facts in product(
+    for loss, negatives, id_embedding, temperature, of_data in product(
         ["softmax", "bpr", "cross_entropy"],
         ["auto", "random"],
         [True, False],
@@ -316,10 +364,10 @@ def test_what_the_rules_choose_can_be_given():
             "item_id_embedding": id_embedding,
             "temperature": temperature,
         }
-        values = chosen(parameters, **facts)
+        values = chosen(parameters, **of_data)
         if values["history"] is not None:
             values["history"] = values["history"].as_parameter()
-        again = chosen(parameters | values, **facts)
+        again = chosen(parameters | values, **of_data)
         assert all(again[name] == values[name] for name in again if name != "history")
 
 
