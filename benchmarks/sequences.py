@@ -6,11 +6,11 @@
 
 The data sets are ordered ones of ``benchmarks.suite`` and ``ml-1m-ordered``, of which each
 user's last item is the test. Models are given the columns of ids and of times; "and tables"
-has the tables as well, unless ``--ids`` is given. All other parameters are the defaults. ``--validation`` measures on
-slices of train. ``--rectools`` also trains SASRec of RecTools for so many epochs, by turns
-with the transformer, with the same width, layers, heads, dropout and size. ``--sizes``
-prints the seconds of an epoch of ml-1m-ordered with histories of so many items instead,
-for two epochs each.
+has the tables as well, unless ``--ids`` is given. All other parameters are the defaults.
+``--validation`` measures on slices of train. ``--rectools`` also trains SASRec of RecTools
+for so many epochs, by turns with the transformer, with the same width, layers, heads,
+dropout and size. ``--sizes`` prints the seconds of an epoch of ml-1m-ordered with histories
+of so many items instead, for two epochs each.
 """
 
 from __future__ import annotations
