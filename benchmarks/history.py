@@ -31,7 +31,7 @@ from benchmarks._common import (
 )
 from sktwotower import TwoTowerRecommender
 from sktwotower.baselines import EASERecommender
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.metrics import make_ranking_scorer
 
 METRICS = ["ndcg@10", "recall@10"]
@@ -55,7 +55,7 @@ def known_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     seconds = time.perf_counter() - started
     reference = scorer(ease, split.test)
     rows = [summary("known", f"EASE({ease.regularization})", [reference], [seconds])]
-    for history in (None, PooledHistory(20)):
+    for history in (None, PooledHistory(20), TransformerHistory()):
         scores, seconds_of = [], []
         for seed in range(n_seeds):
             model = TwoTowerRecommender(
@@ -75,8 +75,13 @@ def known_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
 
 def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     """Users that training has never seen, by what they had before."""
-    sizes: dict[str, int | None] = {"EASE": None, "history of 20": 20, "history of 50": 50}
-    names = list(sizes)
+    histories: dict[str, Any] = {
+        "EASE": None,
+        "history of 20": PooledHistory(20),
+        "history of 50": PooledHistory(50),
+        "transformer of 50": TransformerHistory(),
+    }
+    names = list(histories)
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(n_seeds):
@@ -84,7 +89,9 @@ def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
         users = truth["user_id"].unique()
         for name in names:
             model: Any = (
-                best_ease(inner) if name == "EASE" else two_tower(inner, sizes[name], seed)
+                best_ease(inner)
+                if name == "EASE"
+                else two_tower(inner, histories[name], seed)
             )
             started = time.perf_counter()
             model.fit(inner.train)
@@ -101,14 +108,14 @@ def new_users(split: Split, n_seeds: int) -> list[dict[str, Any]]:
     ]
 
 
-def two_tower(split: Split, size: int | None, seed: int) -> TwoTowerRecommender:
+def two_tower(split: Split, history: Any, seed: int) -> TwoTowerRecommender:
     """A model that describes users by their history and their features."""
     return TwoTowerRecommender(
         **COLUMNS,
         **split.tables,
         timestamp_column="timestamp",
         user_id_embedding=False,
-        history=PooledHistory(size),
+        history=history,
         random_state=seed,
     )
 

@@ -4,8 +4,9 @@
                                    [--ids] [--seeds 3] [--threads 2] [--validation]
                                    [--rectools PYTHON --epochs 30] [--sizes 50 100 200]
 
-The data sets are ordered ones of ``benchmarks.suite`` and ``ml-1m-ordered``, of which each
-user's last item is the test. Models are given the columns of ids and of times; "and tables"
+The data sets are ordered ones of ``benchmarks.suite``; ``ml-1m-ordered``, of which each
+user's last item is the test; and ``retail-shuffled``, which is ``retail-first`` with the
+articles of a basket in random order, not by number. Models are given the columns of ids and of times; "and tables"
 has the tables as well, unless ``--ids`` is given. All other parameters are the defaults.
 ``--validation`` measures on slices of train. ``--rectools`` also trains SASRec of RecTools
 for so many epochs, by turns with the transformer, with the same width, layers, heads,
@@ -18,11 +19,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks._common import seconds_of_epochs, write
@@ -40,7 +43,10 @@ from benchmarks.suite.scoring import evaluate
 from sktwotower import TwoTowerRecommender
 from sktwotower.history import PooledHistory, TransformerHistory
 
-ORDERED = ["beauty", "toys", "ml-1m-ordered", "ml-100k", "ml-latest-small", "retail-first"]
+ORDERED = [
+    *("beauty", "toys", "ml-1m-ordered", "ml-100k", "ml-latest-small"),
+    *("retail-first", "retail-shuffled"),
+]
 WIDTH = 128  # of vectors, as by default
 HISTORIES = {
     "bag 20": PooledHistory(size=20),
@@ -109,6 +115,11 @@ def record_of(name: str, shared: Path) -> DataSet:
     """A data set, of which rows have an order in time."""
     if name in DATA_SETS:
         return load(name, shared)[0]
+    if name == "retail-shuffled":
+        (record,) = load("retail-first", shared)
+        rows = pd.concat([record.train, record.test]).sample(frac=1, random_state=0)
+        train, test = record.cut(rows.sort_values("time", kind="stable"))
+        return replace(record, name=name, train=train, test=test)
     return movielens_1m_ordered(shared)
 
 

@@ -127,7 +127,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         The user's past as a field of the user tower: an object of
         :mod:`sktwotower.history`, whose parameters searches reach as ``history__size`` and
         so on. None: there is no such field. ``"auto"``: ``PooledHistory(size=20)`` if
-        ``timestamp_column`` orders the rows of a user. Without an order,
+        ``timestamp_column`` orders the rows of a user, or ``TransformerHistory()`` if most
+        of them also have a time of their own and there are at least 1,000 users and at most
+        1,000,000 rows. Without an order,
         ``PooledHistory(size=None, dropout=0.5, tied=True)``, or None where that does not
         go: most users have one positive, y has rows of 0 or less, there is no item id, or
         the loss is no softmax. A column in which most rows of a user have one time is no

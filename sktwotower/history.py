@@ -32,10 +32,10 @@ class PooledHistory(BaseEstimator):
     and to begin one.
 
     Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender`, whose default
-    ``"auto"`` chooses ``PooledHistory(size=20)`` where timestamps order the rows, and
-    ``PooledHistory(size=None, dropout=0.5, tied=True)`` where there is no order. Start
-    from the one that goes with the data, and vary ``size`` or ``dropout``. Searches reach
-    its parameters as ``history__size`` and so on.
+    ``"auto"`` chooses ``PooledHistory(size=20)`` or a :class:`TransformerHistory` where
+    timestamps order the rows, and ``PooledHistory(size=None, dropout=0.5, tied=True)``
+    where there is no order. Start from the one that goes with the data, and vary ``size``
+    or ``dropout``. Searches reach its parameters as ``history__size`` and so on.
 
     Parameters
     ----------
@@ -118,11 +118,17 @@ class TransformerHistory(BaseEstimator):
     where a place attends to itself and to the places before it [1]_. The field is the
     normalized output at the last place; without any item, at the start. Each place has seen
     what came before it and nothing else, so that one pass over a user's items trains all
-    of them. A batch holds whole sequences with about ``batch_size`` rows. The softmax over
-    many candidates, corrected for how they are drawn, makes this strong [2]_ [3]_.
+    of them. Longer histories are cut into windows of ``size`` items for training; a
+    recommendation reads the latest ``size``. A batch holds whole sequences with about
+    ``batch_size`` rows. A softmax over the catalogue, or over many draws that are corrected
+    for, is what makes this strong: with one negative for each positive, scores are too sure
+    of themselves [2]_, and the loss says more than the layers do [3]_ [4]_ [5]_.
 
-    Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender` for rows in an
-    order of time. Without ``timestamp_column`` the order of the rows is the order.
+    Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender` for rows that users
+    went through in their order, such as clicks, plays and single purchases. The default
+    ``"auto"`` chooses it if most rows of a user have a time of their own and there are from
+    a thousand users to a million rows. Without ``timestamp_column`` the order of the rows
+    is the order, and has to be asked for.
 
     Parameters
     ----------
@@ -138,7 +144,8 @@ class TransformerHistory(BaseEstimator):
 
     See Also
     --------
-    PooledHistory : Forgets the order, and is fitted faster.
+    PooledHistory : Forgets the order, and is fitted several times faster.
+    sktwotower.inspection.AttentionDisplay : Draws which items a vector listens to.
 
     References
     ----------
@@ -147,6 +154,10 @@ class TransformerHistory(BaseEstimator):
        Recommendation Trained with Negative Sampling", RecSys 2023.
     .. [3] Klenitskiy & Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better
        than SASRec?", RecSys 2023.
+    .. [4] Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential
+       Transducers for Generative Recommendations", ICML 2024.
+    .. [5] Tikhonovich et al., "eSASRec: Enhancing Transformer-based Recommendations in a
+       Modular Fashion", RecSys 2025.
 
     Examples
     --------

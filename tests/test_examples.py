@@ -26,8 +26,12 @@ def code_cells(path):
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_both_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == ["plot_compare", "plot_tune"]
+def test_the_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "plot_compare",
+        "plot_next_item",
+        "plot_tune",
+    ]
 
 
 def test_cells_are_those_of_the_script(path, convert):
