@@ -6,12 +6,12 @@
 
 The data sets are ordered ones of ``benchmarks.suite``; ``ml-1m-ordered``, of which each
 user's last item is the test; and ``retail-shuffled``, which is ``retail-first`` with the
-articles of a basket in random order, not by number. Models are given the columns of ids and of times; "and tables"
-has the tables as well, unless ``--ids`` is given. All other parameters are the defaults.
-``--validation`` measures on slices of train. ``--rectools`` also trains SASRec of RecTools
-for so many epochs, by turns with the transformer, with the same width, layers, heads,
-dropout and size. ``--sizes`` prints the seconds of an epoch of ml-1m-ordered with histories
-of so many items instead, for two epochs each.
+articles of a basket in random order, not by number. Models are given the columns of ids and
+of times; "and tables" has the tables as well, unless ``--ids`` is given. All other
+parameters are the defaults. ``--validation`` measures on slices of train. ``--rectools``
+also trains SASRec of RecTools for so many epochs, by turns with the transformer, with the
+same width, layers, heads, dropout and size. ``--sizes`` prints the seconds of an epoch of
+ml-1m-ordered with histories of so many items instead, for two epochs each.
 """
 
 from __future__ import annotations
