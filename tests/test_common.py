@@ -14,6 +14,7 @@ from sktwotower.baselines import (
     ItemKNNRecommender,
     PopularRecommender,
 )
+from sktwotower.history import TransformerHistory
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 
 # Excused for SGDClassifier in scikit-learn too: other rows make other batches.
@@ -27,6 +28,7 @@ STOCHASTIC = {
 RECOMMENDERS = [
     TwoTowerRecommender(max_iter=2),
     TwoTowerRecommender(max_iter=2, hidden_layer_sizes=(8,), batch_norm=True),
+    TwoTowerRecommender(max_iter=2, history=TransformerHistory(size=3)),
 ]
 
 DETERMINISTIC = [

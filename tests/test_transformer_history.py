@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sktwotower import EntityTable, TwoTowerRecommender, load
 from sktwotower.datasets import make_interactions
 from sktwotower.history import PooledHistory, TransformerHistory
+from sktwotower.inspection import feature_importance
 from tests.helpers import same_embeddings
 
 N_ITEMS, LENGTH = 24, 9
@@ -220,6 +221,43 @@ def test_continued():
         model.set_params(history=PooledHistory()).partial_fit(X[:90])
     model.set_params(history=TransformerHistory(size=4, dropout=0.5), warm_start=True)
     assert np.isfinite(model.fit(X).loss_curve_).all()
+
+
+def test_the_history_is_all_that_counts():
+    model, test = make(max_iter=8).fit(X[X["time"] < 8]), X[X["time"] == 8]
+    importance = feature_importance(model, test, n_repeats=1, random_state=0)
+    shares = importance.set_index(["side", "field"])["importance_mean"]
+    assert shares["user", "history"] > 0.5 * importance.attrs["baseline"]
+
+
+@pytest.mark.parametrize("negatives", ["full", "in_batch", "mixed"])
+def test_explicit_negatives_weights_and_views(negatives):
+    """A negative of a user lowers its score; what else a batch may have is trained, too."""
+    table = pd.DataFrame({"item": range(N_ITEMS), "kind": ["a", "b", "c"] * 8})
+    rows = X.assign(hour=X["time"] % 3)  # changes from row to row
+    against = pd.DataFrame({"user": range(300), "item": 7, "time": 50, "hour": 0})
+    own = rows["user"].isin(rows["user"][rows["item"] == 7])
+    against = against[~against["user"].isin(rows["user"][own])]
+    options = {
+        "negatives": negatives,
+        "item_table": table,
+        "user_features": ["hour"],
+        "ssl_pattern": "rfm",
+        "max_iter": 6,
+    }
+    plain = make(**options).fit(rows)
+    both = pd.concat([rows, against])
+    y = np.r_[np.ones(len(rows)), np.zeros(len(against))]
+    weights = np.r_[np.ones(len(rows)), np.full(len(against), 20.0)]
+    taught = make(**options).fit(both, y, sample_weight=weights)
+    asked = against[["user", "item"]].assign(time=60, hour=0)[rows.columns]
+    assert taught.predict(asked).mean() < plain.predict(asked).mean() - 0.1
+
+
+def test_rows_of_a_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    X.to_parquet(tmp_path / "rows.parquet")
+    assert same_embeddings(make().fit(tmp_path / "rows.parquet"), make().fit(X))
 
 
 # --- what is refused -----------------------------------------------------------------

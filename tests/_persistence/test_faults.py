@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from sktwotower import load
-from sktwotower.history import PooledHistory
+from sktwotower.history import PooledHistory, TransformerHistory
 from tests.helpers import BERLIN, make_model, needs_pandas_3
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -39,6 +39,14 @@ def model():
 @pytest.fixture
 def artefact(model, tmp_path):
     model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def reader_artefact(tmp_path):
+    """Of a model with a transformer."""
+    history = TransformerHistory(size=3)
+    make_model(item_table=TABLE, history=history).fit(X).save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -522,6 +530,33 @@ def test_settings_are_those_of_the_towers(artefact, name, value):
     seal(artefact, manifest)
     with pytest.raises(ArtefactError, match=f"has the {name} {value!r}, w"):
         load(artefact)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_heads": 3}, "not that of the user tower"),
+        ({"n_heads": 0}, "not that of the user tower"),
+        ({"n_layers": -1}, "towers.safetensors .* cannot be read"),
+        ({"n_layers": 10**9}, "describes towers of .* weights, where"),
+        ({"n_layers": 1}, "towers.safetensors .* cannot be read"),
+        ({"size": 10**9}, "describes towers of .* weights, where"),
+        ({"size": 4}, "towers.safetensors .* cannot be read"),
+        ({"size": "x"}, "manifest.json .* cannot be read"),
+        ({"dropout": 2.0}, "not that of the user tower"),
+        ({"width": 4}, "towers.safetensors .* cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_changed_transformer_is_refused(reader_artefact, change, message):
+    manifest = json.loads((reader_artefact / "manifest.json").read_text())
+    arguments = dict(manifest["parts"]["towers"]["user"]["dict"])
+    reader = dict(arguments["reader"]["dict"]) | change
+    arguments["reader"] = {"dict": [list(x) for x in reader.items()]}
+    manifest["parts"]["towers"]["user"] = {"dict": [list(x) for x in arguments.items()]}
+    seal(reader_artefact, manifest)
+    with pytest.raises(ArtefactError, match=message):
+        load(reader_artefact)
 
 
 def test_a_part_cannot_name_a_file_elsewhere(artefact, tmp_path):
