@@ -11,7 +11,8 @@ of times; "and tables" has the tables as well, unless ``--ids`` is given. All ot
 parameters are the defaults. ``--validation`` measures on slices of train. ``--rectools``
 also trains SASRec of RecTools for so many epochs, by turns with the transformer, with the
 same width, layers, heads, dropout and size. ``--sizes`` prints the seconds of an epoch of
-ml-1m-ordered with histories of so many items instead, for two epochs each.
+ml-1m-ordered with histories of so many items instead, the shorter one of two, and the
+shares of matrix products and of attention.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._common import seconds_of_epochs, write
 from benchmarks._peers import Peer, add_peer, peer_of
@@ -52,6 +54,11 @@ HISTORIES = {
     "bag 20": PooledHistory(size=20),
     "bag 50": PooledHistory(size=50),
     "transformer": TransformerHistory(),
+}
+# What takes the time, by operations of torch.
+SHARES = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("aten::_scaled_dot_product",),
 }
 Measure = Callable[[int], dict[str, float]]
 
@@ -171,7 +178,10 @@ def measure_rectools(
 
 
 def seconds_by_size(record: DataSet, sizes: list[int]) -> list[dict[str, Any]]:
-    """Seconds of an epoch with histories of some sizes."""
+    """Seconds of an epoch with histories of some sizes, and what takes them.
+
+    The shares are those of torch's own time in a fit of one epoch, of a tenth of the users.
+    """
     rows = []
     for size in sizes:
         model = TwoTowerRecommender(
@@ -181,7 +191,15 @@ def seconds_by_size(record: DataSet, sizes: list[int]) -> list[dict[str, Any]]:
             max_iter=2,
             random_state=0,
         )
-        rows.append({"size": size, "epoch s": min(seconds_of_epochs(model, record.train))})
+        row = {"size": size, "epoch s": min(seconds_of_epochs(model, record.train))}
+        some = record.train[record.train[record.user_column] % 10 == 0]
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            model.set_params(max_iter=1).fit(some)
+        times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+        for share, names in SHARES.items():
+            taken = sum(t for key, t in times.items() if key.startswith(names))
+            row[share] = taken / sum(times.values())
+        rows.append(row)
         print(rows[-1], flush=True)
     return rows
 
