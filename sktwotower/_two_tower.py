@@ -151,7 +151,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
         ``popularity_prior`` comes on top. ``"auto"``: with a bag, 256 up to 50,000 items
-        and 128 beyond; with a transformer, 128; else 64.
+        and 128 beyond; with a transformer, 64 up to 2,500 items and 128 beyond; else 64.
     hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
         embedding, which is hard to beat without many features. None: no layer, the

@@ -53,8 +53,10 @@ _BAG_ROWS, _BAG_BATCHES = 2048, 500
 _BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (10, 40)
 # Bags have this width up to so many items, and half of it beyond.
 _BAG_DIM, _WIDE_ITEMS = 256, 50_000
-# Width of the vectors that a transformer reads.
-_SEQUENCE_DIM = 128
+# Width of the vectors that a transformer reads, up to so many items and beyond. On slices
+# of train, 128 instead of 64 loses 2 % of NDCG@10 with 1,600 items, and gains 2 % with
+# 3,900 and 7 % with 7,200 and with 12,000.
+_SEQUENCE_DIMS, _NARROW_ITEMS = (64, 128), 2500
 # Bags are ranked against all of up to so many items, and beyond against so many draws and
 # the items of the batch.
 _FULL_ITEMS, _BAG_DRAWS = 8192, 2048
@@ -140,7 +142,8 @@ def embedding_dim(
 ) -> Choice:
     """Width of the embeddings."""
     if is_sequence(chosen):
-        return Choice(_SEQUENCE_DIM, "")
+        value = _SEQUENCE_DIMS[facts.n_items > _NARROW_ITEMS]
+        return Choice(value, f"there are {facts.n_items:,} items")
     if not is_bag(chosen):
         return Choice(64, "")
     if facts.n_items <= _WIDE_ITEMS:
