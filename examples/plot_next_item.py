@@ -61,8 +61,8 @@ print(", ".join(plays["song"].head(12)))
 # The last song of each session is held out. One model reads the songs before it as a bag,
 # the other reads them in their order. A listener is nothing but the history, so that new
 # ones are like the others. The rest are the defaults. With these rows ``history="auto"``,
-# the default, takes the transformer: each row has a time of its own, and there are more
-# than a thousand listeners.
+# the default, takes the transformer: the rows of a listener come one at a time, and there
+# are more than a thousand listeners.
 
 last = LastInteractionsSplit(n_last=1, user_column="listener", timestamp_column="place")
 train, test = (plays.iloc[rows] for rows in next(last.split(plays)))

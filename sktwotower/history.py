@@ -120,15 +120,16 @@ class TransformerHistory(BaseEstimator):
     what came before it and nothing else, so that one pass over a user's items trains all
     of them. Longer histories are cut into windows of ``size`` items for training; a
     recommendation reads the latest ``size``. A batch holds whole sequences with about
-    ``batch_size`` rows. A softmax over the catalogue, or over many draws that are corrected
-    for, is what makes this strong: with one negative for each positive, scores are too sure
-    of themselves [2]_, and the loss says more than the layers do [3]_ [4]_ [5]_.
+    ``batch_size`` rows. With one negative for each positive, scores are too sure of
+    themselves [2]_. A softmax over the catalogue, or over many draws that are corrected
+    for, is what makes this strong [3]_, and later systems with other layers are trained
+    with it, too [4]_ [5]_.
 
     Use it as ``history=`` of a :class:`~sktwotower.TwoTowerRecommender` for rows that users
     went through in their order, such as clicks, plays and single purchases. The default
-    ``"auto"`` chooses it if most rows of a user have a time of their own and there are from
-    a thousand users to a million rows. Without ``timestamp_column`` the order of the rows
-    is the order, and has to be asked for.
+    ``"auto"`` chooses it if a user has one or two rows at a time, on average, and there are
+    from a thousand users to a million rows. Without ``timestamp_column`` the order of the
+    rows is the order, and has to be asked for.
 
     Parameters
     ----------

@@ -39,9 +39,9 @@ Rule = Callable[[DataFacts, Configuration, Mapping[str, Any]], Choice]
 
 # A bag of what came before says little where most rows have nothing before them.
 _LEAST_ORDER = 0.5
-# A transformer is for so large a share of rows with a time of their own, so many users, and
-# up to so many rows, with which it takes minutes.
-_LEAST_OWN_TIMES, _LEAST_SEQUENCES, _MOST_SEQUENCE_ROWS = 0.5, 1000, 1_000_000
+# A transformer is for up to so many rows at a time, from so many users on, and for up to so
+# many rows, with which it takes minutes.
+_LARGEST_VISIT, _LEAST_SEQUENCES, _MOST_SEQUENCE_ROWS = 2.0, 1000, 1_000_000
 # Positives of most users, where some of them are to predict the others.
 _LEAST_ROWS = 2
 # Range of the temperature of bags.
@@ -73,8 +73,8 @@ def history(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -
         if _is_for_a_transformer(facts, given):
             return Choice(
                 TransformerSettings(),
-                "most rows of a user have a time of their own, and there are "
-                f"{facts.n_users:,} users",
+                f"rows of a user at one time: {facts.rows_per_visit:.3g}, users: "
+                f"{facts.n_users:,}",
             )
         return Choice(PooledSettings(size=20), "the rows of a user have an order in time")
     if facts.rows_per_user[1] < _LEAST_ROWS:
@@ -97,10 +97,10 @@ def _is_for_a_transformer(facts: DataFacts, given: Configuration) -> bool:
 
     Rows of one time have no order, and a few users have too few sequences to learn from.
     """
-    assert facts.own_times is not None
+    assert facts.rows_per_visit is not None
     dim = given.settings.embedding_dim
     return (
-        facts.own_times >= _LEAST_OWN_TIMES
+        facts.rows_per_visit <= _LARGEST_VISIT
         and facts.n_users >= _LEAST_SEQUENCES
         and facts.n_positives <= _MOST_SEQUENCE_ROWS
         and not facts.n_negatives

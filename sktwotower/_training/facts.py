@@ -36,9 +36,9 @@ class DataFacts:
         user's earliest, and so a history: 1 if no other row has the time of its user's
         first one, 0 if all have. Baskets of one time are an order if there are several of
         a user. It is 0 if each user has one row. None: there are no times.
-    own_times : float or None
-        Share of the positives that are the only one of their user at their time, among
-        those of some users if there are very many. None: there are no times.
+    rows_per_visit : float or None
+        Mean number of positives that a user has at one time, of some users if there are
+        very many positives. None: there are no times.
     has_user_features, has_item_features : bool
         Whether a side has features.
     """
@@ -52,7 +52,7 @@ class DataFacts:
     most_rows_of_a_user: int
     most_rows_of_an_item: int
     order: float | None
-    own_times: float | None
+    rows_per_visit: float | None
     has_user_features: bool
     has_item_features: bool
 
@@ -87,7 +87,7 @@ class DataFacts:
             most_rows_of_a_user=int(all_of_users.max()),
             most_rows_of_an_item=int(all_of_items.max()),
             order=_order(parts, of_users),
-            own_times=_own_times(parts, n_positives),
+            rows_per_visit=_rows_per_visit(parts, n_positives),
             has_user_features=has_user_features,
             has_item_features=has_item_features,
         )
@@ -134,8 +134,8 @@ def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
     return n_later / n_repeated if n_repeated else 0.0
 
 
-def _own_times(parts: list[InteractionCodes], n_positives: int) -> float | None:
-    """``DataFacts.own_times``, of every k-th user if there are more than so many rows."""
+def _rows_per_visit(parts: list[InteractionCodes], n_positives: int) -> float | None:
+    """``DataFacts.rows_per_visit``; of every k-th user beyond so many rows."""
     if parts[0].times is None:
         return None
     every = -(-n_positives // _ROWS_TO_LOOK_AT)
@@ -144,4 +144,4 @@ def _own_times(parts: list[InteractionCodes], n_positives: int) -> float | None:
         rows = part.take(part.positive & (part.users % every == 0))
         found.append(pd.DataFrame({"user": rows.users, "time": np.asarray(rows.times)}))
     pairs = pd.concat(found)
-    return float(1 - pairs.duplicated(keep=False).mean()) if len(pairs) else 0.0
+    return len(pairs) / len(pairs.drop_duplicates()) if len(pairs) else 1.0

@@ -37,7 +37,7 @@ FACTS = {
     "most_rows_of_a_user": 200,
     "most_rows_of_an_item": 900,
     "order": None,
-    "own_times": None,
+    "rows_per_visit": None,
     "has_user_features": False,
     "has_item_features": False,
 }
@@ -97,7 +97,7 @@ def test_facts_by_hand():
         most_rows_of_a_user=3,
         most_rows_of_an_item=3,
         order=None,
-        own_times=None,
+        rows_per_visit=None,
         has_user_features=True,
         has_item_features=False,
     )
@@ -144,28 +144,28 @@ def test_order_against_brute_force():
 
 
 @pytest.mark.parametrize(
-    ("times", "own"),
+    ("times", "mean"),
     [
         ([1, 2, 3, 1, 2, 9], 1.0),  # of different users, a time is two
-        ([7, 7, 7, 7, 7, 7], 1 / 6),
-        ([1, 1, 2, 5, 6, 0], 4 / 6),
-        ([1, 1, 1, 5, 5, 0], 1 / 6),
+        ([7, 7, 7, 7, 7, 7], 2.0),
+        ([1, 1, 2, 5, 6, 0], 6 / 5),
+        ([1, 1, 1, 5, 5, 0], 2.0),
     ],
 )
-def test_own_times_are_those_that_no_other_row_of_the_user_has(times, own):
+def test_rows_per_visit_are_those_of_a_user_at_one_time(times, mean):
     rows = codes_of([1, 1, 1, 2, 2, 3], [1] * 6, times=times)
-    assert read(rows).own_times == pytest.approx(own)
+    assert read(rows).rows_per_visit == pytest.approx(mean)
     negatives = codes_of([1, 1, 2], [2] * 3, positive=[0] * 3, times=times[:3])
-    assert read(rows.followed_by(negatives)).own_times == pytest.approx(own)
+    assert read(rows.followed_by(negatives)).rows_per_visit == pytest.approx(mean)
 
 
-def test_own_times_of_very_many_rows_are_those_of_some_users(monkeypatch):
+def test_visits_of_very_many_rows_are_those_of_some_users(monkeypatch):
     rng = np.random.RandomState(0)
     rows = codes_of(rng.randint(1, 501, 9000), [1] * 9000, times=rng.randint(0, 20, 9000))
-    whole = read(rows, n_users=500).own_times
+    whole = read(rows, n_users=500).rows_per_visit
     monkeypatch.setattr(facts, "_ROWS_TO_LOOK_AT", 1500)
-    some = read(rows, n_users=500).own_times
-    assert some != whole and some == pytest.approx(whole, abs=0.03)
+    some = read(rows, n_users=500).rows_per_visit
+    assert some != whole and some == pytest.approx(whole, rel=0.03)
 
 
 def test_facts_are_those_of_all_blocks(monkeypatch):
@@ -189,7 +189,7 @@ PLAIN = {"history": None}
 ORDERED = {"history": PooledHistory(20)}
 READ = {"history": TransformerHistory()}
 TIMED = {"timestamp_column": 2}
-IN_ORDER = {"order": 0.5, "own_times": 0.5, "n_users": 1000, "n_positives": 1_000_000}
+IN_ORDER = {"order": 0.5, "rows_per_visit": 2.0, "n_users": 1000, "n_positives": 1_000_000}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ IN_ORDER = {"order": 0.5, "own_times": 0.5, "n_users": 1000, "n_positives": 1_00
         ("history", {"negatives": "random"}, {}, BAG),
         ("history", {"item_id_embedding": False}, {}, None),
         ("history", TIMED, IN_ORDER | {"n_users": 999}, TWENTY),
-        ("history", TIMED, IN_ORDER | {"own_times": 0.49}, TWENTY),
+        ("history", TIMED, IN_ORDER | {"rows_per_visit": 2.1}, TWENTY),
         ("history", TIMED, IN_ORDER | {"n_negatives": 1}, TWENTY),
         ("history", TIMED, IN_ORDER | {"n_positives": 1_000_001}, TWENTY),
         ("history", TIMED, IN_ORDER, TransformerSettings()),
@@ -345,7 +345,7 @@ def test_what_the_rules_choose_can_be_given():
     data = [
         {
             "order": order,
-            "own_times": order,
+            "rows_per_visit": 1.5,
             "n_positives": n,
             "n_users": 1 + n // 10,
             "n_items": items,
