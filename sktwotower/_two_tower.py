@@ -131,12 +131,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         also come one or two at a time, on average, and there are at least 1,000 users and
         at most 1,000,000 rows. Without an order, ``PooledHistory(size=None, dropout=0.5,
         tied=True)``, or None where that does not go: most users have one positive, y has
-        rows of 0 or less, there is no item id, or the loss is no softmax. A column in which most rows of a user have one time is no
-        order; it is then left out of this choice alone. On MovieLens 100k by time, the
-        history raises NDCG@10 from .198 to .273. With a *bag*, which is a ``PooledHistory``
-        with ``dropout``, and with a *transformer*, which is a ``TransformerHistory``, a
-        user is nothing but items. They change what ``"auto"`` is elsewhere: the settings
-        belong together.
+        rows of 0 or less, there is no item id, or the loss is no softmax. A column in which
+        most rows of a user have one time is no order; it is then left out of this choice
+        alone. On MovieLens 100k by time, the history raises NDCG@10 from .198 to .273. With
+        a *bag*, which is a ``PooledHistory`` with ``dropout``, and with a *transformer*,
+        which is a ``TransformerHistory``, a user is nothing but items. They change what
+        ``"auto"`` is elsewhere: the settings belong together.
     popularity_prior : float, "auto" or None, default="auto"
         Weight of an item's popularity in the score: the cosine models taste, a bias models
         popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
