@@ -128,7 +128,8 @@ class AttentionDisplay:
         Raises
         ------
         TypeError
-            If ``model`` neither is nor ends in a TwoTowerRecommender.
+            If ``model`` neither is nor ends in a TwoTowerRecommender, or ``user_id`` is no
+            single id.
         NotFittedError
             If the model is not fitted.
         ValueError
@@ -148,6 +149,9 @@ class AttentionDisplay:
             )
             raise refuse(last, caller, needs)
         check_is_fitted(last)
+        if np.ndim(user_id):
+            got = type(user_id).__name__
+            raise TypeError(f"{caller} draws one user: user_id must be an id; got {got}.")
         ids, attention = _attention_of(last._state, user_id, history, caller=caller)
         names = {} if labels is None else dict(labels)
         display = cls([names.get(item, item) for item in ids.tolist()], attention)

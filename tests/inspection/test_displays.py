@@ -888,6 +888,9 @@ def test_attention_needs_a_transformer_and_a_history(model, ordered):
         AttentionDisplay.from_estimator(model, TRAIN["user_id"].iloc[0])
     with pytest.raises(ValueError, match="user -1 has no known item"):
         AttentionDisplay.from_estimator(ordered, -1)
+    for several in ([-1], TRAIN["user_id"], TRAIN):
+        with pytest.raises(TypeError, match="draws one user: user_id must be an id; got"):
+            AttentionDisplay.from_estimator(ordered, several)
     with pytest.raises(ValueError, match="kind='line' is unknown; it is 'bar' or 'heads'"):
         AttentionDisplay.from_estimator(ordered, -1, kind="line")
     with pytest.raises(ValueError, match="n_items must be an integer of at least 1; got 0"):
