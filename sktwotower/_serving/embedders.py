@@ -13,6 +13,7 @@ from sktwotower._data.histories import PastItems, Windows
 from sktwotower._data.known_ids import refuse_mixed, refuse_other_kinds
 from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
 from sktwotower._data.roles import ColumnRoles, SideName
+from sktwotower._nn.inputs import TowerRows
 from sktwotower._nn.towers import Tower
 from sktwotower._search.top_k import DotScores
 from sktwotower._training.state import ModelState, SideState
@@ -119,11 +120,18 @@ class EntityEmbedder:
             vectors: np.ndarray = self.state.embeddings[codes - 1]
             vectors[codes == 0] = self.state.unknown  # code 0 had taken the last row
             return vectors
+        return self.tower.embed(self.inputs(codes, features, windows)).numpy()
+
+    def inputs(
+        self,
+        codes: np.ndarray,
+        features: pd.DataFrame | None = None,
+        windows: Windows | None = None,
+    ) -> TowerRows:
+        """What the tower reads of codes; the parameters are those of `vectors`."""
         entities = self.state.entities.take(codes, features)
         rows = entities.rows(with_id=self.tower.id_table is not None)
-        if self.past is None:
-            return self.tower.embed(rows).numpy()
-        return self.tower.embed(self.past.rows(rows, codes, windows)).numpy()
+        return rows if self.past is None else self.past.rows(rows, codes, windows)
 
     def scores(self, queries: np.ndarray, codes: np.ndarray) -> DotScores:
         """Scores of vectors (n_queries, dim) for known entities, by ascending codes."""

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.queries import read_history
 from sktwotower._nn.segments import Sequences
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.state import ModelState
-from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
+    check_count,
     check_matplotlib,
+    check_two_towers,
     percent_ticks,
-    refuse,
 )
-from sktwotower.metrics._sources import Model, last_estimator
+from sktwotower.metrics._sources import Model
 from sktwotower.utils._forms import is_empty
 
 KINDS = ("bar", "heads")
@@ -141,14 +139,7 @@ class AttentionDisplay:
         caller = f"{cls.__name__}.from_estimator"
         check_matplotlib(caller)
         _check_options(kind, n_items)
-        last = last_estimator(model)
-        if not isinstance(last, TwoTowerRecommender):
-            needs = (
-                "a fitted TwoTowerRecommender, a Pipeline that ends in one, or a fitted "
-                "search over either"
-            )
-            raise refuse(last, caller, needs)
-        check_is_fitted(last)
+        last = check_two_towers(model, caller)
         if np.ndim(user_id):
             got = type(user_id).__name__
             raise TypeError(f"{caller} draws one user: user_id must be an id; got {got}.")
@@ -222,8 +213,7 @@ class AttentionDisplay:
 def _check_options(kind: str, n_items: int) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown; it is 'bar' or 'heads'.")
-    if not isinstance(n_items, Integral) or n_items is True or n_items < 1:
-        raise ValueError(f"n_items must be an integer of at least 1; got {n_items!r}.")
+    check_count("n_items", n_items)
 
 
 def _rollout(attention: np.ndarray) -> np.ndarray:
@@ -251,9 +241,8 @@ def _attention_of(
         items = state.item.vocabulary
         further = read_history(history, query, roles=state.roles, items=items)
         windows = users.past.with_more(query.codes, further)
-    rows = state.user.entities.take(query.codes, None).rows(with_id=False)
-    rows_of_user = users.past.rows(rows, query.codes, windows)
-    past = rows_of_user.take(torch.zeros(1, dtype=torch.int64)).history
+    inputs = users.inputs(query.codes, windows=windows)
+    past = inputs.take(torch.zeros(1, dtype=torch.int64)).history
     assert isinstance(past, Sequences)
     if not len(past.items):
         raise ValueError(

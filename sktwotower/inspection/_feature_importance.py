@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._data.interactions import read_later
 from sktwotower._data.roles import SIDES
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.seeding import numpy_random_state
 from sktwotower._two_tower import TwoTowerRecommender
-from sktwotower.inspection._plotting import refuse
+from sktwotower.inspection._plotting import check_count, check_two_towers
 from sktwotower.inspection._shuffling import HISTORY, ID, Part, ShuffledEvaluation
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._query_rows import varies_within_users
 from sktwotower.metrics._registry import POINTWISE, parse_metric
-from sktwotower.metrics._sources import Model, last_estimator, unwrap
+from sktwotower.metrics._sources import Model, unwrap
 from sktwotower.metrics._task import RankingOptions
 
 
@@ -162,8 +160,7 @@ def feature_importance(
     """
     recommender, X = _recommender_of(model, X)
     name, _ = parse_metric(metric)
-    if not isinstance(n_repeats, Integral) or n_repeats is True or n_repeats < 1:
-        raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
+    check_count("n_repeats", n_repeats)
     rng = numpy_random_state(random_state)
     state = recommender._state
     rows = read_later(X, y, sample_weight, known=state, with_times=True)
@@ -200,15 +197,7 @@ def feature_importance(
 
 def _recommender_of(model: Model, X: Any) -> tuple[TwoTowerRecommender, Any]:
     """The fitted recommender inside searches and pipelines, and X as it reaches it."""
-    last = last_estimator(model)
-    if not isinstance(last, TwoTowerRecommender):
-        raise refuse(
-            last,
-            "feature_importance",
-            "a fitted TwoTowerRecommender, a Pipeline that ends in one, or a fitted "
-            "search over either",
-        )
-    check_is_fitted(last)
+    last = check_two_towers(model, "feature_importance")
     return last, unwrap(model, X)[1]
 
 

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.metrics._sources import Model, Recommender, last_estimator
 from sktwotower.utils._extra import extra
 
@@ -77,6 +79,25 @@ def check_recommender(model: Model, caller: str) -> Recommender:
     if hasattr(last, "fit"):
         check_is_fitted(last)
     return last
+
+
+def check_two_towers(model: Model, caller: str) -> TwoTowerRecommender:
+    """The two towers inside a model; an error if there are none or they are not fitted."""
+    last = last_estimator(model)
+    if not isinstance(last, TwoTowerRecommender):
+        needs = (
+            "a fitted TwoTowerRecommender, a Pipeline that ends in one, or a fitted "
+            "search over either"
+        )
+        raise refuse(last, caller, needs)
+    check_is_fitted(last)
+    return last
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ValueError unless a parameter is an integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
 
 
 def named_models(

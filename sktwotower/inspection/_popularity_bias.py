@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from sktwotower._data.interactions import Interactions
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
+    check_count,
     check_matplotlib,
     named_model,
     named_models,
@@ -175,7 +175,7 @@ class PopularityBiasDisplay:
         """
         caller = f"{cls.__name__}.from_estimators"
         check_matplotlib(caller)
-        _check_count("n_recommendations", n_recommendations)
+        check_count("n_recommendations", n_recommendations)
         _check_kind(kind, n_groups)
         named = named_models(models, caller)
         lists, known = {}, []
@@ -260,15 +260,10 @@ class PopularityBiasDisplay:
         ax.grid(alpha=0.3, axis="y")
 
 
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
-
-
 def _check_kind(kind: str, n_groups: int) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown; it is 'curve' or 'bar'.")
-    _check_count("n_groups", n_groups)
+    check_count("n_groups", n_groups)
 
 
 def _objects(ids: Any) -> np.ndarray:
