@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
+
+from protocol import read_configuration, versions_of
 
 DEFAULTS: dict[str, Any] = {
     "model": "als",
@@ -40,15 +40,10 @@ PACKAGES = ("implicit", "numpy", "scipy", "pandas")
 
 def main() -> None:
     """Read the configuration, train, answer."""
-    given = json.load(sys.stdin)
-    unknown = sorted(given.keys() - DEFAULTS.keys() - {"train"})
-    if unknown:
-        raise SystemExit(f"{unknown} are no settings; they are {['train', *DEFAULTS]}.")
-    if "train" not in given:
-        raise SystemExit('"train", the path of a Parquet file of interactions, is missing.')
-    if given.get("model", "als") not in ("als", "bpr"):
-        raise SystemExit(f'"model" is als or bpr, not {given["model"]}.')
-    json.dump(train({**DEFAULTS, **given}), sys.stdout)
+    config = read_configuration(DEFAULTS)
+    if config["model"] not in ("als", "bpr"):
+        raise SystemExit(f'"model" is als or bpr, not {config["model"]}.')
+    json.dump(train(config), sys.stdout)
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +88,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         "rows": len(rows),
         "prepare s": prepared - started,
         "fit s": fitted - prepared,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": versions_of(PACKAGES),
     }
 
 

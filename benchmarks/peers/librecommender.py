@@ -18,13 +18,13 @@ import contextlib
 import io
 import json
 import os
-import platform
 import re
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from protocol import read_configuration, versions_of
 
 DEFAULTS: dict[str, Any] = {
     "user_table": None,
@@ -49,14 +49,9 @@ PACKAGES = ("LibRecommender", "tensorflow-cpu", "keras", "torch", "numpy", "pand
 
 def main() -> None:
     """Read, train, answer."""
-    given = json.load(sys.stdin)
-    unknown = sorted(given.keys() - DEFAULTS.keys() - {"train"})
-    if unknown:
-        raise SystemExit(f"{unknown} are no settings; they are {['train', *DEFAULTS]}.")
-    if "train" not in given:
-        raise SystemExit('"train", the path of a Parquet file of interactions, is missing.')
+    config = read_configuration(DEFAULTS)
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        answer = train({**DEFAULTS, **given})
+        answer = train(config)
     epochs = re.findall(r"Epoch \d+ elapsed: +([\d.]+)s", said.getvalue())
     answer["epoch s"] = [float(seconds) for seconds in epochs]
     json.dump(answer, sys.stdout)
@@ -112,10 +107,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         "prepare s": prepared - started,
         "fit s": fitted - prepared,
         "peak MB": peak_megabytes(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": versions_of(PACKAGES),
     }
 
 

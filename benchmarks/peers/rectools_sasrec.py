@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import sys
 import time
 import warnings
-from importlib.metadata import version
 from typing import Any
+
+from protocol import read_configuration, versions_of
 
 DEFAULTS: dict[str, Any] = {
     "parameters": {},
@@ -36,13 +36,8 @@ PACKAGES = ("RecTools", "torch", "pytorch-lightning", "numpy", "pandas")
 
 def main() -> None:
     """Read the configuration, train, answer."""
-    given = json.load(sys.stdin)
-    unknown = sorted(given.keys() - DEFAULTS.keys() - {"train"})
-    if unknown:
-        raise SystemExit(f"{unknown} are no settings; they are {['train', *DEFAULTS]}.")
-    if "train" not in given:
-        raise SystemExit('"train", the path of a Parquet file of interactions, is missing.')
-    json.dump(train({**DEFAULTS, **given}), sys.stdout)
+    config = read_configuration(DEFAULTS)
+    json.dump(train(config), sys.stdout)
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
@@ -90,10 +85,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         "rows": len(rows),
         "prepare s": prepared - started,
         "fit s": fitted - prepared,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": versions_of(PACKAGES),
     }
 
 
