@@ -10,6 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+if dist.is_available():
+    # Its functions hold the process group that exists when it is imported, which torch's
+    # optimizers do at last. A group that is held outlives ``destroy_process_group``, and
+    # its threads abort the process if they end after the interpreter.
+    import torch.distributed.nn
+
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
