@@ -4,8 +4,8 @@ What a model has learnt, in pictures
 
 This example draws every picture of :mod:`sktwotower.inspection` for a model of films.
 The pictures show whether training has settled, whether the ranking is better than a
-reference, which items are recommended, the embeddings of the films, and the results of a
-search.
+reference, which items are recommended and why, the embeddings of the films, and the results
+of a search.
 
 The data is MovieLens ``ml-latest-small``, which comes with the package. It is for
 non-commercial use; see :func:`~sktwotower.datasets.load_movielens_small`.
@@ -18,6 +18,7 @@ from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.inspection import (
     EmbeddingDisplay,
+    ExplanationDisplay,
     PopularityBiasDisplay,
     RankingCurveDisplay,
     SearchResultsDisplay,
@@ -86,6 +87,18 @@ display = PopularityBiasDisplay.from_estimators(models, train)
 # The same as bars. Each bar is a tenth of the films:
 
 _ = display.plot(kind="bar")
+
+# %%
+# Why this film?
+# --------------
+# The best film for a user, and what adds to its score. The parts of the user add up to the
+# score, and so do those of the film. The films that the user saw before divide the part of
+# the history.
+
+user = test["user_id"].iloc[0]
+film = model.recommend([user], n_recommendations=1)[0][0, 0]
+titles = data.item_table.set_index("item_id")["title"]
+_ = ExplanationDisplay.from_estimator(model, user, film, labels=titles, n_parts=6)
 
 # %%
 # Embeddings of the films

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower._data.interactions import read_later
 from sktwotower._data.queries import FrameColumns
 from sktwotower._data.roles import SideName
-from sktwotower._serving import indexes
+from sktwotower._serving import explanations, indexes
 from sktwotower._serving import recommend as queries
 from sktwotower._serving.answers import Answer
 from sktwotower._serving.embedders import EntityEmbedder
@@ -281,6 +281,93 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             exclude_interactions=exclude_interactions,
             as_frame=as_frame,
         )
+
+    def explain(self, user_ids: Any, item_ids: Any, *, history: Any = None) -> pd.DataFrame:
+        r"""What each field adds to the scores of pairs: why this item.
+
+        The parts of a pair with side ``"user"`` add up to the score of ``predict``, and so
+        do those with side ``"item"``: both say how the same score is made, once by the
+        fields of the user, once by those of the item. The parts with side ``"history"`` are
+        the items of the user's history; they add up to the part of the user's field
+        ``"history"``.
+
+        Without hidden layers the score is a sum over pairs of a user's and an item's
+        field. With the vectors :math:`z_f` of the fields of one side, the weights
+        :math:`W_f` of the layer (1 without a layer), the length :math:`l` of the embedding
+        before it is scaled (1 without ``normalize``) and the other side's embedding
+        :math:`v`, a field adds :math:`\langle W_f z_f, v \rangle / l`. This is the sum over
+        the other side's fields. The bias of the layer is a row ``"intercept"``.
+
+        With hidden layers, a field adds its integrated gradient [1]_ on the way from the
+        unknown user, or item, whose score is a row ``"remainder"``, together with the error
+        of the integral. The items of a
+        :class:`~sktwotower.history.TransformerHistory` have integrated gradients, too, from
+        items whose vectors are zero; what is left is a row ``"remainder"`` of the history.
+
+        A part is relative to the score as a whole: features that all items share add as
+        much to every item. Compare the parts of several items of one user.
+
+        Parameters
+        ----------
+        user_ids : array-like of shape (n_pairs,), frame or 2-D array of user rows, or an id
+            The user of each pair, in the forms of :meth:`recommend`. A single one is for
+            all items.
+        item_ids : array-like of shape (n_pairs,), frame or 2-D array of item rows, or an id
+            The item of each pair, in the forms of :meth:`recommend_users`. A single one is
+            for all users.
+        history : frame, 2-D array, dict or Series, default=None
+            Further interactions of these users, as in :meth:`recommend`.
+
+        Returns
+        -------
+        DataFrame with columns of user ids, item ids, side, field, contribution
+            One row for each part, in the order of the pairs. ``side`` is ``"user"``,
+            ``"item"`` or ``"history"``; ``field`` is ``"id"``, ``"history"``, the name of a
+            feature, ``"popularity"`` (with ``popularity_prior``), ``"intercept"`` or
+            ``"remainder"``, and for the side ``"history"`` the id of an item. Ids are in
+            columns called as in the X of ``fit``, or ``user`` and ``item``.
+
+        Raises
+        ------
+        ValueError
+            If there are neither as many users as items nor a single one of either; if X
+            has its ids in a column that is called like another one of the answer.
+
+        Warns
+        -----
+        UserWarning
+            For unknown ids without features, which are explained as the unknown user or
+            item.
+
+        See Also
+        --------
+        sktwotower.inspection.ExplanationDisplay : Draws the parts of one pair.
+        sktwotower.inspection.feature_importance : What a feature is worth for all users.
+
+        References
+        ----------
+        .. [1] Sundararajan, Taly & Yan, "Axiomatic Attribution for Deep Networks", ICML
+           2017.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "rum"], ["bob", "gin"]]
+        >>> drinks = pd.DataFrame(
+        ...     {"item": ["tea", "milk", "rum", "gin"], "kind": ["hot", "cold"] * 2}
+        ... )
+        >>> model = TwoTowerRecommender(
+        ...     item_table=drinks, hidden_layer_sizes=(), random_state=0
+        ... ).fit(X)
+        >>> parts = model.explain("ann", ["tea"])
+        >>> parts.query("side == 'item'")["field"].tolist()
+        ['id', 'kind', 'intercept', 'popularity']
+        >>> score = parts.groupby("side")["contribution"].sum()["item"]
+        >>> bool(abs(score - model.predict([["ann", "tea"]])[0]) < 1e-5)
+        True
+        """
+        return explanations.explain(self._fitted(), user_ids, item_ids, history=history)
 
     def similar_items(
         self,

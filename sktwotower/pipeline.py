@@ -31,6 +31,7 @@ _QUERIES: dict[str, tuple[str, SideName, SideName]] = {
     "recommend_users": ("item_ids", "item", "user"),
     "similar_items": ("item_ids", "item", "item"),
     "similar_users": ("user_ids", "user", "user"),
+    "explain": ("user_ids", "user", "item"),
     "add_items": ("frame", "item", "item"),
 }
 # Other forms of rows than frames and arrays.
@@ -54,8 +55,9 @@ class Pipeline(sklearn_pipeline.Pipeline):
     """scikit-learn's Pipeline that also forwards the queries of a recommender.
 
     It is a :class:`sklearn.pipeline.Pipeline` with the methods `recommend`,
-    `similar_items`, `similar_users`, `recommend_users`, `add_items` and `partial_fit`, if
-    the last step has them. So ``search.best_estimator_.recommend(...)`` works.
+    `similar_items`, `similar_users`, `recommend_users`, `explain`, `add_items` and
+    `partial_fit`, if the last step has them. So ``search.best_estimator_.recommend(...)``
+    works.
 
     Parameters
     ----------
@@ -194,6 +196,25 @@ class Pipeline(sklearn_pipeline.Pipeline):
         """
         return self._forward("recommend_users", item_ids, *args, **options)
 
+    @available_if(_last_step_has("explain"))
+    def explain(self, user_ids: Any, item_ids: Any, **options: Any) -> Any:
+        """What each field adds to the scores of pairs: ``explain`` of the last step.
+
+        Parameters
+        ----------
+        user_ids, item_ids : array-like of shape (n_pairs,), or frame or 2-D array of rows
+            Ids are passed on, rows are transformed.
+        **options : object
+            Arguments of the last step by name: `history`. Frames and 2-D arrays are
+            transformed.
+
+        Returns
+        -------
+        DataFrame
+            The answer of the last step.
+        """
+        return self._forward("explain", user_ids, item_ids=item_ids, **options)
+
     @available_if(_last_step_has("add_items"))
     def add_items(self, frame: Any) -> Pipeline:
         """Add items to the catalogue without training: ``add_items`` of the last step.
@@ -254,7 +275,7 @@ class Pipeline(sklearn_pipeline.Pipeline):
             and not isinstance(value, _PANDAS)
             and not is_frame(value)
             else self._transform_rows(
-                value, name, answered if name == "candidates" else None
+                value, name, answered if name in ("candidates", "item_ids") else None
             )
             for name, value in options.items()
         }

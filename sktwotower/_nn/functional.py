@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
+MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 
 
 def unit_length(vectors: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class _UnitLength(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        lengths.clamp_(min=_MIN_LENGTH)
+        lengths.clamp_(min=MIN_LENGTH)
         scaled = vectors / lengths
         ctx.save_for_backward(scaled, lengths)
         return scaled

@@ -209,13 +209,20 @@ class Tower(nn.Module):
             parts.append(self.reader(batch.history, generator))
         return parts
 
+    def pooled_items(self, history: Bags) -> Tensor:
+        """Vectors of the items in bags, before they are weighted, (n, embedding_dim)."""
+        table = self.history_table if history.vectors is None else history.vectors
+        assert table is not None
+        vectors = F.embedding(history.columns, table)
+        return unit_length(vectors) if self.has_unit_history else vectors
+
     def _pooled(self, history: Bags) -> Tensor:
         """Vectors of the history field, (b, embedding_dim)."""
         table = self.history_table if history.vectors is None else history.vectors
         assert table is not None
         columns = history.columns
         if self.has_unit_history:  # of the few rows of a batch, not of the whole table
-            table = unit_length(F.embedding(columns, table))
+            table = self.pooled_items(history)
             columns = torch.arange(len(columns), device=columns.device)
         return F.embedding_bag(
             columns,
@@ -302,25 +309,56 @@ class Tower(nn.Module):
         The generator draws dropped ids and units. ``mask`` (n_fields,), on the CPU, hides
         fields; with a mask, nothing is appended.
         """
-        layers = list(self.mlp)
         if mask is None and self._is_cheaper_by_column(batch):
-            hidden = self._first_layer(batch, generator)
-            layers = layers[1:]
+            hidden = self._through_layers(
+                self._first_layer(batch, generator), generator, first=1
+            )
         else:
             fields = self.fields(batch, mask, generator)
-            hidden = fields.sum(dim=1) if self.is_sum else fields.flatten(1)
-        for layer in layers:
-            if isinstance(layer, Dropout):
-                hidden = layer(hidden, generator)
-            elif isinstance(layer, BatchNorm):
-                hidden = layer(hidden, keep=mask is None)
-            else:
-                hidden = layer(hidden)
+            hidden = self.combine(fields, generator, keep=mask is None)
         if self.normalize:
             hidden = unit_length(hidden)
         if batch.appended is None or mask is not None:
             return hidden
         return torch.cat([hidden, batch.appended], dim=1)
+
+    def combine(
+        self,
+        fields: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        keep: bool = True,
+    ) -> Tensor:
+        """Embeddings before they are scaled, (b, embedding_dim).
+
+        ``fields`` are vectors of all fields, (b, n_fields, embedding_dim); ``keep=False``
+        leaves the running statistics of batch norm as they are.
+        """
+        hidden = fields.sum(dim=1) if self.is_sum else fields.flatten(1)
+        return self._through_layers(hidden, generator, keep=keep)
+
+    def _through_layers(
+        self,
+        hidden: Tensor,
+        generator: torch.Generator | None,
+        *,
+        first: int = 0,
+        keep: bool = True,
+    ) -> Tensor:
+        """Output of the layers from the ``first`` one on."""
+        for layer in list(self.mlp)[first:]:
+            if isinstance(layer, Dropout):
+                hidden = layer(hidden, generator)
+            elif isinstance(layer, BatchNorm):
+                hidden = layer(hidden, keep=keep)
+            else:
+                hidden = layer(hidden)
+        return hidden
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether an embedding is a linear map of the fields, but for its scale."""
+        return not any(type(layer) in ACTIVATIONS.values() for layer in self.mlp)
 
     def looked_up_tables(self) -> Iterator[nn.Parameter]:
         """Yield the tables of which a batch looks up some rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -49,7 +50,13 @@ class FrameNames:
     answer_type: str | None = None
 
     @classmethod
-    def of(cls, roles: ColumnRoles, side: SideName, answer: SideName) -> FrameNames:
+    def of(
+        cls,
+        roles: ColumnRoles,
+        side: SideName,
+        answer: SideName,
+        others: Sequence[str] = ("score", "rank"),
+    ) -> FrameNames:
         """The names of the columns of X; ``user`` and ``item`` where it has none.
 
         Parameters
@@ -59,6 +66,8 @@ class FrameNames:
         side, answer : {"user", "item"}
             What is asked about, and what is answered. If both are the same, ids that are
             asked about are in a column ``query``.
+        others : sequence of str
+            The other columns of the answer.
 
         Raises
         ------
@@ -68,12 +77,12 @@ class FrameNames:
         asked, found = _name(roles, side), _name(roles, answer)
         types = [roles.arrow_times.get(name) for name in (asked, found)]
         names = cls("query" if side == answer else asked, found, *types)
-        columns = [names.query, names.answer, "score", "rank"]
+        columns = [names.query, names.answer, *others]
         repeated = [name for name in columns if columns.count(name) > 1]
         if repeated:
             raise ValueError(
-                f"as_frame=True would make two columns {repeated[0]!r}: columns of ids are "
-                "called as in X. Rename that column of X before fit, or use as_frame=False."
+                f"The answer would have two columns {repeated[0]!r}: columns of ids are "
+                "called as in X. Rename that column of X before fit."
             )
         return names
 

@@ -70,10 +70,11 @@ class EntityEmbedder:
 
     @property
     def field_names(self) -> list[str]:
-        """Names of the fields of the tower."""
+        """Names of the fields of the tower, in its order."""
         fields = ["id"] if self.tower.id_table is not None else []
         fields += ["history"] if self.past is not None else []
-        return fields + [str(name) for name in self.state.entities.fields]
+        sparse, dense = self.state.entities.field_order()
+        return fields + [str(name) for name in (*sparse, *dense)]
 
     def query(self, X: Any, where: str, *, unknown: str | None = None) -> Query:
         """Read what a query is given in the argument ``where``; see `read_query`."""

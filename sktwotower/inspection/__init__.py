@@ -2,6 +2,7 @@
 
 from sktwotower.inspection._attended_items import AttentionDisplay
 from sktwotower.inspection._embedding import EmbeddingDisplay
+from sktwotower.inspection._explanation import ExplanationDisplay
 from sktwotower.inspection._feature_importance import feature_importance
 from sktwotower.inspection._popularity_bias import PopularityBiasDisplay
 from sktwotower.inspection._ranking_curve import RankingCurve, RankingCurveDisplay
@@ -11,6 +12,7 @@ from sktwotower.inspection._training_curve import TrainingCurveDisplay
 __all__ = [
     "AttentionDisplay",
     "EmbeddingDisplay",
+    "ExplanationDisplay",
     "PopularityBiasDisplay",
     "RankingCurve",
     "RankingCurveDisplay",

@@ -23,6 +23,7 @@ from sktwotower.history import TransformerHistory
 from sktwotower.inspection import (
     AttentionDisplay,
     EmbeddingDisplay,
+    ExplanationDisplay,
     PopularityBiasDisplay,
     RankingCurve,
     RankingCurveDisplay,
@@ -42,6 +43,7 @@ TRAIN, TEST = DATA.interactions[:700], DATA.interactions[700:]
 COLUMNS = {"user_column": "user_id", "item_column": "item_id"}
 DISPLAYS = [
     AttentionDisplay,
+    ExplanationDisplay,
     TrainingCurveDisplay,
     RankingCurveDisplay,
     EmbeddingDisplay,
@@ -106,6 +108,8 @@ def draw(model, validated, search, ordered):
             return cls.from_estimator(model, color_by="item_cat_0", ax=ax)
         if cls is AttentionDisplay:
             return cls.from_estimator(ordered, TRAIN["user_id"].iloc[0], ax=ax)
+        if cls is ExplanationDisplay:
+            return cls.from_estimator(model, *TRAIN[["user_id", "item_id"]].iloc[0], ax=ax)
         if cls is SearchResultsDisplay:
             return cls.from_estimator(search, ax=ax)
         return cls.from_estimator(model, TEST, ax=ax)
@@ -191,6 +195,7 @@ def test_other_models_are_refused(cls, wrong):
         if cls in (TrainingCurveDisplay, EmbeddingDisplay, SearchResultsDisplay)
         else (TEST,)
     )
+    X = ("ann", "tea") if cls is ExplanationDisplay else X
     error = (TypeError, NotFittedError) if cls is TrainingCurveDisplay else TypeError
     with pytest.raises(error):
         cls.from_estimator(wrong, *X)
@@ -205,6 +210,7 @@ def test_unfitted_models_are_refused(cls):
         return
     X = () if cls in (TrainingCurveDisplay, EmbeddingDisplay) else (TEST,)
     X = ("ann",) if cls is AttentionDisplay else X
+    X = ("ann", "tea") if cls is ExplanationDisplay else X
     for unfitted in (
         TwoTowerRecommender(),
         make_pipeline(FunctionTransformer(), TwoTowerRecommender()),
@@ -895,3 +901,43 @@ def test_attention_needs_a_transformer_and_a_history(model, ordered):
         AttentionDisplay.from_estimator(ordered, -1, kind="line")
     with pytest.raises(ValueError, match="n_items must be an integer of at least 1; got 0"):
         AttentionDisplay.from_estimator(ordered, -1, n_items=0)
+
+
+# --- explanations --------------------------------------------------------------------
+
+
+def test_largest_parts_are_drawn_and_the_others_added_up():
+    parts = pd.DataFrame(
+        {
+            "side": ["user"] * 3 + ["history"] * 2,
+            "field": ["id", "team", "history", "tea", "rum"],
+            "contribution": [0.1, -0.5, 0.3, 0.2, 0.1],
+        }
+    )
+    display = ExplanationDisplay(parts, title="user ann, item gin").plot(n_parts=2)
+    assert display.score_ == pytest.approx(-0.1)
+    assert display.ax_.get_title() == "user ann, item gin\nscore -0.10"
+    widths = {
+        side: [bar.get_width() for bar in bars] for side, bars in display.artists_.items()
+    }
+    assert widths == {"user": [-0.5, 0.3, pytest.approx(0.1)], "history": [0.2, 0.1]}
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["team", "history", "1 other", "tea", "rum"]
+
+
+def test_explanation_of_a_pair(ordered):
+    user, item = TRAIN[["user_id", "item_id"]].iloc[0]
+    labels = {item: f"the {item}" for item in TRAIN["item_id"]}
+    display = ExplanationDisplay.from_estimator(ordered, user, item, labels=labels)
+    pd.testing.assert_series_equal(
+        display.parts["contribution"], ordered.explain(user, item)["contribution"]
+    )
+    of_items = display.parts["field"][display.parts["side"] == "history"]
+    assert all(name == "remainder" or name.startswith("the ") for name in of_items)
+    assert f"item the {item}" in display.ax_.get_title()
+    more = ExplanationDisplay.from_estimator(ordered, user, item, history={user: [item]})
+    assert item in more.parts["field"].tolist()
+    with pytest.raises(TypeError, match="draws one pair: item_id must be an id; got list"):
+        ExplanationDisplay.from_estimator(ordered, user, [item])
+    with pytest.raises(ValueError, match="n_parts must be an integer of at least 1; got 0"):
+        ExplanationDisplay.from_estimator(ordered, user, item, n_parts=0)
