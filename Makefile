@@ -52,4 +52,4 @@ $(BIN)/python $(OLDEST)/bin/python: %/bin/python:
 	$(PYTHON) -m venv $*
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(OLDEST) build dist docs/_build docs/_drawings docs/auto_examples docs/generated

@@ -3,6 +3,8 @@
 import doctest
 import os
 import re
+import runpy
+from pathlib import Path
 
 from docutils import nodes
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 (linked to)
@@ -14,6 +16,10 @@ author = "The sktwotower developers"
 project_copyright = f"{author} (BSD-3-Clause)"
 version = release = __version__
 
+# The pictures of the guide, and the logo.
+HERE = Path(__file__).parent
+runpy.run_path(str(HERE / "drawings.py"))["main"](HERE / "_drawings")
+
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -23,7 +29,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_drawings", "_templates"]
 myst_enable_extensions = ["dollarmath"]
 templates_path = ["_templates"]
 default_role = "literal"  # `name` in single backquotes is code
@@ -49,7 +55,10 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["layout.css"]
 html_title = f"sktwotower {release}"
+html_logo = html_favicon = "_drawings/logo.svg"
 html_theme_options = {
     "logo": {"text": "sktwotower"},
     "navigation_with_keys": False,
