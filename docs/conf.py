@@ -9,6 +9,8 @@ from pathlib import Path
 from docutils import nodes
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 (linked to)
 
+from sphinx import addnodes
+
 from sktwotower import __version__
 
 project = "sktwotower"
@@ -16,14 +18,18 @@ author = "The sktwotower developers"
 project_copyright = f"{author} (BSD-3-Clause)"
 version = release = __version__
 
-# The pictures of the guide, and the logo.
 HERE = Path(__file__).parent
+# The pictures of the guide, and the logo.
 runpy.run_path(str(HERE / "drawings.py"))["main"](HERE / "_drawings")
+inventories = runpy.run_path(str(HERE / "inventories.py"))
+intersphinx_mapping = inventories["mapping"](HERE / "_drawings" / "inventories")
+intersphinx_timeout = 5
 
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "myst_parser",
     "numpydoc",
@@ -90,6 +96,38 @@ def unlink_metrics(app, doctree):
             link.replace_self(link.children)
 
 
+# The parameter with which each group of TwoTowerRecommender's parameters begins.
+PARAMETER_GROUPS = {
+    "user_column": "Data",
+    "user_features": "Features",
+    "user_id_embedding": "Ids, history and popularity",
+    "embedding_dim": "Towers",
+    "loss": "Objective",
+    "optimizer": "Optimisation",
+    "early_stopping": "Stopping",
+    "warm_start": "The rest",
+}
+
+
+def group_parameters(app, doctree):
+    """Put headings into the long list of the recommender's parameters."""
+    if app.env.docname != "generated/sktwotower.TwoTowerRecommender":
+        return
+    name = "sktwotower.TwoTowerRecommender"
+    (signature,) = (one for one in doctree.findall(addnodes.desc_signature) if name in one["ids"])
+    fields = next(iter(signature.parent.findall(nodes.field_list)))
+    (parameters,) = fields[0].findall(nodes.definition_list)
+    parts, left = [], dict(PARAMETER_GROUPS)
+    for item in parameters.children:
+        (parameter, *_) = item[0].findall(nodes.strong)
+        if title := left.pop(parameter.astext().partition(",")[0], None):
+            parts += [nodes.rubric(title, title, classes=["group"]), nodes.definition_list()]
+        parts[-1] += item
+    assert not left, f"These parameters begin a group, and do not exist: {[*left]}"
+    parameters.replace_self(parts)
+
+
 def setup(app):
     """Connect what this file adds to Sphinx."""
     app.connect("doctree-read", unlink_metrics)
+    app.connect("doctree-read", group_parameters)
