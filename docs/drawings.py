@@ -5,9 +5,24 @@ are variables of the theme, so that a drawing follows its light and dark mode. A
 drawing with ``.. raw:: html`` and ``:file:``.
 """
 
+import json
 import sys
+from collections import defaultdict
 from html import escape
 from pathlib import Path
+from statistics import fmean
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "suite" / "results.jsonl"
+DATA_SETS = {
+    "ml-100k": "MovieLens 100k, last fifth",
+    "ml-100k-random": "MovieLens 100k, random fifth",
+    "ml-1m": "MovieLens 1M, random fifth",
+    "ml-latest-small": "bundled films, last fifth",
+    "retail-first": "a shop, first purchases",
+    "retail-repeats": "a shop, all purchases",
+    "beauty": "reviews of beauty products",
+    "toys": "reviews of toys",
+}
 
 TEXT = "var(--pst-color-text-base, #222)"
 MUTED = "var(--pst-color-text-muted, #666)"
@@ -247,6 +262,31 @@ def artefact():
     return drawing
 
 
+def results():
+    """NDCG@10 relative to EASE, as the suite of benchmarks measured it."""
+    found = defaultdict(list)
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["part"] == "test" and row["metric"] == "ndcg@10":
+            found[row["data"], row["model"]].append(row["metrics"]["ndcg@10"])
+    height = 70 + 34 * len(DATA_SETS)
+    drawing = Drawing("NDCG@10 of two towers and of EASE on eight data sets", 760, height)
+    left, unit = 230, 280
+    for n, (data, label) in enumerate(DATA_SETS.items()):
+        y = 50 + 34 * n
+        ease, towers = (fmean(found[data, model]) for model in ("EASE", "two-tower"))
+        drawing.text(left - 12, y, label, size=13, anchor="end")
+        width = unit * towers / ease
+        drawing.add("rect", x=left, y=y - 10, width=round(width, 1), height=20, fill=ITEM)
+        figures = f"{towers:.3f} against {ease:.3f}".replace("0.", ".")
+        drawing.text(left + max(width, unit) + 10, y, figures, size=12, anchor="start")
+    bottom = height - 20
+    drawing.line(left + unit, 28, left + unit, bottom, color=TEXT, dashed=True)
+    drawing.text(left + unit, 16, "EASE", size=13)
+    drawing.text(left, 16, "two towers", size=13, anchor="start", color=ITEM)
+    return drawing
+
+
 def logo():
     """Two towers and what joins them."""
     drawing = Drawing("sktwotower", 64, 64)
@@ -273,6 +313,7 @@ DRAWINGS = {
     "time_splits": time_splits,
     "new_item": new_item,
     "artefact": artefact,
+    "results": results,
     "logo": logo,
 }
 
