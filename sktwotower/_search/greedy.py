@@ -10,7 +10,6 @@ import numpy as np
 from sktwotower._search.searches import Search
 from sktwotower._search.top_k import DotScores, unit_vectors
 
-_POOL = 100
 _BLOCK_BYTES = 16 * 2**20  # of the vectors of the pools of a block of queries
 
 
@@ -148,7 +147,7 @@ def choose_k(search: Search, k: int, rule: GreedyRule) -> tuple[np.ndarray, np.n
     scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
     if 0 in search.scores.shape:
         return columns, scores
-    size = max(_POOL, 5 * k)
+    size = _pool_size(k)
     # The vectors, and as much for the pool itself as 16 numbers of a vector.
     row_bytes = 4 * size * (16 + rule.vectors_of(np.zeros(0, np.int64)).shape[1])
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
@@ -156,6 +155,11 @@ def choose_k(search: Search, k: int, rule: GreedyRule) -> tuple[np.ndarray, np.n
         rows = np.arange(start, min(start + n_rows, n_queries))
         columns[rows], scores[rows] = _choose(search.take(rows), k, size, rule)
     return columns, scores
+
+
+def _pool_size(k: int) -> int:
+    """Number of candidates that k are chosen from; the same for up to 20."""
+    return max(100, 5 * k)
 
 
 def _choose(

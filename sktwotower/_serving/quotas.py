@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,10 @@ from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.pair_forms import has_lists
 from sktwotower._search.greedy import Quota
+from sktwotower.utils._columns import Column
+
+# The groups of the items of fitted models, by the name of the feature.
+_KNOWN: WeakKeyDictionary[Entities, dict[Column, np.ndarray]] = WeakKeyDictionary()
 
 
 def read_quotas(
@@ -57,12 +62,28 @@ def read_quotas(
             raise ValueError(
                 f"max_per_group[{name!r}] must be an integer of at least 1; got {limit!r}."
             )
-        values = items.column(name, codes, features)
-        if has_lists(values.dropna()):
-            raise ValueError(_several_values(name))
-        groups = np.where(values.isna(), -1, value_codes(values))
+        if features is None:
+            groups = _known_groups(items, name)[codes]
+        else:
+            groups = _groups(items.column(name, codes, features))
         quotas.append(Quota(groups, int(limit)))
     return tuple(quotas)
+
+
+def _known_groups(items: Entities, name: Column) -> np.ndarray:
+    """The group of each item code, (n_items + 1,), which is computed once."""
+    known = _KNOWN.setdefault(items, {})
+    if name not in known:
+        known[name] = _groups(items.column(name, np.arange(len(items) + 1)))
+    return known[name]
+
+
+def _groups(values: pd.Series) -> np.ndarray:
+    """Equal numbers for equal values, (n,); -1 for missing ones."""
+    missing = values.isna()
+    if has_lists(values[~missing]):
+        raise ValueError(_several_values(values.name))
+    return np.where(missing, -1, value_codes(values))
 
 
 def _check_column(name: Any, items: Entities) -> None:
