@@ -118,7 +118,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         exclude_interactions: Any = None,
         history: Any = None,
         cold_start: str = "tower",
+        diversify: float = 0.0,
+        max_per_group: dict[Any, int] | None = None,
+        popularity_weight: float = 0.0,
         sample: bool = False,
+        temperature: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         as_frame: bool = False,
     ) -> Answer:
@@ -156,13 +160,49 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             How to rank for an unknown user without features and history: by the unknown
             user's vector, by the number of positives (which is then the score), or by the
             mean of all users' vectors.
+        diversify : float, default=0.0
+            How much the items of an answer should differ from each other, in [0, 1]. Start
+            with 0.3. The answer is chosen from the ``max(100, 5 * n_recommendations)`` best
+            items, one after the other, by maximal marginal relevance [2]_: with
+            :math:`\lambda` = ``diversify`` the next item has the largest
+
+            .. math::
+
+                (1 - \lambda) \frac{s_i - s_{min}}{s_{max} - s_{min}}
+                - \lambda \max_{j \in S} \cos(v_i, v_j) ,
+
+            where :math:`S` is what is chosen, :math:`v` are the item vectors without the
+            entry of ``popularity_prior``, and the range of scores is that of these best
+            items. So the scale of the scores does not matter. 0: the best items, unchanged.
+            1: the best item, and then always the one that is least like the others. The
+            scores stay those of the model and need not fall along a row. It does not go
+            with ``sample``.
+        max_per_group : dict of str to int, default=None
+            The largest number of items of one value in an answer, by the name of an item
+            feature: ``{"brand": 2}`` allows at most two items of a brand. The best items
+            that the quotas allow are chosen one after the other, from all candidates. Items
+            without a value have no quota. A feature with several values for an item is
+            refused. Quotas go with ``diversify``, and with ``sample``, which then draws
+            from items of which no group is full.
+        popularity_weight : float, default=0.0
+            What is added to the weight of popularity in the score: to an item with ``n``
+            positives, ``temperature_ * popularity_weight`` times ``log(n + 1)`` less its
+            mean over items. This is the unit of ``popularity_prior``, to which it is added
+            where the model has one. Positive values favour popular items, negative ones
+            rare items. The returned scores include it. It does not change the order of
+            ``cold_start="popular"``.
         sample : bool, default=False
             Draw items instead of taking the best: one after the other, without
             replacement, from the softmax :math:`p_j \propto \exp(s_j / \tau)` over the
-            remaining items, with :math:`\tau` = ``temperature_``. This is the
+            remaining items, with :math:`\tau` = ``temperature``. This is the
             Plackett-Luce distribution over rankings. The draw takes the best items after
             adding Gumbel noise to :math:`s_j / \tau` [1]_. With ``cold_start="popular"``
-            items are drawn in proportion to 1 + their number of positives.
+            items are drawn in proportion to 1 + their number of positives, whatever the
+            temperature.
+        temperature : float, default=None
+            The temperature of ``sample``, in the units of the score and at least 1e-6. Near
+            0 the draw is of the best items, and the larger it is, the more all items are
+            alike. None: ``temperature_``.
         random_state : int, RandomState instance or None, default=None
             Seed of ``sample``: the same number and the same call give the same draw.
         as_frame : bool, default=False
@@ -171,8 +211,9 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Returns
         -------
         item_ids : ndarray of shape (n_queries, n_recommendations)
-            Best first, equal scores in the order of ``item_ids_``; with ``sample`` in the
-            order of the draw. Rows with fewer items are padded with None.
+            Best first, equal scores in the order of ``item_ids_``; with ``diversify`` and
+            ``sample`` in the order in which they were chosen or drawn. Rows with fewer
+            items are padded with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
             Padded with ``-inf``.
         frame : DataFrame with columns of user ids, item ids, score, rank
@@ -184,9 +225,12 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         Raises
         ------
         ValueError
-            For arguments in a form without a clear meaning; for timestamps of ``history``
+            For arguments in a form without a clear meaning; for a number outside its range;
+            for a quota on a column that is no item feature; for timestamps of ``history``
             of another kind or unit than those of ``fit``; with ``as_frame=True``, if X has
             its ids in a column that is called ``score`` or ``rank``.
+        TypeError
+            For an argument of another type, such as a string for a number.
 
         See Also
         --------
@@ -197,6 +241,27 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         ----------
         .. [1] Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them: The
            Gumbel-Top-k Trick for Sampling Sequences Without Replacement", ICML 2019.
+        .. [2] Carbonell & Goldstein, "The Use of MMR, Diversity-Based Reranking for
+           Reordering Documents and Producing Summaries", SIGIR 1998. Their weight of the
+           relevance is 1 - ``diversify``.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = pd.DataFrame({
+        ...     "user": ["ann", "ann", "bob", "bob", "cid"],
+        ...     "item": ["tea", "milk", "tea", "rum", "gin"],
+        ... })
+        >>> goods = pd.DataFrame({
+        ...     "item": ["tea", "milk", "rum", "gin"], "shelf": ["a", "a", "c", "c"]
+        ... })
+        >>> model = TwoTowerRecommender(
+        ...     user_column="user", item_column="item", item_table=goods, random_state=0
+        ... ).fit(X)
+        >>> item_ids, scores = model.recommend(["ann"], max_per_group={"shelf": 1})
+        >>> [item for item in item_ids[0] if item is not None]
+        ['rum']
         """
         return queries.recommend(
             self._fitted(),
@@ -207,7 +272,11 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             exclude_interactions=exclude_interactions,
             history=history,
             cold_start=cold_start,
+            diversify=diversify,
+            max_per_group=max_per_group,
+            popularity_weight=popularity_weight,
             sample=sample,
+            temperature=temperature,
             random_state=random_state,
             as_frame=as_frame,
         )
@@ -377,7 +446,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
-        """The items of the catalogue with the nearest vectors, for each item.
+        """The items of the catalogue with the largest cosines, for each item.
 
         Parameters
         ----------
@@ -398,7 +467,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             Best first, equal scores in the order of ``item_ids_``; short rows are padded
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
-            ``<v, v'>``; short rows are padded with ``-inf``.
+            Cosines of the vectors; short rows are padded with ``-inf``.
         frame : DataFrame with columns query, item ids, score, rank
             With ``as_frame=True``, instead of the two arrays. The items found are in a
             column called as in the X of ``fit``, or ``item``.
@@ -440,7 +509,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         candidates: Any = None,
         as_frame: bool = False,
     ) -> Answer:
-        """The users with the nearest vectors, for each user.
+        """The users with the largest cosines, for each user.
 
         Parameters
         ----------
@@ -459,7 +528,7 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
             Best first, equal scores in the order of ``user_ids_``; short rows are padded
             with None.
         scores : ndarray of shape (n_queries, n_recommendations), float32
-            ``<u, u'>``; short rows are padded with ``-inf``.
+            Cosines of the vectors; short rows are padded with ``-inf``.
         frame : DataFrame with columns query, user ids, score, rank
             With ``as_frame=True``, instead of the two arrays. The users found are in a
             column called as in the X of ``fit``, or ``user``.
@@ -486,8 +555,10 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
 
         Seen items are excluded inside the search, by a selector of faiss. A query that
         gets fewer items than are eligible is answered again, exactly. Queries with
-        ``candidates`` or ``sample``, users who get the most popular items, and ``score``
-        are always answered exactly.
+        ``candidates``, ``sample`` or ``popularity_weight``, users who get the most popular
+        items, similar items and users of a model without ``normalize``, and ``score`` are
+        always answered exactly. With ``diversify`` the index finds the items to choose
+        from; what the quotas of ``max_per_group`` need beyond is found exactly.
 
         Pickles, deep copies and saved models do not contain the index. ``fit``,
         ``partial_fit`` and ``add_items`` change the embeddings and drop it; queries are

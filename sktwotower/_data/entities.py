@@ -168,16 +168,22 @@ class Entities:
             popularity=None if self.popularity is None else self.popularity[codes],
         )
 
+    def column(
+        self, name: Column, codes: np.ndarray, features: pd.DataFrame | None = None
+    ) -> pd.Series:
+        """One feature of some codes before encoding: from ``features``, else of training.
+
+        It is missing for entities without features.
+        """
+        if features is not None and name in features:
+            return features[name].reset_index(drop=True)
+        known = pd.DataFrame(self.raw_features)[name]
+        return rows_at(known, self.raw_positions_of(codes))
+
     def complete(self, codes: np.ndarray, features: pd.DataFrame) -> Frame:
         """All feature columns of some codes: from ``features``, else from training."""
         assert self.raw_features is not None
-        known, positions = pd.DataFrame(self.raw_features), self.raw_positions_of(codes)
-        frame = {
-            name: features[name].reset_index(drop=True)
-            if name in features
-            else rows_at(known[name], positions)
-            for name in self.columns
-        }
+        frame = {name: self.column(name, codes, features) for name in self.columns}
         if isinstance(self.raw_features, pd.Series):
             return frame[self.raw_features.name]
         return pd.DataFrame(frame)

@@ -37,6 +37,11 @@ class InteractionCodes(column_store.Columns):
     positive: np.ndarray
     times: np.ndarray | None
 
+    def n_positives(self, n_items: int) -> np.ndarray:
+        """Number of positives of each item code, (n_items + 1,) float32."""
+        items = self.items[self.positive]
+        return np.bincount(items, minlength=n_items + 1).astype(np.float32)
+
 
 class Histories:
     """The positive items of each user, in the order of time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,7 +40,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DotScores:
-    """Dot products of queries and candidates.
+    """Dot products of queries and candidates, times a factor and plus a term.
 
     Attributes
     ----------
@@ -50,11 +50,15 @@ class DotScores:
         Vectors, some of which belong to candidates.
     chosen : ndarray of shape (n_candidates,) or None
         Rows of ``vectors`` that belong to candidates; None: all.
+    factors, terms : ndarray of shape (n_candidates,) or None
+        What a candidate's scores are multiplied by, and what is then added; None: nothing.
     """
 
     queries: np.ndarray
     vectors: np.ndarray
     chosen: np.ndarray | None = None
+    factors: np.ndarray | None = None
+    terms: np.ndarray | None = None
     whole_rows = False
 
     @property
@@ -62,25 +66,51 @@ class DotScores:
         candidates = self.vectors if self.chosen is None else self.chosen
         return len(self.queries), len(candidates)
 
+    @property
+    def are_plain(self) -> bool:
+        """Whether they are just the dot products."""
+        return self.factors is None and self.terms is None
+
     def block(self, rows: slice, columns: slice) -> np.ndarray:
-        candidates = columns if self.chosen is None else self.chosen[columns]
-        scores: np.ndarray = self.queries[rows] @ self.vectors[candidates].T
-        return scores
+        scores: np.ndarray = self.queries[rows] @ self.vectors_of(columns).T
+        return self._adjusted(scores, columns)
 
     def pairs(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        candidates = columns if self.chosen is None else self.chosen[columns]
         scores = np.empty(len(rows), dtype=np.float32)
         step = max(1, _BLOCK_BYTES // (8 * self.queries.shape[1]))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             scores[part] = np.einsum(
-                "nd,nd->n", self.queries[rows[part]], self.vectors[candidates[part]]
+                "nd,nd->n", self.queries[rows[part]], self.vectors_of(columns[part])
             )
-        return scores
+        return self._adjusted(scores, columns)
 
     def take(self, rows: np.ndarray) -> DotScores:
         """Scores of some of the queries."""
         return replace(self, queries=self.queries[rows])
+
+    def vectors_of(self, columns: Any) -> np.ndarray:
+        """Vectors of candidates: of a slice, or of an array of columns of any shape."""
+        candidates = columns if self.chosen is None else self.chosen[columns]
+        vectors: np.ndarray = self.vectors[candidates]
+        return vectors
+
+    def cosines(self, dim: int) -> DotScores:
+        """The cosines of the first ``dim`` numbers of each vector; 0 for those of zeros."""
+        queries = np.zeros_like(self.queries)
+        queries[:, :dim] = unit_vectors(self.queries[:, :dim])
+        known = self.vectors[:, :dim]
+        lengths = np.sqrt(np.einsum("nd,nd->n", known, known))
+        factors = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        chosen = slice(None) if self.chosen is None else self.chosen
+        return replace(self, queries=queries, factors=factors[chosen])
+
+    def _adjusted(self, scores: np.ndarray, columns: slice | np.ndarray) -> np.ndarray:
+        if self.factors is not None:
+            scores *= self.factors[columns]
+        if self.terms is not None:
+            scores += self.terms[columns]
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +121,6 @@ class RowScores:
     of_rows: Callable[[slice], np.ndarray]
     pairs: Callable[[np.ndarray, np.ndarray], np.ndarray]
     whole_rows = True
-
-    @classmethod
-    def same(cls, values: np.ndarray, n_queries: int) -> RowScores:
-        """The same values (n_candidates,) for every query."""
-        return cls(
-            (n_queries, len(values)),
-            lambda rows: np.tile(values, (rows.stop - rows.start, 1)),
-            lambda rows, columns: values[columns],
-        )
 
     def block(self, rows: slice, columns: slice) -> np.ndarray:
         return self.of_rows(rows)[:, columns]
@@ -136,6 +157,12 @@ class GumbelScores:
         noise = -np.log(self.generator.standard_exponential(scores.shape))
         noise += scores / self.temperature
         return noise
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Vectors along the last axis divided by their lengths; those of zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
 def generator_of(

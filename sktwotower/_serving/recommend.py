@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,39 +10,29 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sktwotower._data.candidate_forms import CandidateReader
+from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_history
 from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
-from sktwotower._search.faiss_index import approximate_top_k
-from sktwotower._search.top_k import DotScores, RowScores, draw_k, generator_of, top_k
+from sktwotower._search.greedy import GreedyRule, choose_k
+from sktwotower._search.searches import Sampling, Search
+from sktwotower._search.top_k import DotScores, generator_of
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
+from sktwotower._serving.quotas import read_quotas
 from sktwotower._serving.selection import (
     excluded_pairs,
     known_candidates,
     pairs_with_itself,
     with_groups,
 )
-from sktwotower._training.data import n_positives
+from sktwotower._training.data import centred_logs
 from sktwotower._training.state import ModelState
-from sktwotower.utils._forms import check_bool, is_empty
+from sktwotower.utils._forms import check_bool, check_number, is_empty
 
-
-@dataclass(frozen=True, eq=False)
-class Sampling:
-    """Draw answers instead of taking the best ones.
-
-    Attributes
-    ----------
-    temperature : float
-        Scores are divided by it.
-    generator : numpy.random.Generator
-        Draws.
-    """
-
-    temperature: float
-    generator: np.random.Generator
+_LEAST_TEMPERATURE = 1e-6
+_MOST_WEIGHT = 1e6
 
 
 def recommend(
@@ -55,21 +45,65 @@ def recommend(
     exclude_interactions: Any,
     history: Any,
     cold_start: str,
+    diversify: float,
+    max_per_group: Any,
+    popularity_weight: float,
     sample: bool,
+    temperature: float | None,
     random_state: int | np.random.RandomState | None,
     as_frame: bool,
 ) -> Answer:
     """The best items for each user; see ``TwoTowerRecommender.recommend``."""
     n_recommendations = check_count(n_recommendations)
     check_bool("exclude_seen", exclude_seen)
-    check_bool("sample", sample)
     check_bool("as_frame", as_frame)
+    diversity = check_number("diversify", diversify, 0, 1)
+    weight = check_number(
+        "popularity_weight", popularity_weight, -_MOST_WEIGHT, _MOST_WEIGHT
+    )
+    sampling = _sampling(state, sample, temperature, random_state)
+    if sampling is not None and diversity > 0:
+        raise ValueError(
+            f"diversify={diversify!r} re-ranks the best items, and sample=True draws items "
+            "instead: choose one of them. A higher temperature draws more diverse items."
+        )
     names = FrameNames.of(state.roles, "user", "item") if as_frame else None
+    query, vectors, further, is_cold = _users(state, X, history, cold_start)
+    chosen, features, scores = _candidate_scores(
+        state, query, "user", "item", candidates, vectors
+    )
+    exclude = _excluded(state, query, chosen, "user", exclude_seen, exclude_interactions)
+    if exclude_seen and further is not None:
+        columns = chosen.columns(further.items)
+        exclude = exclude + chosen.pairs(further.users, columns, len(query))
+    items, rule = state.item.entities, None
+    quotas = read_quotas(max_per_group, items, chosen.codes, features)
+    if diversity > 0 or quotas:
+        of, dim = scores.vectors_of, state.tower("item").dim  # popularity is no likeness
+        rule = GreedyRule(diversity, lambda columns: of(columns)[..., :dim], quotas)
+    if weight != 0:
+        logs = centred_logs(state.n_positives, items)[chosen.codes]
+        scores = replace(scores, terms=np.float32(weight * state.temperature) * logs)
+    k = n_recommendations
+    search = _search(state, "item", scores, chosen, exclude, sampling)
+    found, values = search.best(k) if rule is None else choose_k(search, k, rule)
+    if cold_start == "popular" and is_cold.any():
+        rows = np.flatnonzero(is_cold)
+        found[rows], values[rows] = _most_popular(state, search.take(rows), k, chosen, rule)
+    return ranked_answer(query, chosen, found, values, items.vocabulary, names=names)
+
+
+def _users(
+    state: ModelState, X: Any, history: Any, cold_start: str
+) -> tuple[Query, np.ndarray, InteractionCodes | None, np.ndarray]:
+    """Users who are asked for, their vectors, their further history, and who is cold.
+
+    Cold users have no id, no features and no history.
+    """
     if cold_start not in ("tower", "popular", "mean"):
         raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
     users = EntityEmbedder.of(state, "user")
     query = users.query(X, "X")
-    # Cold: without an id, without features, and without a history.
     is_cold = query.codes == 0
     if query.features is not None:
         is_cold = np.zeros(len(query), dtype=bool)
@@ -84,21 +118,26 @@ def recommend(
     vectors = users.vectors(query.codes, query.features, windows)
     if cold_start == "mean":
         vectors[is_cold] = state.user.embeddings.mean(axis=0)
-    chosen, scores = _candidate_scores(state, query, "user", "item", candidates, vectors)
-    exclude = _excluded(state, query, chosen, "user", exclude_seen, exclude_interactions)
-    if exclude_seen and further is not None:
-        columns = chosen.columns(further.items)
-        exclude = exclude + chosen.pairs(further.users, columns, len(query))
-    sampling = None
-    if sample:
-        sampling = Sampling(state.temperature, generator_of(random_state))
-    k = n_recommendations
-    found, values = _ranked(state, "item", scores, k, chosen, exclude, sampling)
-    if cold_start == "popular" and is_cold.any():
-        rows = np.flatnonzero(is_cold)
-        found[rows], values[rows] = _most_popular(state, rows, k, chosen, exclude, sampling)
-    items = state.item.vocabulary
-    return ranked_answer(query, chosen, found, values, items, names=names)
+    return query, vectors, further, is_cold
+
+
+def _sampling(
+    state: ModelState,
+    sample: bool,
+    temperature: float | None,
+    random_state: int | np.random.RandomState | None,
+) -> Sampling | None:
+    """How to draw; None: not at all."""
+    check_bool("sample", sample)
+    divisor = state.temperature
+    if temperature is not None:
+        divisor = check_number("temperature", temperature, _LEAST_TEMPERATURE)
+        if not sample:
+            raise ValueError(
+                f"temperature={temperature!r} needs sample=True: the order of the best "
+                "items does not depend on a temperature."
+            )
+    return Sampling(divisor, generator_of(random_state)) if sample else None
 
 
 def recommend_users(
@@ -119,9 +158,10 @@ def recommend_users(
     items = EntityEmbedder.of(state, "item")
     query = items.query(item_ids, "item_ids", unknown=_like_unknown("item"))
     vectors = items.vectors(query.codes, query.features)
-    chosen, scores = _candidate_scores(state, query, "item", "user", candidates, vectors)
+    chosen, _, scores = _candidate_scores(state, query, "item", "user", candidates, vectors)
     exclude = _excluded(state, query, chosen, "item", exclude_seen, exclude_interactions)
-    found, values = _ranked(state, "user", scores, n_recommendations, chosen, exclude)
+    search = _search(state, "user", scores, chosen, exclude)
+    found, values = search.best(n_recommendations)
     users = state.user.vocabulary
     return ranked_answer(query, chosen, found, values, users, names=names)
 
@@ -144,10 +184,14 @@ def similar(
     vectors = embedder.vectors(query.codes, query.features)
     if embedder.state.entities.popularity is not None:  # popularity is no likeness
         vectors[:, -1] = 0.0
-    chosen, scores = _candidate_scores(state, query, side, side, candidates, vectors)
+    chosen, _, scores = _candidate_scores(state, query, side, side, candidates, vectors)
+    tower = embedder.tower
+    if not tower.normalize:
+        scores = scores.cosines(tower.dim)
     vocabulary = embedder.state.vocabulary
     exclude = pairs_with_itself(query, chosen, vocabulary)
-    found, values = _ranked(state, side, scores, n_recommendations, chosen, exclude)
+    search = _search(state, side, scores, chosen, exclude)
+    found, values = search.best(n_recommendations)
     return ranked_answer(query, chosen, found, values, vocabulary, names=names)
 
 
@@ -168,8 +212,11 @@ def _candidate_scores(
     side: SideName,
     candidates: Any,
     vectors: np.ndarray,
-) -> tuple[CandidateSet, DotScores]:
-    """What queries choose from, users or items, and the scores of their vectors for it."""
+) -> tuple[CandidateSet, pd.DataFrame | None, DotScores]:
+    """What queries choose from, users or items, its features, and its scores.
+
+    The features are those that replace those of training.
+    """
     embedder = EntityEmbedder.of(state, side)
     vocabulary = embedder.state.vocabulary
     given = CandidateReader(
@@ -184,14 +231,14 @@ def _candidate_scores(
     if given is None or given.features is None:
         catalogue = choices(state, side)
         chosen = known_candidates(given, side, vocabulary=vocabulary, catalogue=catalogue)
-        return chosen, embedder.scores(vectors, chosen.codes)
+        return chosen, None, embedder.scores(vectors, chosen.codes)
     columns, ids = pd.factorize(given.ids)  # pairs have an id several times
     first = np.unique(columns, return_index=True)[1]
     features = given.features.iloc[first].reset_index(drop=True)
     codes = vocabulary.codes(ids)
     warn_of_unknown(ids, codes, vocabulary, side=side, subject="candidates")
     scores = DotScores(vectors, embedder.vectors(codes, features))
-    return with_groups(CandidateSet(codes, ids), given, columns), scores
+    return with_groups(CandidateSet(codes, ids), given, columns), features, scores
 
 
 def _excluded(
@@ -214,50 +261,37 @@ def _excluded(
     )
 
 
-def _ranked(
+def _search(
     state: ModelState,
     side: SideName,
     scores: DotScores,
-    k: int,
     chosen: CandidateSet,
     exclude: sp.csr_matrix | None,
     sampling: Sampling | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and scores of k candidates: the best, approximately the best, or drawn."""
-    if sampling is not None:
-        return draw_k(
-            scores,
-            k,
-            sampling.temperature,
-            sampling.generator,
-            exclude=exclude,
-            allowed=chosen.allowed,
-        )
+) -> Search:
+    """The search over candidates, by the index of their side if it has one for them."""
     index = state.side(side).index
-    if index is not None and chosen.is_all_of(choices(state, side)):
-        return approximate_top_k(index, scores, k, exclude)
-    return top_k(scores, k, exclude=exclude, allowed=chosen.allowed)
+    if sampling is not None or not scores.are_plain:
+        index = None
+    if index is not None and not chosen.is_all_of(choices(state, side)):
+        index = None
+    return Search(scores, exclude, chosen.allowed, sampling, index)
 
 
 def _most_popular(
-    state: ModelState,
-    rows: np.ndarray,
-    k: int,
-    chosen: CandidateSet,
-    exclude: sp.csr_matrix | None,
-    sampling: Sampling | None,
+    state: ModelState, search: Search, k: int, chosen: CandidateSet, rule: GreedyRule | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and scores of some queries, by the number of positives of the candidates."""
-    counts = n_positives(state.interactions, len(state.item.entities))[chosen.codes]
-    hidden = None if exclude is None else exclude[rows]
-    allowed = None if chosen.allowed is None else chosen.allowed[rows]
-    if sampling is None:
-        scores = RowScores.same(counts, len(rows))
-        return top_k(scores, k, exclude=hidden, allowed=allowed)
-    logs = RowScores.same(np.log1p(counts), len(rows))
-    found, values = draw_k(
-        logs, k, 1.0, sampling.generator, exclude=hidden, allowed=allowed
-    )
-    filled = found >= 0
-    values[filled] = counts[found[filled]]
+    """Columns and scores of queries, by the number of positives of the candidates."""
+    counts = state.n_positives[chosen.codes]
+    values = counts
+    sampling = search.sampling
+    if sampling is not None:
+        values, sampling = np.log1p(counts), replace(sampling, temperature=1.0)
+    ones = np.ones((len(search.scores.queries), 1), dtype=np.float32)
+    scores = DotScores(ones, values[:, None])
+    search = replace(search, scores=scores, sampling=sampling, index=None)
+    found, values = search.best(k) if rule is None else choose_k(search, k, rule)
+    if sampling is not None:
+        filled = found >= 0
+        values[filled] = counts[found[filled]]
     return found, values

@@ -275,16 +275,14 @@ def with_popularity(
 ) -> TrainingData:
     """The data with the last entry of embeddings, if there is a ``popularity_prior``.
 
-    For an item it is ``log(n + 1)`` of its ``n`` positives among ``interactions``, less the
-    mean over items; for a user it is the weight of that number in the score.
+    For an item it is that of `centred_logs`; for a user it is the weight of that number in
+    the score.
     """
     prior = configuration.settings.popularity_prior
     if prior is None:
         return data
-    counts = n_positives(interactions, len(data.item.entities))
-    logs = np.log1p(counts)
-    has_rows = data.item.entities.id_codes > 0
-    logs = np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
+    counts = interactions.n_positives(len(data.item.entities))
+    logs = centred_logs(counts, data.item.entities)
     weight = configuration.temperature * prior
     weights = np.full(len(data.user.entities.id_codes), weight, dtype=np.float32)
     return replace(
@@ -294,10 +292,21 @@ def with_popularity(
     )
 
 
-def n_positives(interactions: InteractionCodes, n_items: int) -> np.ndarray:
-    """Number of positives of each item code, (n_items + 1,) float32."""
-    items = interactions.items[interactions.positive]
-    return np.bincount(items, minlength=n_items + 1).astype(np.float32)
+def centred_logs(counts: np.ndarray, items: Entities) -> np.ndarray:
+    """``log(n + 1)`` of the positives of each item code, less its mean over items.
+
+    It is 0 for unknown items and for those without training rows.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_items + 1,)
+        Number of positives of each code.
+    items : Entities
+        Say which of them have training rows.
+    """
+    logs = np.log1p(counts)
+    has_rows = items.id_codes > 0
+    return np.where(has_rows, logs - logs[has_rows].mean(), 0.0).astype(np.float32)
 
 
 def refuse_no_field(data: TrainingData, configuration: Configuration) -> None:

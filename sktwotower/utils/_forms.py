@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator, KeysView, Mapping, Set, ValuesView
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -89,3 +92,20 @@ def check_bool(name: str, value: Any) -> None:
     """Raise TypeError for a flag that is not a bool: ``"no"`` would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} is neither True nor False.")
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float = sys.float_info.max
+) -> float:
+    """A number as a float; raise TypeError if it is none, ValueError if outside."""
+    at_most = "" if high == sys.float_info.max else f" and at most {high:g}"
+    wanted = f"{name} must be a finite number of at least {low:g}{at_most}; got {value!r}."
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+        raise TypeError(wanted)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
+    if not low <= number <= high:
+        raise ValueError(wanted)
+    return number

@@ -117,7 +117,9 @@ def test_a_flat_index_is_exact(with_faiss, normalize, monkeypatch):
     counts = is_asked(monkeypatch)
     for name, ids in calls.items():
         assert_equal(getattr(model, name)(ids, n_recommendations=9), expected[name])
-    assert counts == [len(ids) for ids in calls.values()]
+    # Similar ones are found by cosines, which the index knows of unit vectors alone.
+    asked = [name for name in calls if normalize or "similar" not in name]
+    assert counts == [len(calls[name]) for name in asked]
 
 
 @pytest.mark.parametrize("index", INDEXES)

@@ -296,7 +296,10 @@ def test_draws_follow_the_softmax_without_replacement(sizes):
     row = np.array([0.9, 0.1, 0.5, -0.4], np.float32)
     n, temperature = 40_000, 0.5
     columns, values = draw_k(
-        RowScores.same(row, n), 2, temperature, np.random.default_rng(0)
+        DotScores(np.ones((n, 1), np.float32), row[:, None]),
+        2,
+        temperature,
+        np.random.default_rng(0),
     )
     expected = plackett_luce(row / temperature, 2)
     assert sum(expected.values()) == pytest.approx(1)
