@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -58,6 +58,12 @@ def did_you_mean(name: Any, options: Collection) -> str:
     return "" if option is None else f" Did you mean {option!r}?"
 
 
+def any_meant(names: Iterable, options: Collection) -> str:
+    """`did_you_mean` of the first of some names that is not an option, but close to one."""
+    lacking = (n for n in names if isinstance(n, str) and n not in options)
+    return next(filter(None, (did_you_mean(name, options) for name in lacking)), "")
+
+
 def meant_by(wanted: Any, names: Collection) -> str:
     """``" Did you mean 'user_id' by 'userId'?"``, or nothing; ``wanted`` is lacking."""
     name = close_name(wanted, names)
@@ -108,11 +114,11 @@ def refuse_unknown(
         name for name in frame.columns if name not in features and name not in known
     ]
     if unknown:
-        meant = next(filter(None, (did_you_mean(name, ids) for name in unknown)), "")
         raise ValueError(
             f"{where} has no column with {side} ids ({_or(ids)}) but has {unknown}, which "
-            f"are not columns of training.{meant} Rename the column with the ids, or drop "
-            f"what is not known if the rows are new {side}s. The known columns are "
+            f"are not columns of training.{any_meant(unknown, ids)} Rename the column with "
+            f"the ids, or drop what is not known if the rows are new {side}s. The known "
+            "columns are "
             f"{_names(ids, features, known)}."
         )
 

@@ -16,6 +16,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, get_tags
 
+from sktwotower._data.column_names import any_meant
 from sktwotower._data.roles import Frame
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import as_pandas, is_frame
@@ -87,12 +88,14 @@ def fit_encoder(
     Raises
     ------
     ValueError
-        If the encoder learns from a target y, or takes a single column.
+        If the encoder learns from a target y, takes a single column, or names a column that
+        the frame lacks.
     """
     encoder = clone(encoder_of(encoder))
     for step in _leaves(encoder):
         if _wants_target(step):
             raise ValueError(_supervised_message(step, parameter))
+    _refuse_lacking_columns(encoder, frame, parameter)
     X = encoder_input(encoder, frame)
     try:
         with _encoding(frame):
@@ -192,6 +195,22 @@ def _first_steps(encoder: Any) -> list[Any]:
         parts = [part for _, part in encoder.transformer_list if not isinstance(part, str)]
         return [step for part in parts for step in _first_steps(part)]
     return [encoder]
+
+
+def _refuse_lacking_columns(encoder: Any, frame: Frame, parameter: str) -> None:
+    """Raise ValueError if a ColumnTransformer names columns that a frame lacks."""
+    features = list(pd.DataFrame(frame).columns)
+    for step in filter(is_column_transformer, _first_steps(encoder)):
+        for _, part, columns in step.transformers:
+            if isinstance(part, str) and part == "drop":
+                continue
+            names = columns if isinstance(columns, list) else [columns]
+            lacking = [n for n in names if isinstance(n, str) and n not in features]
+            if lacking:
+                raise ValueError(
+                    f"{parameter} names the columns {lacking}, which are no features; the "
+                    f"features are {features}.{any_meant(lacking, features)}"
+                )
 
 
 def _is_known(step: Any) -> bool:

@@ -13,7 +13,12 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
-from sktwotower._data.column_names import meant_by, refuse_misspelt, with_index
+from sktwotower._data.column_names import (
+    any_meant,
+    meant_by,
+    refuse_misspelt,
+    with_index,
+)
 from sktwotower.utils._arrow_types import time_types
 from sktwotower.utils._columns import (
     Column,
@@ -358,9 +363,10 @@ class ColumnRoles:
             positions = np.atleast_1d(column_indices(X, chosen)).tolist()
         except (ValueError, IndexError, KeyError) as error:
             known = list(X.columns) if isinstance(X, pd.DataFrame) else X.shape[1]
+            names = wanted if isinstance(wanted, list) else [wanted]
             raise ValueError(
                 f"{parameter}={wanted!r} are not columns of X ({error}); the columns are "
-                f"{known}."
+                f"{known}.{any_meant(names, labels_of(X))}"
             ) from error
         names = list(self.names or [])
         ids = {

@@ -16,6 +16,8 @@ from sktwotower._search.top_k import DotScores, top_k
 from sktwotower.utils._extra import extra
 
 SHORTHANDS = ("hnsw", "ivf", "flat")
+# What the factory string says, by other libraries' names for it.
+_IN_FACTORY_STRING = {"m": "'HNSW16' for M=16", "nlist": "'IVF1000,Flat' for nlist=1000"}
 
 
 def import_faiss(caller: str) -> ModuleType:
@@ -211,6 +213,7 @@ def check_parameters(
             available = f"its parameters are {list(known)}" if known else "it has none"
             raise TypeError(
                 f"build_index({index!r}) has no parameter {name!r}; {available}."
+                + _where_it_is(name)
                 + _did_you_mean(name, known)
             )
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
@@ -235,6 +238,12 @@ def _unknown_index(index: object) -> str:
         "such as 'HNSW16' or 'IVF1000,SQ8', or None for no index."
         + _did_you_mean(str(index), SHORTHANDS)
     )
+
+
+def _where_it_is(name: str) -> str:
+    """What to write instead of a parameter that is part of the factory string."""
+    example = _IN_FACTORY_STRING.get(name.lower())
+    return f" Give it in the factory string: {example}." if example else ""
 
 
 def _did_you_mean(name: str, known: Mapping[str, int] | tuple[str, ...]) -> str:

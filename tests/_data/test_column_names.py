@@ -297,6 +297,12 @@ def test_a_misspelt_column_of_X():
     assert model.predict(rows.drop(columns="team")).shape == (90,)
     with pytest.raises(ValueError, match="history lacks the column 'time'.*'times'"):
         model.recommend([5], history=rows.rename(columns={"time": "times"}))
+    with pytest.raises(ValueError, match="^X_val lacks the column 'team'.*'Team'"):
+        make_model(**options).fit(rows, X_val=wrong)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(wrong)
+    with pytest.raises(ValueError, match="'team', 'age'.*Did you mean 'Team'"):
+        make_model(**options).fit(wrong)
 
 
 def test_other_columns_are_ignored_as_ever(model):

@@ -254,6 +254,23 @@ def test_frozen_encoders_are_never_fitted():
     )
 
 
+@pytest.mark.parametrize("names", [["genre", "prise"], "prise"])
+@pytest.mark.parametrize("wrap", [lambda step: step, make_pipeline, make_union])
+def test_a_misspelt_column_of_an_encoder(names, wrap):
+    encoder = make_column_transformer((OneHotEncoder(), names))
+    message = r"^item_encoder names .*\['prise'\].* 'price', .*Did you mean 'price'\?$"
+    with pytest.raises(ValueError, match=message):
+        make(item_table=ITEMS, item_encoder=wrap(encoder)).fit(X)
+
+
+def test_a_fitted_encoder_may_drop_a_column_that_is_not_there():
+    encoder = make_column_transformer((OneHotEncoder(), ["genre"]), ("drop", ["text"]))
+    frozen = FrozenEstimator(encoder.fit(ITEMS))
+    table = ITEMS[["item", "genre"]]
+    model = make(item_table=table, item_encoder=frozen).fit(X)
+    assert model.item_encoder_.transform(table).shape == (12, 3)
+
+
 @pytest.mark.parametrize("side", ["user", "item"])
 def test_an_encoder_with_nothing_to_encode_is_an_error(side):
     message = rf"{side}_encoder=FeatureEncoder\(\) has nothing to encode: {side}_table"

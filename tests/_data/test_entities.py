@@ -439,7 +439,9 @@ def _with_age(rows, age):
     ("wanted", "message"),
     [
         (["agee"], r"\['agee'\] are not columns of X .*the columns are \['user', 'item'"),
-        ("agee", r"'agee' are not columns of X"),
+        ("agee", r"'agee' are not columns of X.*Did you mean 'age'\?$"),
+        (["age", "town", "ciyt"], r"are not columns of X.*Did you mean 'city'\?$"),
+        (["town"], r"\['town'\] are not columns of X [^?]*$"),
         ([99], r"\[99\] are not columns of X"),
         (["age", "user"], r"\['age', 'user'\] names the user_column"),
         ([1], r"\[1\] names the item_column"),

@@ -431,6 +431,8 @@ def test_indexes_that_are_refused(with_faiss, model, index, message):
     ("index", "parameters", "error", "message"),
     [
         ("hnsw", {"M": 8}, TypeError, "no parameter 'M'; its parameters are .'efCons"),
+        ("hnsw", {"M": 8}, TypeError, "Give it in the factory string: 'HNSW16' for M=16.$"),
+        ("ivf", {"nlist": 8}, TypeError, "factory string: 'IVF1000,Flat' for nlist=1000"),
         ("hnsw", {"ef_serach": 8}, TypeError, "Did you mean 'efSearch'"),
         ("hnsw", {"nprobe": 8}, TypeError, "'hnsw'. has no parameter 'nprobe'"),
         ("flat", {"nprobe": 8}, TypeError, "has no parameter 'nprobe'; it has none"),
