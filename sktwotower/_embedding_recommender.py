@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from sktwotower._data.interactions import read_later
 from sktwotower._data.queries import FrameColumns
 from sktwotower._data.roles import SideName
 from sktwotower._serving import explanations, indexes
@@ -89,24 +88,41 @@ class EmbeddingRecommenderMixin(RecommenderMixin):
         """A fitted transformer from item ids or rows to embeddings, for other Pipelines."""
         return TowerTransformer(EntityEmbedder.of(self._fitted(), "item"))
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, *, cold_start: str = "tower") -> np.ndarray:
         """Score of each row's pair.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            Interactions, laid out like the X of ``fit``. Unknown users and items get a
-            score, too. Each row is scored with its own features; features that a frame
-            lacks are those of training.
+            Interactions, laid out like the X of ``fit``; a single pair is a frame, or a
+            list, of one row. Unknown users and items get a score, too. Each row is scored
+            with its own features; features that a frame lacks are those of training.
+        cold_start : {"tower", "popular", "mean"}, default="tower"
+            The score of an unknown user without features, as in :meth:`recommend`: with
+            the unknown user's vector; the item's number of positives, which is on another
+            scale than the other scores; or with the mean of all users' vectors. An unknown
+            item is scored with the vector of the unknown item, and has 0 positives.
 
         Returns
         -------
         ndarray of shape (n_samples,), float32
             ``<u, v>``, a cosine if embeddings are normalised, without the temperature.
+
+        See Also
+        --------
+        recommend : The best items; their scores are those of ``predict``.
+
+        Examples
+        --------
+        >>> from sktwotower import TwoTowerRecommender
+        >>> X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"], ["cid", "rum"]]
+        >>> model = TwoTowerRecommender(embedding_dim=2, random_state=0).fit(X)
+        >>> model.predict([["ann", "tea"]]).shape
+        (1,)
+        >>> model.predict([["stranger", "tea"], ["stranger", "rum"]], cold_start="popular")
+        array([2., 1.], dtype=float32)
         """
-        state = self._fitted()
-        interactions = read_later(X, None, None, known=state)
-        return StateEvaluation(state).pair_scores(interactions)
+        return queries.predict(self._fitted(), X, cold_start=cold_start)
 
     def recommend(
         self,

@@ -303,6 +303,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids: those of X in the order of their appearance, then those of the tables.
+    seen_ : csr_matrix of shape (n_users, n_items), bool
+        Pairs of the training data, of all calls of ``partial_fit``. Row ``r`` belongs to
+        ``user_ids_[r]``, column ``c`` to ``item_ids_[c]``.
     user_embeddings_, item_embeddings_ : ndarray of shape (n, embedding_dim), float32
         Row ``r`` belongs to ``user_ids_[r]``, ``item_ids_[r]``. There is one more column
         with ``popularity_prior``.

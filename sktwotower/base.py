@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
@@ -38,6 +39,8 @@ class RecommenderMixin:
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids.
+    seen_ : csr_matrix of shape (n_users, n_items), bool
+        Pairs of the training data.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -90,6 +93,14 @@ class RecommenderMixin:
     def item_ids_(self) -> np.ndarray:
         """Known item ids, (n_items,)."""
         return self._fitted().items.ids
+
+    @property
+    def seen_(self) -> sp.csr_matrix:
+        """Pairs of the training data, (n_users, n_items), bool.
+
+        Row ``r`` belongs to ``user_ids_[r]``, column ``c`` to ``item_ids_[c]``.
+        """
+        return self._evaluation_source().seen
 
     @property
     def n_features_in_(self) -> int:

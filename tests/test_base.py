@@ -72,6 +72,18 @@ def test_the_shape_of_things(model):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 
+def test_seen_pairs_by_id(model):
+    assert model.seen_.shape == (len(model.user_ids_), len(model.item_ids_))
+    for row, user in enumerate(model.user_ids_):
+        items = model.item_ids_[model.seen_[[row]].indices].tolist()
+        assert sorted(items) == sorted(seen_by(user))
+    for column, item in enumerate(model.item_ids_):
+        users = model.user_ids_[model.seen_[:, [column]].nonzero()[0]].tolist()
+        assert set(users) == set(X_FIT["user"][X_FIT["item"] == item])
+    counts = X_FIT.groupby("item")["user"].nunique()
+    assert model.seen_.getnnz(axis=0).tolist() == counts[model.item_ids_].tolist()
+
+
 # --- recommend -----------------------------------------------------------------------
 
 

@@ -48,6 +48,14 @@ def matrix_of(frame, model):
     return matrix
 
 
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_seen_pairs(model):
+    fitted = clone(model).fit(X)
+    np.testing.assert_array_equal(fitted.seen_.toarray(), matrix_of(X, fitted))
+    with pytest.raises(NotFittedError):
+        _ = clone(model).seen_
+
+
 @pytest.mark.parametrize("block", [3, 512])
 @pytest.mark.parametrize("shape", [(15, 10), (7, 20)], ids=["users", "items"])
 def test_ease_by_constrained_least_squares(shape, block, monkeypatch):

@@ -341,6 +341,36 @@ def test_mean_and_tower():
 
 
 @pytest.mark.parametrize("cold_start", ["tower", "popular", "mean"])
+def test_predict_scores_as_recommend_does(cold_start):
+    model = bare(id_dropout=0.3).fit(X)
+    ranked = model.recommend(
+        [-1, 3], N_ITEMS, cold_start=cold_start, exclude_seen=False, as_frame=True
+    )
+    scores = model.predict(ranked[["user", "item"]], cold_start=cold_start)
+    np.testing.assert_allclose(scores, ranked["score"], atol=1e-6)
+    pair = pd.DataFrame({"user": [-1], "item": [-1]})
+    unknown_item = model.predict(pair, cold_start=cold_start)
+    item = model.item_tower_.transform([-1])[0]
+    expected = {
+        "tower": model.user_tower_.transform([-1])[0] @ item,
+        "popular": 0.0,
+        "mean": model.user_embeddings_.mean(axis=0) @ item,
+    }
+    np.testing.assert_allclose(unknown_item, [expected[cold_start]], atol=1e-6)
+
+
+@pytest.mark.parametrize("cold_start", ["popular", "mean"])
+def test_predict_scores_users_with_features_as_they_are(cold_start):
+    rows = X.assign(age=X["user"] % 5)
+    model = bare(user_features=["age"], id_dropout=0.2).fit(rows)
+    new = pd.DataFrame({"user": [-1], "item": [X["item"][0]], "age": [4]})
+    score = model.predict(new, cold_start=cold_start)
+    np.testing.assert_array_equal(score, model.predict(new))
+    cold = model.predict(new[["user", "item"]], cold_start=cold_start)
+    assert not np.allclose(cold, score, atol=1e-4)
+
+
+@pytest.mark.parametrize("cold_start", ["tower", "popular", "mean"])
 def test_no_item_is_recommended_twice(cold_start):
     model = make_model(id_dropout=0.2, history=PooledHistory(2)).fit(X)
     users = [-1, 0, -1, -2, 5, 0]
@@ -358,6 +388,8 @@ def test_cold_start_is_one_of_three(cold_start):
     message = "cold_start=.* must be 'tower', 'popular' or 'mean'"
     with pytest.raises(ValueError, match=message):
         bare().fit(X).recommend([0], cold_start=cold_start)
+    with pytest.raises(ValueError, match=message):
+        bare().fit(X).predict(X[["user", "item"]], cold_start=cold_start)
 
 
 @pytest.mark.parametrize("cold_start", ["popular", "mean"])

@@ -80,6 +80,11 @@ class StateEvaluation:
 
     def pair_scores(self, interactions: Interactions) -> np.ndarray:
         """Score of each row's pair, (n_rows,)."""
+        scores: np.ndarray = np.einsum("nd,nd->n", *self.pair_vectors(interactions))
+        return scores
+
+    def pair_vectors(self, interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of each row's user and item, each (n_rows, embedding_dim)."""
         users = EntityEmbedder.of(self.state, "user").vectors(
             self.users.codes(interactions.users),
             as_feature_frame(interactions.user_features),
@@ -88,8 +93,7 @@ class StateEvaluation:
             self.items.codes(interactions.items),
             as_feature_frame(interactions.item_features),
         )
-        scores: np.ndarray = np.einsum("nd,nd->n", users, items)
-        return scores
+        return users, items
 
     def other_item_features(self, interactions: Interactions) -> list:
         """Names of item features that are those of other items.

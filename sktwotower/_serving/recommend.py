@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.histories import InteractionCodes
+from sktwotower._data.interactions import read_later
 from sktwotower._data.known_ids import warn_of_unknown
 from sktwotower._data.queries import Query, read_history
 from sktwotower._data.roles import OTHER, SideName
@@ -21,6 +22,7 @@ from sktwotower._search.top_k import DotScores, generator_of
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.quotas import read_quotas
+from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._serving.selection import (
     excluded_pairs,
     known_candidates,
@@ -100,13 +102,10 @@ def _users(
 
     Cold users have no id, no features and no history.
     """
-    if cold_start not in ("tower", "popular", "mean"):
-        raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
+    _check_cold_start(cold_start)
     users = EntityEmbedder.of(state, "user")
     query = users.query(X, "X")
-    is_cold = query.codes == 0
-    if query.features is not None:
-        is_cold = np.zeros(len(query), dtype=bool)
+    is_cold = _are_cold(query.codes, query.features)
     further, windows = None, None
     if history is not None and not is_empty(history):
         further = read_history(
@@ -138,6 +137,20 @@ def _sampling(
                 "items does not depend on a temperature."
             )
     return Sampling(divisor, generator_of(random_state)) if sample else None
+
+
+def predict(state: ModelState, X: Any, *, cold_start: str) -> np.ndarray:
+    """Score of each row's pair; see ``TwoTowerRecommender.predict``."""
+    _check_cold_start(cold_start)
+    rows = read_later(X, None, None, known=state)
+    users, items = StateEvaluation(state).pair_vectors(rows)
+    is_cold = _are_cold(state.users.codes(rows.users), rows.user_features)
+    if cold_start == "mean":
+        users[is_cold] = state.user.embeddings.mean(axis=0)
+    scores: np.ndarray = np.einsum("nd,nd->n", users, items)
+    if cold_start == "popular":
+        scores[is_cold] = state.n_positives[state.items.codes(rows.items[is_cold])]
+    return scores
 
 
 def recommend_users(
@@ -193,6 +206,16 @@ def similar(
     search = _search(state, side, scores, chosen, exclude)
     found, values = search.best(n_recommendations)
     return ranked_answer(query, chosen, found, values, vocabulary, names=names)
+
+
+def _check_cold_start(cold_start: str) -> None:
+    if cold_start not in ("tower", "popular", "mean"):
+        raise ValueError(f"cold_start={cold_start!r} must be 'tower', 'popular' or 'mean'.")
+
+
+def _are_cold(codes: np.ndarray, features: Any) -> np.ndarray:
+    """Which users have neither a known id nor features, (n,)."""
+    return codes == 0 if features is None else np.zeros(len(codes), dtype=bool)
 
 
 def _like_unknown(side: SideName) -> str:

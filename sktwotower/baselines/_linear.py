@@ -201,6 +201,8 @@ class EASERecommender(LinearRecommender):
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids.
+    seen_ : csr_matrix of shape (n_users, n_items), bool
+        Pairs of the training data.
     item_weights_ : ndarray of shape (n_items, n_items), float32
         :math:`B`.
     n_features_in_ : int
@@ -350,6 +352,8 @@ class ItemKNNRecommender(LinearRecommender):
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids.
+    seen_ : csr_matrix of shape (n_users, n_items), bool
+        Pairs of the training data.
     item_weights_ : csr_matrix of shape (n_items, n_items), float32
         Row ``i`` has the cosines of the neighbours of item ``i``.
     n_features_in_ : int

@@ -37,6 +37,8 @@ class PopularRecommender(CountingRecommender):
     ----------
     user_ids_, item_ids_ : ndarray of shape (n_users,), (n_items,)
         Known ids.
+    seen_ : csr_matrix of shape (n_users, n_items), bool
+        Pairs of the training data.
     item_counts_ : ndarray of shape (n_items,)
         Score of each item.
     n_features_in_ : int

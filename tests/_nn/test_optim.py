@@ -55,6 +55,26 @@ def step_in_numpy(name, x, gradient, state, step, weight_decay, epsilon):
     return x - LEARNING_RATE * m / (np.sqrt(v) + epsilon)
 
 
+def test_epsilon_is_not_that_of_tensorflow():
+    """TensorFlow adds it to the root of the second moment before its correction.
+
+    These are the numbers of the page for users of LibRecommender.
+    """
+    rate, gradient, epsilon = 1e-3, 1e-5, 1e-5
+    x = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = make_optimizer(
+        "adam", [], [x], learning_rate=rate, weight_decay=0.0, epsilon=epsilon
+    )
+    x.grad = torch.full_like(x, gradient)
+    optimizer.step()
+    assert -x.item() == pytest.approx(5.0e-4, rel=1e-6)
+    m, root = 0.1 * gradient, math.sqrt(0.001) * gradient  # after one step, uncorrected
+    in_tensorflow = rate * math.sqrt(0.001) / 0.1 * m / (root + epsilon)
+    assert in_tensorflow == pytest.approx(3.1e-5, rel=0.02)
+    corrected = rate * gradient / (gradient + epsilon / math.sqrt(0.001))
+    assert in_tensorflow == pytest.approx(corrected, rel=1e-9)  # as if 32 times as large
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("weight_decay", [0.0, 2.0])
 @pytest.mark.parametrize("epsilon", [1e-8, 0.5])
