@@ -276,6 +276,13 @@ def test_what_else_is_wrong_is_not_a_change_of_features(fitted):
         model.set_params(item_features="city").partial_fit(NEXT.assign(city="rome"))
 
 
+def test_features_of_X_do_not_become_those_of_a_table(fitted):
+    model = fitted({"user_table": None})
+    devices = X.drop_duplicates("user")[["user", "device"]]
+    with pytest.raises(ValueError, match=r"user_table cannot .*None .*of \['device'\]"):
+        model.set_params(user_table=devices).partial_fit(NEXT)
+
+
 def test_a_table_may_come_later_only_with_features(fitted):
     """A side without features in X keeps those it had if its table is gone."""
     model = fitted({"user_features": None, "user_table": None})

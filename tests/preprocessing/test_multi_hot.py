@@ -53,6 +53,36 @@ def test_lists_equal_multi_label_binarizer():
     assert encoder.get_feature_names_out().tolist() == ["tags_a", "tags_b", "tags_c"]
 
 
+@pytest.mark.parametrize("dtype", [object, "string", "category"])
+def test_columns_that_are_joined_to_lists_share_their_values(dtype):
+    """As the page on features joins genre1, genre2 and so on."""
+    columns = pd.DataFrame(
+        {
+            "first": ["a", "b", "c", None, "b"],
+            "second": ["b", "a", None, None, "-"],
+            "third": [None, None, "a", None, "a"],
+        },
+        dtype=dtype,
+    )
+    joined = columns.mask(columns == "-").values.tolist()
+    encoder = MultiHotEncoder(min_frequency=1)
+    encoded = encoder.fit_transform(objects(*joined)).toarray()
+    assert encoder.get_feature_names_out().tolist() == ["tags_a", "tags_b", "tags_c"]
+    a_and_b = [0.5, 0.5, 0]
+    assert_array_equal(encoded, [a_and_b, a_and_b, [0.5, 0, 0.5], [0, 0, 0], a_and_b])
+    shuffled = columns[["third", "first", "second"]]
+    again = shuffled.mask(shuffled == "-").values.tolist()
+    assert_array_equal(encoder.transform(objects(*again)).toarray(), encoded)
+
+
+def test_columns_of_codes_that_are_joined_to_lists():
+    columns = pd.DataFrame({"first": [1, 2, 3], "second": [2, np.nan, 1]})  # floats now
+    encoder = MultiHotEncoder(min_frequency=1)
+    encoded = encoder.fit_transform(objects(*columns.values.tolist()))
+    assert encoder.get_feature_names_out().tolist() == ["tags_1", "tags_2", "tags_3"]
+    assert_array_equal(encoded.toarray(), [[0.5, 0.5, 0], [0, 1, 0], [0.5, 0, 0.5]])
+
+
 @pytest.mark.parametrize("separator", ["|", ", ", "::"])
 def test_strings_equal_pandas_get_dummies(separator):
     texts = pd.Series([separator.join(values) for values in LISTS])
