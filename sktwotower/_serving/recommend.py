@@ -21,8 +21,8 @@ from sktwotower._search.searches import Sampling, Search
 from sktwotower._search.top_k import DotScores, generator_of
 from sktwotower._serving.answers import Answer, FrameNames, check_count, ranked_answer
 from sktwotower._serving.embedders import EntityEmbedder
-from sktwotower._serving.quotas import read_quotas
 from sktwotower._serving.evaluation_source import StateEvaluation
+from sktwotower._serving.quotas import read_quotas
 from sktwotower._serving.selection import (
     excluded_pairs,
     known_candidates,
