@@ -2,10 +2,10 @@
 
     python docs/check_pages.py docs/_build/html FOLDER [--browser chromium]
 
-It needs Chromium, which it runs without a window, 1,200 and 1,600 pixels wide. FOLDER gets a
-PNG for each page and width. A page fails if the page itself, a block of code, a table or a
-drawing is wider than its place, so that a reader would have to scroll sideways. Output of
-examples is not counted: frames are as wide as they are.
+It needs Chromium, which it runs without a window, 1,200 and 1,600 pixels wide. FOLDER gets
+a PNG for each page and width. A page fails if the page itself, a block of code or a table
+is wider than its place, so that a reader would have to scroll sideways. Output of examples
+is not counted: frames are as wide as they are.
 """
 
 import argparse

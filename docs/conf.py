@@ -8,7 +8,6 @@ from pathlib import Path
 
 from docutils import nodes
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 (linked to)
-
 from sphinx import addnodes
 
 from sktwotower import __version__
@@ -114,14 +113,19 @@ def group_parameters(app, doctree):
     if app.env.docname != "generated/sktwotower.TwoTowerRecommender":
         return
     name = "sktwotower.TwoTowerRecommender"
-    (signature,) = (one for one in doctree.findall(addnodes.desc_signature) if name in one["ids"])
+    (signature,) = (
+        one for one in doctree.findall(addnodes.desc_signature) if name in one["ids"]
+    )
     fields = next(iter(signature.parent.findall(nodes.field_list)))
     (parameters,) = fields[0].findall(nodes.definition_list)
     parts, left = [], dict(PARAMETER_GROUPS)
     for item in parameters.children:
         (parameter, *_) = item[0].findall(nodes.strong)
         if title := left.pop(parameter.astext().partition(",")[0], None):
-            parts += [nodes.rubric(title, title, classes=["group"]), nodes.definition_list()]
+            parts += [
+                nodes.rubric(title, title, classes=["group"]),
+                nodes.definition_list(),
+            ]
         parts[-1] += item
     assert not left, f"These parameters begin a group, and do not exist: {[*left]}"
     parameters.replace_self(parts)

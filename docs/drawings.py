@@ -1,8 +1,8 @@
 """Draws the pictures of the user guide as SVG.
 
-``python docs/drawings.py FOLDER`` writes them; ``conf.py`` does it before each build. Colours
-are variables of the theme, so that a drawing follows its light and dark mode. A page takes a
-drawing with ``.. raw:: html`` and ``:file:``.
+``python docs/drawings.py FOLDER`` writes them; ``conf.py`` does it before each build.
+Colours are variables of the theme, so that a drawing follows its light and dark mode. A
+page takes a drawing with ``.. raw:: html`` and ``:file:``.
 """
 
 import json
@@ -67,7 +67,14 @@ class Drawing:
         style = f"fill: {fill}; stroke: {color}"
         rx = min(6, width / 6)
         self.add(
-            "rect", x=x, y=y, width=width, height=height, rx=rx, stroke_width=1.5, style=style
+            "rect",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            rx=rx,
+            stroke_width=1.5,
+            style=style,
         )
         n_lines = words.count("\n") + 1
         top = y + height / 2 - (n_lines - 1) * size * 0.625
@@ -216,7 +223,9 @@ def time_splits():
 
 def new_item():
     """The path of an item that has no rows."""
-    drawing = Drawing("The path of a new item, from its features to a recommendation", 760, 250)
+    drawing = Drawing(
+        "The path of a new item, from its features to a recommendation", 760, 250
+    )
     drawing.box(10, 70, 130, 56, "title, price, ...\nof a new item")
     drawing.arrow((140, 98), (190, 98))
     drawing.box(190, 70, 100, 56, "encoder\nof fit")
@@ -226,9 +235,7 @@ def new_item():
     drawing.box(530, 70, 100, 56, "catalogue", color=ITEM)
     drawing.arrow((630, 98), (670, 98))
     drawing.box(670, 70, 84, 56, "recom-\nmended")
-    drawing.text(
-        405, 30, "id_dropout has trained this path", size=13, color=MUTED
-    )
+    drawing.text(405, 30, "id_dropout has trained this path", size=13, color=MUTED)
     drawing.text(215, 160, "add_items(frame): no training, milliseconds", size=13)
     drawing.box(530, 180, 224, 48, "first clicks and purchases")
     drawing.arrow((712, 126), (712, 180))
@@ -243,7 +250,11 @@ def artefact():
     drawing.box(10, 60, 120, 56, "fit", color=USER)
     drawing.arrow((130, 88), (210, 88), words="save")
     drawing.box(
-        210, 40, 170, 96, "a folder:\nweights, ids, tables,\nparameters, a manifest,\nno pickle",
+        210,
+        40,
+        170,
+        96,
+        "a folder:\nweights, ids, tables,\nparameters, a manifest,\nno pickle",
         size=13,
     )
     drawing.arrow((380, 88), (460, 88), words="load")
