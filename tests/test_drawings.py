@@ -19,9 +19,7 @@ def test_a_drawing_is_whole(name):
     _, _, width, height = map(float, root.get("viewBox").split())
     assert next(iter(root)).text
     for element in root.iter():
-        numbers = {
-            k: float(element.get(k)) for k in ("x", "y", "cx", "cy") if element.get(k)
-        }
+        numbers = {k: float(element.get(k)) for k in ("x", "y", "cx", "cy") if element.get(k)}
         for key, value in numbers.items():
             assert 0 <= value <= (width if "x" in key else height), (name, element.attrib)
         if element.tag.endswith("rect"):
