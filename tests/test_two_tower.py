@@ -8,6 +8,7 @@ import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -892,12 +893,13 @@ def test_early_stopping_restores_the_best_epoch():
 
 
 def test_a_refit_does_not_take_a_single_score_at_its_word():
-    validation = Validation(None, None, None, held_out=True)
-    validation.scores = [0.1, 0.31, 0.1, 0.28, 0.3, 0.29]
+    rule = SimpleNamespace(metrics=("mrr", "auc"))
+    validation = Validation(None, None, rule, held_out=True)
+    validation.scores = {"mrr": [0.1, 0.31, 0.1, 0.28, 0.3, 0.29], "auc": [1.0] + [0.0] * 5}
     assert validation.n_refit_epochs == 6  # of the mean of two
-    validation.scores.append(0.2)
+    validation.scores["mrr"].append(0.2)
     assert validation.n_refit_epochs == 5
-    validation.scores = [0.1, float("nan")]
+    validation.scores["mrr"] = [0.1, float("nan")]
     assert validation.n_refit_epochs == 1
 
 
@@ -1138,7 +1140,8 @@ def test_verbose(capsys):
     assert lines[0] == "positives: 90, users: 12, items: 9"
     assert all(line.startswith("  ") for line in lines[1:-3])
     for n, line in enumerate(lines[-3:], start=1):
-        assert re.match(rf"epoch {n}/3 +loss \d\.\d{{4}} +\d+\.\d s$", line), line
+        left = r", \d+\.\d s left" if n < 3 else ""
+        assert re.match(rf"epoch {n}/3 +loss \d\.\d{{4}} +\d+\.\d s{left}$", line), line
     make_model(max_iter=3, verbose=True, validation_metric="recall@2").fit(X, X_val=X)
     for line in capsys.readouterr().out.splitlines()[-3:]:
         assert re.search(r"recall@2 0\.\d{4}", line), line
