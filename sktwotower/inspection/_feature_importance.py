@@ -17,7 +17,7 @@ from sktwotower.inspection._plotting import check_count, check_two_towers
 from sktwotower.inspection._shuffling import HISTORY, ID, Part, ShuffledEvaluation
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._query_rows import varies_within_users
-from sktwotower.metrics._registry import POINTWISE, parse_metric
+from sktwotower.metrics._registry import OF_ROWS, parse_metric
 from sktwotower.metrics._sources import Model, unwrap
 from sktwotower.metrics._task import RankingOptions
 
@@ -166,9 +166,7 @@ def feature_importance(
     rows = read_later(X, y, sample_weight, known=state, with_times=True)
     if per_row is None:
         per_row = varies_within_users(rows)
-    evaluated = ShuffledEvaluation.of(
-        state, rows, by_row=name in POINTWISE, per_row=per_row
-    )
+    evaluated = ShuffledEvaluation.of(state, rows, by_row=name in OF_ROWS, per_row=per_row)
     options = RankingOptions(exclude_seen=exclude_seen, per_row=per_row)
     # Embedded like the shuffled ones, in the same batches: where a shuffle changes
     # nothing, not even the rounding differs, and items that are tied stay in order.

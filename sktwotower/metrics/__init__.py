@@ -22,6 +22,7 @@ from sktwotower.metrics._ranking import (
 from sktwotower.metrics._registry import METRICS, parse_metric
 from sktwotower.metrics._report import compare, ranking_report
 from sktwotower.metrics._scorer import make_ranking_scorer
+from sktwotower.metrics._within_users import within_users
 
 __all__ = [
     "METRICS",
@@ -45,4 +46,5 @@ __all__ = [
     "recall",
     "reciprocal_rank",
     "serendipity",
+    "within_users",
 ]

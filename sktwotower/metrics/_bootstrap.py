@@ -34,8 +34,8 @@ def bootstrap_means(
         all metrics.
     random_state : RandomState
         Draws the users.
-    weights : ndarray of shape (n_users,), default=None
-        Weight of each user in the means; None: 1.
+    weights : ndarray of shape (n_users,) or (n_users, n_metrics), default=None
+        Weight of each user in the means, or in that of each metric; None: 1.
 
     Returns
     -------
@@ -48,16 +48,18 @@ def bootstrap_means(
         return means
     defined = ~np.isnan(values)
     filled = np.where(defined, values, 0.0)
+    if weights is None:
+        weights = np.ones(n_users)
+    weights = weights.reshape(n_users, -1)
     size = max(1, _BLOCK_SIZE // n_users)
     for start in range(0, n_bootstrap, size):
         n = min(size, n_bootstrap - start)
         drawn = random_state.randint(n_users, size=(n, n_users))
         keys = (drawn + np.arange(n)[:, np.newaxis] * n_users).ravel()
         n_drawn = np.bincount(keys, minlength=n * n_users).reshape(n, n_users)
-        drawn_weights = n_drawn * (np.ones(n_users) if weights is None else weights)
-        total = drawn_weights @ defined
+        total = n_drawn @ (weights * defined)
         block = means[start : start + n]
-        np.divide(drawn_weights @ filled, total, out=block, where=total > 0)
+        np.divide(n_drawn @ (weights * filled), total, out=block, where=total > 0)
     return means
 
 
@@ -124,8 +126,8 @@ def paired_bootstrap(
         Draws the users.
     confidence : float, default=0.95
         Confidence of the interval.
-    weights : ndarray of shape (n_users,), default=None
-        Weight of each user; None: 1.
+    weights : ndarray of shape (n_users,) or (n_users, n_columns), default=None
+        Weight of each user, or in each column; None: 1.
 
     References
     ----------
@@ -133,6 +135,8 @@ def paired_bootstrap(
     """
     drawn = bootstrap_means(differences, n_bootstrap, random_state, weights)
     lows, highs = interval(drawn, confidence)
+    if weights is not None:
+        weights = np.broadcast_to(weights.reshape(len(differences), -1), differences.shape)
     tests = []
     for column, values in enumerate(differences.T):
         defined = ~np.isnan(values)
@@ -148,7 +152,7 @@ def paired_bootstrap(
         rarer = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
         tests.append(
             PairedDifference(
-                mean=mean_of(values, None if weights is None else weights[defined]),
+                mean=mean_of(values, None if weights is None else weights[defined, column]),
                 low=float(lows[column]),
                 high=float(highs[column]),
                 below=below,

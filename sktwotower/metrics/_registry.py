@@ -38,6 +38,7 @@ from sktwotower.metrics._ranking import (
     recall,
     reciprocal_rank,
 )
+from sktwotower.metrics._within_users import WithinUsers, roc_gauc
 
 ACCURACY: dict[str, Callable[..., Any]] = {
     "ndcg": ndcg,
@@ -74,17 +75,24 @@ POINTWISE: dict[str, Callable[..., Any]] = {
 }
 """One value for all rows of X; nothing is ranked."""
 
-METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | POINTWISE
+WITHIN_USERS: dict[str, Callable[..., Any]] = {"roc_gauc": roc_gauc}
+"""One value a user, from the labels and scores of the user's rows; nothing is ranked."""
+
+OF_ROWS: dict[str, Callable[..., Any]] = POINTWISE | WITHIN_USERS
+"""What reads labels of rows and their scores."""
+
+METRICS: dict[str, Callable[..., Any]] = ACCURACY | BEYOND | AGGREGATE | OF_ROWS
 """Functions by the short names that scorers take."""
 
-WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *POINTWISE})
+WITHOUT_CUT_OFF = frozenset({"r_precision", "auc", *OF_ROWS})
 
 _OTHER_SPELLINGS = {
     "ndcg_graded": "graded_ndcg",
-    "gauc": "auc",
+    "gauc": "roc_gauc",
     "arp": "popularity",
     "ild": "diversity",
     "log_loss": "neg_log_loss",
+    "loss": "neg_log_loss",
 }
 
 
@@ -101,8 +109,8 @@ class MetricSpec:
     name : str
         A key of METRICS, or "" for a callable.
     k : int or None
-        The cut-off, or None for a metric without one. For a callable, the length of the
-        rankings that it gets.
+        The cut-off, or None for a metric without one. For a callable of rankings, their
+        length.
     function : callable
         Computes the metric.
     """
@@ -110,6 +118,11 @@ class MetricSpec:
     name: str
     k: int | None
     function: Callable[..., Any]
+
+    @property
+    def is_within_users(self) -> bool:
+        """Whether it reads labels and scores of the rows of each user."""
+        return self.name in WITHIN_USERS or isinstance(self.function, WithinUsers)
 
 
 def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, MetricSpec]:
@@ -143,7 +156,8 @@ def read_metrics(metrics: Metrics, *, n_ranked: int = DEFAULT_K) -> dict[str, Me
                 raise ValueError(
                     f"Two metrics are called {key!r}; pass a dict of names and metrics."
                 )
-            specs[key] = MetricSpec("", n_ranked, metric)
+            k = None if isinstance(metric, WithinUsers) else n_ranked
+            specs[key] = MetricSpec("", k, metric)
         else:
             name, k = parse_metric(metric)
             specs[key] = MetricSpec(name, k, METRICS[name])
@@ -157,7 +171,8 @@ def metrics_of_users(metrics: Metrics, owner: str) -> dict[str, MetricSpec]:
         if spec.name in POINTWISE:
             raise ValueError(
                 f"{key!r} is one number for all rows together, which {owner} cannot split "
-                "by users; use make_ranking_scorer, or 'auc', which is of each user."
+                "by users; use make_ranking_scorer, or 'roc_gauc', which is of the rows of "
+                "each user."
             )
     return specs
 
@@ -179,8 +194,8 @@ def parse_metric(metric: str, *, parameter: str = "metric") -> tuple[str, int | 
     ----------
     metric : str
         A name of ``METRICS``, alone or followed by "@" and a positive integer. A name
-        alone means k = 10. Names without a cut-off: ``r_precision``, ``auc``, ``roc_auc``,
-        ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
+        alone means k = 10. Names without a cut-off: ``r_precision``, ``auc``,
+        ``roc_gauc``, ``roc_auc``, ``pr_auc``, ``neg_log_loss``, ``balanced_accuracy``.
     parameter : str, default="metric"
         What messages call it.
 

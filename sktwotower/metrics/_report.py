@@ -16,12 +16,17 @@ from sktwotower.metrics._bootstrap import (
     mean_of,
     paired_bootstrap,
 )
-from sktwotower.metrics._evaluation import measure, measured_alike
+from sktwotower.metrics._evaluation import Question, compared, measure
 from sktwotower.metrics._registry import AGGREGATE, Metrics, metrics_of_users
-from sktwotower.metrics._scorer import kept_rows, read_rows, rows_of_weight
+from sktwotower.metrics._scorer import (
+    kept_rows,
+    predictions_of,
+    read_rows,
+    rows_of_weight,
+)
 from sktwotower.metrics._slices import ALL, By, slices_of
 from sktwotower.metrics._sources import Model
-from sktwotower.metrics._task import MetricSpecs, RankingOptions, Task
+from sktwotower.metrics._task import MetricSpecs, RankingOptions
 from sktwotower.metrics._user_metrics import UserMetrics, warn_of_notes
 from sktwotower.utils._columns import Column
 
@@ -62,7 +67,8 @@ def ranking_report(
         weighted, too.
     metrics : str, callable, or list or dict of them, default=("ndcg@10", "recall@10")
         As in :func:`make_ranking_scorer`, except the metrics of rows such as ``roc_auc``.
-        ``coverage`` and ``gini`` are not means over users and have no interval.
+        ``coverage`` and ``gini`` are not means over users and have no interval. In the mean
+        of ``roc_gauc``, a user counts with the number of its rows.
     by : {"activity", "cold"}, Series, dict, array-like or callable, default=None
         Slices of users, each with rows of its own in the report.
 
@@ -144,6 +150,7 @@ def ranking_report(
             candidates=candidates,
             per_row=per_row,
             X=rows_of_weight(rows_of_X, sample_weight) if per_row else None,
+            predictions=predictions_of(source, rows_of_X, sample_weight),
         ),
     )
     warn_of_notes([users])
@@ -154,7 +161,7 @@ def ranking_report(
     slices |= {name: chosen for name, chosen in labelled.items() if chosen.any()}
     rows: list[tuple[Any, ...]] = []
     for name, chosen in slices.items():
-        rows += _rows_of_slice(name, chosen & users.measured, users, specs, resampling)
+        rows += _rows_of_slice(name, chosen, users, specs, resampling)
     columns = ["slice", "metric", "mean", "low", "high", "n_users"]
     report = pd.DataFrame(rows, columns=columns)
     counts = {name: users.counts(chosen) for name, chosen in slices.items()}
@@ -271,7 +278,7 @@ def compare(
             f"{aggregate[0]!r} is one number for all users together; compare needs metrics "
             "with a value a user, such as 'ndcg@10'."
         )
-    tasks = {}
+    questions = {}
     for name, model in models.items():
         source, rows_of_X, interactions = read_rows(
             model,
@@ -282,18 +289,18 @@ def compare(
             item_column=item_column,
             owner="compare",
         )
-        tasks[name] = Task.of(
+        questions[name] = Question(
             source,
             interactions,
-            specs,
             RankingOptions(
                 exclude_seen=exclude_seen,
                 candidates=candidates,
                 per_row=per_row,
                 X=rows_of_weight(rows_of_X, sample_weight) if per_row else None,
+                predictions=predictions_of(source, rows_of_X, sample_weight),
             ),
         )
-    measured = measured_alike(tasks)
+    measured = compared(questions, specs)
     warn_of_notes(measured.values())
     (first, baseline), *others = measured.items()
     rows = []
@@ -312,17 +319,19 @@ def _rows_of_slice(
 ) -> list[tuple[Any, ...]]:
     """The rows of a report for a mask of users."""
     with_means = [key for key, spec in specs.items() if spec.name not in AGGREGATE]
-    values = _values(users, with_means)[chosen]
-    weights = None if users.weights is None else users.weights[chosen]
+    values, weights = _values(users, with_means), _weights(users, specs, with_means)
+    counted = chosen & (users.measured | ~np.isnan(values).all(axis=1))
+    values = values[counted]
     means = bootstrap_means(
-        values, resampling.n_bootstrap, resampling.random_state, weights
+        values, resampling.n_bootstrap, resampling.random_state, weights[counted]
     )
     lows, highs = interval(means, resampling.confidence)
     rows: list[tuple[Any, ...]] = []
     for key, spec in specs.items():
         value = users.value(key, spec, chosen)
         if spec.name in AGGREGATE:
-            rows.append((name, key, value, np.nan, np.nan, int(chosen.sum())))
+            n_users = int((chosen & users.measured).sum())
+            rows.append((name, key, value, np.nan, np.nan, n_users))
             continue
         column = with_means.index(key)
         n_users = int(np.count_nonzero(~np.isnan(values[:, column])))
@@ -340,18 +349,19 @@ def _rows_of_model(
     """The rows of a comparison of one model with the baseline."""
     values, base = _values(users, specs), _values(baseline, specs)
     differences = values - base
+    weights = _weights(baseline, specs, specs)
     tests = paired_bootstrap(
         differences,
         resampling.n_bootstrap,
         resampling.random_state,
         confidence=resampling.confidence,
-        weights=baseline.weights,
+        weights=weights,
     )
     rows = []
     for column, (metric, test) in enumerate(zip(specs, tests, strict=True)):
         both = ~np.isnan(differences[:, column])
-        weights = None if baseline.weights is None else baseline.weights[both]
-        means = [mean_of(of_model[both, column], weights) for of_model in (values, base)]
+        of_users = weights[both, column]
+        means = [mean_of(of_model[both, column], of_users) for of_model in (values, base)]
         interval_of_mean = (test.mean, test.low, test.high)
         sides = (test.below, test.above, test.p_value, test.n_users)
         rows.append((name, metric, *means, *interval_of_mean, *sides))
@@ -362,3 +372,11 @@ def _values(users: UserMetrics, metrics: Iterable[str]) -> np.ndarray:
     """Values of these metrics, (n_users, n_metrics); NaN where not defined."""
     columns = [users.per_user[metric] for metric in metrics]
     return np.column_stack([np.empty((len(users.user_ids), 0)), *columns])
+
+
+def _weights(users: UserMetrics, specs: MetricSpecs, metrics: Iterable[str]) -> np.ndarray:
+    """Weights of users in the means of these metrics, (n_users, n_metrics)."""
+    n_users = len(users.user_ids)
+    of_metrics = (users.weights_of(specs[metric]) for metric in metrics)
+    columns = [np.ones(n_users) if each is None else each for each in of_metrics]
+    return np.column_stack([np.empty((n_users, 0)), *columns])

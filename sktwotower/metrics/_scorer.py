@@ -117,9 +117,9 @@ class _RankingScorer:
                 candidates=self.candidates,
                 per_row=self.per_row,
                 X=rows_of_weight(rows, sample_weight) if self.per_row else None,
+                predictions=predictions_of(source, rows, sample_weight),
             ),
             n_ranked=self.n_ranked,
-            predictions=_predictions(source, rows, sample_weight),
         )
         evaluation.warn()
         is_single = isinstance(self.metrics, str) or callable(self.metrics)
@@ -142,7 +142,7 @@ class _RankingScorer:
         return values
 
 
-def _predictions(
+def predictions_of(
     source: Source, rows: Rows, sample_weight: ArrayLike | None
 ) -> Callable[[], np.ndarray] | None:
     """Calls ``predict`` of an external recommender for the rows that have a weight."""
@@ -202,9 +202,13 @@ def make_ranking_scorer(
           of an item, and the largest y of a repeated pair; the other metrics only ask
           whether y is above 0.
         - Names without a cut-off: ``r_precision``, ``auc`` (of each user), and metrics of
-          all rows together: ``roc_auc``, ``pr_auc``, ``neg_log_loss`` and
-          ``balanced_accuracy``. The latter read ``predict`` instead of rankings and need a
-          y with both classes; the last two read ``sigmoid(predict(X) / temperature_)``.
+          rows, which read ``predict`` instead of rankings and need a y with both classes.
+          ``roc_gauc`` is the area under the ROC curve among the rows of each user; users
+          with rows of one class are left out, and the others count with the number of
+          their rows, or the sum of their weights. Of all rows together are ``roc_auc``,
+          ``pr_auc`` (average precision), ``neg_log_loss`` and ``balanced_accuracy``; the
+          last two read ``sigmoid(predict(X) / temperature_)``.
+        - Callables of rows, made with :func:`within_users`.
         - Callables ``metric(ranked, relevant)`` that return one value a user, an
           array-like of shape (n_users,). `ranked` has shape (n_users, n_ranked) and holds
           columns of items, best first, padded with -1. `relevant` is a CSR array of shape

@@ -69,6 +69,8 @@ class RankingOptions:
         What the rows are called in warnings.
     advice : str, optional
         What to do about pairs that were seen, for warnings.
+    predictions : callable, optional
+        Returns the scores of the rows, for metrics of rows of an external recommender.
     """
 
     exclude_seen: bool = True
@@ -80,6 +82,7 @@ class RankingOptions:
     with_notes: bool = True
     name: str = "X"
     advice: str = "To evaluate repeat purchases, set exclude_seen=False."
+    predictions: Callable[[], ArrayLike] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +212,7 @@ class Task:
             n_dropped=users.sum(self.pairs.counts(columns < 0, n_queries)),
             n_seen=users.sum(n_seen),
             weights=_mean_weights(self.interactions, self.queries),
+            row_weights=np.bincount(self.queries.users, self.interactions.weights),
             ranked=head,
             is_ranked=is_ranked,
             user_of_query=self.queries.user_of_query,
