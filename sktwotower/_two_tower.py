@@ -41,6 +41,7 @@ from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import is_dataset, is_frame
 from sktwotower.utils._forms import refuse_lazy
+from sktwotower.utils._notebook import bar_in_notebook
 from sktwotower.utils._sklearn import (
     CallbackSupportMixin,
     HasMethods,
@@ -282,9 +283,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Epochs without progress after which early stopping stops.
     tol : float, default=1e-4
         Progress is a rise of the validation score by more than this.
-    validation_metric : str, default="ndcg@10"
-        The metric of the validation; see
-        :func:`~sktwotower.metrics.make_ranking_scorer`.
+    validation_metric : str or list of str, default="ndcg@10"
+        The metric of the validation, a name that
+        :func:`~sktwotower.metrics.make_ranking_scorer` takes. Of a list the first metric
+        decides on the best epoch and when to stop, and the others are only recorded.
+        Metrics of rows, such as ``"roc_gauc"``, need ``X_val`` with rows of both classes.
     warm_start : bool, default=False
         Whether ``fit`` starts from the present weights: known ids keep their rows, new ids
         start from the unknown one. The model forgets the interactions from before; to add
@@ -295,9 +298,15 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     random_state : int, RandomState instance or None, default=None
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
-    verbose : bool or int, default=0
+    verbose : bool, int or "auto", default="auto"
         1 prints what each feature became (its kind, or its transformer, and its number of
-        columns), what each ``"auto"`` stands for and why, and a line for each epoch.
+        columns), what each ``"auto"`` stands for and why, and a line for each epoch: loss,
+        validation metrics, time, and the time that the epochs up to ``max_iter`` will take;
+        early stopping may need less, and its refit comes on top. 0 prints nothing.
+        ``"auto"`` is 0, but ``fit`` shows scikit-learn's progress bar in a notebook if
+        scikit-learn is 1.9 or newer and rich and ipywidgets are installed. It shows none in
+        a thread, in a search, a Pipeline or a function of scikit-learn that fits copies of
+        the model, in a study of Optuna, or where a progress bar is among the callbacks.
 
     Attributes
     ----------
@@ -317,10 +326,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Number of epochs.
     loss_curve_ : list of float
         Mean training loss of each epoch.
-    validation_scores_ : list of float or None
-        ``validation_metric`` after each epoch; None without validation.
+    validation_scores_ : list of float, dict of str to list of float, or None
+        ``validation_metric`` after each epoch: a list for one name, a dict of lists by name
+        for a list of names. None without validation.
     best_validation_score_ : float or None
-        The highest validation score; None without validation.
+        The highest value of the metric, or of the first of several; None without
+        validation.
     temperature_ : float
         The temperature of the loss, learned or not.
     history_ : PooledHistory, TransformerHistory or None
@@ -433,11 +444,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "validation_metric": [str],
+        "validation_metric": [str, list, tuple],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "verbose": ["verbose", StrOptions({"auto"})],
     }
 
     def __init__(
@@ -487,11 +498,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         refit: bool = True,
         n_iter_no_change: int = 5,
         tol: float = 1e-4,
-        validation_metric: str = "ndcg@10",
+        validation_metric: str | Sequence[str] = "ndcg@10",
         warm_start: bool = False,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool | int = 0,
+        verbose: bool | int | str = "auto",
     ) -> None:
         self.user_column = user_column
         self.item_column = item_column
@@ -767,14 +778,20 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         return list(self._fitted().log.loss_curve)
 
     @property
-    def validation_scores_(self) -> list[float] | None:
+    def validation_scores_(self) -> list[float] | dict[str, list[float]] | None:
         """``validation_metric`` after each epoch; None without validation."""
-        scores = self._fitted().log.validation_scores
-        return None if scores is None else list(scores)
+        log = self._fitted().log
+        if log.validation_metric is None:
+            return None
+        if isinstance(log.validation_metric, str):
+            return list(log.validation_scores[0])
+        return dict(
+            zip(log.validation_metric, map(list, log.validation_scores), strict=True)
+        )
 
     @property
     def best_validation_score_(self) -> float | None:
-        """The highest validation score; None without validation."""
+        """The highest value of the deciding metric; None without validation."""
         return self._fitted().log.best_validation_score
 
     def _is_fitted(self) -> bool:
@@ -794,12 +811,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         task: dict[str, Any],
     ) -> ModelState:
         """Train until an epoch, a callback or the validation metric says stop."""
-        fit_task = self._init_callback_context(max_subtasks=n_epochs)
+        with bar_in_notebook(self, wanted=self.verbose == "auto"):
+            fit_task = self._init_callback_context(max_subtasks=n_epochs)
         fit_task.call_on_fit_task_begin(**task)
         for epoch in range(1, n_epochs + 1):
             epoch_task = fit_task.subcontext(task_name="epoch")
             epoch_task.call_on_fit_task_begin(**task)
-            patience_is_over = fit.next_epoch(f"{epoch}/{n_epochs}")
+            patience_is_over = fit.next_epoch(epoch, n_epochs)
             stop = epoch_task.call_on_fit_task_end(
                 **task,
                 reconstruction_attributes=partial(_reconstruction, fit.snapshot),

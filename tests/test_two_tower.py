@@ -8,6 +8,7 @@ import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -892,12 +893,13 @@ def test_early_stopping_restores_the_best_epoch():
 
 
 def test_a_refit_does_not_take_a_single_score_at_its_word():
-    validation = Validation(None, None, None, held_out=True)
-    validation.scores = [0.1, 0.31, 0.1, 0.28, 0.3, 0.29]
+    rule = SimpleNamespace(metrics=("mrr", "auc"))
+    validation = Validation(None, None, rule, held_out=True)
+    validation.scores = {"mrr": [0.1, 0.31, 0.1, 0.28, 0.3, 0.29], "auc": [1.0] + [0.0] * 5}
     assert validation.n_refit_epochs == 6  # of the mean of two
-    validation.scores.append(0.2)
+    validation.scores["mrr"].append(0.2)
     assert validation.n_refit_epochs == 5
-    validation.scores = [0.1, float("nan")]
+    validation.scores["mrr"] = [0.1, float("nan")]
     assert validation.n_refit_epochs == 1
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "sktwotower"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 # What JSON can hold: what the manifest says of a part of the model.
 Json = Any

@@ -118,8 +118,21 @@ def records_of(parts: dict[str, Values]) -> Values:
         "optimizer": optimizer_of(parts["optimizer"], towers),
         "frequencies": frequencies_of(parts["frequencies"], n_items),
         "settings": settings,
-        "log": record_of(TrainingLog, parts["log"], MANIFEST),
+        "log": log_of(parts["log"]),
     }
+
+
+def log_of(values: Values) -> TrainingLog:
+    """How training went."""
+    log: TrainingLog = record_of(TrainingLog, values, MANIFEST)
+    metric, scores = log.validation_metric, log.validation_scores
+    n_metrics = len(metric) if isinstance(metric, tuple) else int(metric is not None)
+    expect(
+        n_metrics == len(scores) and metric != (),
+        MANIFEST,
+        f"has {len(scores)} validation scores of {metric!r}",
+    )
+    return log
 
 
 def field_values(record: Any) -> Values:

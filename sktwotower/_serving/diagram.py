@@ -72,7 +72,7 @@ def _caption_of_towers(parameters: Mapping[str, Any], state: ModelState | None) 
     n_epochs = len(log.loss_curve)
     line = f"{n_parameters:,} parameters, {n_epochs} epoch{'s' if n_epochs > 1 else ''}"
     if log.best_validation_score is not None:
-        line += f", best {log.validation_metric} {log.best_validation_score:.4f}"
+        line += f", best {log.deciding_metric} {log.best_validation_score:.4f}"
     return line
 
 

@@ -75,7 +75,13 @@ class StoppingRule:
     refit: bool
     n_iter_no_change: int
     tol: float
-    validation_metric: str
+    validation_metric: str | tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics; the first decides."""
+        metric = self.validation_metric
+        return (metric,) if isinstance(metric, str) else metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +149,9 @@ class Configuration:
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in parameters.items()
         }
-        parse_metric(values["validation_metric"], parameter="validation_metric")
+        if values["verbose"] == "auto":  # a bar, which is a callback of the estimator
+            values["verbose"] = 0
+        values["validation_metric"] = _validation_metric(values["validation_metric"])
         refuse_no_history(values["history"], owner=owner)
         if isinstance(values["history"], HISTORIES):
             values["history"] = history_settings(values["history"])
@@ -301,6 +309,22 @@ def _side(values: Mapping[str, Any], name: SideName) -> SideConfiguration:
 def _part(record: type[R], values: Mapping[str, Any]) -> R:
     """A record of those parameters that it has fields for."""
     return record(**{field.name: values[field.name] for field in fields(record)})
+
+
+def _validation_metric(metric: Any) -> str | tuple[str, ...]:
+    """A metric or several, checked."""
+    if isinstance(metric, str):
+        parse_metric(metric, parameter="validation_metric")
+        return metric
+    names = tuple(metric)
+    for name in names:
+        parse_metric(name, parameter="validation_metric")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"validation_metric={metric!r} must name at least one metric, and each once; "
+            "the first decides."
+        )
+    return tuple(map(str, names))
 
 
 def _hidden_sizes(sizes: Any) -> Any:

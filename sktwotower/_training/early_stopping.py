@@ -15,8 +15,10 @@ from sktwotower._training.configuration import StoppingRule
 from sktwotower._training.state import ModelState
 from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._query_rows import QueryRows, query_rows
+from sktwotower.metrics._registry import OF_ROWS
 from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.metrics._task import RankingOptions
+from sktwotower.metrics._user_metrics import Evaluation
 from sktwotower.utils._columns import rank_from_end
 
 
@@ -85,7 +87,7 @@ class Validation:
     source_of : callable
         Makes what the evaluation asks for from a :class:`ModelState`.
     rule : StoppingRule
-        The metric, and when to stop.
+        The metrics, and when to stop.
     held_out : bool
         Whether the rows are a part of the X of ``fit`` that does not train, and are seen
         only for that reason. Of other rows, pairs that were seen are dropped, as a scorer
@@ -104,11 +106,27 @@ class Validation:
         self.source_of = source_of
         self.rule = rule
         self.held_out = held_out
-        self.scores: list[float] = []
+        self.scores: dict[str, list[float]] = {metric: [] for metric in rule.metrics}
         self.best_score = -np.inf
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.n_without_progress = 0
+        self._refuse_one_class()
+
+    def _refuse_one_class(self) -> None:
+        """Raise ValueError for metrics of rows where all rows are positives."""
+        of_rows = [metric for metric in self.rule.metrics if metric in OF_ROWS]
+        if of_rows and self.interactions.positive.all():
+            rows = (
+                "early stopping holds out positives only"
+                if self.held_out
+                else ("X_val has only positives (y_val is None, or all of y_val > 0)")
+            )
+            raise ValueError(
+                f"validation_metric={of_rows[0]!r} needs rows of both classes, and {rows}. "
+                "Pass X_val and y_val; sktwotower.model_selection.sample_negatives adds "
+                "rows with y = 0."
+            )
 
     @cached_property
     def _queries(self) -> QueryRows:
@@ -117,8 +135,9 @@ class Validation:
 
     def score(self, state: ModelState) -> bool:
         """Score this epoch; True if training should stop."""
-        metric = self.rule.validation_metric
-        is_first = not self.scores
+        metrics = self.rule.metrics
+        deciding = self.scores[metrics[0]]
+        is_first = not deciding
         options = RankingOptions(
             held_out=self.held_out,
             queries=self._queries,
@@ -126,20 +145,24 @@ class Validation:
             name="X_val",
             advice="Leave these pairs out of X_val.",
         )
-        evaluation = evaluate(self.source_of(state), self.interactions, [metric], options)
+        evaluation = evaluate(self.source_of(state), self.interactions, metrics, options)
         if evaluation.counts["n_users"] == 0:
-            raise ValueError(
-                "There is nothing to validate on: none of the items of X_val is in the "
-                "catalogue, which has the items of X."
-            )
+            raise ValueError(f"There is nothing to validate on: {_why_nothing(evaluation)}")
         if is_first and not self.held_out:
             evaluation.warn()
-        score = evaluation.means[metric]
-        self.scores.append(score)
+        for metric, scores in self.scores.items():
+            scores.append(evaluation.means[metric])
+        score = deciding[-1]
+        if np.isnan(score) and self.rule.early_stopping:
+            raise ValueError(
+                f"early_stopping=True, but {metrics[0]!r}, which decides when to stop, is "
+                "not defined for any user that is validated on. Let another metric come "
+                "first in validation_metric, or pass another X_val."
+            )
         progress = score > self.best_score + self.rule.tol
         self.n_without_progress = 0 if progress else self.n_without_progress + 1
         if score > self.best_score:
-            self.best_score, self.best_epoch = score, len(self.scores)
+            self.best_score, self.best_epoch = score, len(deciding)
             self.best_weights = deepcopy(state.towers.state_dict())
         patience_is_over = self.n_without_progress >= self.rule.n_iter_no_change
         return self.rule.early_stopping and patience_is_over
@@ -151,9 +174,16 @@ class Validation:
         The mean over an epoch and its neighbours decides. A single score is easily the
         highest by chance, and another fit does not repeat it.
         """
-        scores = np.nan_to_num(self.scores, nan=-np.inf)
+        scores = np.nan_to_num(self.scores[self.rule.metrics[0]], nan=-np.inf)
         sums, counts = (
             np.convolve(values, np.ones(3), mode="same")
             for values in (scores, np.ones(len(scores)))
         )
         return 1 + int(np.argmax(sums / counts))
+
+
+def _why_nothing(evaluation: Evaluation) -> str:
+    """Why an evaluation has no user."""
+    if evaluation.users is not None and not evaluation.users.has_rankings:
+        return "no user of X_val has rows of both classes, y_val > 0 and y_val <= 0."
+    return "none of the items of X_val is in the catalogue, which has the items of X."

@@ -43,6 +43,7 @@ class Fit:
         self.validation = validation
         self.loss_curve = loss_curve
         self.run = training.start(train_rows)
+        self.started: float | None = None  # with the first epoch
 
     @property
     def log(self) -> TrainingLog:
@@ -52,11 +53,11 @@ class Fit:
         return TrainingLog(
             self.loss_curve,
             self.validation.rule.validation_metric,
-            tuple(self.validation.scores),
+            tuple(map(tuple, self.validation.scores.values())),
         )
 
-    def next_epoch(self, label: str) -> bool:
-        """Train for an epoch; True if the validation says that training should stop.
+    def next_epoch(self, epoch: int, n_epochs: int) -> bool:
+        """Train for one of some epochs, from 1; True if the validation says stop.
 
         Raises
         ------
@@ -64,6 +65,8 @@ class Fit:
             If the loss is not finite.
         """
         started = time.perf_counter()
+        if self.started is None:
+            self.started = started
         loss = next(self.run.epochs)
         self.loss_curve = (*self.loss_curve, loss)
         configuration = self.training.configuration
@@ -74,8 +77,12 @@ class Fit:
         if self.validation is not None:
             stop = self.validation.score(self.training.validated_state(self.run, self.log))
         if configuration.verbose:
-            seconds = time.perf_counter() - started
-            print(f"epoch {label}  {self._losses()}  {seconds:.1f} s")
+            now = time.perf_counter()
+            times = duration(now - started)
+            if epoch < n_epochs and not stop:
+                left = (now - self.started) / epoch * (n_epochs - epoch)
+                times += f", {duration(left)} left"
+            print(f"epoch {epoch}/{n_epochs}  {self._losses()}  {times}")
         return stop
 
     def continue_for(self, n_epochs: int) -> None:
@@ -84,7 +91,7 @@ class Fit:
         stay = rows_that_stay(training.data, run.trained) if training.rows_stay else {}
         with rows_stay(run.optimizer, run.tables, stay):
             for epoch in range(1, n_epochs + 1):
-                self.next_epoch(f"{epoch}/{n_epochs}")
+                self.next_epoch(epoch, n_epochs)
 
     def snapshot(self) -> ModelState:
         """A model of its own, as if training had stopped here."""
@@ -125,6 +132,15 @@ class Fit:
     def _losses(self) -> str:
         line = f"loss {self.loss_curve[-1]:.4f}"
         if self.validation is not None:
-            metric, scores = self.validation.rule.validation_metric, self.validation.scores
-            line += f"  {metric} {scores[-1]:.4f}"
+            for metric, scores in self.validation.scores.items():
+                line += f"  {metric} {scores[-1]:.4f}"
         return line
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "0.4 s", "25 s", "7 min" or "2.5 h"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    if seconds < 59.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -94,22 +94,29 @@ class TrainingLog:
     ----------
     loss_curve : tuple of float
         Mean loss of each epoch.
-    validation_metric : str or None
-        What was validated; None without validation.
-    validation_scores : tuple of float or None
-        The metric after each epoch.
+    validation_metric : str, tuple of str or None
+        What was validated, as it was given; None without validation.
+    validation_scores : tuple of tuples of float
+        Each metric after each epoch.
     """
 
     loss_curve: tuple[float, ...] = ()
-    validation_metric: str | None = None
-    validation_scores: tuple[float, ...] | None = None
+    validation_metric: str | tuple[str, ...] | None = None
+    validation_scores: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def deciding_metric(self) -> str | None:
+        """The metric that decides; None without validation."""
+        metric = self.validation_metric
+        return metric if metric is None or isinstance(metric, str) else metric[0]
 
     @property
     def best_validation_score(self) -> float | None:
-        """The highest validation score."""
-        if self.validation_scores is None:
+        """The highest value of the metric that decides; None without validation."""
+        if self.validation_metric is None:
             return None
-        return max((s for s in self.validation_scores if s == s), default=float("nan"))
+        scores = self.validation_scores[0]
+        return max((s for s in scores if s == s), default=float("nan"))
 
 
 @dataclass(frozen=True, eq=False)

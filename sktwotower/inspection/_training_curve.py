@@ -78,6 +78,7 @@ class TrainingCurveDisplay:
         cls,
         model: Model,
         *,
+        metric: str | None = None,
         ax: Any = None,
         loss_kwargs: dict[str, Any] | None = None,
         validation_kwargs: dict[str, Any] | None = None,
@@ -88,6 +89,9 @@ class TrainingCurveDisplay:
         ----------
         model : TwoTowerRecommender
             A fitted model, a Pipeline that ends in one, or a fitted search over either.
+        metric : str, default=None
+            Which metric to draw of a model that was validated on several; None: the one
+            that decides.
         ax, loss_kwargs, validation_kwargs
             As in :meth:`plot`.
 
@@ -102,6 +106,8 @@ class TrainingCurveDisplay:
             If the model has no ``loss_curve_``.
         NotFittedError
             If the model is not fitted.
+        ValueError
+            If the model was not validated on `metric`.
         ImportError
             If Matplotlib is not installed.
         """
@@ -113,10 +119,20 @@ class TrainingCurveDisplay:
         check_is_fitted(last)
         if not hasattr(last, "loss_curve_"):
             raise refuse(last, caller, "an estimator that keeps its loss_curve_")
+        scores = getattr(last, "validation_scores_", None)
+        if not isinstance(scores, dict):
+            name = getattr(last, "validation_metric", None)
+            name = name if isinstance(name, str) else "score"
+            scores = {} if scores is None else {name: scores}
+        if metric is None:
+            metric = next(iter(scores), None)
+        elif metric not in scores:
+            names = ", ".join(map(repr, scores)) or "nothing"
+            raise ValueError(f"metric={metric!r}: the model was validated on {names}.")
         display = cls(
             list(last.loss_curve_),
-            validation_scores=getattr(last, "validation_scores_", None),
-            metric=getattr(last, "validation_metric", None),
+            validation_scores=None if metric is None else scores[metric],
+            metric=metric,
         )
         return display.plot(
             ax, loss_kwargs=loss_kwargs, validation_kwargs=validation_kwargs

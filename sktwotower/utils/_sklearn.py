@@ -35,8 +35,9 @@ except ImportError:  # scikit-learn 1.6
     from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin, ProgressBar, with_callbacks
 except ImportError:  # scikit-learn 1.6 to 1.8
+    ProgressBar = None
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """A fit whose callbacks are never there."""
@@ -73,8 +74,10 @@ __all__ = [
     "HasMethods",
     "Interval",
     "InvalidParameterError",
+    "ProgressBar",
     "StrOptions",
     "VisualBlock",
+    "callbacks_of",
     "check_feature_names",
     "check_sample_weight",
     "column_indices",
@@ -82,12 +85,23 @@ __all__ = [
     "fit_context",
     "is_column_transformer",
     "is_frozen",
+    "is_part_of_a_fit",
     "is_pipeline",
     "is_selector",
     "is_union",
     "output_config",
     "with_callbacks",
 ]
+
+
+def callbacks_of(estimator: Any) -> list:
+    """The callbacks that were set, and those of a fit around the estimator's."""
+    return list(getattr(estimator, "_skl_callbacks", []))
+
+
+def is_part_of_a_fit(estimator: Any) -> bool:
+    """Whether a search or a Pipeline with support for callbacks fits the estimator."""
+    return hasattr(estimator, "_parent_callback_ctx")
 
 
 def is_pipeline(estimator: Any) -> bool:

@@ -436,7 +436,7 @@ def put(path, manifest, name, content):
         (b'{"a": ' + b"9" * 10_000 + b"}", "no JSON"),
         (b'"text"', "is the manifest of something else"),
         (b'{"format": "sktwotower", "format_version": true}', "has format True"),
-        (b'{"format": "sktwotower", "format_version": 4}', "is not what was saved"),
+        (b'{"format": "sktwotower", "format_version": 5}', "is not what was saved"),
     ],
 )
 def test_a_manifest_that_is_no_manifest_is_refused(artefact, text, message):

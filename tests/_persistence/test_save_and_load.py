@@ -611,7 +611,7 @@ def test_the_optimizer_can_be_left_out(data, model, tmp_path):
 
 def test_files_are_no_pickles_and_the_manifest_is_readable(artefact, model):
     manifest = json.loads((artefact / "manifest.json").read_text())
-    assert manifest["format_version"] == 4
+    assert manifest["format_version"] == 5
     assert manifest["versions"]["torch"] == torch.__version__
     assert manifest["parts"]["roles"]["user_column"] == "user_id"
     assert manifest["parts"]["parameters"]["embedding_dim"] == 4
@@ -652,7 +652,7 @@ def test_the_names_in_an_artefact_belong_to_its_format(model, grown, tmp_path):
     for fitted, left_out in ((grown, set()), (model, {"frequencies"})):
         fitted.save(tmp_path / "model")
         manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
-        assert manifest["format_version"] == 4
+        assert manifest["format_version"] == 5
         parts = {name: " ".join(sorted(part)) for name, part in manifest["parts"].items()}
         assert set(parts) == {*FORMAT, "parameters", "towers", "optimizer"}
         for name in set(FORMAT) - left_out:
@@ -671,8 +671,8 @@ def test_save_and_load_leave_the_global_generators_alone(model, tmp_path):
 
 
 def test_a_newer_format_is_refused(artefact):
-    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=5))
-    with pytest.raises(ValueError, match="has format 5, which is newer than 4"):
+    rewrite_manifest(artefact, lambda manifest: manifest.update(format_version=6))
+    with pytest.raises(ValueError, match="has format 6, which is newer than 5"):
         load(artefact)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -258,6 +259,23 @@ def test_training_curve_of_a_search_and_a_pipeline(validated):
     display = TrainingCurveDisplay.from_estimator(found)
     loss = found.best_estimator_[-1].loss_curve_
     np.testing.assert_array_equal(display.loss_line_.get_ydata(), loss)
+
+
+def test_training_curve_of_one_of_several_metrics(validated):
+    names = ["recall@5", "ndcg@10"]
+    model = clone(validated).set_params(validation_metric=names).fit(TRAIN)
+    scores = model.validation_scores_
+    for metric, expected in ((None, "recall@5"), ("ndcg@10", "ndcg@10")):
+        display = TrainingCurveDisplay.from_estimator(model, metric=metric)
+        assert display.validation_ax_.get_ylabel() == f"validation {expected}"
+        line = display.validation_line_
+        np.testing.assert_array_equal(line.get_ydata(), scores[expected])
+        assert display.best_.get_ydata() == [max(scores[expected])]
+    plt.close("all")
+    with pytest.raises(
+        ValueError, match="'mrr': the model was validated on 'recall@5', 'n"
+    ):
+        TrainingCurveDisplay.from_estimator(model, metric="mrr")
 
 
 def test_training_curve_refuses(popular):

@@ -145,6 +145,8 @@ def test_verbose_is_a_line_an_epoch(capsys):
     for n, line in enumerate(epochs):
         assert line.startswith(f"epoch {n + 1}/3  loss {model.loss_curve_[n]:.4f}")
         assert f"ndcg@10 {model.validation_scores_[n]:.4f}" in line
+        times = r"\d\.\d s, \d\.\d s left" if n < 2 else r"\d\.\d s"
+        assert re.fullmatch(times, line.rpartition("  ")[2])
     assert lines[-3:] == epochs
     features = [line for line in lines if " feature " in line]
     assert features == [
