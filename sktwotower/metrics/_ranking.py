@@ -312,7 +312,7 @@ def r_precision(
 
 
 def auc(ranked: npt.ArrayLike | RankedRelevance, relevant: Any = None) -> FloatArray:
-    """Area under the ROC curve of each user; its mean over users is GAUC.
+    """Area under the ROC curve of each user; its mean over users is a GAUC.
 
     The share of pairs of a relevant and another candidate that are ranked in the right
     order. The candidates of a user are the items of the ranking, so it has to be complete:

@@ -214,14 +214,15 @@ class _Drawn:
         has_few = self.counts < n_negatives
         if not has_few.any():
             return
-        n_few, n_without = (
-            len(pd.unique(users[rows])) for rows in (has_few, self.counts == 0)
+        n_users, n_few, n_without = (
+            len(pd.unique(users[rows]))
+            for rows in (self.counts >= 0, has_few, self.counts == 0)
         )
         first = users[has_few][:1].tolist()[0]
         warn(
-            f"{n_few} users (first {first!r}) have fewer than n_negatives={n_negatives} of "
-            f"the {n_items} items of X_train left, and get those; {n_without} of them have "
-            "none left, and get no negatives."
+            f"{n_few} of the {n_users} users (first {first!r}) have fewer than "
+            f"n_negatives={n_negatives} of the {n_items} items of X_train left, and get "
+            f"those; {n_without} of them have none left, and get no negatives."
         )
 
 
