@@ -81,7 +81,15 @@ class LabelledRows:
         if isinstance(self.source, EvaluationSource):
             return np.asarray(self.source.pair_scores(self.interactions), np.float64)
         assert self.predictions is not None  # _check
-        return np.asarray(self.predictions(), np.float64)
+        scores = np.asarray(self.predictions(), np.float64)
+        n_rows, n_missing = len(self.interactions), int(np.isnan(scores).sum())
+        if scores.shape != (n_rows,) or n_missing:
+            what = f"{n_missing} NaN" if n_missing else f"shape {scores.shape}"
+            raise ValueError(
+                f"predict of {name_of(self.source)} returned {what} for {n_rows} rows; "
+                "metrics of rows need a number for each."
+            )
+        return scores
 
     @property
     def _temperature(self) -> float:

@@ -457,6 +457,7 @@ def test_every_name_parses(name):
         ("catalog_coverage", "coverage"),
         ("r-precision@5", "r_precision"),
         ("gauc", "roc_gauc"),
+        ("loss", "neg_log_loss"),
         ("arp@5", "popularity@5"),
         ("average_popularity", "popularity"),
         ("intra_list_diversity@5", "diversity@5"),

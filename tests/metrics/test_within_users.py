@@ -295,6 +295,26 @@ def test_positives_alone(model, y):
         make_ranking_scorer("roc_gauc")(model, NEW, y)
 
 
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.where(Y, np.nan, 1.0), r"External returned \d+ NaN for \d+ rows"),
+        (np.ones((len(Y), 1)), r"External returned shape \(\d+, 1\) for \d+ rows"),
+    ],
+)
+def test_predictions_that_are_no_numbers_of_rows(scores, message):
+    class External:
+        def recommend(self, X, *, n_recommendations, exclude_seen):
+            raise AssertionError("nothing is ranked")
+
+        def predict(self, X):
+            return scores
+
+    scorer = make_ranking_scorer("roc_gauc", user_column="user", item_column="item")
+    with pytest.raises(ValueError, match=message):
+        scorer(External(), NEW, Y)
+
+
 def test_users_of_one_class_alone(model):
     labels = (NEW["user"] % 2).to_numpy()
     for metrics in ("roc_gauc", ["ndcg@3", "roc_gauc"]):
