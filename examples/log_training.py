@@ -1,6 +1,6 @@
 """Log every epoch of a fit to TensorBoard and MLflow.
 
-    pip install tensorboard mlflow-skinny
+    pip install tensorboard mlflow
     python examples/log_training.py logs
     tensorboard --logdir logs/tensorboard
 
