@@ -97,12 +97,12 @@ class OpenScores:
 def _full_groups(quota: Quota, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What `OpenScores.full` has of a quota; the groups that are full nowhere are 0."""
     groups = quota.of(chosen)
+    n_groups = int(quota.groups.max(initial=-1)) + 1
     rows, places = np.nonzero(groups >= 0)
-    pairs = np.stack([rows, groups[rows, places]])
-    (rows, numbers), counts = np.unique(pairs, axis=1, return_counts=True)
-    rows, numbers = rows[counts >= quota.limit], numbers[counts >= quota.limit]
+    pairs, counts = np.unique(rows * n_groups + groups[rows, places], return_counts=True)
+    rows, numbers = np.divmod(pairs[counts >= quota.limit], max(n_groups, 1))
     somewhere, numbers = np.unique(numbers, return_inverse=True)
-    renumbered = np.zeros(int(quota.groups.max(initial=-1)) + 2, dtype=np.int64)
+    renumbered = np.zeros(n_groups + 1, dtype=np.int64)
     renumbered[somewhere] = np.arange(1, len(somewhere) + 1)
     full = np.zeros((len(chosen), len(somewhere) + 1), dtype=bool)
     full[rows, numbers + 1] = True
@@ -147,13 +147,15 @@ def choose_k(search: Search, k: int, rule: GreedyRule) -> tuple[np.ndarray, np.n
     scores = np.full((n_queries, k), -np.inf, dtype=np.float32)
     if 0 in search.scores.shape:
         return columns, scores
-    size = _pool_size(k)
+    width = min(k, search.scores.shape[1])
+    size = min(_pool_size(k), search.scores.shape[1])
     # The vectors, and as much for the pool itself as 16 numbers of a vector.
     row_bytes = 4 * size * (16 + rule.vectors_of(np.zeros(0, np.int64)).shape[1])
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
     for start in range(0, n_queries, n_rows):
-        rows = np.arange(start, min(start + n_rows, n_queries))
-        columns[rows], scores[rows] = _choose(search.take(rows), k, size, rule)
+        rows = slice(start, min(start + n_rows, n_queries))
+        found, values = _choose(search.take(rows), width, size, rule)
+        columns[rows, :width], scores[rows, :width] = found, values
     return columns, scores
 
 
@@ -225,7 +227,7 @@ class _Pool:
             self._relevance = np.float32(1 - rule.diversity) * relevance
             self._vectors = unit_vectors(rule.vectors_of(found))  # (n, size, dim)
             self._nearest = np.full(found.shape, -np.inf, dtype=np.float32)
-        for chosen in columns.T:
+        for chosen in columns[:, : self._n_chosen.max(initial=0)].T:
             self._count(chosen)
 
     @classmethod

@@ -75,7 +75,7 @@ class Search:
         exclude = pairs if self.exclude is None else self.exclude + pairs
         return self._exact(scores, k, exclude)
 
-    def take(self, rows: np.ndarray) -> Search:
+    def take(self, rows: np.ndarray | slice) -> Search:
         """The search of some of the queries."""
         return replace(
             self,

@@ -85,7 +85,7 @@ class DotScores:
             )
         return self._adjusted(scores, columns)
 
-    def take(self, rows: np.ndarray) -> DotScores:
+    def take(self, rows: np.ndarray | slice) -> DotScores:
         """Scores of some of the queries."""
         return replace(self, queries=self.queries[rows])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,7 @@ from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.pair_forms import has_lists
 from sktwotower._search.greedy import Quota
 from sktwotower.utils._columns import Column
-
-# The groups of the items of fitted models, by the name of the feature.
-_KNOWN: WeakKeyDictionary[Entities, dict[Column, np.ndarray]] = WeakKeyDictionary()
+from sktwotower.utils._once import once
 
 
 def read_quotas(
@@ -70,12 +67,10 @@ def read_quotas(
     return tuple(quotas)
 
 
+@once
 def _known_groups(items: Entities, name: Column) -> np.ndarray:
-    """The group of each item code, (n_items + 1,), which is computed once."""
-    known = _KNOWN.setdefault(items, {})
-    if name not in known:
-        known[name] = _groups(items.column(name, np.arange(len(items) + 1)))
-    return known[name]
+    """The group of each item code, (n_items + 1,)."""
+    return _groups(items.column(name, np.arange(len(items) + 1)))
 
 
 def _groups(values: pd.Series) -> np.ndarray:

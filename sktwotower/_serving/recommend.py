@@ -32,6 +32,7 @@ from sktwotower._serving.selection import (
 from sktwotower._training.data import centred_logs
 from sktwotower._training.state import ModelState
 from sktwotower.utils._forms import check_bool, check_number, is_empty
+from sktwotower.utils._once import once
 
 _LEAST_TEMPERATURE = 1e-6
 _MOST_WEIGHT = 1e6
@@ -84,7 +85,7 @@ def recommend(
         of, dim = scores.vectors_of, state.tower("item").dim  # popularity is no likeness
         rule = GreedyRule(diversity, lambda columns: of(columns)[..., :dim], quotas)
     if weight != 0:
-        logs = centred_logs(state.n_positives, items)[chosen.codes]
+        logs = centred_logs(_n_positives(state), items)[chosen.codes]
         scores = replace(scores, terms=np.float32(weight * state.temperature) * logs)
     k = n_recommendations
     search = _search(state, "item", scores, chosen, exclude, sampling)
@@ -301,11 +302,17 @@ def _search(
     return Search(scores, exclude, chosen.allowed, sampling, index)
 
 
+@once
+def _n_positives(state: ModelState) -> np.ndarray:
+    """Number of positives of each item code, (n_items + 1,) float32."""
+    return state.interactions.n_positives(len(state.item.entities))
+
+
 def _most_popular(
     state: ModelState, search: Search, k: int, chosen: CandidateSet, rule: GreedyRule | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Columns and scores of queries, by the number of positives of the candidates."""
-    counts = state.n_positives[chosen.codes]
+    counts = _n_positives(state)[chosen.codes]
     values = counts
     sampling = search.sampling
     if sampling is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -174,11 +173,6 @@ class ModelState:
     def items(self) -> Vocabulary:
         """Known items."""
         return self.item.vocabulary
-
-    @cached_property
-    def n_positives(self) -> np.ndarray:
-        """Number of positives of each item code, (n_items + 1,) float32."""
-        return self.interactions.n_positives(len(self.item.entities))
 
     def side(self, name: SideName) -> SideState:
         """The users or the items."""

@@ -126,6 +126,16 @@ def test_a_group_that_fills_many_pools():
     assert (columns[0] == columns[1]).all()
 
 
+def test_far_more_than_there_are():
+    scores = DotScores(
+        np.ones((1, 1), np.float32), -np.arange(3, dtype=np.float32)[:, None]
+    )
+    rule = GreedyRule(0.5, scores.vectors_of, (Quota(np.array([0, 0, -1]), 1),))
+    columns, values = choose_k(Search(scores), 10**6, rule)
+    assert columns[0, :3].tolist() == [0, 2, -1]
+    assert columns.shape == values.shape == (1, 10**6)
+
+
 def sequential_draws(weights, groups, limit, k):
     """Probability of each ordered draw, by the definition."""
     found = {}

@@ -235,6 +235,11 @@ def test_a_weight_without_a_prior(plain):
     assert len(both) == len(found)
     np.testing.assert_allclose(both["score_x"], both["score_y"], atol=1e-6)
     assert found["score"].groupby(found["user"]).is_monotonic_decreasing.all()
+    some = {user: [1, 4, 7, 20] for user in USERS}
+    few = plain.recommend(USERS, candidates=some, popularity_weight=1.5, as_frame=True)
+    both = few.merge(found, on=["user", "item"])
+    assert len(both) == len(few) > N_USERS
+    np.testing.assert_allclose(both["score_x"], both["score_y"], atol=1e-6)
 
 
 def test_unknown_items_have_the_mean_popularity(model):
@@ -322,11 +327,11 @@ def test_cosines_without_normalize(prior):
         scores, np.take_along_axis(cosines, places, axis=1), atol=1e-6
     )
     assert (np.diff(scores, axis=1) <= 0).all()
-    some = [5, 3, 9]
-    listed, values = model.similar_items([7], candidates=some, n_recommendations=3)
     place = {item: n for n, item in enumerate(model.item_ids_.tolist())}
-    known = [cosines[place[7], place[item]] for item in listed[0]]
-    np.testing.assert_allclose(values[0], known, atol=1e-6)
+    for some in ([5, 3, 9], {7: [5, 3, 9]}):
+        listed, values = model.similar_items([7], candidates=some, n_recommendations=3)
+        known = [cosines[place[7], place[item]] for item in listed[0]]
+        np.testing.assert_allclose(values[0], known, atol=1e-6)
     users = model.user_embeddings_[:, :DIM].astype(float)
     users /= np.linalg.norm(users, axis=1, keepdims=True)
     _, alike = model.similar_users(model.user_ids_, n_recommendations=1)
