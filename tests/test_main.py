@@ -265,7 +265,7 @@ def test_wrong_input(command, message, capsys):
     assert message in printed.err
 
 
-@pytest.mark.parametrize("command", ["", "trian c.json", "train", "recommend m u -n many"])
+@pytest.mark.parametrize("command", ["", "trains c.json", "train", "recommend m u -n many"])
 def test_wrong_arguments(command, capsys):
     with pytest.raises(SystemExit) as exit:
         main(command.split())

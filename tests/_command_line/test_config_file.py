@@ -138,7 +138,7 @@ WRONG = {
         {**parameters(), "embedding_dim": 3},
         "'embedding_dim', which is a parameter of the estimator; put it under 'parameters'",
     ),
-    "unknown setting": ({**parameters(), "modle": 1}, "'modle', .* mean 'model'?"),
+    "unknown setting": ({**parameters(), "mode": 1}, "'mode', .* mean 'model'?"),
     "no data": ({"model": "m"}, "c.json lacks 'data', the path of the data"),
     "no text": ({"data": 3, "model": "m"}, "data of c.json must be a text; got 3"),
     "no settings": ([], "c.json has no settings"),
