@@ -1,5 +1,6 @@
 """The examples that serve a saved model do what they say."""
 
+import asyncio
 import contextlib
 import decimal
 import json
@@ -7,12 +8,17 @@ import re
 import threading
 import time
 import uuid
+import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
 
+from benchmarks import service
 from tests.helpers import NAMES, example, make_model
 
 # Users of a service are texts, also where the model has integers.
@@ -329,3 +335,69 @@ def test_the_app_answers_many_at_once(model, url):
     ids, _ = model.recommend(users)
     for answer, expected in zip(answers, ids, strict=True):
         assert items(answer) == [item for item in expected.tolist() if item is not None]
+
+
+@pytest.mark.slow
+def test_no_request_is_lost_while_models_are_replaced(data, model, tmp_path):
+    model.save(tmp_path)
+    others = [
+        make_model(**NAMES, random_state=seed).fit(data.interactions) for seed in (1, 2)
+    ]
+    savers = [partial(other.save, tmp_path) for other in others]
+    with served(tmp_path) as (_, url):
+        wait_until(lambda: ask(f"{url}/ready").status_code == 200)
+        requests = service.mixed_requests(model, 200)
+        load = service.Load(int(url.rpartition(":")[2]), requests)
+        asyncio.run(service.under_load(load, 20, 1.5, savers))
+        wait_until(lambda: metric(url, 'model_loads_total{result="loaded"}') == 3)
+        last = items(recommend(url, 7))
+    assert set(load.statuses) == {200}
+    assert load.statuses.total() == len(load.seconds) > 20
+    assert last == others[1].recommend([7])[0][0].tolist()
+
+
+# Ids that a fuzzer comes upon.
+USERS = ["", "0", "1", "-1", "a", "false", "null", "00"]
+PAIRS = [[user, item] for user in USERS for item in USERS if user != item]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_any_request_is_answered_as_the_schema_says(mode, tmp_path, client):
+    reason = "schemathesis is in the extra fuzz, and needs later versions than the oldest"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its imports
+        schemathesis = pytest.importorskip("schemathesis", reason=reason)
+        from schemathesis.checks import not_a_server_error
+        from schemathesis.specs.openapi import checks as openapi
+
+    checks = [
+        not_a_server_error,
+        openapi.status_code_conformance,
+        openapi.content_type_conformance,
+        openapi.response_schema_conformance,
+    ]
+
+    def statuses(operation):
+        counts = Counter()
+
+        @settings(max_examples=20, derandomize=True, suppress_health_check=HealthCheck)
+        @given(case=operation.as_strategy(schemathesis.GenerationMode(mode)))
+        def answers(case):
+            response = case.call()
+            counts[response.status_code] += 1
+            case.validate_response(response, checks=checks)
+
+        answers()
+        return counts
+
+    make_model().fit(PAIRS).save(tmp_path)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client().app)
+    operations = [result.ok() for result in schema.get_all_operations()]
+    if mode == "negative":  # the others have nothing that could be wrong
+        operations = [one for one in operations if one.body or one.query]
+    found = {operation.path: statuses(operation) for operation in operations}
+    assert len(found) == {"positive": 5, "negative": 2}[mode]
+    assert all(
+        counts[{"positive": 200, "negative": 422}[mode]] for counts in found.values()
+    )
