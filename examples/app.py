@@ -247,12 +247,12 @@ class Latest:
 # --- Requests: counted, timed, limited.
 
 registry = prometheus.CollectorRegistry()
-names = {"namespace": "recommender", "registry": registry}
-REQUESTS = prometheus.Counter("requests", "Requests", ["endpoint", "status"], **names)
-LATENCY = prometheus.Histogram("seconds", "Time of a request", ["endpoint"], **names)
-WAITING = prometheus.Gauge("waiting", "Requests that are being answered", **names)
-LOADS = prometheus.Counter("model_loads", "Loads of a model", ["result"], **names)
-SAVED = prometheus.Gauge("model_saved_timestamp", "When the model was saved", **names)
+common = {"namespace": "recommender", "registry": registry}
+REQUESTS = prometheus.Counter("requests", "Requests", ["endpoint", "status"], **common)
+LATENCY = prometheus.Histogram("seconds", "Time of a request", ["endpoint"], **common)
+WAITING = prometheus.Gauge("waiting", "Requests that are being answered", **common)
+LOADS = prometheus.Counter("model_loads", "Loads of a model", ["result"], **common)
+SAVED = prometheus.Gauge("model_saved_timestamp", "When the model was saved", **common)
 
 
 class Measured:
