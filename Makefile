@@ -37,10 +37,13 @@ notebooks: $(VENV)/.notebook
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
+EXTRAS = $*
+$(VENV)/.test: EXTRAS = test,fuzz
+
 # torch goes first and alone, so that its pinned version is taken whatever else asks for it.
 $(VENV)/.test $(VENV)/.lint $(VENV)/.notebook $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python $(PIP) constraints.txt torch
-	$(BIN)/python $(PIP) constraints.txt --editable ".[$*]"
+	$(BIN)/python $(PIP) constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
 $(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python

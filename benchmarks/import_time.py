@@ -1,4 +1,4 @@
-"""What ``import sktwotower`` takes beyond importing torch and scikit-learn.
+"""What importing the recommender takes beyond importing torch and scikit-learn.
 
     python -m benchmarks.import_time [--repeats 7]
 
@@ -28,7 +28,8 @@ import {names}
 print(time.perf_counter() - clock, time.process_time() - processor)
 """
 BASE = "torch, sklearn"
-IMPORTS = {BASE: "", "sktwotower": f"import {BASE}", "sklearn.callback": f"import {BASE}"}
+RECOMMENDER = "sktwotower._two_tower, sktwotower._persistence.loading"
+IMPORTS = {BASE: "", RECOMMENDER: f"import {BASE}", "sklearn.callback": f"import {BASE}"}
 
 
 def main() -> None:

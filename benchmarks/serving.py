@@ -5,9 +5,8 @@
 Two models: one of the bundled MovieLens data with features and a history of 10 items, and
 one of random interactions without features, trained for an epoch. Latencies are of one
 known user, over 500 users: the 10 best items by ``recommend``, and the 100 best by the
-exported graphs, through ``examples/serve_onnx.py``. The memory of
-``examples/recommend_batch.py`` is the peak of its process, for a tenth of the users and for
-all of them.
+exported graphs, through ``examples/serve_onnx.py``. The memory of ``python -m sktwotower
+recommend`` is the peak of its process, for a tenth of the users and for all of them.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from sktwotower.history import PooledHistory
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Not getrusage: its peak is that of the parent, when that is larger. Linux has this file.
 RUN = """
-import re, runpy, sys
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
+import re, sys
+from sktwotower.__main__ import main
+assert main(sys.argv[1:]) == 0
 print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 """
 
@@ -130,8 +129,8 @@ def peak_of_batch(ids: np.ndarray, folder: Path) -> float:
     pd.DataFrame({"user_id": ids}).to_parquet(folder / "users.parquet")
     done = subprocess.run(
         [
-            *(sys.executable, "-c", RUN, EXAMPLES / "recommend_batch.py"),
-            *(folder / "whole", folder / "users.parquet", folder / "out.parquet"),
+            *(sys.executable, "-c", RUN, "recommend", folder / "whole"),
+            *(folder / "users.parquet", "--output", folder / "out.parquet"),
         ],
         check=True,
         capture_output=True,

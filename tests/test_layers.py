@@ -21,6 +21,8 @@ LAYERS = [
     {"_embedding_recommender", "baselines"},
     {"_two_tower"},
     {"pipeline", "inspection", "_persistence", "_onnx"},
+    {"_command_line"},
+    {"__main__"},
 ]
 # The only imports upwards: module, function and what the function imports.
 LATE = {

@@ -44,10 +44,7 @@ def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
     ValueError
         If there is something else at the path.
     """
-    refuse_dangling_link(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; save writes a directory. Give another path.")
-    artefact = _artefact_id(path, _manifest_before(path))
+    artefact = artefact_at(path)
     folder = path / f"version-{uuid.uuid4().hex}"
     manifest = {
         "format": FORMAT,
@@ -61,6 +58,20 @@ def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
         manifest["files"] = seal(folder)
         before = _commit(path, manifest)
     _remove_old_versions(path, manifest, before)
+
+
+def artefact_at(path: Path) -> str:
+    """The mark of the artefact that a save at a path makes or replaces.
+
+    Raises
+    ------
+    ValueError
+        If there is something else at the path.
+    """
+    refuse_dangling_link(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; save writes a directory. Give another path.")
+    return _artefact_id(path, _manifest_before(path))
 
 
 def seal(folder: Path) -> dict[str, list]:

@@ -1,0 +1,1 @@
+"""What ``python -m sktwotower`` does: train, recommend and evaluate on Parquet files."""
