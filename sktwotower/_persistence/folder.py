@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sktwotower._persistence.manifest import (
+    CARD,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -64,14 +65,15 @@ def new_version(path: Path) -> Iterator[tuple[Path, dict[str, Json]]]:
 
 
 def seal(folder: Path) -> dict[str, list]:
-    """Make sure that the files are on the disk; their sizes and checksums."""
+    """Make sure that the files are on the disk; sizes and checksums of all but the card."""
     files = {}
     for file in sorted(folder.iterdir()):
         with open(file, "r+b") as stream:
             os.fsync(stream.fileno())
             size = os.fstat(stream.fileno()).st_size
             checksum = hashlib.file_digest(stream, "sha256").hexdigest()
-        files[file.name] = [size, checksum]
+        if file.name != CARD:
+            files[file.name] = [size, checksum]
     return files
 
 
