@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # With the lowest versions that pyproject.toml names.
 OLDEST := $(VENV)-oldest
+# With the tools that make and check the distributions, and without the package.
+BUILD := $(VENV)-build
 NOTEBOOKS ?= examples
 # Processes that run the tests, and what else pytest is told:
 # make test PYTEST_ARGS="-m 'not slow' tests/metrics"
@@ -12,7 +14,7 @@ PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 PIP := -m pip install --quiet --disable-pip-version-check --constraint
 
-.PHONY: demo test test-oldest lint notebooks docs clean
+.PHONY: demo test test-oldest lint notebooks docs build clean
 
 demo: $(VENV)/.test
 	$(BIN)/python examples/plot_quickstart.py
@@ -37,6 +39,14 @@ notebooks: $(VENV)/.notebook
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
+# An sdist, and the wheel that is made of it, as an index takes them. With VERSION they must
+# be of this version.
+build: $(BUILD)/.build
+	rm -rf dist
+	$(BUILD)/bin/python -m build --outdir dist
+	$(BUILD)/bin/python -m twine check --strict dist/*
+	test -z "$(VERSION)" || test -f "dist/sktwotower-$(VERSION).tar.gz"
+
 EXTRAS = $*
 $(VENV)/.test: EXTRAS = test,fuzz
 
@@ -51,8 +61,13 @@ $(OLDEST)/.test: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	$(OLDEST)/bin/python $(PIP) constraints-oldest.txt --editable ".[test]"
 	touch $@
 
-$(BIN)/python $(OLDEST)/bin/python: %/bin/python:
+$(BUILD)/.build: constraints.txt | $(BUILD)/bin/python
+	$(BUILD)/bin/python $(PIP) constraints.txt build twine
+	touch $@
+
+$(BIN)/python $(OLDEST)/bin/python $(BUILD)/bin/python: %/bin/python:
 	$(PYTHON) -m venv $*
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist docs/_build docs/_drawings docs/auto_examples docs/generated
+	rm -rf $(VENV) $(OLDEST) $(BUILD) build dist docs/_build docs/_drawings docs/auto_examples \
+		docs/generated

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -883,7 +884,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         self._replace_state(state, state.with_items(items.with_entities(ids, features)))
         return self
 
-    def save(self, path: str | os.PathLike, *, optimizer: bool = True) -> None:
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        metrics: Mapping[str, float] | pd.DataFrame | None = None,
+        optimizer: bool = True,
+    ) -> None:
         """Write the fitted model to a directory, without pickle.
 
         Read it with :func:`sktwotower.load`, also in another process or on another machine.
@@ -891,7 +898,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         that is, ids, features and interactions of users, too. An existing model at the
         path is replaced in one step: a reader gets the old model or the new one, even if
         the save is killed. What is written is read back before that. Callbacks, metadata
-        requests and indexes of ``build_index`` are not stored.
+        requests and indexes of ``build_index`` are not stored. ``MODEL_CARD.md`` among the
+        files describes the model: data, features, sizes, parameters, training and metrics.
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
 
@@ -900,6 +908,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         path : str or path-like
             A directory: a new one, an empty one, or one with a saved model. ``~`` is the
             home directory.
+        metrics : dict of str to float, or DataFrame, default=None
+            What you measured, for the model card: numbers by name, such as a scorer of
+            several metrics returns, or a frame, such as
+            :func:`~sktwotower.metrics.ranking_report` returns. ``load`` does not read it.
         optimizer : bool, default=True
             Whether to store the optimizer's memory for ``partial_fit``; with ``"adamw"`` it
             is twice the size of the weights. Without it a later ``partial_fit`` starts with
@@ -914,7 +926,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             package, or a link to nothing.
         TypeError
             If an id, a feature, a parameter or an encoder cannot be stored, or would not
-            come back as it is.
+            come back as it is, or if a metric is no number.
         OSError
             If the disk is full. After any error, what was at the path is still there.
         ImportError
@@ -934,7 +946,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         from sktwotower._persistence.saving import save_model  # it loads models, too
 
-        save_model(self, path, optimizer=optimizer)
+        save_model(self, path, metrics=metrics, optimizer=optimizer)
 
     def export_onnx(self, path: str | os.PathLike, *, k: int = 100) -> None:
         """Write ONNX graphs that serve the model without torch and scikit-learn.

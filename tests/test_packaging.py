@@ -10,8 +10,10 @@ import zipfile
 
 import pytest
 
+from sktwotower import __version__
 from tests.helpers import ROOT
 
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = METADATA["optional-dependencies"]
 
@@ -70,11 +72,44 @@ def test_private_names_of_scikit_learn_have_an_upper_bound():
     assert using == {"metrics/_single_scorer.py", "utils/_sklearn.py"}
 
 
-def test_the_python_that_is_tested_is_claimed():
-    classifiers = METADATA["classifiers"]
-    claimed = [line for line in classifiers if re.search(r":: 3\.\d+$", line)]
-    assert claimed == ["Programming Language :: Python :: 3.11"]
-    assert METADATA["requires-python"] == ">=3.11"
+def test_the_versions_of_python_that_are_tested_are_claimed():
+    tested = re.search(r"python: \[(.*)\]", WORKFLOW.read_text())[1]
+    versions = [version.strip('"') for version in tested.split(", ")]
+    prefix = "Programming Language :: Python :: 3."
+    claimed = [line for line in METADATA["classifiers"] if line.startswith(prefix)]
+    assert claimed == [f"Programming Language :: Python :: {v}" for v in versions]
+    assert METADATA["requires-python"] == f">={versions[0]}"
+
+
+def test_a_version_is_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text()
+    version = re.search(r"^version: (.+)$", citation, re.MULTILINE)[1]
+    date = re.search(r"^date-released: (.+)$", citation, re.MULTILINE)[1]
+    assert version == __version__
+    sections = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[:2] == ["Unreleased", f"{version} - {date}"]
+
+
+def test_jobs_of_the_workflow_are_make_targets():
+    """Whatever fails there can be run here."""
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    text = WORKFLOW.read_text().partition("\njobs:\n")[2]
+    _, *jobs = re.split(r"^  ([\w-]+):$", text, flags=re.MULTILINE)
+    commands = {
+        name: re.findall(r"run: (.+)", job)
+        for name, job in zip(jobs[::2], jobs[1::2], strict=True)
+    }
+    assert commands.pop("publish") == []
+    assert list(commands) == ["lint", "test", "test-oldest", "docs", "build"]
+    for name, (command,) in commands.items():
+        assert command.split(" VERSION=")[0] == f"make {name}"
+    assert set(commands) <= set(phony.split())
+
+
+def test_a_release_waits_for_all_jobs():
+    publish = WORKFLOW.read_text().partition("\n  publish:\n")[2]
+    assert "if: github.ref_type == 'tag'" in publish
+    assert "needs: [lint, test, test-oldest, docs, build]" in publish
 
 
 def test_every_bundled_data_set_has_its_licence():
@@ -105,6 +140,7 @@ def test_an_sdist_has_tests_that_run_and_makes_a_complete_wheel(tmp_path):
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     for name in ("CHANGELOG.md", "docs/index.rst", "benchmarks/README.md", "tests/_nn"):
         assert (folder / name).exists()
+    assert (folder / WORKFLOW.relative_to(ROOT)).exists()
     assert not list(folder.rglob("*.pyc"))
 
     build("wheel", folder, tmp_path)

@@ -343,7 +343,7 @@ def describe_fields(encoder: Encoder, fields: dict[str, slice]) -> list[str]:
     lines = []
     for name, columns in fields.items():
         part = parts.get(name, encoder)
-        kinds = getattr(_last_step(part), "kinds_", {})
+        kinds = _kinds_of_columns(_last_step(part))
         if name in kinds and name not in parts:
             lines.append(_line(name, kinds[name], columns))
         elif kinds:  # a part of a ColumnTransformer that has several columns
@@ -352,6 +352,12 @@ def describe_fields(encoder: Encoder, fields: dict[str, slice]) -> list[str]:
         else:
             lines.append(_line(name, _kind_of(part), columns))
     return lines
+
+
+def _kinds_of_columns(step: Any) -> dict[str, str]:
+    """What a FeatureEncoder made of each column; of other transformers it is not known."""
+    step = step.estimator if is_frozen(step) else step
+    return step.kinds_ if isinstance(step, FeatureEncoder) else {}
 
 
 def _kind_of(part: Any) -> str:

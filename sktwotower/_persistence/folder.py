@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sktwotower._persistence.manifest import (
+    CARD,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -75,14 +76,15 @@ def artefact_at(path: Path) -> str:
 
 
 def seal(folder: Path) -> dict[str, list]:
-    """Make sure that the files are on the disk; their sizes and checksums."""
+    """Make sure that the files are on the disk; sizes and checksums of all but the card."""
     files = {}
     for file in sorted(folder.iterdir()):
         with open(file, "r+b") as stream:
             os.fsync(stream.fileno())
             size = os.fstat(stream.fileno()).st_size
             checksum = hashlib.file_digest(stream, "sha256").hexdigest()
-        files[file.name] = [size, checksum]
+        if file.name != CARD:
+            files[file.name] = [size, checksum]
     return files
 
 

@@ -17,6 +17,7 @@ from typing import Any
 FORMAT = "sktwotower"
 FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
+CARD = "MODEL_CARD.md"
 # What JSON can hold: what the manifest says of a part of the model.
 Json = Any
 
@@ -172,7 +173,8 @@ def _check_types(manifest: Manifest, file: str) -> None:
 def checked_files(path: Path, manifest: Manifest) -> StoredFiles:
     """The files of the version that a manifest names.
 
-    Their sizes are compared before anything is read.
+    Their sizes are compared before anything is read. The model card, and copies of it that
+    an editor leaves, are not looked at: users may change them.
 
     Raises
     ------
@@ -185,7 +187,7 @@ def checked_files(path: Path, manifest: Manifest) -> StoredFiles:
             f"{folder} is missing or is no directory; the artefact is not whole."
         )
     there = {entry.name for entry in folder.iterdir()}
-    extra = there - set(manifest.files)
+    extra = {name for name in there - set(manifest.files) if CARD not in name}
     if extra:
         raise ArtefactError(
             f"{folder} has files that are not in the manifest: {sorted(extra)}. The "

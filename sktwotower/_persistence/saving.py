@@ -12,7 +12,14 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from sktwotower._persistence.folder import new_version
-from sktwotower._persistence.manifest import OF_ANOTHER, ArtefactError, Json, StoredFiles
+from sktwotower._persistence.manifest import (
+    CARD,
+    OF_ANOTHER,
+    ArtefactError,
+    Json,
+    StoredFiles,
+)
+from sktwotower._persistence.model_card import metrics_table, model_card
 from sktwotower._persistence.objects import Objects, write_objects
 from sktwotower._persistence.parts import is_same, read_part, write_part
 from sktwotower._persistence.records import parameters_values, records_of, state_values
@@ -26,11 +33,16 @@ _PACKAGES = ("sktwotower", "torch", "sklearn", "numpy", "scipy", "pandas", *EXTR
 
 
 def save_model(
-    model: TwoTowerRecommender, path: str | os.PathLike, *, optimizer: bool = True
+    model: TwoTowerRecommender,
+    path: str | os.PathLike,
+    *,
+    metrics: Any = None,
+    optimizer: bool = True,
 ) -> None:
     """Write a fitted model; see ``TwoTowerRecommender.save``."""
     check_is_fitted(model)
     require_packages()
+    of_user = metrics_table(metrics)
     if type(model) is not TwoTowerRecommender:
         raise TypeError(
             f"save stores a TwoTowerRecommender, and not a subclass of it; got "
@@ -48,6 +60,15 @@ def save_model(
         }
         write_objects(folder / OBJECTS, objects)
         _read_back(folder, manifest["parts"], parts, objects)
+        card = model_card(
+            model,
+            metrics=of_user,
+            versions=manifest["versions"],
+            n_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        )
+        (folder / CARD).write_text(
+            card, encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
 
 
 def _read_back(

@@ -150,7 +150,7 @@ def predict(state: ModelState, X: Any, *, cold_start: str) -> np.ndarray:
         users[is_cold] = state.user.embeddings.mean(axis=0)
     scores: np.ndarray = np.einsum("nd,nd->n", users, items)
     if cold_start == "popular":
-        scores[is_cold] = state.n_positives[state.items.codes(rows.items[is_cold])]
+        scores[is_cold] = _n_positives(state)[state.items.codes(rows.items[is_cold])]
     return scores
 
 

@@ -52,6 +52,13 @@ class TimeRange:
     low: int | float
     high: int | float
 
+    def __str__(self) -> str:
+        numbers = self.low, self.high
+        if self.kind == "number":
+            return " to ".join(map(_named, numbers))
+        dtype = "datetime64[us]" if self.kind == "datetime" else "timedelta64[us]"
+        return " to ".join(map(str, pd.Series(np.array(numbers).astype(dtype))))
+
     @classmethod
     def of(cls, kind: str, times: np.ndarray) -> TimeRange:
         """The range of at least one number, (n,)."""

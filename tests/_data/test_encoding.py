@@ -429,6 +429,23 @@ def test_verbose_prints_what_each_column_became(capsys):
     assert "item feature features: CountVectorizer, 5 columns" in capsys.readouterr().out
 
 
+def test_kinds_are_those_of_encoders_of_this_package(capsys):
+    class Other(CountVectorizer):
+        kinds_ = 3
+
+    frozen = FrozenEstimator(FeatureEncoder().fit(X[["tone"]]))
+    make(
+        item_table=TEXT,
+        item_encoder=Other(),
+        user_features=["tone"],
+        user_encoder=frozen,
+        verbose=1,
+    ).fit(X)
+    printed = capsys.readouterr().out
+    assert "user feature tone: category, 2 columns" in printed
+    assert "item feature features: Other, 5 columns" in printed
+
+
 def test_a_fit_warns_once_of_each_column():
     titles = [f"title {i}" for i in range(12)]
     items = ITEMS[["item", "price"]].assign(title=titles)

@@ -123,3 +123,19 @@ def test_two_units_in_one_column(one, other, unit, other_unit):
         with pytest.raises(ValueError, match="column 't' of X are in two units: "):
             seen.refuse_mixed_units(name="t", where="X")
     range_of([0, other]).refuse_mixed_units(name="t", where="X")
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ([3, 1, 2], "1 to 3"),
+        ([8e8, 0.5], "0.5 to 800000000.0 (seconds since 1970)"),
+        (
+            pd.to_datetime(["2024-05-01 10:30", "1900-01-01 00:00"]),
+            "1900-01-01 00:00:00 to 2024-05-01 10:30:00",
+        ),
+        (pd.to_timedelta(["2 days", "1 h"]), "0 days 01:00:00 to 2 days 00:00:00"),
+    ],
+)
+def test_a_range_as_text(times, text):
+    assert str(range_of(times)) == text
