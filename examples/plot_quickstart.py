@@ -101,18 +101,22 @@ print(similar[["title", "score"]].round(3).to_string(index=False))
 # %%
 # Tune two parameters
 # -------------------
-# The same splitter is used again, inside the training rows, so the search never uses the
-# test rows.
+# The defaults follow the data: here they are 40 epochs and vectors of 256 numbers. What do
+# fewer of both cost? The same splitter is used again, inside the training rows, so the
+# search never uses the test rows. The progress bar shows the search, its candidates and
+# their epochs.
 
 search = GridSearchCV(
     model,
-    {"temperature": [0.08, 0.12], "max_iter": [8, 12]},
+    {"embedding_dim": [64, 128], "max_iter": [5, 10]},
     scoring=make_ranking_scorer("ndcg@10"),
     cv=by_time,
 )
+search.set_callbacks(ProgressBar())
 search.fit(train)
-for parameters, score in zip(
-    search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
+results = search.cv_results_
+for parameters, score, seconds in zip(
+    results["params"], results["mean_test_score"], results["mean_fit_time"], strict=True
 ):
-    print(f"{score:.4f}  {parameters}")
+    print(f"{score:.4f}  {seconds:5.1f} s  {parameters}")
 print(f"on the test rows: {search.score(test):.4f} with {search.best_params_}")
