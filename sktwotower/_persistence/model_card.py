@@ -190,7 +190,7 @@ def _training(state: ModelState) -> Table:
         ("loss of the last epoch", log.loss_curve[-1]),
     ]
     if log.best_validation_score is not None:
-        rows.append((f"best `{log.validation_metric}`", log.best_validation_score))
+        rows.append((f"best `{log.deciding_metric}`", log.best_validation_score))
     return Table(["what", "value"], rows)
 
 

@@ -139,11 +139,16 @@ def test_parameters_are_those_that_were_given_and_what_auto_became(model, tmp_pa
 
 
 def test_a_validated_model_says_its_score(tmp_path):
-    model = make_model(early_stopping=True, validation_fraction=0.3, temperature="learned")
+    model = make_model(
+        early_stopping=True,
+        validation_fraction=0.3,
+        validation_metric=["mrr", "ndcg@10"],
+        temperature="learned",
+    )
     model.fit(X[["user", "item"]]).save(tmp_path / "model")
     found = tables(tmp_path / "model")
     assert found["Training"][-1] == [
-        "best `ndcg@10`",
+        "best `mrr`",
         f"{model.best_validation_score_:.6g}",
     ]
     assert ["`temperature`", "`'learned'`", f"`{model.temperature_:.6g}`"] in [
