@@ -54,7 +54,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"^(?!.*plot_)",  # other scripts are not part of the gallery
     "reference_url": {"sktwotower": None},  # names in the code link to the API pages
     "doc_module": ("sktwotower",),
-    "backreferences_dir": None,
+    "backreferences_dir": "generated/backreferences",  # for "Examples using"
     "download_all_examples": False,
     "show_memory": False,
 }
