@@ -34,7 +34,7 @@ lint: $(VENV)/.lint
 # The notebooks beside their scripts, executed anew; NOTEBOOKS=dir puts them elsewhere.
 notebooks: $(VENV)/.notebook
 	$(BIN)/python examples/make_notebooks.py --output-dir $(NOTEBOOKS) \
-		plot_tune.py plot_compare.py plot_next_item.py
+		plot_shop.py plot_tune.py plot_compare.py plot_next_item.py
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -30,6 +30,7 @@ def test_the_notebooks_are_there():
     assert [path.stem for path in NOTEBOOKS] == [
         "plot_compare",
         "plot_next_item",
+        "plot_shop",
         "plot_tune",
     ]
 

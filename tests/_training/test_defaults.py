@@ -337,7 +337,7 @@ def test_there_is_a_rule_for_each_setting():
         for name, value in TwoTowerRecommender().get_params(deep=False).items()
         if isinstance(value, str) and value == "auto"
     }
-    assert words - {"device"} == set(defaults.RULES)
+    assert words - {"device", "verbose"} == set(defaults.RULES)
 
 
 def test_what_the_rules_choose_can_be_given():
