@@ -67,7 +67,7 @@ html_logo = html_favicon = "_drawings/logo.svg"
 html_theme_options = {
     "logo": {"text": "sktwotower"},
     "navigation_with_keys": False,
-    "show_nav_level": 2,
+    "show_nav_level": 1,
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
@@ -109,26 +109,37 @@ PARAMETER_GROUPS = {
 
 
 def group_parameters(app, doctree):
-    """Put headings into the long list of the recommender's parameters."""
-    if app.env.docname != "generated/sktwotower.TwoTowerRecommender":
+    """Put headings into the long list of the recommender's parameters and its contents."""
+    page, name = app.env.docname, "sktwotower.TwoTowerRecommender"
+    if page != f"generated/{name}":
         return
-    name = "sktwotower.TwoTowerRecommender"
     (signature,) = (
         one for one in doctree.findall(addnodes.desc_signature) if name in one["ids"]
     )
     fields = next(iter(signature.parent.findall(nodes.field_list)))
     (parameters,) = fields[0].findall(nodes.definition_list)
-    parts, left = [], dict(PARAMETER_GROUPS)
+    (contents,) = (
+        link.parent.next_node(nodes.bullet_list, descend=False, siblings=True)
+        for link in app.env.tocs[page].findall(nodes.reference)
+        if link["anchorname"] == f"#{name}"
+    )
+    parts, entries, left = [], [], dict(PARAMETER_GROUPS)
     for item in parameters.children:
         (parameter, *_) = item[0].findall(nodes.strong)
         if title := left.pop(parameter.astext().partition(",")[0], None):
-            parts += [
-                nodes.rubric(title, title, classes=["group"]),
-                nodes.definition_list(),
-            ]
+            anchor = nodes.make_id(f"parameters {title}")
+            heading = nodes.rubric(title, title, ids=[anchor], classes=["group"])
+            heading["heading-level"] = 3
+            heading += nodes.reference("", "#", refid=anchor, classes=["headerlink"])
+            parts += [heading, nodes.definition_list()]
+            link = nodes.reference(
+                "", title, internal=True, refuri=page, anchorname=f"#{anchor}"
+            )
+            entries.append(nodes.list_item("", addnodes.compact_paragraph("", "", link)))
         parts[-1] += item
     assert not left, f"These parameters begin a group, and do not exist: {[*left]}"
     parameters.replace_self(parts)
+    contents.insert(0, entries)
 
 
 def setup(app):

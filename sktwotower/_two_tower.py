@@ -88,11 +88,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     item_column : str or int, default=1
         Column of X with the item ids.
     timestamp_column : str or int, default=None
-        Column of X with numbers or datetimes that order the interactions. With it, early
+        Column of X with numbers or datetimes that order the interactions. Give it if the
+        question is what a user does next: nothing else gains as much. With it, early
         stopping holds out the latest rows of each user instead of random ones, the history
-        of a row has earlier interactions only, and features in X are served as they were
-        in the latest row. Later times, such as those of ``history``, must be of the same
-        kind and unit; datetimes without a zone are taken as UTC.
+        of a row has earlier interactions only, and features in X are served as they were in
+        the latest row. Later times, such as those of ``history``, must be of the same kind
+        and unit; datetimes without a zone are taken as UTC.
     user_features, item_features : str, int, list, slice, mask or callable, default=None
         Feature columns of X, as :class:`~sklearn.compose.ColumnTransformer` takes columns:
         names, positions, a slice, a boolean mask, or a ``make_column_selector``, which
@@ -103,28 +104,31 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
     user_table, item_table : DataFrame or EntityTable, default=None
         Features of the users and items, one row for each id, in addition to those in X. In
         a plain frame the ids are in the column, or the index, that has the name of the id
-        column of X, or else in the first column; all other columns are features. ``clone``,
-        and so every search, copies a frame: wrap a large one in :class:`EntityTable`, which
-        is shared.
+        column of X, or else in the first column; all other columns are features. Features
+        help most where items have few rows. ``clone``, and so every search, copies a frame:
+        wrap a large one in :class:`EntityTable`, which is shared.
     user_encoder, item_encoder : transformer, default=None
-        Encodes the features; None: a
-        :class:`~sktwotower.preprocessing.FeatureEncoder`. Each transformer of a
-        ``ColumnTransformer`` is a field, any other transformer is one field. A text
+        Encodes the features; None: a :class:`~sktwotower.preprocessing.FeatureEncoder`,
+        which is the one to start with. Titles need a ``TfidfVectorizer``. Each transformer
+        of a ``ColumnTransformer`` is a field, any other transformer is one field. A text
         vectorizer takes a table with a single feature. Transformers that need a target y
-        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features
-        to encode is an error.
+        are refused; a ``FrozenEstimator`` is used as it is. An encoder without features to
+        encode is an error.
     user_id_embedding : bool or "auto", default="auto"
         Whether the id of the user is a field. Without it users are described by their
-        history and features alone. ``"auto"``: False with a bag or a transformer as
-        ``history``, else True.
+        history and features alone, and a new user with the same ones has the same
+        recommendations. ``"auto"``: False with a bag or a transformer as ``history``, else
+        True.
     item_id_embedding : bool, default=True
         Whether the id of the item is a field. Without it items are described by their
         features alone, and items of the table without interactions are in the catalogue.
+        Try ``id_dropout`` first: it keeps what an id says of an item with many rows.
     id_dropout : float, default=0.0
-        Share of the ids that are replaced by the unknown id in training, on both sides,
-        in [0, 1) [7]_. It trains the tower without ids: items that only the table has are
-        then in the catalogue, and new users and items are placed by their features.
-        On first purchases of a shop it costs 1 % of NDCG@10 at 0.1, and 4 % at 0.3.
+        Share of the ids that are replaced by the unknown id in training, on both sides, in
+        [0, 1) [7]_. It trains the tower without ids: items that only the table has are then
+        in the catalogue, and new users and items are placed by their features. Try 0.1 if
+        new items come every day: on first purchases of a shop it costs 1 % of NDCG@10, and
+        0.3 costs 4 %. It needs features, or for users a history.
     history : PooledHistory, TransformerHistory, "auto" or None, default="auto"
         The user's past as a field of the user tower: an object of
         :mod:`sktwotower.history`, whose parameters searches reach as ``history__size`` and
@@ -135,54 +139,60 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         tied=True)``, or None where that does not go: most users have one positive, y has
         rows of 0 or less, there is no item id, or the loss is no softmax. A column in which
         most rows of a user have one time is no order; it is then left out of this choice
-        alone. On MovieLens 100k by time, the history raises NDCG@10 from .198 to .273. With
-        a *bag*, which is a ``PooledHistory`` with ``dropout``, and with a *transformer*,
-        which is a ``TransformerHistory``, a user is nothing but items. They change what
-        ``"auto"`` is elsewhere: the settings belong together.
+        alone. On MovieLens 100k by time, the history raises NDCG@10 from .198 to .273. Vary
+        its ``size`` first, without an order its ``dropout``. With a *bag*, which is a
+        ``PooledHistory`` with ``dropout``, and with a *transformer*, which is a
+        ``TransformerHistory``, a user is nothing but items. They change what ``"auto"`` is
+        elsewhere: the settings belong together.
     popularity_prior : float, "auto" or None, default="auto"
         Weight of an item's popularity in the score: the cosine models taste, a bias models
         popularity. The item embedding gets one more entry, ``log(n + 1)`` for ``n``
         positives minus the mean over items, and the user embedding gets ``temperature *
-        popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by
-        taste alone, and more than 1 favours popular items. Items without training rows
-        have the mean. None: there is no such entry. ``"auto"``: with ``loss="softmax"`` and
-        a history, 1; with a bag, ``1 + (n_items + 300) / n_positives``, because taste is
-        less certain where an item, or all of X, has few rows; otherwise, or with a learned
+        popularity_prior``. Training uses the weight 1. When serving, 0 ranks items by taste
+        alone, and more than 1 favours popular items; ``popularity_weight`` of
+        :meth:`recommend` changes it without a fit. Items without training rows have the
+        mean. None: there is no such entry. ``"auto"``: with ``loss="softmax"`` and a
+        history, 1; with a bag, ``1 + (n_items + 300) / n_positives``, because taste is less
+        certain where an item, or all of X, has few rows; otherwise, or with a learned
         temperature, None.
     embedding_dim : int or "auto", default="auto"
         Width of the embeddings, and of the vector of every field. The entry of
-        ``popularity_prior`` comes on top. ``"auto"``: with a bag, 256 up to 50,000 items
-        and 128 beyond; with a transformer, 64 up to 2,500 items and 128 beyond; else 64.
+        ``popularity_prior`` comes on top. Half of it costs some quality with many items.
+        Memory grows in proportion to it. ``"auto"``: with a bag, 256 up to 50,000 items and
+        128 beyond; with a transformer, 64 up to 2,500 items and 128 beyond; else 64.
     hidden_layer_sizes : array-like of int, int, "auto" or None, default="auto"
         Hidden layers of each tower. ``()``: one linear map from the fields to the
-        embedding, which is hard to beat without many features. None: no layer, the
-        embedding is the sum of the fields' vectors. Use None with a single field and a
-        higher ``learning_rate``. ``"auto"``: None with a bag or a transformer, else ``()``.
+        embedding, which is hard to beat without many features; with them try ``(128,)``.
+        Each layer adds a matrix product to a step. None: no layer, the embedding is the sum
+        of the fields' vectors. Use None with a single field and a higher ``learning_rate``.
+        ``"auto"``: None with a bag or a transformer, else ``()``.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation between hidden layers.
+        Activation of hidden layers; without them it has no effect.
     batch_norm : bool, default=False
         Normalise over the batch before each activation. The embedding of a training row
-        then depends on the other rows of its batch.
+        then depends on the other rows of its batch. Without hidden layers it has no effect.
     dropout : float, default=0.0
-        Share of the inputs of the output layer (and between hidden layers) that is
-        dropped in training, in [0, 1).
+        Share of the inputs of the output layer (and between hidden layers) that is dropped
+        in training, in [0, 1). Try 0.1 to 0.3 if the validation metric falls while the loss
+        still does; near 1 hardly anything is learned.
     normalize : bool, default=True
         Scale embeddings to unit length, so that the score is a cosine. Without it the
         vectors of popular items may grow long, and the temperature has to be near 1.
     loss : {"softmax", "cross_entropy", "max_margin", "bpr"}, default="softmax"
-        ``"softmax"`` picks the positive out of many candidates. The other losses compare
-        pairs: ``"bpr"`` [3]_ ranks a positive above its negatives, ``"max_margin"`` above
-        them by ``margin``, and ``"cross_entropy"`` classifies positives and negatives, or
-        the labels of y where y has rows of 0 or less. See
-        :doc:`/user_guide/which_objective`.
+        Start with ``"softmax"``, which ranks best: it picks the positive out of many
+        candidates. The other losses compare pairs: ``"bpr"`` [3]_ ranks a positive above
+        its negatives, ``"max_margin"`` above them by ``margin``, and ``"cross_entropy"``
+        classifies positives and negatives, or the labels of y where y has rows of 0 or
+        less. See :doc:`/user_guide/which_objective`.
     negatives : {"auto", "in_batch", "mixed", "full", "random", "unconsumed", "popular"}, \
             default="auto"
-        What a positive is ranked against.
+        What a positive is ranked against; keep ``"auto"`` at first.
 
         - ``"in_batch"``: the other items of the batch; in batches of whole users (see
-          ``history``), the items that are left out of their histories;
+          ``history``), the items that are left out of their histories. Rare items are
+          seldom negatives;
         - ``"mixed"``: the items of the batch, and uniform draws [4]_;
-        - ``"full"``: every item that has a training row;
+        - ``"full"``: every item that has a training row, at a cost that grows with them;
         - ``"random"``: uniform draws;
         - ``"popular"``: draws in proportion to (number of rows) ** 0.75;
         - ``"unconsumed"``: uniform draws from the items without an interaction of the user.
@@ -195,51 +205,62 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         items that a user was never shown: to recommend, name a sampler), and
         ``"unconsumed"`` for all else. ``verbose`` prints the choice.
     n_negatives : int or "auto", default="auto"
-        Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. It has
-        no effect where nothing is drawn. ``"auto"``: 8 for a row; for a batch,
+        Number of draws: for a batch with ``loss="softmax"``, for each row otherwise. More
+        draws cost time; for a batch they gain little, for a row a few more than one help.
+        It has no effect where nothing is drawn. ``"auto"``: 8 for a row; for a batch,
         ``batch_size``, or 2048 with a bag or a transformer; at most the number of items.
     temperature : float, "learned" or "auto", default="auto"
         Scores are divided by it in every loss. Small values make the nearest negatives
-        count most; large values make all count alike. ``"learned"`` starts at 0.12
-        (at 1 without ``normalize``) and trains its logarithm, between 0.01 and 10. A
-        learned temperature tends to fall as long as training goes on, and to overfit if
-        there are few rows. ``"auto"``: 0.12, or 1 without ``normalize``; 0.1 with a
-        history; with a bag or a transformer, ``1 / log(n_items)`` between 0.05 and 0.25, so
-        that a perfect match outweighs all other items together.
+        count most; large values make all count alike. Tune it first, from 0.05 to 0.3: it
+        costs no time. ``"learned"`` starts at 0.12 (at 1 without ``normalize``) and trains
+        its logarithm, between 0.01 and 10. A learned temperature tends to fall as long as
+        training goes on, and to overfit if there are few rows. ``"auto"``: 0.12, or 1
+        without ``normalize``; 0.1 with a history; with a bag or a transformer, ``1 /
+        log(n_items)`` between 0.05 and 0.25, so that a perfect match outweighs all other
+        items together.
     sampling_correction : {"auto", "logq", "refined"} or None, default="auto"
         ``"logq"`` subtracts the logarithm of each candidate's probability of being a
         candidate from its score; a negative that is drawn for a row gets a weight inverse
         to its probability. ``"refined"`` does not correct the positive, which is always a
-        candidate [5]_ (softmax only). None penalises popular items for being sampled often.
-        With ``negatives="full"`` nothing is sampled, and all three are the same.
-        ``"auto"``: ``"refined"`` with a bag, else ``"logq"``.
+        candidate [5]_ (softmax only). None penalises popular items for being sampled often,
+        and loses 6 % of NDCG@10 with in-batch negatives on MovieLens 100k. With
+        ``negatives="full"`` nothing is sampled, and all three are the same. ``"auto"``:
+        ``"refined"`` with a bag, else ``"logq"``.
     mask_known_positives : bool, default=True
         Whether the other items that a user has in the training data are left out of the
         user's negatives, as they are left out of recommendations later. False ranks a
-        positive against them, too.
+        positive against them, too, and saves 12 bytes of memory a row.
     margin : float, default=1.0
-        Margin of ``loss="max_margin"``, in units of score / temperature.
+        Margin of ``loss="max_margin"``, in units of score / temperature. With 0 a pair in
+        the right order is not trained further; larger values push it further apart.
     ssl_pattern : {"rfm", "rfm-complementary", "cfm"} or None, default=None
         Self-supervision of the item tower [6]_, in addition to the softmax. Items are drawn
         uniformly, and two views of each, with different fields masked, are pulled together
         against the other items. ``"rfm"`` masks a random half of the fields for each view,
         ``"rfm-complementary"`` a half and the other half, ``"cfm"`` the half that shares
-        most information with a random field and the other half. The id is a field; a
-        masked id is the unknown id. Try it for items with few rows.
+        most information with a random field and the other half. The id is a field; a masked
+        id is the unknown id. Try it for items with few rows. On MovieLens 100k, where
+        ranked items have many, an epoch takes 1.5 to 1.7 times as long, and NDCG@10 is 2 to
+        4 % lower.
     ssl_weight : float, default=0.2
-        Weight of the self-supervised loss; the softmax has weight 1.
+        Weight of the self-supervised loss; the softmax has weight 1. 0: there is no such
+        loss.
     optimizer : {"adamw", "adam", "adagrad", "sgd"}, default="adamw"
-        ``"adamw"`` and ``"sgd"`` (without momentum) decouple the weight decay from the
-        gradient. ``"sgd"`` and ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns
-        well only without ``normalize``, at a temperature near 1.
+        Keep ``"adamw"``, on which the other defaults rest. ``"adamw"`` and ``"sgd"``
+        (without momentum) decouple the weight decay from the gradient. ``"sgd"`` and
+        ``"adagrad"`` need a higher learning rate; ``"sgd"`` learns well only without
+        ``normalize``, at a temperature near 1.
     learning_rate : float or "auto", default="auto"
-        Step size at the start. ``"auto"``: 1e-2 with a bag, else 5e-3.
+        Step size at the start. If the loss jumps, try a tenth of it; with too small a value
+        ``max_iter`` epochs are not enough. Use ``early_stopping`` with a value of your own.
+        ``"auto"``: 1e-2 with a bag, else 5e-3.
     lr_schedule : {"linear", "cosine", "constant", "exponential"}, default="linear"
         ``"linear"`` and ``"cosine"`` bring the learning rate to zero over ``max_iter``
         epochs, ``"constant"`` leaves it, and ``"exponential"`` multiplies it by 0.96 after
         each epoch.
     warmup_fraction : float, default=0.0
         Share of all steps over which the learning rate first rises from zero, in [0, 1).
+        Try 0.1 if the loss jumps in the first epochs.
     weight_decay : float or "auto", default="auto"
         Decay of the embedding tables, not of layers. With ``"adamw"`` and ``"sgd"`` each
         step shrinks them by ``learning_rate * weight_decay``. Rows that are seldom seen
@@ -252,27 +273,33 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         ``"adamw"``, and with a bag or a transformer.
     epsilon : float, default=1e-8
         Added to the denominator of the adaptive optimizers, that is, all but ``"sgd"``.
+        Larger values shorten the steps of weights with small gradients.
     max_grad_norm : float or None, default=None
-        Longest gradient of a step; longer ones are scaled down to this norm.
+        Longest gradient of a step; longer ones are scaled down to this norm. It keeps the
+        loss finite, but does not make a wrong ``learning_rate`` right.
     batch_size : int or "auto", default="auto"
-        Rows of a batch, at most; the batches of an epoch are of equal size. With
-        ``negatives="in_batch"`` a larger batch has more candidates. With a transformer a
-        batch has whole sequences. ``"auto"``: 512; with a bag or a transformer, 2048, or
-        more if an epoch would have more than 500 batches.
+        Rows of a batch, at most; the batches of an epoch are of equal size. A larger one
+        costs less a row, and has fewer steps: raise ``learning_rate``, too. With
+        ``negatives="in_batch"`` it has more candidates. With a transformer a batch has
+        whole sequences. ``"auto"``: 512; with a bag or a transformer, 2048, or more if an
+        epoch would have more than 500 batches.
     max_iter : int or "auto", default="auto"
-        Epochs, at most. ``"auto"``: with a bag, as many as make 200 batches and ``500 *
-        n_items / n_positives``, between 10 and 40; else 15.
+        Epochs, at most; the time grows in proportion. Prefer ``early_stopping`` to a number
+        by hand. ``"auto"``: with a bag, as many as make 200 batches and ``500 * n_items /
+        n_positives``, between 10 and 40; else 15.
     average : bool, default=True
         Serve, and validate, a running average of the weights after each epoch instead of
         the last ones [2]_. It costs one copy of the weights.
     early_stopping : bool, default=False
         Hold out a share of X, rank it after each epoch against the whole catalogue, stop
-        when the metric no longer rises, and go back to the best epoch. Held-out rows count
-        as seen, so they are not recommended later. Each user and each item keeps at least
-        one training row.
+        when the metric no longer rises, and go back to the best epoch. Use it for unusual
+        data, and with another ``learning_rate``. With ``refit`` it doubles the time.
+        Held-out rows count as seen, so they are not recommended later. Each user and each
+        item keeps at least one training row.
     validation_fraction : float, default=0.1
         Share of the rows that early stopping holds out, in (0, 1): the latest of each user
-        with ``timestamp_column``, else random ones.
+        with ``timestamp_column``, else random ones. A small share makes the best epoch a
+        matter of chance, a large one leaves few rows to learn from.
     refit : bool, default=True
         Whether early stopping finally trains a new model on all rows, for as many epochs
         as were best; the mean of the scores of an epoch and its two neighbours decides.
@@ -281,11 +308,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         those of the first training. False: the model is the first one, as it was after its
         best epoch. It has no effect with ``X_val``.
     n_iter_no_change : int, default=5
-        Epochs without progress after which early stopping stops.
+        Epochs without progress after which early stopping stops. 1 stops at the first dip;
+        each more costs an epoch.
     tol : float, default=1e-4
-        Progress is a rise of the validation score by more than this.
+        Progress is a rise of the validation score by more than this. 0: any rise.
     validation_metric : str or list of str, default="ndcg@10"
-        The metric of the validation, a name that
+        The metric of the validation, best the one that you report: a name that
         :func:`~sktwotower.metrics.make_ranking_scorer` takes. Of a list the first metric
         decides on the best epoch and when to stop, and the others are only recorded.
         Metrics of rows, such as ``"roc_gauc"``, need ``X_val`` with rows of both classes.
@@ -300,14 +328,15 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.
     verbose : bool, int or "auto", default="auto"
-        1 prints what each feature became (its kind, or its transformer, and its number of
-        columns), what each ``"auto"`` stands for and why, and a line for each epoch: loss,
-        validation metrics, time, and the time that the epochs up to ``max_iter`` will take;
-        early stopping may need less, and its refit comes on top. 0 prints nothing.
-        ``"auto"`` is 0, but ``fit`` shows scikit-learn's progress bar in a notebook if
-        scikit-learn is 1.9 or newer and rich and ipywidgets are installed. It shows none in
-        a thread, in a search, a Pipeline or a function of scikit-learn that fits copies of
-        the model, in a study of Optuna, or where a progress bar is among the callbacks.
+        Start with 1, which prints what each feature became (its kind, or its transformer,
+        and its number of columns), what each ``"auto"`` stands for and why, and a line for
+        each epoch: loss, validation metrics, time, and the time that the epochs up to
+        ``max_iter`` will take; early stopping may need less, and its refit comes on top. 0
+        prints nothing. ``"auto"`` is 0, but ``fit`` shows scikit-learn's progress bar in a
+        notebook if scikit-learn is 1.9 or newer and rich and ipywidgets are installed. It
+        shows none in a thread, in a search, a Pipeline or a function of scikit-learn that
+        fits copies of the model, in a study of Optuna, or where a progress bar is among the
+        callbacks.
 
     Attributes
     ----------

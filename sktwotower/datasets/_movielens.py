@@ -98,9 +98,8 @@ def load_movielens_small(*, as_frame: bool = True) -> Bunch:
 
     References
     ----------
-    .. [1] F. Maxwell Harper and Joseph A. Konstan. 2015. "The MovieLens Datasets:
-       History and Context". ACM Transactions on Interactive Intelligent Systems 5(4),
-       19:1-19:19. https://doi.org/10.1145/2827872
+    .. [1] Harper & Konstan, "The MovieLens Datasets: History and Context", ACM
+       Transactions on Interactive Intelligent Systems 5(4), 2015, 19:1-19:19. https://doi.org/10.1145/2827872
 
     Examples
     --------
@@ -217,9 +216,8 @@ def fetch_movielens(
 
     References
     ----------
-    .. [1] F. Maxwell Harper and Joseph A. Konstan. 2015. "The MovieLens Datasets:
-       History and Context". ACM Transactions on Interactive Intelligent Systems 5(4),
-       19:1-19:19. https://doi.org/10.1145/2827872
+    .. [1] Harper & Konstan, "The MovieLens Datasets: History and Context", ACM
+       Transactions on Interactive Intelligent Systems 5(4), 2015, 19:1-19:19. https://doi.org/10.1145/2827872
 
     Examples
     --------

@@ -64,8 +64,8 @@ class PopularityBiasDisplay:
 
     References
     ----------
-    .. [1] H. Abdollahpouri, R. Burke, B. Mobasher (2019). The unfairness of popularity
-       bias in recommendation. RMSE workshop at RecSys 2019.
+    .. [1] Abdollahpouri, Burke & Mobasher, "The Unfairness of Popularity Bias in
+       Recommendation", RMSE workshop at RecSys 2019.
 
     Examples
     --------

@@ -114,7 +114,7 @@ def ranking_report(
 
     References
     ----------
-    .. [1] B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapter 13.
+    .. [1] Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
     Examples
     --------
@@ -247,8 +247,8 @@ def compare(
 
     References
     ----------
-    .. [1] B. Efron, R. Tibshirani (1993). An Introduction to the Bootstrap, chapters 13
-       and 15.
+    .. [1] Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and
+       15.
 
     Examples
     --------

@@ -46,7 +46,8 @@ class FeatureEncoder(FieldEncoder):
     max_categories : int or None, default=None
         Largest number of columns of a categorical or multi-valued field, including the
         shared column of rare values. The most frequent values have columns; in
-        ``partial_fit``, values with a column keep it. None: no limit.
+        ``partial_fit``, values with a column keep it. None: no limit. A limit saves
+        memory where ``min_frequency`` leaves very many; all beyond it are encoded alike.
     separator : str or None, default="|"
         Delimiter of strings. A string column is multi-valued if one of its values
         contains the delimiter; parts are stripped of surrounding white space. None:
@@ -54,7 +55,7 @@ class FeatureEncoder(FieldEncoder):
     multi_combiner : {"mean", "sum", "sqrtn"}, default="mean"
         Value of each of the n entries of a multi-valued row: 1/n, 1 or 1/sqrt(n). A
         tower sums embeddings with these weights, so this is how the values of a row are
-        pooled.
+        pooled. With "mean" a row has the same influence whatever n, with "sum" it grows.
     sparse_output : bool, default=True
         Whether the output is a sparse matrix. A frame (``set_output``) cannot hold one:
         set False for it. A model takes both.
