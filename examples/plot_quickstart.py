@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
+from sktwotower.inspection import RankingCurveDisplay
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import LastInteractionsSplit
 
@@ -66,13 +67,19 @@ print(f"{model.n_iter_} epochs, loss {first:.2f} -> {last:.2f}")
 
 popular = PopularRecommender(user_column="user_id", item_column="item_id").fit(train)
 scorer = make_ranking_scorer(["ndcg@10", "recall@10", "coverage@10"])
+models = {"most popular": popular, "two towers": model}
 print(f"{'':14}  ndcg@10  recall@10  coverage@10")
-for name, recommender in {"most popular": popular, "two towers": model}.items():
+for name, recommender in models.items():
     scores = scorer(recommender, test)
     print(
         f"{name:14}  {scores['ndcg@10']:7.3f}  {scores['recall@10']:9.3f}"
         f"  {scores['coverage@10']:11.3f}"
     )
+
+# %%
+# The same for lists of other lengths:
+
+_ = RankingCurveDisplay.from_estimators(models, test, metric="recall", k=50)
 
 # %%
 # One user

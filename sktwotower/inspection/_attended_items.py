@@ -20,6 +20,7 @@ from sktwotower.inspection._plotting import (
     check_matplotlib,
     check_two_towers,
     percent_ticks,
+    set_title,
 )
 from sktwotower.metrics._sources import Model
 from sktwotower.utils._forms import is_empty
@@ -156,7 +157,8 @@ class AttentionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         kind : {"bar", "heads"}, default="bar"
             "bar": the attention rollout over all layers. "heads": an image with the weights
             of the last place in each head of each layer.
@@ -189,6 +191,7 @@ class AttentionDisplay:
                 self.artist_ = ax.barh(rows, drawn(self.weights_), color=colors)
                 percent_ticks(ax.xaxis)
                 ax.set(xlabel="weight in the last vector")
+                set_title(ax, "Attention to the history")
                 ax.grid(alpha=0.3, axis="x")
                 ax.set_axisbelow(True)
             else:
@@ -202,6 +205,7 @@ class AttentionDisplay:
                 ]
                 ax.set_xticks(np.arange(len(names)), names)
                 ax.set(xlabel="head")
+                set_title(ax, "Attention of each head to the history")
                 ax.figure.colorbar(self.artist_, ax=ax, label="attention of the last place")
             ax.set_yticks(rows, labels)
             ax.set_ylim(len(labels) - 0.5, -0.5)  # the latest item is the lowest

@@ -18,6 +18,7 @@ from sktwotower.inspection._plotting import (
     check_matplotlib,
     check_recommender,
     refuse,
+    set_title,
 )
 from sktwotower.metrics._sources import EvaluationSource, Model, Recommender, source_of
 from sktwotower.utils._columns import as_pandas
@@ -25,6 +26,10 @@ from sktwotower.utils._columns import as_pandas
 # Of more distinct values, the most frequent have colours and the others are "other".
 _MOST_COLOURS = 9
 _COLOURS = [f"C{n}" for n in (0, 1, 2, 3, 4, 5, 6, 8, 9)]  # C7 is grey
+# Arguments of Matplotlib's scatter that set the range of a colour scale.
+_RANGE = {"vmin", "vmax", "norm"}
+# Share of the numbers at each end of the colour scale that may be outliers.
+_OUTLIERS = 0.02
 _GREYS = {"other": "0.55", "missing": "0.8"}
 
 
@@ -42,6 +47,11 @@ class EmbeddingDisplay:
     ``popularity_prior`` is left out. Make one with :meth:`from_estimator`. The axes are the
     first two principal components; their labels give the share of the variance, and a small
     share means that the picture hides most of the structure.
+
+    The colours of numbers reach from the smallest number to the largest one, except for
+    outliers: if the numbers of the outer 2 % at one end are farther from the others than
+    these from each other, such as one price of 10,000 among prices around 5, the scale ends
+    before them. They have the colour of that end, and the colour bar has an arrow there.
 
     Parameters
     ----------
@@ -196,9 +206,11 @@ class EmbeddingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         **scatter_kwargs
-            Arguments of Matplotlib's ``scatter``; ``cmap`` is used for numbers.
+            Arguments of Matplotlib's ``scatter``. ``cmap``, ``vmin``, ``vmax`` and ``norm``
+            are for numbers; one of the last three replaces the range of the colours.
 
         Returns
         -------
@@ -214,19 +226,19 @@ class EmbeddingDisplay:
         self.colorbar_: Any = None
         with axes_to_draw_on(ax, f"{type(self).__name__}.plot") as ax:
             if self.colors is None:
-                style.pop("cmap", None)
-                self.scatters_[None] = ax.scatter(*points.T, **style)
+                self.scatters_[None] = ax.scatter(*points.T, **_without_scale(style))
             elif _is_number(self.colors):
                 self._plot_numbers(ax, points, style)
             else:
-                style.pop("cmap", None)
-                self._plot_groups(ax, points, style)
+                self._plot_groups(ax, points, _without_scale(style))
             shares = self.explained_variance_ratio
             for n, set_label in enumerate((ax.set_xlabel, ax.set_ylabel)):
                 share = "" if shares is None else f" ({np.asarray(shares)[n]:.1%})"
                 set_label(f"principal component {n + 1}{share}")
             ax.set_aspect("equal", adjustable="datalim")
             ax.set(xticks=[], yticks=[])
+            by = "in two dimensions" if self.color_name is None else f"by {self.color_name}"
+            set_title(ax, f"Item vectors {by}")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -234,14 +246,20 @@ class EmbeddingDisplay:
         colors = np.asarray(self.colors, dtype=np.float64)
         known = np.isfinite(colors)
         if not known.all():
-            grey = {key: value for key, value in style.items() if key != "cmap"}
-            grey = {**grey, "color": _GREYS["missing"], "label": "missing"}
+            grey = {"color": _GREYS["missing"], "label": "missing"}
+            grey = {**_without_scale(style), **grey}
             self.scatters_["missing"] = ax.scatter(*points[~known].T, **grey)
             ax.legend(loc="best", framealpha=0.9)
         if known.any():
+            extend = "neither"
+            if not style.keys() & _RANGE:
+                vmin, vmax, extend = _color_range(colors[known])
+                style = {**style, "vmin": vmin, "vmax": vmax}
             scatter = ax.scatter(*points[known].T, c=colors[known], **style)
             self.scatters_[None] = scatter
-            self.colorbar_ = ax.figure.colorbar(scatter, ax=ax, label=self.color_name or "")
+            self.colorbar_ = ax.figure.colorbar(
+                scatter, ax=ax, label=self.color_name or "", extend=extend
+            )
             self.colorbar_.solids.set_alpha(1)
 
     def _plot_groups(self, ax: Any, points: np.ndarray, style: dict[str, Any]) -> None:
@@ -263,6 +281,24 @@ class EmbeddingDisplay:
             frameon=False,
             markerscale=1.6,
         )
+
+
+def _without_scale(style: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``scatter`` for points that do not have the colours of numbers."""
+    return {key: style[key] for key in style if key not in ("cmap", *_RANGE)}
+
+
+def _color_range(values: np.ndarray) -> tuple[float, float, str]:
+    """Ends of a colour scale, and at which of them outliers are left out."""
+    vmin, vmax = float(values.min()), float(values.max())
+    # Values from the inside, so that an outlier among few values is left out, too.
+    low = float(np.quantile(values, _OUTLIERS, method="higher"))
+    high = float(np.quantile(values, 1 - _OUTLIERS, method="lower"))
+    if high <= low:
+        return vmin, vmax, "neither"
+    below, above = low - vmin > high - low, vmax - high > high - low
+    extend = ("both" if above else "min") if below else ("max" if above else "neither")
+    return low if below else vmin, high if above else vmax, extend
 
 
 def _has_item_vectors(recommender: Recommender) -> TypeGuard[ItemEmbedder]:

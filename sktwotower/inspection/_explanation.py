@@ -13,6 +13,7 @@ from sktwotower.inspection._plotting import (
     check_count,
     check_matplotlib,
     check_two_towers,
+    set_title,
 )
 from sktwotower.metrics._sources import Model
 
@@ -38,7 +39,7 @@ class ExplanationDisplay:
     parts : DataFrame with columns side, field, contribution
         Parts of the score of one pair.
     title : str, default=None
-        The title of the axes.
+        First line of the title of the axes; the second one is the score.
 
     Attributes
     ----------
@@ -139,7 +140,7 @@ class ExplanationDisplay:
             )
         )
         item = names.get(item_id, item_id)
-        display = cls(parts, title=f"user {user_id}, item {item}")
+        display = cls(parts, title=f"User {user_id}, item {item}")
         return display.plot(ax, n_parts=n_parts)
 
     def plot(self, ax: Any = None, *, n_parts: int = 10) -> ExplanationDisplay:
@@ -148,7 +149,8 @@ class ExplanationDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         n_parts : int, default=10
             How many parts of each side are drawn, at most: those of the largest size. The
             others are added up.
@@ -179,8 +181,9 @@ class ExplanationDisplay:
             ax.set_yticks(np.concatenate(places), labels)
             ax.set_ylim(start - 0.75, -0.75)  # the first is the highest
             ax.set(xlabel="part of the score", ylabel="field or item, the largest first")
-            title = "" if self.title is None else f"{self.title}\n"
-            ax.set_title(f"{title}score {self.score_:.2f}")
+            score = f"score {self.score_:.2f}"
+            named = self.title is not None
+            set_title(ax, f"{self.title}\n{score}" if named else f"Parts of the {score}")
             ax.legend()
             ax.grid(alpha=0.3, axis="x")
             ax.set_axisbelow(True)

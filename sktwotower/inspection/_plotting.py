@@ -40,10 +40,24 @@ def axes_to_draw_on(ax: Any, caller: str) -> Iterator[Any]:
         raise
 
 
+def set_title(ax: Any, title: str) -> None:
+    """Give axes a title, unless they have one, at any of its three places."""
+    if not any(map(ax.get_title, ("left", "center", "right"))):
+        ax.set_title(title)
+
+
 def whole_ticks(axis: Any) -> None:
     """Ticks at whole numbers only."""
     ticker = import_module("matplotlib.ticker")
     axis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
+def log_ticks(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 in each decade, written in full."""
+    ticker = import_module("matplotlib.ticker")
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def mark_best(ax: Any, x: Any, y: Any, **style: Any) -> Any:

@@ -17,6 +17,7 @@ from sktwotower.inspection._plotting import (
     named_model,
     named_models,
     percent_ticks,
+    set_title,
 )
 from sktwotower.inspection._reading import read_positives
 from sktwotower.metrics._rankers import make_ranker
@@ -199,7 +200,8 @@ class PopularityBiasDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         kind : {"curve", "bar"}, default="curve"
             "curve": the cumulated share of the most popular items. "bar": the share of
             each of `n_groups` groups with equal numbers of items.
@@ -220,6 +222,7 @@ class PopularityBiasDisplay:
                 self._plot_bars(ax, n_groups)
             percent_ticks(ax.yaxis)
             ax.set(ylabel="share of rows or recommendations")
+            set_title(ax, "Popular items, consumed and recommended")
             ax.set_axisbelow(True)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -16,6 +16,7 @@ from sktwotower.inspection._plotting import (
     check_matplotlib,
     named_model,
     named_models,
+    set_title,
     whole_ticks,
 )
 from sktwotower.inspection._reading import read_relevant
@@ -245,7 +246,8 @@ class RankingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         line_kwargs : dict, default=None
             Arguments of Matplotlib's ``plot``, for all curves.
 
@@ -272,6 +274,7 @@ class RankingCurveDisplay:
                         linewidth=0,
                     )
             ax.set(xlabel="k, length of the list", ylabel=f"{self.metric}@k")
+            set_title(ax, f"{self.metric} by length of the list")
             whole_ticks(ax.xaxis)
             ax.grid(alpha=0.3)
             title = f"mean, {100 * self.confidence_level:.4g} % interval"

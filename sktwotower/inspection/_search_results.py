@@ -15,12 +15,17 @@ from sklearn.utils.validation import check_is_fitted
 from sktwotower.inspection._plotting import (
     axes_to_draw_on,
     check_matplotlib,
+    log_ticks,
     mark_best,
     refuse,
+    set_title,
 )
 
-# Ratio of the largest to the smallest number from which an axis is logarithmic.
-_LOG_FROM = 20.0
+# Ratios of the largest to the smallest number: from the first one on an axis may be
+# logarithmic, and from the second one on it is.
+_MAYBE_LOG, _ALWAYS_LOG = 4.0, 1000.0
+# Share of a logarithmic axis between neighbours, from which each of them has a tick.
+_ROOM_OF_TICK = 0.1
 # Share of the cells that were tried, from which points are drawn as a map.
 _FILLED = 0.6
 # Number of cells up to which the numbers are written in them.
@@ -34,6 +39,12 @@ class SearchResultsDisplay:
     the values that were tried. One parameter gives a line, with the standard deviation over
     the splits as error bars. Two parameters give a heat map, or points if their values are
     not a grid, as in a random search. Make one with :meth:`from_estimator`.
+
+    The axis of a number is logarithmic if all values are positive, the largest is at least
+    4 times the smallest, and the logarithms are spread more evenly than the values: 16, 32
+    and 64, or draws from ``scipy.stats.loguniform``. If the largest is at least 1,000 times
+    the smallest, the axis is logarithmic in any case. To change it, call
+    ``display.ax_.set_xscale("linear")``.
 
     Parameters
     ----------
@@ -173,7 +184,8 @@ class SearchResultsDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         **kwargs
             Arguments of Matplotlib's ``errorbar`` for one parameter, and of ``imshow`` or
             ``scatter`` for two.
@@ -203,6 +215,7 @@ class SearchResultsDisplay:
                     self._plot_points(ax, axes, mean, kwargs)
                 ax.set_ylabel(self.params[1])
             ax.set_xlabel(self.params[0])
+            set_title(ax, f"Candidates of the search: {self.metric}")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -216,7 +229,7 @@ class SearchResultsDisplay:
         if not axis.is_number and not {"linestyle", "ls"} & set(kwargs):
             look["linestyle"] = "none"  # there are no values between two names
         self.errorbar_ = ax.errorbar(positions, mean, yerr=std, **look)
-        axis.scale(ax.set_xscale, ax.set_xticks)
+        axis.scale(ax, "x")
         if not axis.is_number:
             ax.set_xlim(-0.5, len(axis.labels) - 0.5)
         best = int(np.argmax(mean))
@@ -269,8 +282,8 @@ class SearchResultsDisplay:
         x, y = axes[0].positions[order], axes[1].positions[order]
         look = {"cmap": "viridis", "s": 45} | kwargs
         self.scatter_ = ax.scatter(x, y, c=mean[order], **look)
-        axes[0].scale(ax.set_xscale, ax.set_xticks)
-        axes[1].scale(ax.set_yscale, ax.set_yticks)
+        axes[0].scale(ax, "x")
+        axes[1].scale(ax, "y")
         best = int(np.argmax(mean))
         x_best, y_best = (axis.positions[best] for axis in axes)
         self.best_ = mark_best(
@@ -310,7 +323,7 @@ class _Axis:
             distinct, self.ranks = np.unique(numbers, return_inverse=True)
             self.positions = numbers
             self.labels = [f"{value:.4g}" for value in distinct]
-            self._is_log = distinct[0] > 0 and distinct[-1] >= _LOG_FROM * distinct[0]
+            self._is_log = _suits_logarithm(distinct)
         else:
             names = [_named(value) for value in listed]
             self.ranks, distinct = pd.factorize(np.asarray(names, dtype=object))
@@ -318,12 +331,35 @@ class _Axis:
             self.labels = list(distinct)
             self._is_log = False
 
-    def scale(self, set_scale: Any, set_ticks: Any) -> None:
-        """Set the scale and the ticks of an axis of Matplotlib."""
-        if self._is_log:
-            set_scale("log")
+    def scale(self, ax: Any, name: str) -> None:
+        """Set the scale and the ticks of the axis of Matplotlib with a name, "x" or "y"."""
+        axis = getattr(ax, f"{name}axis")
         if not self.is_number:
-            set_ticks(range(len(self.labels)), self.labels)
+            axis.set_ticks(range(len(self.labels)), self.labels)
+        elif self._is_log:
+            ax.set(**{f"{name}scale": "log"})
+            distinct = np.unique(self.positions)
+            logarithms = np.log(distinct)
+            if np.diff(logarithms).min() >= _ROOM_OF_TICK * np.ptp(logarithms):
+                axis.set_ticks(distinct, self.labels)
+                axis.set_ticks([], minor=True)
+            elif distinct[-1] < _ALWAYS_LOG * distinct[0]:
+                log_ticks(axis)
+
+
+def _suits_logarithm(numbers: np.ndarray) -> bool:
+    """Whether an axis of distinct ascending numbers should be logarithmic."""
+    low, high = numbers[0], numbers[-1]
+    if low <= 0 or high < _MAYBE_LOG * low or not np.isfinite(high):
+        return False
+    is_long = bool(high >= _ALWAYS_LOG * low)
+    return is_long or _unevenness(np.log(numbers)) <= _unevenness(numbers)
+
+
+def _unevenness(numbers: np.ndarray) -> float:
+    """Mean distance of ascending numbers from even steps, as a share of their range."""
+    shares = (numbers - numbers[0]) / np.ptp(numbers)
+    return float(np.abs(shares - np.linspace(0, 1, len(shares))).mean())
 
 
 def _named(value: Any) -> str:

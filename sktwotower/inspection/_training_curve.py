@@ -13,6 +13,7 @@ from sktwotower.inspection._plotting import (
     check_matplotlib,
     mark_best,
     refuse,
+    set_title,
     whole_ticks,
 )
 from sktwotower.metrics._sources import Model, last_estimator
@@ -150,7 +151,8 @@ class TrainingCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None: axes of a new figure.
+            Axes to draw on; None: axes of a new figure. A title that they have
+            is kept.
         loss_kwargs, validation_kwargs : dict, default=None
             Arguments of Matplotlib's ``plot`` for each of the curves.
 
@@ -175,6 +177,7 @@ class TrainingCurveDisplay:
             self.validation_ax_: Any = None
             self.validation_line_: Any = None
             self.best_: Any = None
+            set_title(ax, "Training loss" if values is None else "Training and validation")
             if values is not None:
                 self._plot_validation(ax, epochs, values, validation_kwargs or {})
         self.ax_, self.figure_ = ax, ax.figure

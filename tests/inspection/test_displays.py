@@ -1,12 +1,14 @@
 """The Displays draw what was computed, and have no side effects."""
 
 import importlib
+import re
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -31,6 +33,7 @@ from sktwotower.inspection import (
     SearchResultsDisplay,
     TrainingCurveDisplay,
 )
+from sktwotower.inspection._search_results import _suits_logarithm
 from sktwotower.metrics import make_ranking_scorer
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -142,6 +145,39 @@ def test_every_axis_has_a_label(cls, draw):
     display = draw(cls)
     assert all(ax.get_xlabel() or ax is not display.ax_ for ax in display.figure_.axes)
     assert display.ax_.get_ylabel()
+
+
+TITLES = {
+    AttentionDisplay: "Attention to the history",
+    ExplanationDisplay: r"User \S+, item \S+\nscore -?\d\.\d\d",
+    TrainingCurveDisplay: "Training and validation",
+    RankingCurveDisplay: "ndcg by length of the list",
+    EmbeddingDisplay: "Item vectors by item_cat_0",
+    PopularityBiasDisplay: "Popular items, consumed and recommended",
+    SearchResultsDisplay: "Candidates of the search: score",
+}
+
+
+@pytest.mark.parametrize("cls", DISPLAYS)
+def test_every_picture_has_a_title(cls, draw):
+    display = draw(cls)
+    assert re.fullmatch(TITLES[cls], display.ax_.get_title())
+    for place in ("left", "center", "right"):  # a title of the axes stays
+        _, ax = plt.subplots()
+        ax.set_title("mine", loc=place)
+        display.plot(ax)
+        titles = {at: ax.get_title(at) for at in ("left", "center", "right")}
+        assert titles == {"left": "", "center": "", "right": ""} | {place: "mine"}
+
+
+def test_titles_of_less():
+    assert TrainingCurveDisplay([2.0, 1.0]).plot().ax_.get_title() == "Training loss"
+    points = EmbeddingDisplay([[0, 1], [1, 0]], ["a", "b"]).plot()
+    assert points.ax_.get_title() == "Item vectors in two dimensions"
+    parts = pd.DataFrame({"side": ["user"], "field": ["id"], "contribution": [0.5]})
+    assert ExplanationDisplay(parts).plot().ax_.get_title() == "Parts of the score 0.50"
+    heads = AttentionDisplay(["tea"], np.full((1, 2, 2, 2), 0.5)).plot(kind="heads")
+    assert heads.ax_.get_title() == "Attention of each head to the history"
 
 
 @pytest.mark.parametrize("cls", DISPLAYS)
@@ -495,6 +531,49 @@ def test_embedding_coloured_by_numbers(model):
     assert display.colorbar_.ax.get_ylabel() == "item_num_1"
 
 
+def embedding_coloured_by(values, **scatter_kwargs):
+    points = np.random.RandomState(0).uniform(size=(len(values), 2))
+    return EmbeddingDisplay(points, range(len(values)), colors=values).plot(
+        **scatter_kwargs
+    )
+
+
+YEARS = np.arange(1990.0, 2001).repeat(9)  # 99 items
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "extend"),
+    [
+        (YEARS, (1990, 2000), "neither"),
+        ([*YEARS, 1900], (1990, 2000), "min"),
+        ([*YEARS, 9999], (1990, 2000), "max"),
+        ([*YEARS, 1900, 9999, np.nan], (1990, 2000), "both"),
+        ([*YEARS, 1985], (1985, 2000), "neither"),  # half as far as the others reach
+        ([4, 5, 5, 6, 7, 10_000], (4, 7), "max"),  # 2 % of few values are none
+        ([5] * 99 + [10_000], (5, 10_000), "neither"),  # there is no range between
+        ([3], (2.7, 3.3), "neither"),  # Matplotlib's range of one number
+        ([0] * 5 + [9] * 95, (0, 9), "neither"),  # 5 % are no outliers
+    ],
+)
+def test_colours_leave_out_outliers(values, expected, extend):
+    display = embedding_coloured_by(values)
+    scatter = display.scatters_[None]
+    assert scatter.get_clim() == pytest.approx(expected)
+    assert display.colorbar_.extend == extend
+    known = np.asarray(values)[np.isfinite(values)]
+    np.testing.assert_array_equal(scatter.get_array(), known)  # all of them are drawn
+
+
+def test_colours_have_the_range_that_is_given():
+    values = [*YEARS, 1900, np.nan]
+    display = embedding_coloured_by(values, vmin=1950)
+    assert display.scatters_[None].get_clim() == (1950, 2000)
+    assert display.colorbar_.extend == "neither"
+    norm = matplotlib.colors.Normalize(1800, 2100)
+    assert embedding_coloured_by(values, norm=norm).scatters_[None].norm is norm
+    embedding_coloured_by(["a", "b"], vmin=0, cmap="magma")  # as before: no numbers
+
+
 def test_embedding_coloured_by_an_array_or_a_series(model):
     values = np.arange(len(model.item_ids_)) * 1.5
     display = EmbeddingDisplay.from_estimator(model, color_by=values)
@@ -764,6 +843,60 @@ def _scattered(display):
     return map(tuple, display.scatter_.get_offsets().tolist()), display.scatter_.get_array()
 
 
+def drawn_over(values):
+    scores = np.linspace(0, 1, len(values))
+    return SearchResultsDisplay([values], scores, scores, params=["a"]).plot()
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.06, 0.12, 0.24], "log"),
+        ([16, 32, 64, 128], "log"),
+        ([1, 5, 20], "log"),
+        ([0.003, 0.1], "log"),
+        ([1, 500, 1000], "log"),  # a factor of 1,000
+        ([1, 500, 999], "linear"),
+        ([10, 20, 30, 40], "linear"),
+        ([1, 2], "linear"),
+        ([0, 0.1, 1, 10], "linear"),
+        ([-1, 1, 100], "linear"),
+        ([1, 10, np.inf], "linear"),
+        ([3, 3], "linear"),
+    ],
+)
+def test_search_over_a_range_has_its_scale(values, scale):
+    assert drawn_over(values).ax_.get_xscale() == scale
+
+
+@pytest.mark.parametrize("n_candidates", [30, 60])
+def test_search_over_random_draws_has_their_scale(n_candidates):
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        uniform = rng.uniform(0.01, 1, n_candidates)  # up to a factor of 100
+        assert not _suits_logarithm(np.sort(uniform))
+        draws = loguniform(1e-4, 1e-2).rvs(n_candidates, random_state=rng)
+        assert _suits_logarithm(np.sort(draws))
+
+
+def test_ticks_of_a_logarithmic_axis():
+    def ticks(values):
+        display = drawn_over(values)
+        low, high = display.ax_.get_xlim()
+        labels = display.ax_.get_xticklabels()
+        shown = [t.get_text() for t in labels if low <= t.get_position()[0] <= high]
+        minor = display.ax_.get_xticklabels(minor=True)
+        return shown, [text.get_text() for text in minor if text.get_text()]
+
+    assert ticks([128, 16, 32, 64]) == (["16", "32", "64", "128"], [])
+    assert ticks([0.004, 0.0042, 0.013, 0.03, 0.05]) == (
+        ["0.005", "0.01", "0.02", "0.05"],
+        [],
+    )
+    shown, _ = ticks([1e-6, 1.1e-6, 1e-4, 1e-2])
+    assert all("10^{" in text for text in shown)
+
+
 def test_search_has_the_best_over_the_other_parameters():
     params = [{"a": a, "b": b, "c": c} for a in (1, 2) for b in (1, 2) for c in (1, 2)]
     search = results(params, np.arange(8) / 10, [i / 100 for i in range(8)])
@@ -932,9 +1065,9 @@ def test_largest_parts_are_drawn_and_the_others_added_up():
             "contribution": [0.1, -0.5, 0.3, 0.2, 0.1],
         }
     )
-    display = ExplanationDisplay(parts, title="user ann, item gin").plot(n_parts=2)
+    display = ExplanationDisplay(parts, title="User ann, item gin").plot(n_parts=2)
     assert display.score_ == pytest.approx(-0.1)
-    assert display.ax_.get_title() == "user ann, item gin\nscore -0.10"
+    assert display.ax_.get_title() == "User ann, item gin\nscore -0.10"
     widths = {
         side: [bar.get_width() for bar in bars] for side, bars in display.artists_.items()
     }
