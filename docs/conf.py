@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",  # for "Examples using"
     "download_all_examples": False,
     "show_memory": False,
+    "remove_config_comments": True,  # which picture is the thumbnail
 }
 
 html_theme = "pydata_sphinx_theme"

@@ -96,17 +96,17 @@ for weight in (0, -0.5, -1):
         train["user_id"].unique(), popularity_weight=weight, as_frame=True
     )
     found = len(lists.merge(test, on=["user_id", "item_id"])) / len(lists)
-    print(f"popularity_weight={weight}: {found:.1%} of the films are in the test rows")
+    print(f"popularity_weight={weight}: {found:.1%} of the lists is in the test rows")
     counts = lists["item_id"].value_counts(normalize=True)
     shares[f"popularity_weight={weight}"] = counts.reindex(ratings.index, fill_value=0)
 display = PopularityBiasDisplay(ratings / len(train), shares, n_recommendations=10)
 _ = display.plot(kind="bar")
 
 # %%
-# By taste alone, popular films are recommended as often as users watch them, and fewer of
-# the films are found in the test rows: what users watch next is popular, too. A small
-# negative weight is often a good compromise. To change the weight of the model itself, set
-# ``popularity_prior``. :doc:`/user_guide/diversity` says more.
+# By taste alone, popular films are recommended about as often as users watch them, but
+# fewer of the recommended films are in the test rows, because what users watch next is
+# popular, too. Half of the weight lies between. To change the weight of the model itself,
+# set ``popularity_prior``. :doc:`/user_guide/diversity` says more.
 
 # %%
 # Why this film?
@@ -126,6 +126,7 @@ _ = ExplanationDisplay.from_estimator(model, user, film, labels=titles, n_parts=
 # The embeddings are projected to two dimensions. A feature of the item table sets the
 # colours. For a film with several genres, the first one sets the colour.
 
+# sphinx_gallery_thumbnail_number = 7
 _ = EmbeddingDisplay.from_estimator(model, color_by="year")
 
 # %%

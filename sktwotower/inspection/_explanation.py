@@ -69,7 +69,7 @@ class ExplanationDisplay:
     >>> model = TwoTowerRecommender(item_table=drinks, random_state=0).fit(X)
     >>> display = ExplanationDisplay.from_estimator(model, "ann", "tea")
     >>> display.ax_.get_title()
-    'user ann, item tea\\nscore 0.98'
+    'User ann, item tea\\nscore 0.98'
     """
 
     def __init__(self, parts: pd.DataFrame, *, title: str | None = None) -> None:
