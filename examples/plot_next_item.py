@@ -125,12 +125,12 @@ for order in (clicks, clicks[::-1]):
 # of its genre counts more than the rock songs do.
 
 transformer = models["a transformer"]
-AttentionDisplay.from_estimator(transformer, -1, history={-1: clicks})
+_ = AttentionDisplay.from_estimator(transformer, -1, history={-1: clicks})
 
 # %%
 # The same in each head of each layer:
 
-AttentionDisplay.from_estimator(transformer, -1, history={-1: clicks}, kind="heads")
+_ = AttentionDisplay.from_estimator(transformer, -1, history={-1: clicks}, kind="heads")
 
 # %%
 # Is it the order?

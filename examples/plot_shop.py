@@ -104,7 +104,7 @@ features = {
     "item_encoder": encoder,
     "id_dropout": 0.1,
 }
-try_model("with features", TwoTowerRecommender(**columns, **features, random_state=0))
+_ = try_model("with features", TwoTowerRecommender(**columns, **features, random_state=0))
 
 # %%
 # The order in time
