@@ -17,14 +17,13 @@ PAGES = {
     "sklearn": {
         "modules/generated/$.html": [
             "sklearn.compose.ColumnTransformer",
-            "sklearn.model_selection.GridSearchCV",
             "sklearn.pipeline.Pipeline",
             "sklearn.preprocessing.OneHotEncoder",
             "sklearn.utils.Bunch",
         ]
     },
     "torch": {"tensor_attributes.html#torch.device": ["torch.device"]},
-    "pandas": {"reference/api/$.html": ["pandas.DataFrame", "pandas.Series"]},
+    "pandas": {"reference/api/$.html": ["pandas.DataFrame"]},
 }
 
 

@@ -94,6 +94,7 @@ def _shown_once() -> Callable[..., None]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """The arguments of the three commands, by the names of their functions' parameters."""
     parser = argparse.ArgumentParser(
         prog="python -m sktwotower",
         description=_DESCRIPTION,

@@ -103,10 +103,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         encoder a 1-D column.
     user_table, item_table : DataFrame or EntityTable, default=None
         Features of the users and items, one row for each id, in addition to those in X. In
-        a plain frame the ids are in the column, or the index, that has the name of the id
-        column of X, or else in the first column; all other columns are features. Features
-        help most where items have few rows. ``clone``, and so every search, copies a frame:
-        wrap a large one in :class:`EntityTable`, which is shared.
+        a plain :class:`pandas.DataFrame` the ids are in the column, or the index, that has
+        the name of the id column of X, or else in the first column; all other columns are
+        features. Features help most where items have few rows. ``clone``, and so every
+        search, copies a frame: wrap a large one in :class:`EntityTable`, which is shared.
     user_encoder, item_encoder : transformer, default=None
         Encodes the features; None: a :class:`~sktwotower.preprocessing.FeatureEncoder`,
         which is the one to start with. Titles need a ``TfidfVectorizer``. Each transformer
@@ -322,8 +322,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         start from the unknown one. The model forgets the interactions from before; to add
         to them, use :meth:`partial_fit`.
     device : str or torch.device, default="auto"
-        Where to train: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` takes an accelerator if
-        there is one. A fitted estimator is on the CPU.
+        Where to train: a :class:`torch.device` or its name; ``"auto"`` takes an accelerator
+        if there is one. A fitted estimator is on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws initial weights, batches and held-out rows. On a CPU the same number gives
         bit-equal embeddings. The global generators of torch and NumPy do not change.

@@ -148,6 +148,8 @@ def _loader(yaml: Any) -> Any:
     """YAML without objects, in which 1e-3 is a number and no key is given twice."""
 
     class Loader(yaml.SafeLoader):
+        """PyYAML's, with both."""
+
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             _without_repetition(self.construct_pairs(node, deep))
             return super().construct_mapping(node, deep)

@@ -9,14 +9,22 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.entity_building import add_entities
-from sktwotower._data.histories import PastItems, Windows
+from sktwotower._data.histories import InteractionCodes, PastItems, Windows
 from sktwotower._data.known_ids import refuse_mixed, refuse_other_kinds
-from sktwotower._data.queries import FrameColumns, Query, read_entities, read_query
+from sktwotower._data.queries import (
+    FrameColumns,
+    Query,
+    read_entities,
+    read_history,
+    read_query,
+)
 from sktwotower._data.roles import ColumnRoles, SideName
+from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.inputs import TowerRows
 from sktwotower._nn.towers import Tower
 from sktwotower._search.top_k import DotScores
 from sktwotower._training.state import ModelState, SideState
+from sktwotower.utils._forms import is_empty
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +95,20 @@ class EntityEmbedder:
             columns=self.columns,
             unknown=unknown,
         )
+
+    def later_history(
+        self, query: Query, history: Any, items: Vocabulary
+    ) -> tuple[InteractionCodes | None, Windows | None]:
+        """Further interactions of users who are asked about, and the windows with them.
+
+        None: there are none, or nothing that the tower reads changes.
+        """
+        if history is None or is_empty(history):
+            return None, None
+        further = read_history(history, query, roles=self.roles, items=items)
+        if self.past is None:
+            return further, None
+        return further, self.past.with_more(query.codes, further)
 
     def rows_of(self, frame: Any, where: str) -> tuple[np.ndarray, pd.DataFrame | None]:
         """Ids and features of a frame with one row for each user or item."""

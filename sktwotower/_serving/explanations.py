@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sktwotower._data.histories import Windows
-from sktwotower._data.queries import Query, read_history
+from sktwotower._data.queries import Query
 from sktwotower._data.roles import OTHER, SIDES, SideName
 from sktwotower._nn.attribution import FieldParts, field_parts, history_parts
 from sktwotower._nn.inputs import TowerInput
@@ -20,7 +20,6 @@ from sktwotower._serving.answers import FrameNames
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.state import ModelState
 from sktwotower.utils._arrow_types import as_time_type
-from sktwotower.utils._forms import is_empty
 
 # Pairs that are explained at once.
 _BLOCK = 1024
@@ -40,13 +39,8 @@ def explain(
         )
         for side, ids in zip(SIDES, (user_ids, item_ids), strict=True)
     )
-    windows = None
-    if history is not None and not is_empty(history):
-        further = read_history(
-            history, users, roles=state.roles, items=state.item.vocabulary
-        )
-        if state.past is not None:
-            windows = state.past.with_more(users.codes, further)
+    embedder = EntityEmbedder.of(state, "user")
+    _, windows = embedder.later_history(users, history, state.item.vocabulary)
     pairs = _pairs(len(users), len(items))
     queries: dict[SideName, Query] = {"user": users, "item": items}
     blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]

@@ -13,7 +13,7 @@ from sktwotower._data.candidate_forms import CandidateReader
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.interactions import read_later
 from sktwotower._data.known_ids import warn_of_unknown
-from sktwotower._data.queries import Query, read_history
+from sktwotower._data.queries import Query
 from sktwotower._data.roles import OTHER, SideName
 from sktwotower._search.candidate_sets import CandidateSet
 from sktwotower._search.greedy import GreedyRule, choose_k
@@ -31,7 +31,7 @@ from sktwotower._serving.selection import (
 )
 from sktwotower._training.data import centred_logs
 from sktwotower._training.state import ModelState
-from sktwotower.utils._forms import check_bool, check_number, is_empty
+from sktwotower.utils._forms import check_bool, check_number
 from sktwotower.utils._once import once
 
 _LEAST_TEMPERATURE = 1e-6
@@ -107,14 +107,9 @@ def _users(
     users = EntityEmbedder.of(state, "user")
     query = users.query(X, "X")
     is_cold = _are_cold(query.codes, query.features)
-    further, windows = None, None
-    if history is not None and not is_empty(history):
-        further = read_history(
-            history, query, roles=state.roles, items=state.item.vocabulary
-        )
-        if users.past is not None:
-            windows = users.past.with_more(query.codes, further)
-            is_cold &= np.bincount(further.users, minlength=len(query)) == 0
+    further, windows = users.later_history(query, history, state.item.vocabulary)
+    if further is not None and users.past is not None:
+        is_cold &= np.bincount(further.users, minlength=len(query)) == 0
     vectors = users.vectors(query.codes, query.features, windows)
     if cold_start == "mean":
         vectors[is_cold] = state.user.embeddings.mean(axis=0)

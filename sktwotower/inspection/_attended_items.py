@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from sktwotower._data.queries import read_history
 from sktwotower._nn.segments import Sequences
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._training.state import ModelState
@@ -23,7 +22,6 @@ from sktwotower.inspection._plotting import (
     set_title,
 )
 from sktwotower.metrics._sources import Model
-from sktwotower.utils._forms import is_empty
 
 KINDS = ("bar", "heads")
 
@@ -240,11 +238,7 @@ def _attention_of(
             f"this one is {state.settings.history}."
         )
     query = users.query([user_id], "user_id")
-    windows = None
-    if history is not None and not is_empty(history):
-        items = state.item.vocabulary
-        further = read_history(history, query, roles=state.roles, items=items)
-        windows = users.past.with_more(query.codes, further)
+    _, windows = users.later_history(query, history, state.item.vocabulary)
     inputs = users.inputs(query.codes, windows=windows)
     past = inputs.take(torch.zeros(1, dtype=torch.int64)).history
     assert isinstance(past, Sequences)
