@@ -37,7 +37,7 @@ notebooks: $(VENV)/.notebook
 		plot_shop.py plot_tune.py plot_compare.py plot_next_item.py
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -j auto -W --keep-going -b html docs docs/_build/html
 
 # An sdist, and the wheel that is made of it, as an index takes them. With VERSION they must
 # be of this version.

@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",  # for "Examples using"
     "download_all_examples": False,
     "show_memory": False,
+    "parallel": True,  # as many examples at a time as Sphinx has processes
     "remove_config_comments": True,  # which picture is the thumbnail
 }
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from benchmarks.fuzz import FAULTS, cases, check, check_fault
 
 slowly = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -381,7 +381,7 @@ def test_any_request_is_answered_as_the_schema_says(mode, tmp_path, client):
     def statuses(operation):
         counts = Counter()
 
-        @settings(max_examples=20, derandomize=True, suppress_health_check=HealthCheck)
+        @settings(max_examples=10, derandomize=True, suppress_health_check=HealthCheck)
         @given(case=operation.as_strategy(schemathesis.GenerationMode(mode)))
         def answers(case):
             response = case.call()
