@@ -57,11 +57,9 @@ def test_all_parts(results):
 def test_what_fails_is_reported_and_the_others_are_measured(results, monkeypatch, capsys):
     monkeypatch.setattr(accelerator, "TOLERANCE", -1.0)
     original = accelerator.rate
-    rows = []
 
     def rate(data, *arguments):
-        rows.append(len(data))
-        if len(data) < 1_000:
+        if len(data) <= 600:  # the first of the data sets
             raise RuntimeError("no such kernel")
         return original(data, *arguments)
 
