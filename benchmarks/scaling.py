@@ -168,23 +168,35 @@ def dense(repeats: int) -> dict[str, Any]:
     }
 
 
-def products(rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame]) -> int:
+def products(
+    rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame], **parameters: Any
+) -> int:
     """Floating-point operations of all matrix products of a fit, by their shapes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # those of a second thread would not be counted
     with FlopCounterMode(display=False) as counter:
         TwoTowerRecommender(
-            **COLUMNS, **BY_ID, **tables, **DENSE, max_iter=epochs, random_state=0
+            **COLUMNS,
+            **BY_ID,
+            **tables,
+            **DENSE | parameters,
+            max_iter=epochs,
+            random_state=0,
         ).fit(rows)
     torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 
-def peak(dtype: torch.dtype) -> float:
+def peak(dtype: torch.dtype, device: str = "cpu", side: int = SIDE) -> float:
     """GFLOP/s of a large matrix product, the best of ten."""
-    one = torch.randn(SIDE, SIDE).to(dtype)
-    one @ one
-    return 2 * SIDE**3 / 1e9 / min(seconds_of(lambda: one @ one) for _ in range(10))
+    one = torch.randn(side, side, device=device).to(dtype)
+
+    def product() -> None:
+        one @ one
+        synchronize(device)
+
+    product()
+    return 2 * side**3 / 1e9 / min(seconds_of(product) for _ in range(10))
 
 
 def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
@@ -255,6 +267,12 @@ def train_on(path: Path, batch_size: int, threads: int) -> dict[str, Any]:
         "fit peak MB": peak_megabytes(),
         "without mapped files": memory.peak(),
     }
+
+
+def synchronize(device: str) -> None:
+    """Wait for what a device was given to do."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

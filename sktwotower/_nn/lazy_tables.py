@@ -141,7 +141,7 @@ class LazyTable:
     @torch.no_grad()
     def look_up(self, rows: Tensor) -> Tensor:
         """Vectors of distinct rows (n,), for the next step."""
-        positions = rows.to(self.table.device)
+        positions = self._on_device(rows)
         self._rows = rows
         self._vectors = self.table.detach()[positions]
         self._moments_of_rows = [self._state[name][positions] for name in self._moments]
@@ -193,7 +193,7 @@ class LazyTable:
         self, rows: Tensor | slice, vectors: Tensor, moments: list[Tensor]
     ) -> None:
         """Apply the missed steps to vectors of rows and to their moments, in place."""
-        last, device = self._last[rows], self.table.device
+        last = self._last[rows]
         shrinkage, momentum_sum = self.clock.since(last)
         gaps = (self.clock.now - last).float()
         if self.frozen is not None:
@@ -204,22 +204,27 @@ class LazyTable:
             epsilon = self.clock.group["eps"]
             epsilon *= math.sqrt(1 - second ** max(self.clock.n_steps, 1))
             direction = mean / square.sqrt().add_(epsilon)
-            vectors.addcmul_(direction, momentum_sum.to(device)[:, None], value=-1.0)
-            mean.mul_((first**gaps).to(device)[:, None])
-            square.mul_((second**gaps).to(device)[:, None])
-        vectors.mul_(shrinkage.to(device)[:, None])
+            vectors.addcmul_(direction, self._on_device(momentum_sum)[:, None], value=-1.0)
+            mean.mul_(self._on_device(first**gaps)[:, None])
+            square.mul_(self._on_device(second**gaps)[:, None])
+        vectors.mul_(self._on_device(shrinkage)[:, None])
 
     def _write(self, rows: Tensor, vectors: Tensor, moments: list[Tensor]) -> None:
         """Write vectors and moments of rows back after a step, but not frozen rows."""
         if self.frozen is not None:
-            moves = ~self.frozen[rows]
-            rows, vectors = rows[moves], vectors[moves]
+            moves = (~self.frozen[rows]).nonzero()[:, 0]
+            rows, moves = rows[moves], self._on_device(moves)
+            vectors = vectors[moves]
             moments = [moment[moves] for moment in moments]
-        positions = rows.to(self.table.device)
+        positions = self._on_device(rows)
         self.table.detach().index_copy_(0, positions, vectors)
         for name, moment in zip(self._moments, moments, strict=True):
             self._state[name].index_copy_(0, positions, moment)
         self._last[rows] = self.clock.now + 1
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the device of the table, without waiting for it."""
+        return tensor.to(self.table.device, non_blocking=True)
 
 
 class LazyTables:

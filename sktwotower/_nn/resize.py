@@ -112,7 +112,9 @@ def recall(
         for key, value in state[name].items():
             if name in sources and value.dim():  # not a number of steps
                 value = sources[name].memory(key, value)
-            device = parameter.device if value.dim() else value.device
+            # A fused optimizer has the number of its steps beside the parameter.
+            is_there = value.dim() > 0 or optimizer.defaults.get("fused", False)
+            device = parameter.device if is_there else value.device
             optimizer.state[parameter][key] = value.to(device, copy=True)
 
 
@@ -138,22 +140,27 @@ def rows_stay(
     """
     for table, lazy in tables.by_table.items():
         lazy.frozen = rows.get(table)
-    rows = {t: frozen for t, frozen in rows.items() if t not in tables.by_table}
-    before = {table: table.detach()[frozen].clone() for table, frozen in rows.items()}
+    # Positions, since at each step a mask would synchronise with an accelerator.
+    positions = {
+        table: frozen.nonzero()[:, 0].to(table.device)
+        for table, frozen in rows.items()
+        if table not in tables.by_table
+    }
+    before = {table: table.detach()[frozen] for table, frozen in positions.items()}
     memory = {
         table: {
-            key: value[frozen].clone()
+            key: value[frozen]
             for key, value in optimizer.state[table].items()
             if value.dim()
         }
-        for table, frozen in rows.items()
+        for table, frozen in positions.items()
         if table in optimizer.state
     }
 
     @torch.no_grad()
     def restore(*_: object) -> None:
-        for table, frozen in rows.items():
-            table[frozen] = before[table]
+        for table, frozen in positions.items():
+            table.index_copy_(0, frozen, before[table])
 
     hook = optimizer.register_step_post_hook(restore)
     try:
@@ -162,4 +169,4 @@ def rows_stay(
         hook.remove()
         for table, values in memory.items():
             for key, value in values.items():
-                optimizer.state[table][key][rows[table]] = value
+                optimizer.state[table][key][positions[table]] = value

@@ -186,7 +186,8 @@ class Tower(nn.Module):
         hidden = mask.clone()
         if self.id_table is not None:
             hidden[0] = False  # it is the unknown id already
-        return fields.masked_fill(hidden.to(fields.device)[:, None], 0.0)
+        hidden = hidden.to(fields.device, non_blocking=True)
+        return fields.masked_fill(hidden[:, None], 0.0)
 
     def _looked_up(
         self, batch: TowerInput, mask: Tensor | None, generator: torch.Generator | None

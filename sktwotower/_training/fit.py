@@ -12,6 +12,7 @@ from sktwotower._nn.resize import rows_stay
 from sktwotower._training.continuing import rows_that_stay
 from sktwotower._training.divergence import divergence_message
 from sktwotower._training.early_stopping import Validation
+from sktwotower._training.memory import advice_when_out_of_memory
 from sktwotower._training.state import ModelState, TrainingLog
 from sktwotower._training.training import Training
 
@@ -31,6 +32,7 @@ class Fit:
         Losses of the epochs before, of a training that is continued.
     """
 
+    @advice_when_out_of_memory()
     def __init__(
         self,
         training: Training,
@@ -56,11 +58,14 @@ class Fit:
             tuple(map(tuple, self.validation.scores.values())),
         )
 
+    @advice_when_out_of_memory()
     def next_epoch(self, epoch: int, n_epochs: int) -> bool:
         """Train for one of some epochs, from 1; True if the validation says stop.
 
         Raises
         ------
+        MemoryError
+            If the memory of an accelerator is too small.
         ValueError
             If the loss is not finite.
         """
@@ -106,6 +111,7 @@ class Fit:
             frequencies=frequencies,
         )
 
+    @advice_when_out_of_memory()
     def finish(self, refit_rows: np.ndarray | None = None) -> ModelState:
         """The model: the best epoch if training stops early, else the last one.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +13,10 @@ from sktwotower._nn.optim import MOMENTS
 from sktwotower.utils._warnings import warn
 
 _BYTES_OF_A_NUMBER = 4  # float32
+_ADVICE = (
+    "Lower embedding_dim, set average=False or optimizer='sgd', or leave out an id with "
+    "user_id_embedding=False."
+)
 
 
 def training_bytes(
@@ -81,10 +87,22 @@ def warn_if_too_large(needed: int, device: torch.device) -> None:
     warn(
         f"Training will take about {_gibibytes(needed)} for the embedding tables, what the "
         "optimizer and the average keep of them, and the embeddings; "
-        f"{_gibibytes(free)} are free on {device}. Lower embedding_dim, set average=False "
-        "or optimizer='sgd', or leave out an id with user_id_embedding=False.",
+        f"{_gibibytes(free)} are free on {device}. {_ADVICE}",
         RuntimeWarning,
     )
+
+
+@contextmanager
+def advice_when_out_of_memory() -> Iterator[None]:
+    """Raise the error of an accelerator's memory as a MemoryError that says what to set."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The memory of the device is too small for this training. {_ADVICE} A smaller "
+            "batch_size helps if the batches, and not the tables, are large; "
+            f"device='cpu' trains in the memory of the machine. ({error})"
+        ) from error
 
 
 def _gibibytes(n: int) -> str:

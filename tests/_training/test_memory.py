@@ -68,6 +68,21 @@ def test_a_training_that_does_not_fit_is_announced(monkeypatch):
     assert record[0].filename == __file__
 
 
+@pytest.mark.parametrize("place", ["make_optimizer", "train"])  # before, and in an epoch
+def test_an_accelerator_without_memory_says_what_to_set(monkeypatch, place):
+    def fail(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        yield
+
+    def fail_at_once(*args, **kwargs):
+        next(fail())
+
+    monkeypatch.setattr(training, place, fail if place == "train" else fail_at_once)
+    message = r"Lower embedding_dim.*batch_size.*device='cpu'.*Tried to allocate 2 GiB"
+    with pytest.raises(MemoryError, match=message):
+        TwoTowerRecommender(max_iter=1).fit([["a", "x"], ["b", "y"], ["a", "y"]])
+
+
 def test_what_is_announced_follows_the_parameters(monkeypatch):
     announced = []
     monkeypatch.setattr(training, "warn_if_too_large", lambda n, _: announced.append(n))
