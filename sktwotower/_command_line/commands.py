@@ -12,13 +12,13 @@ import pandas as pd
 
 from sktwotower._command_line.config_file import TrainingOrder, existing, read_frame
 from sktwotower._data.arrow_files import arrow, open_dataset
-from sktwotower._data.column_names import did_you_mean
 from sktwotower._persistence.folder import artefact_at
 from sktwotower._persistence.loading import load
 from sktwotower._persistence.saving import require_packages
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.metrics import ranking_report
 from sktwotower.utils._paths import path_of
+from sktwotower.utils._spelling import did_you_mean
 
 
 def train(config: str) -> None:

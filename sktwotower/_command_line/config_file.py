@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from sktwotower._data.column_names import did_you_mean
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.preprocessing import FeatureEncoder, MultiHotEncoder
 from sktwotower.utils._extra import extra
 from sktwotower.utils._paths import path_of
+from sktwotower.utils._spelling import did_you_mean
 
 # What a parameter may be beside numbers, texts and lists of them.
 _CLASSES: dict[str, Callable[..., Any]] = {
@@ -123,7 +123,10 @@ def read_frame(path: str, what: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(found)
     except arrow.ArrowException as error:
-        raise ValueError(f"{what} {path} cannot be read as Parquet: {error}") from error
+        raise ValueError(
+            f"{what} {path} cannot be read as Parquet ({error}); convert another format "
+            "first, for example with pandas.read_csv(...).to_parquet(...)."
+        ) from error
 
 
 def _content(path: str) -> Any:

@@ -70,7 +70,8 @@ def open_dataset(X: Any) -> Any:
     except (arrow().ArrowException, OSError) as error:
         raise ValueError(
             f"X is {describe(X)}, which cannot be read as Parquet ({error}); give a "
-            "pyarrow.dataset.Dataset of files of another format."
+            "pyarrow.dataset.Dataset of files of another format, or a frame, such as "
+            "pandas.read_csv returns."
         ) from error
 
 

@@ -16,7 +16,6 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, get_tags
 
-from sktwotower._data.column_names import any_meant
 from sktwotower._data.roles import Frame
 from sktwotower.preprocessing import FeatureEncoder
 from sktwotower.utils._columns import as_pandas, is_frame
@@ -27,6 +26,7 @@ from sktwotower.utils._sklearn import (
     is_selector,
     is_union,
 )
+from sktwotower.utils._spelling import any_meant
 from sktwotower.utils._warnings import warn
 
 # A field is multiplied as a dense matrix if it has at least so many columns, of which at

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.column_names import did_you_mean, with_index
+from sktwotower._data.column_names import with_index
 from sktwotower._data.known_ids import refuse_mixed
 from sktwotower._data.table_ids import refuse_written_index
 from sktwotower._data.vocabulary import Vocabulary
@@ -22,6 +22,7 @@ from sktwotower.utils._columns import (
     where_first,
 )
 from sktwotower.utils._forms import refuse_lazy
+from sktwotower.utils._spelling import did_you_mean
 
 
 class EntityTable:
@@ -99,7 +100,7 @@ class EntityTable:
             rows, first = where_first(repeated)
             raise ValueError(
                 f"The table has {rows} with a duplicate id in column {id_column!r} "
-                f"{first}; keep one row for each id."
+                f"{first}; keep one row for each id, for example with drop_duplicates."
             )
         refuse_mixed(ids, where=f"Column {id_column!r} of the table", what="id")
         self._vocabulary = Vocabulary(ids)

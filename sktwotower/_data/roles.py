@@ -13,12 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
-from sktwotower._data.column_names import (
-    any_meant,
-    meant_by,
-    refuse_misspelt,
-    with_index,
-)
+from sktwotower._data.column_names import refuse_misspelt, with_index
 from sktwotower.utils._arrow_types import time_types
 from sktwotower.utils._columns import (
     Column,
@@ -32,6 +27,7 @@ from sktwotower.utils._columns import (
 )
 from sktwotower.utils._forms import given, how_to_give_rows
 from sktwotower.utils._sklearn import check_feature_names, column_indices, feature_names
+from sktwotower.utils._spelling import any_meant, meant_by
 from sktwotower.utils._times import TimeRange
 
 Frame = pd.DataFrame | pd.Series

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktwotower._data.column_names import did_you_mean
 from sktwotower._data.entities import Entities
 from sktwotower._data.feature_frames import value_codes
 from sktwotower._data.pair_forms import has_lists
 from sktwotower._search.greedy import Quota
 from sktwotower.utils._columns import Column
 from sktwotower.utils._once import once
+from sktwotower.utils._spelling import did_you_mean
 
 
 def read_quotas(

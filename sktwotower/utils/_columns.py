@@ -19,6 +19,7 @@ from sktwotower.utils._ids import (
     signed_where_possible,
     types_in,
 )
+from sktwotower.utils._spelling import did_you_mean
 
 Column = str | int
 _HASHABLE = {str, int, float, bool}  # types whose values need no look
@@ -143,7 +144,10 @@ def column_position(column: Column, names: list, *, role: str, where: str = "X")
         known = f"the columns are {names}"
         if names == list(range(len(names))):
             known = f"it has no column names but {len(names)} positions"
-        raise ValueError(f"{role}={column!r} is not a column of {where}; {known}.")
+        raise ValueError(
+            f"{role}={column!r} is not a column of {where}; {known}."
+            f"{did_you_mean(column, names)}"
+        )
     if -len(names) <= column < len(names):
         position = column % len(names)
         if labelled and labelled != [position]:

@@ -6,7 +6,7 @@ import pytest
 
 import sktwotower
 from sktwotower import EntityTable
-from sktwotower._data.column_names import close_name, with_index
+from sktwotower._data.column_names import with_index
 from sktwotower.baselines import (
     EASERecommender,
     ItemKNNRecommender,
@@ -310,24 +310,6 @@ def test_other_columns_are_ignored_as_ever(model):
     assert_same_answer(model.recommend(QUERY.assign(page=1, note="x")), expected)
     only_team = QUERY[["user", "team"]].assign(wage=3)  # not a misspelt age
     assert_same_answer(model.recommend(only_team), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "close"),
-    [
-        ("userId", ["item", "user_id"], "user_id"),
-        ("User ID", ["user_id"], "user_id"),
-        ("genres", ["genre", "title"], "genre"),
-        ("wage", ["age"], None),
-        ("subtitle", ["title"], None),
-        ("item_cat_1", ["item_cat_0"], None),
-        ("x10", ["x1"], None),
-        (3, ["3"], None),
-        ("3", [3], None),
-    ],
-)
-def test_names_that_are_close(name, options, close):
-    assert close_name(name, options) == close
 
 
 # --- single rows ---------------------------------------------------------------------
