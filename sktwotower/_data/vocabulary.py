@@ -56,6 +56,10 @@ class Vocabulary:
         """Ids in the order of their codes, (n,)."""
         return self._index.to_numpy()
 
+    def n_bytes(self) -> int:
+        """Size of the ids and of the table that finds them."""
+        return int(self._index.memory_usage(deep=True))
+
     def codes(self, ids: Ids) -> np.ndarray:
         """Codes of ids, (n,) int32; 0 for unknown ids."""
         if isinstance(ids, pd.Categorical):

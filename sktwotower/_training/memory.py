@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import MOMENTS
+from sktwotower._training.settings import HistorySettings, TransformerSettings
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._warnings import warn
 
 _BYTES_OF_A_NUMBER = 4  # float32
@@ -17,6 +20,19 @@ _ADVICE = (
     "Lower embedding_dim, set average=False or optimizer='sgd', or leave out an id with "
     "user_id_embedding=False."
 )
+# What is kept for each row of X: codes of its user and item and whether it is a positive,
+# its time, its pair in `seen`, and its pair among the known positives, as key and item.
+_ROW, _TIME, _SEEN_PAIR, _KNOWN_PAIR = 9, 8, 5, 12
+# Place of a row in the order of its epoch; its number, where it has an input of its own.
+_ORDER, _NUMBER = 8, 8
+# Items of a history, twice, the places of rows in its order, and what came before a row;
+# where windows begin and end; the item that is left out; whether an item is drawn, and the
+# row's place in the order of users.
+_PAST, _WINDOW, _LEFT_OUT, _DRAWN = 24, 16, 4, 9
+# Of many rows, masks and small codes are in memory, and an order while it is sorted.
+_MASKS, _SORTED = 6, 16
+# Ends of a user's seen pairs, of the known positives and of histories, positives or not.
+_SEEN_USER, _KNOWN_USER, _PAST_USER = 8, 16, 32
 
 
 def training_bytes(
@@ -28,8 +44,8 @@ def training_bytes(
     optimizer: str,
     average: bool,
     has_penalty: bool,
-) -> int:
-    """Bytes of the embedding tables, what is kept of them, and the embeddings.
+) -> dict[str, int]:
+    """Bytes of the embedding tables, of what is kept of them, and of the embeddings.
 
     Beside each table there are its average, the moments of the optimizer and, with an L2
     penalty, a gradient of all rows. Sparse fields of few columns are counted once more, as
@@ -49,6 +65,11 @@ def training_bytes(
         Whether an average of the weights is kept.
     has_penalty : bool
         Whether the weight decay is an L2 penalty.
+
+    Returns
+    -------
+    dict of str to int
+        "tables", "moments", "average", "gradient", "matrices" and "embeddings".
     """
     n_vectors, n_entries = n_history_items, 0
     for rows in (user_rows, item_rows):
@@ -56,10 +77,77 @@ def training_bytes(
             n_vectors += rows.n_ids
         n_vectors += rows.n_columns + sum(block.shape[1] for block in rows.dense)
         n_entries += rows.is_narrow * len(rows) * rows.n_columns
-    copies = 1 + average + len(MOMENTS[optimizer]) + has_penalty
-    embeddings = len(user_rows) + len(item_rows)
-    return _BYTES_OF_A_NUMBER * (
-        embedding_dim * (n_vectors * copies + embeddings) + n_entries
+    tables = _BYTES_OF_A_NUMBER * embedding_dim * n_vectors
+    n_embeddings = len(user_rows) + len(item_rows)
+    return {
+        "tables": tables,
+        "moments": tables * len(MOMENTS[optimizer]),
+        "average": tables * average,
+        "gradient": tables * has_penalty,
+        "matrices": _BYTES_OF_A_NUMBER * n_entries,
+        "embeddings": _BYTES_OF_A_NUMBER * embedding_dim * n_embeddings,
+    }
+
+
+def row_bytes(
+    n_rows: int,
+    n_users: int,
+    *,
+    has_times: bool,
+    history: HistorySettings | None,
+    masks: bool,
+) -> tuple[int, int]:
+    """Bytes in memory, and in temporary files, that are kept for the rows of X.
+
+    No pair of user and item is taken to occur twice. X itself is not counted.
+
+    Parameters
+    ----------
+    n_rows, n_users : int
+        Rows of X, and users.
+    has_times : bool
+        Whether the rows have times.
+    history : HistorySettings or None
+        The history field; None: there is none.
+    masks : bool
+        Whether known positives are no negatives.
+    """
+    of_row = _ROW + _TIME * has_times
+    trained = _ROW  # what is copied in a random order where rows are many
+    kept = of_row + _SEEN_PAIR + _KNOWN_PAIR * masks
+    if history is not None:
+        kept += _PAST
+        if history.drawn_share:
+            kept += _DRAWN
+        else:
+            trained += _NUMBER
+            kept += _NUMBER + _WINDOW + (_TIME if has_times else _LEFT_OUT)
+        if isinstance(history, TransformerSettings):
+            kept -= _BYTES_OF_A_NUMBER  # its items are there once
+    of_users = _SEEN_USER + _KNOWN_USER * masks + _PAST_USER * (history is not None)
+    of_users *= n_users
+    if not column_store.is_large(n_rows):
+        return n_rows * (kept + _ORDER) + of_users, 0
+    in_memory = _MASKS + _SORTED * (history is not None)
+    return n_rows * in_memory + of_users, n_rows * (kept + trained)
+
+
+def of_size(rows: EntityRows, n: int) -> EntityRows:
+    """Entities with the same columns, of which only the number is another.
+
+    Its tensors have shapes and no values, so that there may be any number of them.
+    """
+    has_id = rows.id_codes is not None
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, device="meta")
+
+    return replace(
+        rows,
+        id_codes=empty(n) if has_id else None,
+        n_ids=n if has_id else 0,
+        pointers=empty(n, rows.pointers.shape[1]),
+        dense=tuple(empty(n, block.shape[1]) for block in rows.dense),
     )
 
 

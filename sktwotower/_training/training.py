@@ -373,12 +373,16 @@ class Training:
             weight=self.configuration.ssl_weight,
         )
 
-    def _warn_if_too_large(self, device: torch.device) -> None:
-        configuration = self.configuration
-        needed = training_bytes(
-            self.user_rows,
-            self.item_rows,
-            self._n_history_items(),
+    def bytes_of(
+        self, user_rows: EntityRows, item_rows: EntityRows, n_history_items: int
+    ) -> dict[str, int]:
+        """What `training_bytes` says of so many entities, with this configuration."""
+        configuration, history = self.configuration, self.settings.history
+        has_table = isinstance(history, PooledSettings) and not history.tied
+        return training_bytes(
+            user_rows,
+            item_rows,
+            n_history_items if has_table else 0,
             embedding_dim=self.settings.embedding_dim,
             optimizer=configuration.optimizer,
             average=configuration.average,
@@ -386,7 +390,10 @@ class Training:
                 self.settings.weight_decay > 0 and not DECOUPLED[configuration.optimizer]
             ),
         )
-        warn_if_too_large(needed, device)
+
+    def _warn_if_too_large(self, device: torch.device) -> None:
+        needed = self.bytes_of(self.user_rows, self.item_rows, self._n_history_items())
+        warn_if_too_large(sum(needed.values()), device)
 
 
 def _report_catalogue(n_outside: int) -> None:

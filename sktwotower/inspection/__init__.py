@@ -1,6 +1,7 @@
-"""Plots and tables of what a fitted recommender has learned."""
+"""Plots and tables of what a fitted recommender has learned, and what a fit costs."""
 
 from sktwotower.inspection._attended_items import AttentionDisplay
+from sktwotower.inspection._cost import CostEstimate, estimate_cost
 from sktwotower.inspection._embedding import EmbeddingDisplay
 from sktwotower.inspection._explanation import ExplanationDisplay
 from sktwotower.inspection._feature_importance import feature_importance
@@ -11,6 +12,7 @@ from sktwotower.inspection._training_curve import TrainingCurveDisplay
 
 __all__ = [
     "AttentionDisplay",
+    "CostEstimate",
     "EmbeddingDisplay",
     "ExplanationDisplay",
     "PopularityBiasDisplay",
@@ -18,5 +20,6 @@ __all__ = [
     "RankingCurveDisplay",
     "SearchResultsDisplay",
     "TrainingCurveDisplay",
+    "estimate_cost",
     "feature_importance",
 ]

@@ -6,11 +6,17 @@ import sys
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from sktwotower import TwoTowerRecommender
 from sktwotower._training import memory, training
+from sktwotower._training.data import encode, read_training_rows, rows_that_train
+from sktwotower._training.settings import PooledSettings
+from sktwotower.history import PooledHistory
+from sktwotower.utils import _column_store as column_store
 from tests._nn.helpers import only_ids
 
 CPU = torch.device("cpu")
@@ -31,7 +37,10 @@ def test_bytes_by_hand():
             users, items, 50, optimizer=optimizer, average=average, **options
         )
         matrix = 100 * 7  # few columns of the users
-        assert found == 4 * (8 * (tables * copies + embeddings) + matrix)
+        assert found["tables"] == 4 * 8 * tables
+        assert found["embeddings"] == 4 * 8 * embeddings
+        total = sum(found.values())
+        assert total == 4 * (8 * (tables * copies + embeddings) + matrix)
         penalised = memory.training_bytes(
             users,
             items,
@@ -40,7 +49,107 @@ def test_bytes_by_hand():
             average=average,
             **options | {"has_penalty": True},
         )
-        assert penalised - found == 4 * 8 * tables
+        assert sum(penalised.values()) - total == penalised["gradient"] == 4 * 8 * tables
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_bytes_do_not_need_the_entities(with_id):
+    rows = replace(only_ids(50), field_widths=(7, 200), dense=(torch.zeros(50, 3),))
+    rows = replace(rows, pointers=torch.zeros(50, 3))
+    if not with_id:
+        rows = replace(rows, id_codes=None, n_ids=0)
+    options = dict(embedding_dim=8, optimizer="adam", average=True, has_penalty=True)
+    found = memory.training_bytes(rows, memory.of_size(rows, 50), 0, **options)
+    assert found == memory.training_bytes(rows, rows, 0, **options)
+    many = memory.of_size(rows, 10**10)
+    found = memory.training_bytes(rows, many, 0, **options)
+    assert found["embeddings"] == 4 * 8 * (10**10 + 50)
+
+
+def arrays_of(root):
+    """Bytes of all arrays and tensors that some records hold, each memory once."""
+    found, stack, visited = {}, [root], {}
+    while stack:
+        one = stack.pop()
+        if id(one) in visited:
+            continue
+        visited[id(one)] = one  # so that no other gets its id
+        if isinstance(one, torch.Tensor):
+            one = one.detach().numpy()
+        if isinstance(one, np.ndarray):
+            if 0 not in one.strides:  # else one value stands for all
+                found[one.ctypes.data] = max(found.get(one.ctypes.data, 0), one.nbytes)
+        elif isinstance(one, dict):
+            stack += one.values()
+        elif isinstance(one, list | tuple):
+            stack += one
+        elif sp.issparse(one):
+            stack += [one.data, one.indices]  # the ends are of users
+        elif type(one).__module__.startswith("sktwotower") and hasattr(one, "__dict__"):
+            stack += vars(one).values()
+    return sum(found.values())
+
+
+# Each user has all items, so that the number of rows is all that differs.
+ALL_PAIRS = np.stack([np.arange(2000) // 40, np.arange(2000) % 40], axis=1)
+
+
+def bytes_while_training(n_rows, parameters):
+    """Of the rows, of all entities and of the batches, between two epochs."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.permutation(ALL_PAIRS)[:n_rows], np.arange(n_rows)])
+    model = TwoTowerRecommender(embedding_dim=4, batch_size=64, **parameters)
+    configuration = model._configuration()
+    roles, interactions = read_training_rows(X, None, None, configuration)
+    train_rows = rows_that_train(interactions, configuration.objective)
+    data = encode(interactions, train_rows, roles, configuration, None)
+    del interactions
+    started = training.Training(configuration, data, None, seed=0)
+    run = started.start(train_rows)
+    next(run.epochs)
+    kept = run.epochs.gi_frame.f_locals
+    return arrays_of([started, run.past, kept["batches"], kept["user_rows"]])
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    ("parameters", "history"),
+    [
+        ({"history": None}, None),
+        ({"history": None, "timestamp_column": 2}, None),
+        ({"history": None, "mask_known_positives": False}, None),
+        ({"history": PooledHistory(size=3)}, PooledSettings(3)),
+        (
+            {"history": PooledHistory(), "timestamp_column": 2},
+            PooledSettings(),
+        ),
+        ({}, PooledSettings(None, 0.5, tied=True)),
+    ],
+)
+def test_bytes_of_rows_are_those_of_arrays(monkeypatch, parameters, history, many):
+    if many:
+        if history is not None and history.dropout:
+            pytest.skip("batches of whole users have no shuffled copy")
+        monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 500)
+        monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 1000)
+    small, large = (bytes_while_training(n, parameters) for n in (1000, 2000))
+    said = [
+        memory.row_bytes(
+            n,
+            50,
+            has_times="timestamp_column" in parameters,
+            history=history,
+            masks=parameters.get("mask_known_positives", True),
+        )
+        for n in (1000, 2000)
+    ]
+    (in_memory, on_disk) = np.subtract(said[1], said[0])
+    if many:
+        assert large - small == on_disk
+    else:
+        order = 8 * 1000  # which only an epoch has
+        assert large - small == in_memory - order
+        assert on_disk == 0
 
 
 def test_what_is_free():
