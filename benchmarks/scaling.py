@@ -37,7 +37,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._common import (
     BY_ID,
@@ -51,6 +50,7 @@ from benchmarks._common import (
     write,
 )
 from sktwotower import TwoTowerRecommender
+from sktwotower._nn.products import counted_products
 from sktwotower.datasets import make_interactions
 
 BATCH_SIZE = 2048
@@ -172,9 +172,7 @@ def products(
     rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame], **parameters: Any
 ) -> int:
     """Floating-point operations of all matrix products of a fit, by their shapes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # those of a second thread would not be counted
-    with FlopCounterMode(display=False) as counter:
+    with counted_products() as counter:
         TwoTowerRecommender(
             **COLUMNS,
             **BY_ID,
@@ -183,7 +181,6 @@ def products(
             max_iter=epochs,
             random_state=0,
         ).fit(rows)
-    torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 

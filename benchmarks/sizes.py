@@ -10,8 +10,8 @@
    processor if there is one thread, so that other jobs hardly matter), and the peak of the
    memory of the process, to which the estimate adds what it had before the fit.
 2. With ``--paper`` instead: what the page "To internet scale" says of a billion rows, a
-   hundred million users and ten million items, setting by setting, from a sample of 15,000
-   users and 150,000 rows that `make_interactions` generates.
+   hundred million users and ten million items, setting by setting, from a sample of 10,000
+   users and 100,000 rows that `make_interactions` generates.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SHARES = {"bundled": 0.5}
 SHARE = 0.2
 
 INTERNET = {"n_rows": 10**9, "n_users": 10**8, "n_items": 10**7}
-SAMPLE = 15_000, 150_000, 150_000  # users, items and rows: ten of each user
+SAMPLE = 10_000, 250_000, 100_000  # users, items and rows: ten of each user
 LARGE_BATCH = {"batch_size": 4096}
 NARROW = {**BY_HISTORY, **LARGE_BATCH, "embedding_dim": 32}
 SAVING = {**NARROW, "average": False}
@@ -85,8 +85,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     parser.add_argument("--paper", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     if options.paper:
+        _start(options.threads)
         write("sizes-paper", paper())
         return
     rows = []

@@ -71,21 +71,22 @@ def training_bytes(
     dict of str to int
         "tables", "moments", "average", "gradient", "matrices" and "embeddings".
     """
-    n_vectors, n_entries = n_history_items, 0
+    n_vectors, n_entries, n_embedded = n_history_items, 0, 0
     for rows in (user_rows, item_rows):
         if rows.id_codes is not None:
             n_vectors += rows.n_ids
         n_vectors += rows.n_columns + sum(block.shape[1] for block in rows.dense)
         n_entries += rows.is_narrow * len(rows) * rows.n_columns
+        n_appended = 0 if rows.appended is None else rows.appended.shape[1]
+        n_embedded += len(rows) * (embedding_dim + n_appended)
     tables = _BYTES_OF_A_NUMBER * embedding_dim * n_vectors
-    n_embeddings = len(user_rows) + len(item_rows)
     return {
         "tables": tables,
         "moments": tables * len(MOMENTS[optimizer]),
         "average": tables * average,
         "gradient": tables * has_penalty,
         "matrices": _BYTES_OF_A_NUMBER * n_entries,
-        "embeddings": _BYTES_OF_A_NUMBER * embedding_dim * n_embeddings,
+        "embeddings": _BYTES_OF_A_NUMBER * n_embedded,
     }
 
 
@@ -137,17 +138,17 @@ def of_size(rows: EntityRows, n: int) -> EntityRows:
 
     Its tensors have shapes and no values, so that there may be any number of them.
     """
-    has_id = rows.id_codes is not None
 
-    def empty(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, device="meta")
+    def resized(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty((n, *tensor.shape[1:]), device="meta")
 
     return replace(
         rows,
-        id_codes=empty(n) if has_id else None,
-        n_ids=n if has_id else 0,
-        pointers=empty(n, rows.pointers.shape[1]),
-        dense=tuple(empty(n, block.shape[1]) for block in rows.dense),
+        id_codes=None if rows.id_codes is None else resized(rows.id_codes),
+        n_ids=0 if rows.id_codes is None else n,
+        pointers=resized(rows.pointers),
+        dense=tuple(map(resized, rows.dense)),
+        appended=None if rows.appended is None else resized(rows.appended),
     )
 
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def test_bytes_by_hand():
-    users = replace(only_ids(100), field_widths=(7,))
+    users = replace(only_ids(100), field_widths=(7,), appended=torch.zeros(100, 1))
     items = replace(only_ids(50), dense=(torch.zeros(50, 3),))
     options = dict(embedding_dim=8, has_penalty=False)
     tables, embeddings = 100 + 7 + 50 + 3 + 50, 150
@@ -38,9 +38,9 @@ def test_bytes_by_hand():
         )
         matrix = 100 * 7  # few columns of the users
         assert found["tables"] == 4 * 8 * tables
-        assert found["embeddings"] == 4 * 8 * embeddings
+        assert found["embeddings"] == 4 * (8 * embeddings + 100)
         total = sum(found.values())
-        assert total == 4 * (8 * (tables * copies + embeddings) + matrix)
+        assert total == 4 * (8 * (tables * copies + embeddings) + 100 + matrix)
         penalised = memory.training_bytes(
             users,
             items,
@@ -143,7 +143,7 @@ def test_bytes_of_rows_are_those_of_arrays(monkeypatch, parameters, history, man
         )
         for n in (1000, 2000)
     ]
-    (in_memory, on_disk) = np.subtract(said[1], said[0])
+    in_memory, on_disk = np.subtract(said[1], said[0])
     if many:
         assert large - small == on_disk
     else:
@@ -203,6 +203,18 @@ def test_what_is_announced_follows_the_parameters(monkeypatch):
         by_default, without, decayed = announced
         assert without == by_default
         assert (decayed > by_default) == (optimizer == "adam")
+
+
+def test_a_tied_history_has_no_table_of_its_own(monkeypatch):
+    announced = []
+    monkeypatch.setattr(training, "warn_if_too_large", lambda n, _: announced.append(n))
+    for tied in (True, False):
+        history = PooledHistory(size=None, dropout=0.5, tied=tied)
+        model = TwoTowerRecommender(
+            history=history, embedding_dim=8, max_iter=1, optimizer="sgd", average=False
+        )
+        model.fit([[1, 1], [2, 2], [3, 3], [1, 2]])
+    assert announced[1] - announced[0] == 4 * 8 * 4  # three items, and the unknown one
 
 
 SCRIPT = r"""

@@ -41,7 +41,7 @@ def n_bytes(tensors):
     ids=["ids", "adagrad", "history", "tied", "features"],
 )
 def test_bytes_of_all_rows_are_those_of_a_fit(parameters):
-    model = by_id(popularity_prior=None, **parameters)
+    model = by_id(**parameters)
     sizes = SIZES
     if "item_table" in parameters:
         sizes = SIZES | {"n_users": len(DATA.user_table), "n_items": len(DATA.item_table)}
@@ -61,8 +61,8 @@ def test_bytes_of_all_rows_are_those_of_a_fit(parameters):
         ]
         assert memory["moments"] == n_bytes(moments)
     assert memory["average"] == model.average * memory["tables"]
-    unknown = 2 * 4 * model.embedding_dim
     embeddings = model.user_embeddings_, model.item_embeddings_
+    unknown = sum(vectors[0].nbytes for vectors in embeddings)
     assert memory["embeddings"] == n_bytes(embeddings) + unknown
     entities = model._state.user.entities, model._state.item.entities
     vocabularies = sum(one.vocabulary.n_bytes() for one in entities)
