@@ -119,6 +119,7 @@ def row_bytes(
     if history is not None:
         kept += _PAST
         if history.drawn_share:
+            trained = 0  # batches are of users
             kept += _DRAWN
         else:
             trained += _NUMBER

@@ -128,8 +128,6 @@ def bytes_while_training(n_rows, parameters):
 )
 def test_bytes_of_rows_are_those_of_arrays(monkeypatch, parameters, history, many):
     if many:
-        if history is not None and history.dropout:
-            pytest.skip("batches of whole users have no shuffled copy")
         monkeypatch.setattr(column_store, "ROWS_IN_MEMORY", 500)
         monkeypatch.setattr(column_store, "ROWS_AT_ONCE", 1000)
     small, large = (bytes_while_training(n, parameters) for n in (1000, 2000))
