@@ -11,6 +11,10 @@ from sktwotower.utils._bucket_sort import distinct_pairs
 
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
 _TERMS_AT_ONCE = 2**20  # of a sum over numbers of users
+# To look up a pair takes as long as to go through so many items of a user's list.
+ITEMS_FOR_A_PAIR = 4
+# Items of lists at once, whose positions then stay in the cache.
+LISTED_AT_ONCE = 2**16
 
 
 class KnownPositives:
@@ -52,21 +56,32 @@ class KnownPositives:
         Tensor of shape (n_known,), int64
             Positions ``row * c + column``, ascending.
         """
-        counts = self._counts[user_rows]
-        n_candidates = len(candidates)
-        if int(counts.sum()) > len(user_rows) * n_candidates:
-            # The users have more items than there are candidates. To look up every pair is
-            # cheaper: a few very active users then cost no more than their scores.
+        n_users, n_candidates = len(user_rows), len(candidates)
+        n_listed = int(self._counts[user_rows].sum())
+        if n_listed > ITEMS_FOR_A_PAIR * n_users * n_candidates:
+            # To look up every pair is cheaper: a few very active users then cost no more
+            # than their scores.
             known = self.contain(user_rows[:, None], candidates)  # (b, c)
             return known.flatten().nonzero()[:, 0]
+        columns_of = candidates.long()
+        self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
+        size = max(n_users * LISTED_AT_ONCE // max(n_listed, 1), 1)
+        found = [
+            self._listed(user_rows[start : start + size], n_candidates)
+            + start * n_candidates
+            for start in range(0, n_users, size)
+        ]
+        self._column[columns_of] = -1  # for the next batch
+        return torch.cat(found) if found else user_rows.new_empty(0, dtype=torch.int64)
+
+    def _listed(self, user_rows: Tensor, n_candidates: int) -> Tensor:
+        """Positions of the known positives of a few users, from their lists."""
+        counts = self._counts[user_rows]
         ends = counts.cumsum(0)
         rows = torch.arange(len(user_rows)).repeat_interleave(counts)
         shifts = self._ends[user_rows] - ends  # to positions in _items
         positions = torch.arange(len(rows)) + shifts.index_select(0, rows)
-        columns_of = candidates.long()
-        self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
         columns = self._column.index_select(0, self._items.index_select(0, positions))
-        self._column[columns_of] = -1  # for the next batch
         return (rows * n_candidates + columns).masked_select(columns >= 0)
 
 

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from itertools import combinations, product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, hypergeom
 
+from sktwotower._nn import negatives
 from sktwotower._nn.negatives import (
     ExplicitNegatives,
     ItemSampler,
@@ -81,7 +83,17 @@ def test_contain_broadcasts():
 @given(positives(), st.data())
 @settings(max_examples=120, deadline=None)
 def test_among(rows, data):
-    """Lists of candidates longer and shorter than the histories, and any order of users."""
+    """Lists of candidates longer and shorter than the histories, and any order of users.
+
+    Pairs are looked up or lists are gone through, all at once or some at a time.
+    """
+    ways = {"ITEMS_FOR_A_PAIR": [0, 4, 100], "LISTED_AT_ONCE": [1, 5, 2**16]}
+    drawn = {name: data.draw(st.sampled_from(values)) for name, values in ways.items()}
+    with mock.patch.multiple(negatives, **drawn):
+        check_among(rows, data)
+
+
+def check_among(rows, data):
     n_users = int(rows[0].max()) + 1
     users = data.draw(st.lists(st.integers(0, n_users - 1), min_size=1, max_size=8))
     candidates = data.draw(
