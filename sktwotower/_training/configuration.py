@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from sktwotower._data.entity_table import EntityTable, as_table
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
+from sktwotower._data.table_ids import refuse_unnamed_features, takes_all_columns
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.settings import (
@@ -51,13 +52,20 @@ class SideConfiguration:
 
     def checked_table(self, roles: ColumnRoles) -> EntityTable | None:
         """The side table, checked."""
-        names = roles.feature_names
-        return as_table(
+        names, parameter = roles.feature_names, f"{self.name}_table"
+        table = as_table(
             self.table,
-            parameter=f"{self.name}_table",
+            parameter=parameter,
             id_column=self.column,
             names=None if names is None else list(names),
         )
+        if table is not None and table.features is None and takes_all_columns(self.encoder):
+            refuse_unnamed_features(
+                table.feature_rows,
+                where=parameter,
+                name_them="name all features with EntityTable(frame, id_column, features)",
+            )
+        return table
 
 
 @dataclass(frozen=True, eq=False)
