@@ -65,13 +65,13 @@ def refuse_unnamed_features(features: Iterable, *, where: str, name_them: str) -
 
 def takes_all_columns(encoder: Any) -> bool:
     """Whether an encoder reads each column of a frame, instead of those that it names."""
-    while is_pipeline(encoder):
+    while is_pipeline(encoder) and encoder.steps:
         encoder = encoder.steps[0][1]
     if is_frozen(encoder):
         return False
     if not is_column_transformer(encoder):
         return True
-    selections = [columns for _, _, columns in encoder.transformers]
+    selections = [columns for *_, columns in encoder.transformers]
     return encoder.remainder != "drop" or any(map(callable, selections))
 
 

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from sktwotower._data.entity_table import EntityTable, as_table
+from sktwotower._data.entity_table import (
+    EntityTable,
+    as_table,
+    refuse_index_among_features,
+)
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
-from sktwotower._data.table_ids import refuse_unnamed_features, takes_all_columns
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.settings import (
@@ -59,12 +62,8 @@ class SideConfiguration:
             id_column=self.column,
             names=None if names is None else list(names),
         )
-        if table is not None and table.features is None and takes_all_columns(self.encoder):
-            refuse_unnamed_features(
-                table.feature_rows,
-                where=parameter,
-                name_them="name all features with EntityTable(frame, id_column, features)",
-            )
+        if table is not None:
+            refuse_index_among_features(table, self.encoder, parameter=parameter)
         return table
 
 
