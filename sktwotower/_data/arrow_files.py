@@ -63,6 +63,8 @@ def open_dataset(X: Any) -> Any:
                 files, schema, opened.format, opened.filesystem
             )
         return opened
+    except FileNotFoundError as error:
+        raise _not_there(X) from error
     except (arrow().ArrowException, OSError) as error:
         raise ValueError(
             f"X is {describe(X)}, which cannot be read as Parquet ({error}); give a "
@@ -73,11 +75,10 @@ def open_dataset(X: Any) -> Any:
 
 def _refuse_no_parquet(X: Any, path: str) -> None:
     """Raise an error for a path without a file of Parquet's, before pyarrow is needed."""
+    if "://" in path:  # a URI, which Arrow opens
+        return
     if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"X is {describe(X)}, which does not exist; give a Parquet file or a directory "
-            "of them."
-        )
+        raise _not_there(X)
     walked = os.walk(path) if os.path.isdir(path) else [("", [], [path])]
     files = [os.path.join(folder, name) for folder, _, names in walked for name in names]
     if files and not any(map(is_parquet, files)):
@@ -86,6 +87,13 @@ def _refuse_no_parquet(X: Any, path: str) -> None:
             "otherwise). Read another format first, for example with pandas.read_csv, and "
             "give the frame; or give a pyarrow.dataset.Dataset."
         )
+
+
+def _not_there(X: Any) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"X is {describe(X)}, which does not exist; give a Parquet file or a directory of "
+        "them."
+    )
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:

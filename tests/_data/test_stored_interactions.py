@@ -567,6 +567,12 @@ def test_others_take_what_has_been_read(path, frame):
             model.recommend(X)
 
 
+def test_a_uri(path):
+    assert_same(fit(path.as_uri()), fit(path))
+    with pytest.raises(FileNotFoundError, match="the path 'file:.*', which does not exist"):
+        fit(path.with_name("nothing.parquet").as_uri())
+
+
 def test_without_pyarrow(path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
