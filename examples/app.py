@@ -24,7 +24,7 @@ import prometheus_client as prometheus
 from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 import sktwotower
 
@@ -57,10 +57,22 @@ def text(value):
 
 
 def plain(value):
-    """An id in JSON: a number, or its text."""
+    """An id in JSON: a number, of which 17.0 is 17 for many clients, or its text."""
     if isinstance(value, np.integer | np.floating):
-        return value.item()
+        value = value.item()
+    if type(value) is float and value.is_integer():
+        return int(value)
     return value if type(value) in (int, float) else text(value)
+
+
+def texts(value):
+    """The texts that an id may have: 17.0 also has that of 17."""
+    return text(value), text(plain(value))
+
+
+def spelling(value, known):
+    """The text by which an id is known; its own if it is not."""
+    return next((name for name in texts(value) if name in known), text(value))
 
 
 Id = (
@@ -93,14 +105,6 @@ class Request(Strict):
     n: Count = 10
     candidates: Items | None = Field(None, description="items to choose from; null: all")
     exclude_seen: bool = True
-
-    @field_validator("users")
-    @classmethod
-    def differ(cls, users):
-        """Refuse a user who is there twice: which history would it be?"""
-        if len({text(user.id) for user in users}) < len(users):
-            raise ValueError("a user is there twice")
-        return users
 
 
 class Scored(BaseModel):
@@ -168,18 +172,22 @@ class Service:
         self.saved = dt.datetime.fromtimestamp((last_saved() or (0,))[0], dt.UTC)
         self.model = sktwotower.load(PATH)
         self.users, self.items = (
-            {text(value): value for value in ids}
+            {name: value for value in ids for name in texts(value)}
             for ids in (self.model.user_ids_, self.model.item_ids_)
         )
 
     def known(self, items):
         """Those of the items that the model has, as their ids."""
-        return [self.items[name] for name in map(text, items) if name in self.items]
+        names = (spelling(item, self.items) for item in items)
+        return [self.items[name] for name in names if name in self.items]
 
     def recommend(self, request):
         """Items for users; unknown users get the items of the unknown user."""
-        names = [text(user.id) for user in request.users]
+        names = [spelling(user.id, self.users) for user in request.users]
         users = [self.users.get(name, name) for name in names]
+        if len(set(users)) < len(users):  # which history would it be?
+            twice = {"loc": ("body", "users"), "msg": "a user is there twice"}
+            raise RequestValidationError([{**twice, "type": "value_error"}])
         candidates = request.candidates
         lists = [*([] if candidates is None else [candidates])]
         by_user = {}

@@ -24,7 +24,7 @@ class Server:
         ids = json.loads((directory / "ids.json").read_text("utf-8"))
         self.item_ids = ids["items"]
         self.user_codes, self.item_codes = (
-            {json.dumps(value): code for code, value in enumerate(ids[side], start=1)}
+            {key(value): code for code, value in enumerate(ids[side], start=1)}
             for side in ("users", "items")
         )
         with np.load(directory / "users.npz") as arrays:
@@ -38,19 +38,18 @@ class Server:
         """Items and scores for each user, best first, without seen items.
 
         Ids are written as in ``ids.json``: a date, for example, as {"date": "2026-11-29"}.
+        17 and 17.0 are one id.
         ``history`` has one list per user: the items since the training.
         """
         codes = np.array(
-            [self.user_codes.get(json.dumps(user), 0) for user in user_ids], dtype=np.int64
+            [self.user_codes.get(key(user), 0) for user in user_ids], dtype=np.int64
         )
         seen = [self.known("seen_items", code) for code in codes]
         vectors = self.users["vectors"][codes]
         if history is not None:
             codes_of = self.item_codes
             later = [
-                np.array(
-                    [codes_of.get(json.dumps(item), 0) for item in items], dtype=np.int64
-                )
+                np.array([codes_of.get(key(item), 0) for item in items], dtype=np.int64)
                 for items in history
             ]
             seen = [np.append(*both) for both in zip(seen, later, strict=True)]
@@ -89,6 +88,13 @@ class Server:
         """The list of one code, from the concatenated lists of all codes."""
         ends = self.users[what.partition("_")[0] + "_ends"]
         return self.users[what][ends[code - 1] if code else 0 : ends[code]]
+
+
+def key(value):
+    """What an id is found by; 17 and 17.0 are equal."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)
 
 
 def end_to_end(lists):

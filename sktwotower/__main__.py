@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +48,14 @@ _EVALUATE = """\
 Rank all items for the users of held-out interactions, and print the mean of each metric
 over users with a confidence interval of 95 %.
 """
+# Options of recommend and evaluate, by the parameters that messages name.
+_OPTIONS = {
+    r"exclude_seen=False": "--include-seen",
+    r"exclude_interactions\b": "--exclude",
+    r"n_recommendations\b": "-n",
+    r"cold_start=": "--cold-start ",
+    r"by=": "--by ",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,9 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     from sktwotower._command_line import commands  # torch takes seconds
 
-    command = getattr(commands, arguments.pop("command"))
+    name = arguments.pop("command")
+    command = getattr(commands, name)
+    said = str if name == "train" else _with_options  # it has Python's names in its file
     with warnings.catch_warnings():
-        warnings.showwarning = _shown_once()
+        warnings.showwarning = _shown_once(said)
         try:
             command(**arguments)
             sys.stdout.flush()
@@ -70,25 +81,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (ValueError, TypeError, FileNotFoundError) as error:
-            return _failed(error, 2)
+            return _failed(said(error), 2)
         except (ImportError, OSError) as error:
-            return _failed(error, 1)
+            return _failed(said(error), 1)
     return 0
 
 
-def _failed(error: Exception, code: int) -> int:
+def _failed(error: str, code: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return code
 
 
-def _shown_once() -> Callable[..., None]:
+def _with_options(message: object) -> str:
+    """The text of a message, with options of the command line for Python's parameters."""
+    text = str(message)
+    for parameter, option in _OPTIONS.items():
+        text = re.sub(rf"\b{parameter}", option, text)
+    return text
+
+
+def _shown_once(text_of: Callable[[object], str]) -> Callable[..., None]:
     """What prints warnings without a line of Python, each text once."""
-    said: set[str] = set()
+    shown: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+        text = text_of(message)
+        if text not in shown:
+            shown.add(text)
+            print(f"warning: {text}", file=sys.stderr)
 
     return show
 

@@ -32,6 +32,7 @@ def files(model, data, tmp_path_factory):
     data.interactions[:800].to_parquet(folder / "train.parquet")
     data.interactions[800:].assign(liked=1).to_parquet(folder / "test.parquet")
     data.user_table.to_parquet(folder / "users.parquet", row_group_size=25)
+    data.user_table.to_csv(folder / "users.csv")
     return folder
 
 
@@ -174,6 +175,18 @@ def test_csv_goes_to_stdout(data, model, capsys):
     assert_same_frames(found, expected)
 
 
+def test_csv_has_whole_numbers_for_float_ids(data, tmp_path, capsys):
+    ids = data.interactions[:300].astype({"user_id": float, "item_id": float})
+    make_model(**NAMES, max_iter=1).fit(ids).save(tmp_path / "model")
+    ids[["user_id"]][:1].to_parquet(tmp_path / "u.parquet")
+    paths = [str(tmp_path / name) for name in ("model", "u.parquet")]
+    assert main(["recommend", *paths]) == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    kinds = [found[name].dtype.kind for name in found]
+    assert kinds == ["i", "i", "f", "i"]
+    assert (found["user_id"] == ids["user_id"].iloc[0]).all()
+
+
 @pytest.mark.parametrize("batch_size", ["1", "2", "3"])
 def test_users_without_recommendations_are_left_out(tmp_path, batch_size):
     X = pd.DataFrame(
@@ -236,6 +249,18 @@ def test_evaluate_passes_options_on(data, model, capsys):
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_messages_name_options(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside pytest
+        assert main(["evaluate", "model", "train.parquet", "--metrics", "hit_rate@1"]) == 0
+        some = pd.read_parquet("train.parquet")[:20]
+        pd.concat([some, pd.read_parquet("test.parquet")]).to_parquet("both.parquet")
+        assert main(["evaluate", "model", "both.parquet", "--metrics", "hit_rate@1"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("To evaluate repeat purchases, set --include-seen.") == 1
+    assert "exclude_seen" not in said
+
+
 # What goes wrong.
 
 WRONG = {
@@ -245,14 +270,19 @@ WRONG = {
         "users: nothing.parquet does not",
     ),
     "no Parquet": ("recommend model model/manifest.json", "cannot be read as Parquet"),
+    "users in CSV": (
+        "recommend model users.csv",
+        "users.csv cannot be read as Parquet; ",
+    ),
+    "rows in CSV": ("evaluate model users.csv", "pandas.read_csv(...).to_parquet(...)"),
     "no column": ("recommend model users.parquet --history users.parquet", "history"),
-    "count": ("recommend model users.parquet -n 0", "n_recommendations must be an integer"),
+    "count": ("recommend model users.parquet -n 0", "error: -n must be an integer"),
     "block": ("recommend model users.parquet --batch-size 0", "--batch-size must be at"),
-    "word": ("recommend model users.parquet --cold-start new", "cold_start='new'"),
+    "word": ("recommend model users.parquet --cold-start new", "error: --cold-start 'new'"),
     "no data": ("evaluate model nothing.parquet", "data: nothing.parquet does not exist"),
     "metric": ("evaluate model test.parquet --metrics ndgc@3", "did you mean 'ndcg@3'?"),
     "y": ("evaluate model test.parquet --y like", "--y like is not a column"),
-    "by": ("evaluate model test.parquet --by age", "by='age'"),
+    "by": ("evaluate model test.parquet --by age", "error: --by 'age'"),
 }
 
 

@@ -299,6 +299,43 @@ def client(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.parametrize("column", ["float64", "float32", "int64"])
+def test_the_app_does_not_tell_17_from_17_point_0(tmp_path, client, column):
+    rows = pd.DataFrame({"user": [17, 17, 5, 5, 6], "item": [20, 30, 20, 40, 30]})
+    model = make_model().fit(rows.astype(column))
+    model.save(tmp_path)
+    client = client()
+
+    def answer(**body):
+        return client.post("/recommend", json=body).json()
+
+    for user, one, other in ((17, 20, 40), (17.0, 20.0, 40.0), ("17", "20", "40")):
+        lists = {"history": [other], "exclude": [one]}
+        found = answer(users=[{"id": user}])["users"][0]
+        assert found["is_known"] and str(found["user"]) == str(user)
+        assert json.dumps([pair["item"] for pair in found["items"]]) == "[40]"
+        found = answer(users=[{"id": user, **lists}], candidates=[one, other, 30])
+        assert found["n_unknown_items"] == 0
+        similar = client.get("/similar", params={"item": int(one)}).json()["items"]
+        assert sorted(json.dumps(pair["item"]) for pair in similar) == ["30", "40"]
+    for user in (17.0, "17"):
+        response = client.post("/recommend", json={"users": [{"id": 17}, {"id": user}]})
+        assert response.status_code == 422
+        assert "a user is there twice" in response.text
+    assert not answer(users=[{"id": 17.5}])["users"][0]["is_known"]
+    if column != "int64":  # as a file of answers has it
+        assert answer(users=[{"id": "17.0"}])["users"][0]["is_known"]
+        assert client.get("/similar", params={"item": "20.0"}).status_code == 200
+
+
+def test_the_app_keeps_texts_apart(tmp_path, client):
+    rows = pd.DataFrame({"user": ["1", "1.0", "1.0"], "item": ["a", "a", "b"]})
+    make_model().fit(rows).save(tmp_path)
+    body = {"users": [{"id": "1"}, {"id": "1.0"}], "candidates": ["a", "b"]}
+    users = client().post("/recommend", json=body).json()["users"]
+    assert [len(user["items"]) for user in users] == [1, 0]
+
+
 @pytest.mark.parametrize("kind", ODD_IDS)
 def test_the_app_takes_the_ids_that_it_answers(tmp_path, client, kind):
     ids = pd.Series(ODD_IDS[kind])

@@ -10,7 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from sktwotower._command_line.config_file import TrainingOrder, existing, read_frame
+from sktwotower._command_line.config_file import (
+    TrainingOrder,
+    existing_parquet,
+    read_frame,
+)
 from sktwotower._data.arrow_files import arrow, open_dataset
 from sktwotower._persistence.folder import artefact_at
 from sktwotower._persistence.loading import load
@@ -28,7 +32,7 @@ def train(config: str) -> None:
     """
     require_packages()
     order = TrainingOrder.read(config)
-    existing(order.data, "data:")
+    existing_parquet(order.data, "data:")
     artefact_at(path_of(order.model))  # what is wrong there is told before the training
     model = TwoTowerRecommender(**{"verbose": 1} | order.parameters)
     with redirect_stdout(sys.stderr):
@@ -58,7 +62,7 @@ def recommend(
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1; got {batch_size}.")
     recommender = load(model)
-    dataset = open_dataset(existing(users, "users:"))
+    dataset = open_dataset(existing_parquet(users, "users:"))
     frames = {
         "candidates": candidates,
         "exclude_interactions": exclude,
@@ -131,8 +135,13 @@ class _CSV:
         self._header = True
 
     def write(self, frame: pd.DataFrame) -> None:
-        """Print a frame."""
-        frame.to_csv(sys.stdout, index=False, header=self._header)
+        """Print a frame, with ids that are whole numbers without a decimal point."""
+        whole = {
+            name: frame[name].astype("int64")
+            for name in frame.columns[:2]
+            if frame[name].dtype.kind == "f" and (frame[name] % 1 == 0).all()
+        }
+        frame.assign(**whole).to_csv(sys.stdout, index=False, header=self._header)
         self._header = False
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from sktwotower._data.arrow_files import is_parquet
 from sktwotower._data.entity_table import EntityTable
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.history import PooledHistory, TransformerHistory
@@ -31,6 +32,9 @@ _CLASSES: dict[str, Callable[..., Any]] = {
         EntityTable,
     )
 }
+_CONVERT = (
+    "convert another format first, for example with pandas.read_csv(...).to_parquet(...)."
+)
 _FRAMES = ("user_table", "item_table", "frame")  # parameters that a file is read for
 
 
@@ -106,6 +110,22 @@ def existing(path: str, what: str) -> Path:
     return found
 
 
+def existing_parquet(path: str, what: str) -> Path:
+    """A path with a Parquet file, or a directory, at it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    ValueError
+        If there is a file of another format.
+    """
+    found = existing(path, what)
+    if found.is_file() and not is_parquet(found):
+        raise ValueError(f"{what} {path} cannot be read as Parquet; {_CONVERT}")
+    return found
+
+
 def read_frame(path: str, what: str) -> pd.DataFrame:
     """The frame in a Parquet file, or in a directory of Parquet files.
 
@@ -118,14 +138,13 @@ def read_frame(path: str, what: str) -> pd.DataFrame:
     ValueError
         If it is not Parquet.
     """
-    found = existing(path, what)
+    found = existing_parquet(path, what)
     arrow = extra("pyarrow", name="cli", caller="the command line needs")
     try:
         return pd.read_parquet(found)
     except arrow.ArrowException as error:
         raise ValueError(
-            f"{what} {path} cannot be read as Parquet ({error}); convert another format "
-            "first, for example with pandas.read_csv(...).to_parquet(...)."
+            f"{what} {path} cannot be read as Parquet ({error}); {_CONVERT}"
         ) from error
 
 

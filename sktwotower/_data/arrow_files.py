@@ -42,8 +42,9 @@ def open_dataset(X: Any) -> Any:
     """
     if not isinstance(X, str | os.PathLike):
         return X
-    dataset = arrow("pyarrow.dataset")
     path = os.path.expanduser(os.fspath(X))
+    _refuse_no_parquet(X, path)
+    dataset = arrow("pyarrow.dataset")
     # The buffer would hold a whole file.
     options = dataset.ParquetFragmentScanOptions(pre_buffer=False)
     parquet = dataset.ParquetFileFormat(default_fragment_scan_options=options)
@@ -63,16 +64,45 @@ def open_dataset(X: Any) -> Any:
             )
         return opened
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"X is {describe(X)}, which does not exist; give a Parquet file or a directory "
-            "of them."
-        ) from error
+        raise _not_there(X) from error
     except (arrow().ArrowException, OSError) as error:
         raise ValueError(
             f"X is {describe(X)}, which cannot be read as Parquet ({error}); give a "
             "pyarrow.dataset.Dataset of files of another format, or a frame, such as "
             "pandas.read_csv returns."
         ) from error
+
+
+def _refuse_no_parquet(X: Any, path: str) -> None:
+    """Raise an error for a path without a file of Parquet's, before pyarrow is needed."""
+    if "://" in path:  # a URI, which Arrow opens
+        return
+    if not os.path.exists(path):
+        raise _not_there(X)
+    walked = os.walk(path) if os.path.isdir(path) else [("", [], [path])]
+    files = [os.path.join(folder, name) for folder, _, names in walked for name in names]
+    if files and not any(map(is_parquet, files)):
+        raise ValueError(
+            f"X is {describe(X)}, which cannot be read as Parquet (its files begin "
+            "otherwise). Read another format first, for example with pandas.read_csv, and "
+            "give the frame; or give a pyarrow.dataset.Dataset."
+        )
+
+
+def _not_there(X: Any) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"X is {describe(X)}, which does not exist; give a Parquet file or a directory of "
+        "them."
+    )
+
+
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as files of Parquet do, or cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == b"PAR"  # PAR1, or PARE if it is encrypted
+    except OSError:
+        return True
 
 
 def _refuse_dangling_links(X: Any, path: str) -> None:

@@ -11,7 +11,11 @@ import pandas as pd
 
 from sktwotower._data.column_names import with_index
 from sktwotower._data.known_ids import refuse_mixed
-from sktwotower._data.table_ids import refuse_written_index
+from sktwotower._data.table_ids import (
+    refuse_unnamed_features,
+    refuse_written_index,
+    takes_all_columns,
+)
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import (
     Column,
@@ -41,7 +45,8 @@ class EntityTable:
         Name of the id column, or of the index if it holds the ids. Ids must be unique and
         not missing.
     features : str or list of str, default=None
-        Names of the feature columns; None: all columns except the id column. The column
+        Names of the feature columns; None: all columns except the id column, and ``fit``
+        refuses one that looks like a written index, such as ``Unnamed: 0``. The column
         of a single name, not in a list, is passed to the encoder as a Series, which text
         vectorizers and transformers of your own need. Transformers of scikit-learn that
         take a table get a frame of one column.
@@ -178,6 +183,18 @@ def as_table(
         raise ValueError(f"{parameter}: {error}{hint}") from error
     made._is_guess = chosen != wanted
     return made
+
+
+def refuse_index_among_features(
+    table: EntityTable, encoder: Any, *, parameter: str
+) -> None:
+    """Raise ValueError if an encoder would read an index that nobody chose as a feature."""
+    if table.features is None and takes_all_columns(encoder):
+        refuse_unnamed_features(
+            table._wanted,
+            where=parameter,
+            name_them="name all features with EntityTable(frame, id_column, features)",
+        )
 
 
 def guessed_frame(table: EntityTable) -> pd.DataFrame | None:

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from sklearn.utils.validation import check_array
 
 from sktwotower._data.column_names import refuse_misspelt, with_index
+from sktwotower._data.table_ids import refuse_index_at_position, refuse_unnamed_features
 from sktwotower.utils._arrow_types import time_types
 from sktwotower.utils._columns import (
     Column,
@@ -178,6 +179,10 @@ class ColumnRoles:
         names = list(range(X.shape[1])) if known is None else list(known)
         roles = cls(user_column, item_column, timestamp_column, names, owner)
         roles._refuse_same_column(labels_of(X))
+        for role in ("user_column", "item_column"):
+            column = getattr(roles, role)
+            name = column if isinstance(column, str) else names[column]
+            refuse_index_at_position(column, name, role=role)
         return replace(
             roles,
             user_features=roles._select(X, user_features, "user_features"),
@@ -365,6 +370,12 @@ class ColumnRoles:
                 f"{known}.{any_meant(names, labels_of(X))}"
             ) from error
         names = list(self.names or [])
+        if callable(wanted) or isinstance(wanted, slice):
+            refuse_unnamed_features(
+                [names[position] for position in positions],
+                where=f"X, of which {parameter} selects columns,",
+                name_them="list the features by their names",
+            )
         ids = {
             column_position(getattr(self, role), names, role=role): role
             for role in ("user_column", "item_column")

@@ -1,8 +1,9 @@
-"""Which column of a side table has the ids, where none is called like that of X."""
+"""Which column has the ids where none is named, and columns that were an index."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ import pandas as pd
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils._columns import Column, id_array
 from sktwotower.utils._ids import kinds_of
+from sktwotower.utils._sklearn import is_column_transformer, is_frozen, is_pipeline
 from sktwotower.utils._warnings import warn
 
-# Columns that pandas, polars and pyarrow make of an index, or of a column, without a name.
-_WRITTEN_INDEX = re.compile(r"(Unnamed: \d+|index|level_\d+|__index_level_\d+__)?")
+# Columns that pandas, polars and pyarrow make of a column without a name in a file.
+_UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?|__index_level_\d+__)?")
+# Those of reset_index, too, which a feature may be called.
+_WRITTEN_INDEX = re.compile(rf"{_UNNAMED.pattern}|index|level_\d+")
 _ID_WORDS = {"id", "ids", "code", "key", "sku", "isbn", "asin", "ean", "uuid", "guid"}
 _INDEX = "the index"
 
@@ -27,10 +31,48 @@ def refuse_written_index(
         has_none = "" if wanted is None else f" has no id column {wanted!r} as X has, and"
         raise ValueError(
             f"{parameter}{has_none} begins with the column {first!r}, which looks like an "
-            f"index that was written to a file; its columns are {columns}. Rename the "
-            "column with the ids to that of X, drop the index, or name the ids with "
-            "EntityTable(frame, id_column)."
+            f"index that was written to a file; its columns are {columns}. Drop it, with "
+            f"drop(columns=[{first!r}]), or, if it has the ids, name it with "
+            f"EntityTable(frame, {first!r})."
         )
+
+
+def refuse_index_at_position(column: Column, name: Any, *, role: str) -> None:
+    """Raise ValueError if ids are taken, by position, from an index without a name."""
+    by_name = isinstance(column, str)
+    if not by_name and isinstance(name, str) and _WRITTEN_INDEX.fullmatch(name):
+        raise ValueError(
+            f"{role}={column!r} is the column {name!r} of X, which looks like an index "
+            "that was written to a file. Name the column with the ids, with "
+            f"{role}='...', or drop the index: X.drop(columns=[{name!r}])."
+        )
+
+
+def refuse_unnamed_features(features: Iterable, *, where: str, name_them: str) -> None:
+    """Raise ValueError if a column without a name would become a feature.
+
+    ``name_them`` says how to choose it nevertheless.
+    """
+    unnamed = [n for n in features if isinstance(n, str) and _UNNAMED.fullmatch(n)]
+    if unnamed:
+        raise ValueError(
+            f"{where} has the column {unnamed[0]!r}, which would be a feature and looks "
+            "like an index that was written to a file. Read the file with "
+            f"pandas.read_csv(..., index_col=0), use drop(columns={unnamed}), or, if it is "
+            f"a feature, {name_them}."
+        )
+
+
+def takes_all_columns(encoder: Any) -> bool:
+    """Whether an encoder reads each column of a frame, instead of those that it names."""
+    while is_pipeline(encoder) and encoder.steps:
+        encoder = encoder.steps[0][1]
+    if is_frozen(encoder):
+        return False
+    if not is_column_transformer(encoder):
+        return True
+    selections = [columns for *_, columns in encoder.transformers]
+    return encoder.remainder != "drop" or any(map(callable, selections))
 
 
 def compare_with_other_columns(

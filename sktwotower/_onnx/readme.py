@@ -22,6 +22,8 @@ written as `{kind: content}`:
 | `int` | a very long one in hexadecimal digits |
 | `period` | `[ordinal, frequency]` |
 
+Ids that were floats are numbers such as `17.0`, which is the id `17`.
+
 **`user_tower.onnx`, `item_tower.onnx`** turn users and items into vectors. All inputs have
 one dimension; a graph has only the inputs that the model uses.
 

@@ -11,7 +11,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from sktwotower._data.entity_table import EntityTable, as_table
+from sktwotower._data.entity_table import (
+    EntityTable,
+    as_table,
+    refuse_index_among_features,
+)
 from sktwotower._data.roles import ColumnRoles, Rows, Selection, SideName
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._training.objective import ObjectiveSpec
@@ -51,13 +55,16 @@ class SideConfiguration:
 
     def checked_table(self, roles: ColumnRoles) -> EntityTable | None:
         """The side table, checked."""
-        names = roles.feature_names
-        return as_table(
+        names, parameter = roles.feature_names, f"{self.name}_table"
+        table = as_table(
             self.table,
-            parameter=f"{self.name}_table",
+            parameter=parameter,
             id_column=self.column,
             names=None if names is None else list(names),
         )
+        if table is not None:
+            refuse_index_among_features(table, self.encoder, parameter=parameter)
+        return table
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_array, indexable
 
 from sktwotower._data.column_names import with_index
+from sktwotower._data.table_ids import refuse_index_at_position
 from sktwotower.utils._columns import (
     Column,
     as_pandas,
@@ -145,7 +146,8 @@ def column_of(X: Any, column: Column, role: str) -> pd.Series:
 
 def codes_of(X: Any, column: Column, entity: str) -> tuple[IntArray, int]:
     """Codes of the rows' users or items by order of appearance, and how many there are."""
-    ids = column_of(X, column, f"{entity}_column")
+    ids = column_of(X, column, role := f"{entity}_column")
+    refuse_index_at_position(column, ids.name, role=role)
     where = f"Column {column!r} of X"
     codes, distinct = pd.factorize(id_array(ids, what=f"{entity} id", where=where))
     return codes, len(distinct)

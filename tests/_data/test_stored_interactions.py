@@ -567,9 +567,23 @@ def test_others_take_what_has_been_read(path, frame):
             model.recommend(X)
 
 
-def test_without_pyarrow(path, monkeypatch):
+def test_a_uri(path):
+    assert_same(fit(path.as_uri()), fit(path))
+    with pytest.raises(FileNotFoundError, match="the path 'file:.*', which does not exist"):
+        fit(path.with_name("nothing.parquet").as_uri())
+
+
+def test_without_pyarrow(path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
     message = r"fit from files needs pyarrow; .* pip install 'sktwotower\[parquet\]'"
     with pytest.raises(ImportError, match=message):
         fit(path)
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    (folder / "rows.csv").write_text("user,item\n1,2\n")
+    for X in (folder, folder / "rows.csv"):
+        with pytest.raises(ValueError, match="cannot be read as Parquet .*pandas.read_csv"):
+            fit(X)
+    with pytest.raises(FileNotFoundError, match="which does not exist"):
+        fit(folder / "row.csv")

@@ -1,13 +1,19 @@
 """The ids of a side table without a column of their name: understood or refused."""
 
 import io
+import re
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sktwotower import EntityTable
+from sktwotower.baselines import PopularRecommender
+from sktwotower.model_selection import LastInteractionsSplit, sample_negatives
 from tests.helpers import make_model, same_embeddings
 
 RNG = np.random.RandomState(0)
@@ -80,8 +86,84 @@ def test_an_index_that_was_written(table, first):
         fit(table)
     with pytest.raises(ValueError, match="^item_table begins with the column"):
         fit(table, X.to_numpy(), user_column=0, item_column=1)
-    fit(EntityTable(table, "movieId"))
-    fit(table.rename(columns={"movieId": "item"}))
+    fit(EntityTable(table, "movieId", features=["genre"]))
+    fit(EntityTable(table, first, features=["genre"]))
+
+
+def twice_written(table):
+    return read_again(read_again(table))
+
+
+def of_parquet(table):
+    return table.assign(__index_level_0__=N)
+
+
+ITEMS = MOVIES.rename(columns={"movieId": "item"})
+UNNAMED = {
+    "first": (read_again(ITEMS), "Unnamed: 0"),
+    "last": (read_again(ITEMS)[["item", "genre", "Unnamed: 0"]], "Unnamed: 0"),
+    "twice": (twice_written(ITEMS), "Unnamed: 0.1"),
+    "parquet": (of_parquet(ITEMS), "__index_level_0__"),
+    "no name": (ITEMS.assign(**{"": N}), ""),
+}
+
+
+@pytest.mark.parametrize("kind", UNNAMED)
+def test_an_index_is_no_feature(kind):
+    table, name = UNNAMED[kind]
+    message = (
+        rf"^item_table has the column '{re.escape(name)}', which would be a feature .*"
+        r"index_col=0\), use drop\(columns=\['.*'\]\)"
+    )
+    chooses = make_column_transformer((OneHotEncoder(), ["genre"]))
+    others = make_column_transformer((OneHotEncoder(), ["genre"]), remainder="passthrough")
+    by_dtype = make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="number"))
+    )
+    for encoder in (None, others, by_dtype, make_pipeline(others, "passthrough")):
+        for given in (table, EntityTable(table, "item")):
+            model = make_model(**NAMES, item_table=given, item_encoder=encoder)
+            with pytest.raises(ValueError, match=message):
+                model.fit(X)
+    for encoder in (chooses, make_pipeline(chooses, StandardScaler(with_mean=False))):
+        make_model(**NAMES, item_table=table, item_encoder=encoder, max_iter=1).fit(X)
+    model = fit(EntityTable(table, "item", features=["genre", name]))
+    assert name in model.item_encoder_.kinds_
+    assert [*fit(table.drop(columns=UNNAMED_IN[kind])).item_encoder_.kinds_] == ["genre"]
+
+
+UNNAMED_IN = {kind: [name] for kind, (_, name) in UNNAMED.items()}
+UNNAMED_IN["twice"] = ["Unnamed: 0.1", "Unnamed: 0"]
+
+
+@pytest.mark.parametrize("name", ["Unnamed: price", "unnamed: 0", "index", "level_0"])
+def test_other_names_are_features(name):
+    assert name in fit(ITEMS.assign(**{name: N})).item_encoder_.kinds_
+
+
+def test_an_index_in_X():
+    rows = read_again(X)
+    message = "^user_column=0 is the column 'Unnamed: 0' of X, .*drop.columns=..Unnamed: 0"
+    calls = [
+        lambda X, **names: make_model(max_iter=1).set_params(**names).fit(X),
+        lambda X, **names: PopularRecommender(**names).fit(X),
+        lambda X, user_column=0, **_: list(
+            LastInteractionsSplit(user_column=user_column).split(X)
+        ),
+        lambda X, **names: sample_negatives(X, X_train=X, random_state=0, **names),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call(rows)
+        call(rows, **NAMES)
+        call(rows[["user", "item", "Unnamed: 0"]])
+    with pytest.warns(UserWarning, match="each user has one row"):  # as it is named
+        fit(None, rows, user_column="Unnamed: 0", item_column="item")
+    options = {**NAMES, "max_iter": 1}
+    for chosen in (make_column_selector(dtype_include="number"), slice(0, 1)):
+        with pytest.raises(ValueError, match="user_features selects columns, has the colu"):
+            make_model(**options, user_features=chosen).fit(rows)
+    make_model(**options, user_features=["Unnamed: 0"]).fit(rows)
 
 
 PRICED = MOVIES.assign(price=N + 5)

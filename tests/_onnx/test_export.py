@@ -117,6 +117,16 @@ def test_a_later_history_is_used(films, films_directory, example):
     assert [[item for item, _ in row[:20]] for row in found] == ids.tolist()
 
 
+@pytest.mark.parametrize("column", [int, float])
+def test_the_example_does_not_tell_17_from_17_point_0(tmp_path, example, column):
+    rows = pd.DataFrame({"user_id": [17, 17, 5, 5], "item_id": [20, 30, 20, 40]})
+    make_model().fit(rows.astype(column)).export_onnx(tmp_path / "model")
+    server = example.Server(tmp_path / "model")
+    for user, item in ((17, 40), (17.0, 40.0)):
+        assert [found for found, _ in server.recommend([user])[0]] == [40]
+        assert server.recommend([user], [[item]]) == [[]]
+
+
 def test_the_example_needs_neither_torch_nor_scikit_learn(films, films_directory):
     users = films.user_ids_[:3].tolist()
     code = (
