@@ -36,9 +36,6 @@ class Estimator(BaseEstimator):
     def call(self, function):
         function()
 
-    def tell(self, message):
-        warn(message)
-
 
 @contextmanager
 def warning_context():
@@ -94,38 +91,6 @@ def test_scikit_learn_is_skipped(model):
         line = this_line() + 1
         model.fit([[0], [1], [2]])
     assert places(record) == {(__file__, line)}
-
-
-def said_by(search):
-    with warnings.catch_warnings(record=True) as record:
-        warnings.simplefilter("default")
-        search.fit([[0], [1], [2]])
-    return [str(warning.message) for warning in record]
-
-
-class Warns(Estimator):
-    __module__ = Estimator.__module__
-
-    def score(self, X, y=None):
-        self.tell(f"{len(X)} of 3 rows, column 'f1' ({100 / len(X):.1f}%)")
-        self.tell(f"{len(X)} of 3 rows, column 'f2'")
-        return 0.0
-
-
-def test_a_search_warns_once():
-    search = GridSearchCV(Warns(), {"parameter": [0, 1]}, cv=2)
-    of_folds = [
-        "from a context (Shown for the first fit only.)",
-        "from fit (Shown for the first fit only.)",
-        "2 of 3 rows, column 'f1' (50.0%) (Shown for the first fit only.)",
-        "2 of 3 rows, column 'f2' (Shown for the first fit only.)",
-    ]
-    for _ in range(2):  # each search anew
-        assert said_by(search) == [*of_folds, "from a context", "from fit"]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "from fit")
-        with pytest.raises(ValueError, match="All the 4 fits failed"):
-            search.fit([[0], [1], [2]])
 
 
 def test_a_function_that_the_package_calls_is_the_caller():
