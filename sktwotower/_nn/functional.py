@@ -87,8 +87,73 @@ class _PairScores(torch.autograd.Function):
         return users_gradient, items_gradient, None, None
 
 
+def look_up(table: Tensor, codes: Tensor) -> Tensor:
+    """Rows (n, d) of a table."""
+    if table.device.type != "cpu":
+        return F.embedding(codes, table)
+    rows: Tensor = _Bags.apply(table, codes, None, None)
+    return rows
+
+
+def bag_sums(table: Tensor, codes: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums (b, d) of the rows of a table in each bag.
+
+    Parameters
+    ----------
+    table : Tensor of shape (n_rows, d)
+        The table.
+    codes, weights : Tensor of shape (n,)
+        Rows and their weights, by bag.
+    offsets : Tensor of shape (b,)
+        Start of each bag.
+    """
+    if table.device.type != "cpu":
+        return _torch_bags(table, codes, offsets, weights)
+    sums: Tensor = _Bags.apply(table, codes, offsets, weights)
+    return sums
+
+
+class _Bags(torch.autograd.Function):
+    """Bags of rows, or single rows without offsets and weights.
+
+    The gradient of a row of the table is a bag, too: of the gradients of the bags that have
+    the row. Torch adds them one by one, in several times the time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        table: Tensor,
+        codes: Tensor,
+        offsets: Tensor | None,
+        weights: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(codes, offsets, weights)
+        ctx.n_rows = len(table)
+        if offsets is None or weights is None:
+            return F.embedding(codes, table)
+        return _torch_bags(table, codes, offsets, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        codes, offsets, weights = ctx.saved_tensors
+        bags = torch.arange(len(gradient))
+        if offsets is not None:
+            lengths = torch.diff(offsets, append=offsets.new_tensor([len(codes)]))
+            bags = bags.repeat_interleave(lengths, output_size=len(codes))
+        sums = _weighted_sums(gradient.contiguous(), codes, ctx.n_rows, bags, weights)
+        return sums, None, None, None
+
+
+def _torch_bags(
+    table: Tensor, codes: Tensor, offsets: Tensor, weights: Tensor | None
+) -> Tensor:
+    return F.embedding_bag(codes, table, offsets, mode="sum", per_sample_weights=weights)
+
+
 def _weighted_sums(
-    table: Tensor, targets: Tensor, n_targets: int, rows: Tensor, weights: Tensor
+    table: Tensor, targets: Tensor, n_targets: int, rows: Tensor, weights: Tensor | None
 ) -> Tensor:
     """Weighted sums (n_targets, d) of rows of a table, one sum for each target.
 
@@ -96,18 +161,19 @@ def _weighted_sums(
     ----------
     table : Tensor of shape (n_rows, d)
         The table.
-    targets, rows, weights : Tensor of shape (n,)
+    targets, rows : Tensor of shape (n,)
         ``weights[i]`` times row ``rows[i]`` is added to the sum ``targets[i]``.
+    weights : Tensor of shape (n,) or None
+        The weights; None: all 1.
     """
     codes = targets.numpy()
     if n_targets <= 2**16:
         codes = codes.astype(np.uint16)  # sorted in linear time
     order = torch.from_numpy(codes.argsort(kind="stable"))
     ends = torch.bincount(targets, minlength=n_targets).cumsum(0)
-    return F.embedding_bag(
-        rows[order],
+    return _torch_bags(
         table,
+        rows.index_select(0, order),
         torch.cat([ends.new_zeros(1), ends[:-1]]),
-        mode="sum",
-        per_sample_weights=weights[order],
+        None if weights is None else weights.index_select(0, order),
     )

@@ -53,20 +53,22 @@ class HistoryRows:
 
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop."""
-        lengths = self.ends[rows] - self.starts[rows]
-        positions = segment_positions(self.starts[rows], lengths)
-        items = self.items[positions].long()
+        starts = self.starts.index_select(0, rows)
+        lengths = self.ends.index_select(0, rows) - starts
+        positions = segment_positions(starts, lengths)
+        items = self.items.index_select(0, positions).long()
         bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
         keep = items > 0
         if self.in_history is not None:
-            keep &= self.in_history[positions]
+            keep &= self.in_history.index_select(0, positions)
         if self.left_out is not None:
-            keep &= items != self.left_out[rows][bag_of]
-        items, bag_of = items[keep], bag_of[keep]
+            left_out = self.left_out.index_select(0, rows)
+            keep &= items != left_out.index_select(0, bag_of)
+        items, bag_of = items.masked_select(keep), bag_of.masked_select(keep)
         counts = torch.bincount(bag_of, minlength=len(rows))
         history = Bags(
             columns=items,
-            values=counts.float().rsqrt()[bag_of],
+            values=counts.float().rsqrt().index_select(0, bag_of),
             offsets=counts.cumsum(0) - counts,
         )
         return replace(self.rows.take(self.row_of[rows]), history=history)

@@ -143,8 +143,11 @@ class LazyTable:
         """Vectors of distinct rows (n,), for the next step."""
         positions = self._on_device(rows)
         self._rows = rows
-        self._vectors = self.table.detach()[positions]
-        self._moments_of_rows = [self._state[name][positions] for name in self._moments]
+        # Plain indexing gathers rows ten times as slowly.
+        self._vectors = self.table.detach().index_select(0, positions)
+        self._moments_of_rows = [
+            self._state[name].index_select(0, positions) for name in self._moments
+        ]
         self._advance(rows, self._vectors, self._moments_of_rows)
         return self._vectors.requires_grad_()
 

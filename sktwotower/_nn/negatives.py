@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sktwotower._nn.segments import segment_positions
 from sktwotower.utils._bucket_sort import distinct_pairs
 
 POPULARITY_EXPONENT = 0.75  # Mikolov et al., NeurIPS 2013
@@ -56,33 +57,44 @@ class KnownPositives:
         Tensor of shape (n_known,), int64
             Positions ``row * c + column``, ascending.
         """
-        n_users, n_candidates = len(user_rows), len(candidates)
-        n_listed = int(self._counts[user_rows].sum())
+        users, row_of = user_rows.unique(return_inverse=True)
+        found, counts = self._among(users, candidates)
+        if len(users) == len(user_rows) and bool((users == user_rows).all()):
+            return found
+        lengths = counts[row_of]
+        positions = segment_positions((counts.cumsum(0) - counts)[row_of], lengths)
+        moved = (torch.arange(len(user_rows)) - row_of) * len(candidates)
+        return found[positions] + moved.repeat_interleave(lengths)
+
+    def _among(self, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions as in `among`, and how many there are of each user (b,)."""
+        n_users, n_candidates = len(users), len(candidates)
+        n_listed = int(self._counts[users].sum())
         if n_listed > ITEMS_FOR_A_PAIR * n_users * n_candidates:
             # To look up every pair is cheaper: a few very active users then cost no more
             # than their scores.
-            known = self.contain(user_rows[:, None], candidates)  # (b, c)
-            return known.flatten().nonzero()[:, 0]
+            known = self.contain(users[:, None], candidates)  # (b, c)
+            return known.flatten().nonzero()[:, 0], known.sum(dim=1)
         columns_of = candidates.long()
         self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
         size = max(n_users * LISTED_AT_ONCE // max(n_listed, 1), 1)
-        found = [
-            self._listed(user_rows[start : start + size], n_candidates)
-            + start * n_candidates
-            for start in range(0, n_users, size)
+        parts = [
+            self._listed(users[start : start + size], start)
+            for start in range(0, max(n_users, 1), size)
         ]
         self._column[columns_of] = -1  # for the next batch
-        return torch.cat(found) if found else user_rows.new_empty(0, dtype=torch.int64)
+        rows, columns = (torch.cat(part) for part in zip(*parts, strict=True))
+        return rows * n_candidates + columns, torch.bincount(rows, minlength=n_users)
 
-    def _listed(self, user_rows: Tensor, n_candidates: int) -> Tensor:
-        """Positions of the known positives of a few users, from their lists."""
-        counts = self._counts[user_rows]
-        ends = counts.cumsum(0)
-        rows = torch.arange(len(user_rows)).repeat_interleave(counts)
-        shifts = self._ends[user_rows] - ends  # to positions in _items
-        positions = torch.arange(len(rows)) + shifts.index_select(0, rows)
+    def _listed(self, users: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Rows, from the ``first`` on, and columns of known positives, from their lists."""
+        counts = self._counts[users]
+        rows = torch.arange(len(users)).repeat_interleave(counts)
+        positions = segment_positions(self._ends[users] - counts, counts)
         columns = self._column.index_select(0, self._items.index_select(0, positions))
-        return (rows * n_candidates + columns).masked_select(columns >= 0)
+        is_candidate = columns >= 0
+        rows = rows.masked_select(is_candidate) + first
+        return rows, columns.masked_select(is_candidate)
 
 
 class ExplicitNegatives:

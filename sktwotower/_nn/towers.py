@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sktwotower._nn.attention import SequenceReader
-from sktwotower._nn.functional import unit_length
+from sktwotower._nn.functional import bag_sums, look_up, unit_length
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
 from sktwotower._nn.layers import (
     INITIAL_SCALE,
@@ -171,12 +171,11 @@ class Tower(nn.Module):
         parts = [part[:, None] for part in self._looked_up(batch, mask, generator)]
         if self.column_table is not None:
             columns = batch.column_vectors
-            bags = F.embedding_bag(
-                batch.columns,
+            bags = bag_sums(
                 self.column_table if columns is None else columns,
+                batch.columns,
                 batch.offsets,
-                mode="sum",
-                per_sample_weights=batch.values,
+                batch.values,
             )
             parts.append(bags.unflatten(0, (-1, self.n_sparse_fields)))
         parts += [part[:, None] for part in self._multiplied(batch)]
@@ -203,7 +202,7 @@ class Tower(nn.Module):
                 draws = torch.rand(len(codes), generator=generator, device=codes.device)
                 codes = codes * (draws >= self.id_dropout)
             ids = self.id_table if batch.id_vectors is None else batch.id_vectors
-            parts.append(F.embedding(codes, ids))
+            parts.append(look_up(ids, codes))
         if self.history_table is not None and isinstance(batch.history, Bags):
             parts.append(self._pooled(batch.history))
         if self.reader is not None and isinstance(batch.history, Sequences):
@@ -214,7 +213,7 @@ class Tower(nn.Module):
         """Vectors of the items in bags, before they are weighted, (n, embedding_dim)."""
         table = self.history_table if history.vectors is None else history.vectors
         assert table is not None
-        vectors = F.embedding(history.columns, table)
+        vectors = look_up(table, history.columns)
         return unit_length(vectors) if self.has_unit_history else vectors
 
     def _pooled(self, history: Bags) -> Tensor:
@@ -225,13 +224,7 @@ class Tower(nn.Module):
         if self.has_unit_history:  # of the few rows of a batch, not of the whole table
             table = self.pooled_items(history)
             columns = torch.arange(len(columns), device=columns.device)
-        return F.embedding_bag(
-            columns,
-            table,
-            history.offsets,
-            mode="sum",
-            per_sample_weights=history.values,
-        )
+        return bag_sums(table, columns, history.offsets, history.values)
 
     def _multiplied(self, batch: TowerInput) -> list[Tensor]:
         """Vectors of the dense fields, each (b, embedding_dim)."""
@@ -286,13 +279,8 @@ class Tower(nn.Module):
         if batch.matrix is not None:
             hidden = torch.addmm(layer.bias, batch.matrix, table)
         else:
-            hidden = layer.bias + F.embedding_bag(
-                batch.columns,
-                table,
-                batch.offsets[:: self.n_sparse_fields],
-                mode="sum",
-                per_sample_weights=batch.values,
-            )
+            offsets = batch.offsets[:: self.n_sparse_fields]
+            hidden = layer.bias + bag_sums(table, batch.columns, offsets, batch.values)
         for parts, weight in ((looked_up, first), (multiplied, last)):
             if parts:
                 vectors = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

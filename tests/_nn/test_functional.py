@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sktwotower._nn.functional import pair_scores, unit_length
+from sktwotower._nn.functional import bag_sums, look_up, pair_scores, unit_length
 
 
 def normal(*shape, dtype=torch.float64):
@@ -55,3 +55,30 @@ def test_pair_scores_of_more_items_than_16_bits_count():
         for place in range(2):
             expected[columns[row, place]] += weights[row, place] * users[group].detach()
     torch.testing.assert_close(items.grad, expected)
+
+
+@pytest.mark.parametrize("offsets", [[0, 3, 3], [0, 0, 8], [2, 5, 8]])
+def test_bags_and_their_gradient(offsets):
+    """Some bags are empty, some rows are in several bags or in none."""
+    table, codes, weights = normal(6, 4), drawn(6, 8), normal(8).detach()
+    offsets = torch.tensor(offsets)
+    codes, weights = codes[offsets[0] :], weights[offsets[0] :]
+    offsets = offsets - offsets[0]
+
+    def sums(table):
+        return bag_sums(table, codes, offsets, weights)
+
+    ends = [*offsets.tolist()[1:], len(codes)]
+    expected = [
+        (weights[start:end, None] * table[codes[start:end]]).sum(dim=0)
+        for start, end in zip(offsets.tolist(), ends, strict=True)
+    ]
+    torch.testing.assert_close(sums(table), torch.stack(expected))
+    assert torch.autograd.gradcheck(sums, (table,))
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_rows_and_their_gradient(n):
+    table, codes = normal(5, 3), drawn(5, n)
+    assert torch.equal(look_up(table, codes), table[codes])
+    assert torch.autograd.gradcheck(lambda table: look_up(table, codes), (table,))

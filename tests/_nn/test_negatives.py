@@ -117,6 +117,7 @@ def test_users_without_a_positive_have_none():
     known = KnownPositives(torch.tensor([0, 3]), torch.tensor([1, 1]))
     users, candidates = torch.tensor([1, 2, 3]), torch.tensor([0, 1])
     assert known.among(users, candidates).tolist() == [2 * 2 + 1]
+    assert known.among(users[:0], candidates).tolist() == []
     assert not known.contain(users[:2, None], candidates).any()
 
 
