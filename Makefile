@@ -8,6 +8,8 @@ OLDEST := $(VENV)-oldest
 # With the tools that make and check the distributions, and without the package.
 BUILD := $(VENV)-build
 NOTEBOOKS ?= examples
+# The scripts that are notebooks, too.
+SCRIPTS ?= plot_shop.py plot_tune.py plot_compare.py plot_next_item.py
 # Processes that run the tests, and what else pytest is told:
 # make test PYTEST_ARGS="-m 'not slow' tests/metrics"
 PYTEST_WORKERS ?= 2
@@ -34,7 +36,7 @@ lint: $(VENV)/.lint
 # The notebooks beside their scripts, executed anew; NOTEBOOKS=dir puts them elsewhere.
 notebooks: $(VENV)/.notebook
 	$(BIN)/python examples/make_notebooks.py --output-dir $(NOTEBOOKS) \
-		plot_shop.py plot_tune.py plot_compare.py plot_next_item.py
+		$(SCRIPTS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -j auto -W --keep-going -b html docs docs/_build/html

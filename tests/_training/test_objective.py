@@ -238,7 +238,7 @@ WAYS = {
     ),
     # Where steps are as long as gradients, they are short first and then too long.
     "sgd": (
-        LOSSES,
+        ["softmax", "max_margin"],
         dict(
             optimizer="sgd",
             learning_rate=10.0,
@@ -253,8 +253,8 @@ WAYS = {
         ["softmax", "max_margin"],
         dict(lr_schedule="exponential", warmup_fraction=0.1),
     ),
-    "learned temperature": (LOSSES, dict(temperature="learned")),
-    "4 negatives": (LOSSES[1:], dict(n_negatives=4)),
+    "learned temperature": (["softmax", "bpr"], dict(temperature="learned")),
+    "4 negatives": (["cross_entropy", "bpr"], dict(n_negatives=4)),
 }
 
 
