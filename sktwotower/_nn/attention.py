@@ -141,11 +141,11 @@ class Grid:
     def fill(self, values: Tensor) -> Tensor:
         """Values of the places (n_places_of_all, width) as (*shape, width); 0 elsewhere."""
         grid = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
-        return grid.index_copy(0, self.cells, values).view(*self.shape, -1)
+        return grid.index_copy(0, self.cells, values).view(*self.shape, values.shape[1])
 
     def read(self, grid: Tensor) -> Tensor:
         """Values (*shape, width) of the places, (n_places_of_all, width)."""
-        return grid.reshape(self.shape[0] * self.shape[1], -1).index_select(0, self.cells)
+        return grid.flatten(0, 1).flatten(1).index_select(0, self.cells)
 
 
 class ReaderLayer(nn.Module):
@@ -188,6 +188,7 @@ class ReaderLayer(nn.Module):
     def _heads(self, hidden: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (n_sequences, n_heads, n_places, width)."""
         three = grid.fill(self.queries_keys_values(self.attention_norm(hidden)))
-        three = three.view(*grid.shape, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        three = three.unflatten(2, (3, self.n_heads, hidden.shape[-1] // self.n_heads))
+        three = three.permute(2, 0, 3, 1, 4)
         queries, keys, values = three.unbind(0)
         return queries, keys, values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -69,6 +69,9 @@ class Batch:
         Group of each row, an index of ``user_inputs``.
     item_rows : Tensor of shape (c,)
         Input rows of the item tower to embed. *Columns* below are indices of it.
+    n_shared : int, default=0
+        Number of items that all rows share, which are the first columns. With several
+        processes they are the same on all ranks.
     weights : Tensor of shape (b,) or None
         Sample weights; None: all equal.
     """
@@ -77,33 +80,21 @@ class Batch:
     groups: Tensor
     item_rows: Tensor
     weights: Tensor | None
+    n_shared: int = 0
 
-    # Tensors that do not have one entry a row.
-    _not_by_row: ClassVar[tuple[str, ...]] = ("user_inputs", "item_rows")
+    # Tensors that no loss needs.
+    _inputs: ClassVar[tuple[str, ...]] = ("user_inputs", "item_rows")
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def part(self, groups: slice) -> Self:
-        """The rows of a slice of the groups, with all items."""
-        start, stop = groups.start, groups.stop
-        rows = (self.groups >= start) & (self.groups < stop)
-        taken = {
-            field.name: value[rows]
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-            and field.name not in self._not_by_row
-        }
-        taken["groups"] = taken["groups"] - start
-        return replace(self, user_inputs=self.user_inputs[groups], **taken)
-
     def to(self, device: torch.device) -> Self:
         """The same batch with the tensors of the loss on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
-            and field.name not in Batch._not_by_row
+            and field.name not in self._inputs
         }
         return replace(self, **moved)
 
@@ -114,14 +105,10 @@ class SoftmaxBatch(Batch):
 
     Attributes
     ----------
-    n_shared : int
-        Number of shared candidates, which are the first columns.
     log_q : Tensor of shape (n_shared,) or None
         Log-probability of each shared candidate to be one; None: no correction.
     masked : Tensor of shape (n_masked,) or None
         Positions ``group * n_shared + column`` of the pairs that do not count, ascending.
-        In distributed training these are the pairs of this rank's groups, counted from its
-        first group.
     positives : Tensor of shape (b,)
         Column of each row's positive.
     positive_is_shared : bool
@@ -133,9 +120,10 @@ class SoftmaxBatch(Batch):
         Column of an explicit negative of each row's user, a candidate of that row alone.
     explicit_negative_log_q : Tensor of shape (b,) or None
         Its log-probability; ``inf`` for users without an explicit negative.
+    is_spread : bool, default=False
+        Whether each of several processes ranks the users of all against its own items.
     """
 
-    n_shared: int
     log_q: Tensor | None
     masked: Tensor | None
     positives: Tensor
@@ -143,8 +131,7 @@ class SoftmaxBatch(Batch):
     positive_log_q: Tensor | None
     explicit_negatives: Tensor | None
     explicit_negative_log_q: Tensor | None
-
-    _not_by_row: ClassVar[tuple[str, ...]] = (*Batch._not_by_row, "log_q", "masked")
+    is_spread: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -227,6 +214,11 @@ class Batches(Generic[B_co]):
         """Rows of an epoch."""
         n_new = len(self.rows) - self._n_before
         return n_new + n_replayed(n_new, self._n_before)
+
+    @property
+    def n_expected(self) -> float:
+        """Rows of an epoch on average."""
+        return self.n_rows
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order."""

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
 from sktwotower._nn.batches import SampledBatch, SoftmaxBatch, TrainingRows
+from sktwotower._nn.distributed import CodeLists, Ranks
 from sktwotower._nn.negatives import (
     ExplicitNegatives,
     ItemSampler,
     KnownPositives,
     Sampler,
     StreamingFrequencies,
-    in_batch_log_absence,
-    log_presence,
-    user_batch_log_absence,
 )
+from sktwotower._nn.presence import Presence
 from sktwotower._nn.segments import distinct
 
 
 class SharedCandidates:
     """Completes rows with the shared candidates of a softmax.
 
-    Candidates are the items of the batch, drawn items, both, or the catalogue.
+    Candidates are the items of the batch, drawn items, both, or the catalogue. With several
+    processes they are the items of the batches and draws of all ranks.
 
     Parameters
     ----------
@@ -55,9 +52,14 @@ class SharedCandidates:
     frequencies : StreamingFrequencies or None
         How often items are in a batch, estimated over all calls of ``partial_fit`` and
         updated with each batch. None: computed from the counts of ``rows``.
-    rank_slice : callable, optional
-        This rank's slice of ``n`` groups, in distributed training. Only pairs of these
-        groups are masked.
+    ranks : Ranks, optional
+        The processes that share their candidates. Rows are this rank's, ``n_draws`` and
+        ``items`` those of all.
+    n_batches : int, default=1
+        Batches of an epoch; used with ``ranks``.
+    is_spread : bool, default=False
+        Whether each of the ranks ranks the users of all against its own items. The
+        candidates are then the catalogue, and no rank has explicit negatives.
     """
 
     def __init__(
@@ -74,9 +76,12 @@ class SharedCandidates:
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
         frequencies: StreamingFrequencies | None = None,
-        rank_slice: Callable[[int], slice] | None = None,
+        ranks: Ranks | None = None,
+        n_batches: int = 1,
+        is_spread: bool = False,
     ) -> None:
-        self.rank_slice = rank_slice
+        self.ranks = ranks
+        self.is_spread = is_spread
         self.from_batch = from_batch
         self.positive_is_shared = from_batch or sampler is None
         self.sampler = sampler
@@ -88,12 +93,23 @@ class SharedCandidates:
         self._position = torch.full((rows.n_items,), -1)  # of each item in items
         self._position[items.long()] = torch.arange(len(items))
         self.frequencies = frequencies if from_batch else None
+        self.presence = None
         self._is_sampled = from_batch or sampler is not None
-        self.history_dropout = history_dropout
-        self.whole_sequences = whole_sequences
-        self._rows = rows
-        self._log_absence: dict[int, Tensor] = {}  # by the size of the batch
-        self._log_q: dict[int, Tensor] = {}
+        if correction is not None and self._is_sampled:
+            self.presence = Presence(
+                rows,
+                from_batch=from_batch,
+                sampler=sampler,
+                n_draws=n_draws,
+                correction=correction,
+                history_dropout=history_dropout,
+                whole_sequences=whole_sequences,
+                are_masked=known is not None,
+                frequencies=self.frequencies,
+                ranks=ranks,
+                n_batches=n_batches,
+            )
+        self._lists = None if ranks is None else CodeLists(ranks)
 
     def batch(
         self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
@@ -110,10 +126,10 @@ class SharedCandidates:
             Number of users or sequences that were drawn, in batches of whole ones.
         """
         size = len(rows) if n_users is None else n_users
-        shared, positives = self._shared(rows.item_rows, generator)
-        log_q = self._log_q_of(shared, size)
+        shared, positives, in_batch = self._shared(rows.item_rows, generator)
+        log_q = None if self.presence is None else self.presence.log_q(shared, size)
         if self.frequencies is not None:
-            self.frequencies.observe(rows.item_rows.unique())
+            self.frequencies.observe(in_batch.unique())
         # The positive alone is masked: rows of one user differ in it.
         by_row = self.known is None and self._positive_per_row
         inputs, groups = _groups(rows, by_row=by_row)
@@ -148,6 +164,7 @@ class SharedCandidates:
             positive_log_q=positive_log_q,
             explicit_negatives=explicit_negatives,
             explicit_negative_log_q=explicit_negative_log_q,
+            is_spread=self.is_spread,
         )
 
     @property
@@ -170,14 +187,11 @@ class SharedCandidates:
         by_row: bool,
     ) -> Tensor | None:
         """Masked positions ``group * n_shared + column``, ascending."""
-        part = slice(None)
-        if self.rank_slice is not None:
-            part = self.rank_slice(len(inputs))
         if self.known is not None:
             users = torch.empty_like(inputs, dtype=rows.user_rows.dtype)
             users[groups] = rows.user_rows
-            return self.known.among(users[part], shared)
-        return _positions_of_items(shared, rows.item_rows[part]) if by_row else None
+            return self.known.among(users, shared)
+        return _positions_of_items(shared, rows.item_rows) if by_row else None
 
     def _positive_log_q(
         self, rows: TrainingRows, log_q: Tensor | None, positives: Tensor, size: int
@@ -185,85 +199,49 @@ class SharedCandidates:
         """``log q`` of positives that are candidates of their row alone, (b,)."""
         if not self._positive_per_row:
             return None
-        if log_q is None or self.correction != "logq":
+        if self.presence is None or log_q is None or self.correction != "logq":
             return torch.zeros(len(rows), dtype=torch.float32)
         if self.positive_is_shared:
             return log_q[positives]
-        return self._log_q[size][rows.item_rows]
+        return self.presence.log_q_of_all(size)[rows.item_rows]
 
-    def _log_q_of(self, shared: Tensor, size: int) -> Tensor | None:
-        """``log q`` of shared candidates, in a batch of ``size`` rows or users."""
-        if self.correction is None or not self._is_sampled:
-            return None
-        if size not in self._log_q:
-            self._log_absence[size] = self._log_absence_by_item(size)
-            self._log_q[size] = log_presence(self._log_absence[size])
-        if self.frequencies is None:
-            return self._log_q[size][shared]
-        of_draws = self._log_absence[size][shared]
-        return log_presence(self.frequencies.log_absence(shared) + of_draws)
+    def _shared(
+        self, items: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shared candidates, the column of each positive, and items of the batch.
 
-    def _log_absence_by_item(self, size: int) -> Tensor:
-        """Log-probability of items not to be shared, but for streaming frequencies."""
-        log_absence = torch.zeros(len(self._position), dtype=torch.float64)
-        if self.from_batch and self.frequencies is None:
-            log_absence += self._in_batch_log_absence(size)
+        Candidates are in ascending order. The items are those of all ranks, which a stream
+        counts.
+        """
+        if not self._is_sampled:
+            return self.items, self._position[items], items
+        in_batch = items if self.from_batch else items[:0]
+        n_first = len(in_batch)
+        draws = items[:0]
         if self.sampler is not None:
-            probabilities = self.sampler.probabilities
-            of_draws = self.n_draws * torch.log1p(-probabilities)
-            log_absence[: len(probabilities)] += of_draws
-        return log_absence
+            n_draws = self.n_draws
+            if self.ranks is not None:
+                n_draws = self.ranks.share_of(n_draws)
+            draws = self.sampler.draw(torch.zeros(1), n_draws, generator)[0]
+        if self.ranks is not None and self._lists is not None:
+            in_batch, draws = self._of_all(in_batch, draws, self.ranks, self._lists)
+        together = torch.cat([in_batch, draws])
+        shared, columns = distinct(together, len(self._position))
+        return shared, columns[:n_first], in_batch
 
-    def _in_batch_log_absence(self, size: int) -> Tensor:
-        """Log-probability of items not to be in a batch of ``size`` rows or users."""
-        rows, refined = self._rows, self.correction == "refined"
-        if self.whole_sequences:
-            counts, n_sequences = self._sequences_of_items
-            # Without a mask, other positives of the sequence are negatives, too.
-            beside = refined and self.known is not None
-            return in_batch_log_absence(
-                counts, size, n_rows=n_sequences, beside_a_row=beside
-            )
-        if not self.history_dropout:
-            counts = torch.bincount(rows.item_rows, minlength=rows.n_items)
-            return in_batch_log_absence(counts, size, beside_a_row=refined)
-        return user_batch_log_absence(
-            *self._users_of_items,
-            size,
-            self.history_dropout,
-            # Without a mask, other positives of the user are negatives, too.
-            beside_a_user=refined and self.known is not None,
-        )
-
-    @cached_property
-    def _users_of_items(self) -> tuple[Tensor, int]:
-        """Number of users of each item, (n_items,), and of all users."""
-        return _owners_of_items(self._rows, self._rows.user_rows)
-
-    @cached_property
-    def _sequences_of_items(self) -> tuple[Tensor, int]:
-        """Number of sequences of each item, (n_items,), and of all sequences."""
-        assert self._rows.sequences is not None
-        return _owners_of_items(self._rows, self._rows.sequences)
-
-    def _shared(self, items: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Shared candidates, ascending, and the column of each positive among them."""
-        if self.sampler is None:
-            if self.from_batch:
-                return distinct(items, len(self._position))
-            return self.items, self._position[items]
-        draws = self.sampler.draw(items[:1], self.n_draws, generator)[0]
-        if self.from_batch:
-            draws = torch.cat([items, draws])
-        shared, columns = distinct(draws, len(self._position))
-        return shared, columns[: len(items)]
-
-
-def _owners_of_items(rows: TrainingRows, owners: Tensor) -> tuple[Tensor, int]:
-    """Number of owners of each item, (n_items,), and of all owners."""
-    pairs = (owners.long() * rows.n_items + rows.item_rows).unique()
-    counts = torch.bincount(pairs % rows.n_items, minlength=rows.n_items)
-    return counts, len((pairs // rows.n_items).unique_consecutive())
+    def _of_all(
+        self, in_batch: Tensor, draws: Tensor, ranks: Ranks, lists: CodeLists
+    ) -> tuple[Tensor, Tensor]:
+        """Items of the batches and draws of all ranks; this rank's batch comes first."""
+        found = lists.gather(torch.cat([draws.to(in_batch.dtype), in_batch]))
+        n_draws = [
+            0 if self.sampler is None else ranks.share_of(self.n_draws, rank)
+            for rank in range(ranks.size)
+        ]
+        batches = [part[n:] for part, n in zip(found, n_draws, strict=True)]
+        first = batches.pop(ranks.rank)
+        draws = torch.cat([part[:n] for part, n in zip(found, n_draws, strict=True)])
+        return torch.cat([first, *batches]), draws
 
 
 def _groups(rows: TrainingRows, *, by_row: bool) -> tuple[Tensor, Tensor]:

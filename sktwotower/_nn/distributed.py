@@ -1,11 +1,12 @@
-"""Several processes that train one model, each on its slice of every batch."""
+"""Several processes that train one model, each with rows of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -16,14 +17,16 @@ if dist.is_available():
     # its threads abort the process if they end after the interpreter.
     import torch.distributed.nn
 
+Codes = TypeVar("Codes", Tensor, np.ndarray)
+_BLOCK = 2**16  # rows of a table that each rank sends at once
+
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
     """This process's place among the ranks of the default process group.
 
-    Every rank draws the same batches and embeds its slice of their users and items. The
-    item embeddings are gathered, so that each row is ranked against the candidates of the
-    whole batch.
+    Everything with a code belongs to the rank ``code % size``: the rows of a user, the
+    rows of a table, and the candidates that a rank embeds for all.
 
     Attributes
     ----------
@@ -44,9 +47,14 @@ class Ranks:
         size = dist.get_world_size()
         return cls(dist.get_rank(), size) if size > 1 else None
 
-    def slice_of(self, n: int) -> slice:
-        """This rank's slice of ``n`` rows."""
-        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+    def owns(self, codes: Codes) -> Codes:
+        """Whether each code belongs to this rank."""
+        return codes % self.size == self.rank
+
+    def share_of(self, n: int, rank: int | None = None) -> int:
+        """How many of ``n`` draws a rank makes; None: this one."""
+        rank = self.rank if rank is None else rank
+        return (rank + 1) * n // self.size - rank * n // self.size
 
     def broadcast_int(self, number: int, device: torch.device) -> int:
         """The number of the first rank."""
@@ -59,41 +67,236 @@ class Ranks:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
-    def gather(self, vectors: Tensor, n: int) -> Tensor:
-        """Concatenate the slices of all ranks to ``n`` vectors; differentiable."""
-        gathered: Tensor = _Gather.apply(vectors, self, n)
+    def start_sum(self, values: Tensor) -> Callable[[], Tensor]:
+        """Start to add up values over the ranks; the function waits for the sums."""
+        sums = values.to(_device_of(values), copy=True)
+        work = dist.all_reduce(sums, async_op=True)
+
+        def finish() -> Tensor:
+            work.wait()
+            return sums.to(values.device)
+
+        return finish
+
+    def start_all_gather(self, values: Tensor) -> Callable[[], Tensor]:
+        """Start to gather values of one shape; the function waits for them, (size, ...)."""
+        sent = values.to(_device_of(values)).contiguous()
+        gathered = sent.new_empty(self.size, *sent.shape)
+        work = dist.all_gather(list(gathered.unbind()), sent, async_op=True)
+
+        def finish() -> Tensor:
+            work.wait()
+            return gathered.to(values.device)
+
+        return finish
+
+    def start_exchange(
+        self, sent: Tensor, n_sent: list[int], n_received: list[int]
+    ) -> Callable[[], Tensor]:
+        """Start to send some rows to each rank.
+
+        Parameters
+        ----------
+        sent : Tensor of shape (sum(n_sent), width)
+            Rows for the first rank, then for the second one, and so on.
+        n_sent, n_received : list of int
+            How many rows are for each rank, and come from each.
+
+        Returns
+        -------
+        callable
+            Waits for the rows from all ranks, (sum(n_received), width).
+        """
+        sent = sent.contiguous()
+        received = sent.new_empty(sum(n_received), *sent.shape[1:])
+        work = dist.all_to_all_single(received, sent, n_received, n_sent, async_op=True)
+
+        def finish() -> Tensor:
+            work.wait()
+            return received
+
+        return finish
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums over the ranks."""
+        return self.start_sum(values)()
+
+    def total(self, number: float) -> float:
+        """Sum of a number over the ranks."""
+        return float(self.sum(torch.tensor(number, dtype=torch.float64)))
+
+    def all_gather(self, values: Tensor) -> Tensor:
+        """Values of one shape from all ranks, (size, ...)."""
+        return self.start_all_gather(values)()
+
+    def collect(self, own: Tensor, whole: Tensor) -> None:
+        """Fill a whole table with the rows of all ranks, of which each has its own."""
+        n_own = -(-len(whole) // self.size)
+        for start in range(0, n_own, _BLOCK):
+            part = own[start : start + _BLOCK]
+            n = min(_BLOCK, n_own - start)
+            if len(part) < n:  # the last row, which other ranks have
+                part = torch.cat([part, part.new_zeros(n - len(part), *part.shape[1:])])
+            rows = self.all_gather(part).transpose(0, 1).flatten(0, 1)
+            target = whole[start * self.size :][: n * self.size]
+            target.copy_(rows[: len(target)])
+
+    def divide(self, codes: Tensor) -> Division:
+        """Which rank embeds each of some things, (n,)."""
+        owners = codes.long() % self.size
+        counts = torch.bincount(owners, minlength=self.size)
+        order = owners.argsort(stable=True)
+        return Division(self, order, counts.tolist())
+
+
+def _device_of(values: Tensor) -> torch.device:
+    """Where a tensor has to be for the process group: NCCL does not know the host."""
+    if values.device.type == "cpu" and "cpu" not in dist.get_backend_config():
+        return torch.device("cuda")
+    return values.device
+
+
+class CodeLists:
+    """Gathers a list of codes from each rank; their lengths differ.
+
+    A message has room for the longest list so far, and says how many codes it has. If a
+    list is longer, a second message brings the rest.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        The processes.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._room = 0
+
+    def gather(self, codes: Tensor) -> list[Tensor]:
+        """The lists (n,) of all ranks."""
+        message = codes.new_zeros(1 + self._room)
+        message[0] = len(codes)
+        first = codes[: self._room]
+        message[1 : 1 + len(first)] = first
+        found = self.ranks.all_gather(message)
+        lengths, found = found[:, 0].tolist(), found[:, 1:]
+        n_more = max(lengths) - self._room
+        if n_more > 0:
+            rest = codes.new_zeros(n_more)
+            last = codes[self._room :]
+            rest[: len(last)] = last
+            found = torch.cat([found, self.ranks.all_gather(rest)], dim=1)
+            self._room = max(lengths) * 9 // 8
+        return [part[:n] for part, n in zip(found, lengths, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Which rank embeds each of some things.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The processes.
+    order : Tensor of shape (n,)
+        Positions of what the first rank embeds, then of what the second one does, ...
+    counts : list of int
+        How many each rank embeds.
+    """
+
+    ranks: Ranks
+    order: Tensor
+    counts: list[int]
+
+    @property
+    def own(self) -> Tensor:
+        """Positions of what this rank embeds."""
+        start = sum(self.counts[: self.ranks.rank])
+        return self.order[start : start + self.counts[self.ranks.rank]]
+
+    def start_gather(self, vectors: Tensor) -> Callable[[], Tensor]:
+        """Start to gather this rank's vectors; the function waits for all, (n, d)."""
+        ranks, counts = self.ranks, self.counts
+        padded = vectors.new_empty(max(counts), vectors.shape[1])  # of equal shapes
+        padded[: len(vectors)] = vectors
+        wait = ranks.start_all_gather(padded)
+
+        def finish() -> Tensor:
+            found = wait()
+            gathered = vectors.new_empty(len(self.order), vectors.shape[1])
+            parts = self.order.to(vectors.device).split(counts)
+            for positions, part in zip(parts, found, strict=True):
+                gathered.index_copy_(0, positions, part[: len(positions)])
+            return gathered
+
+        return finish
+
+    def start_return(self, gradient: Tensor) -> Callable[[], Tensor]:
+        """Start to send gradients (n, d) to the ranks that have embedded the vectors.
+
+        The function waits for the sums over the ranks, of this rank's vectors.
+        """
+        ranks, n_own = self.ranks, self.counts[self.ranks.rank]
+        sent = gradient.index_select(0, self.order.to(gradient.device))
+        n_received = [n_own] * ranks.size
+        wait = ranks.start_exchange(sent, self.counts, n_received)
+
+        def finish() -> Tensor:
+            return wait().view(ranks.size, n_own, sent.shape[1]).sum(0)
+
+        return finish
+
+    def gather(self, vectors: Tensor) -> Tensor:
+        """Vectors (n, d) of all ranks from this rank's own ones; differentiable.
+
+        The gradient of a vector is the sum over the ranks.
+        """
+        gathered: Tensor = _Gather.apply(vectors, self)
         return gathered
-
-    def average_gradients(self, leaves: Iterable[Tensor]) -> None:
-        """Average gradients over the ranks, as DistributedDataParallel does."""
-        for leaf in leaves:
-            assert leaf.grad is not None
-            dist.all_reduce(leaf.grad)
-            leaf.grad.div_(self.size)
-
-    def mean(self, value: Tensor) -> Tensor:
-        """Mean of a scalar over the ranks."""
-        dist.all_reduce(value)
-        return value / self.size
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, ranks: Ranks, n: int) -> Tensor:
-        ctx.ranks, ctx.n = ranks, n
-        lengths = [
-            (part := Ranks(rank, ranks.size).slice_of(n)).stop - part.start
-            for rank in range(ranks.size)
-        ]
-        # all_gather needs equal shapes.
-        padded = vectors.new_zeros(max(lengths), vectors.shape[1])
-        padded[: len(vectors)] = vectors
-        parts = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:k] for part, k in zip(parts, lengths, strict=True)])
+    def forward(ctx: Any, vectors: Tensor, division: Division) -> Tensor:
+        ctx.division = division
+        return division.start_gather(vectors)()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient[ctx.ranks.slice_of(ctx.n)], None, None
+        division: Division = ctx.division
+        return division.start_return(gradient)(), None
+
+
+class DenseGradients:
+    """Averages the gradients of layers and small tables over the ranks, in one message.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        They become those of the first rank.
+    """
+
+    def __init__(self, ranks: Ranks, parameters: Iterable[Tensor]) -> None:
+        self.ranks = ranks
+        self._parameters = list(parameters)
+        ranks.broadcast(one.detach() for one in self._parameters)
+        self._wait: Callable[[], Tensor] | None = None
+
+    def send(self) -> None:
+        """Start to add up the gradients."""
+        if self._parameters:
+            gradients = [
+                torch.zeros_like(one) if one.grad is None else one.grad
+                for one in self._parameters
+            ]
+            self._wait = self.ranks.start_sum(
+                torch.cat([one.flatten() for one in gradients])
+            )
+
+    def receive(self) -> None:
+        """Set the gradients to the mean over the ranks."""
+        if self._wait is not None:
+            means = self._wait().div_(self.ranks.size)
+            parts = means.split([one.numel() for one in self._parameters])
+            for parameter, part in zip(self._parameters, parts, strict=True):
+                parameter.grad = part.view_as(parameter)

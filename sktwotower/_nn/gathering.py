@@ -10,47 +10,59 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.batch_losses import B
-from sktwotower._nn.batches import Batches
-from sktwotower._nn.distributed import Ranks
-from sktwotower._nn.inputs import TowerInput, TowerRows
-from sktwotower._nn.lazy_tables import LazyTables
+from sktwotower._nn.batches import Batches, SoftmaxBatch
+from sktwotower._nn.distributed import CodeLists, Division, Ranks
+from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
+from sktwotower._nn.lazy_tables import LookedUpTables
+from sktwotower._nn.runtime import Generators
 from sktwotower._nn.segments import Sequences
 from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
+from sktwotower._nn.spread_softmax import SpreadRows
 from sktwotower._nn.two_towers import TwoTowers
 
 
 @dataclass(frozen=True, eq=False)
 class GatheredBatch(Generic[B]):
-    """A batch, or this rank's slice of it, with the inputs of both towers.
+    """A batch with the inputs of both towers.
 
     Attributes
     ----------
-    user_inputs, item_inputs : list of TowerInput
-        The first input of each list is embedded. The others list what else is looked up in
-        lazy tables: the inputs of the whole batch and, of the items, of the histories and
-        of the views.
+    user_input : TowerInput
+        Users.
+    item_inputs : list of TowerInput
+        Items of the batch, then those of the histories, and those of the views.
     has_sequences : bool
         Whether the user tower reads sequences, whose distinct items come then before the
         views.
     masks : tuple of Tensor or None
         Masks of the two views of self-supervision; None: there are no views.
     batch : Batch
-        The rows.
-    n_rows : int
-        Number of rows of the whole batch.
+        The rows; of this rank.
+    n_rows : float
+        Number of rows of the batch; with several processes, of an average batch of all.
+    division, division_of_views : Division or None
+        Which rank embeds each of the shared items and of the views: the inputs are those of
+        this rank, before the items that others do not need. None: there is one process.
+    spread : SpreadRows or None
+        Rows of all ranks, if each rank ranks them against its own items.
     """
 
-    user_inputs: list[TowerInput]
+    user_input: TowerInput
     item_inputs: list[TowerInput]
     has_sequences: bool
     masks: Masks | None
     batch: B
-    n_rows: int
+    n_rows: float
+    division: Division | None = None
+    spread: SpreadRows | None = None
+    division_of_views: Division | None = None
 
     @property
     def views(self) -> Views | None:
         """Items and masks of self-supervision."""
-        return None if self.masks is None else (self.item_inputs[-1], self.masks)
+        if self.masks is None:
+            return None
+        return Views(self.item_inputs[-1], self.masks, self.division_of_views)
 
     @property
     def past_items(self) -> TowerInput | None:
@@ -62,22 +74,22 @@ class GatheredBatch(Generic[B]):
         """Whether there are items of self-supervision."""
         return self.masks is not None
 
-    def with_table_rows(self, towers: TwoTowers, tables: LazyTables) -> GatheredBatch[B]:
+    def with_table_rows(
+        self, towers: TwoTowers, tables: LookedUpTables
+    ) -> GatheredBatch[B]:
         """The same batch with the vectors that it looks up in lazy tables."""
         user, item = towers.user_tower, towers.item_tower
-        found = tables.look_up({user: self.user_inputs, item: self.item_inputs})
-        return replace(self, user_inputs=found[user], item_inputs=found[item])
+        found = tables.look_up({user: [self.user_input], item: self.item_inputs})
+        return replace(self, user_input=found[user][0], item_inputs=found[item])
 
     def to(self, device: torch.device) -> GatheredBatch[B]:
-        """The same batch on a device, reduced to what the towers and the loss need."""
+        """The same batch on a device."""
         if device.type == "cpu":
             return self
-        n_others = self.has_sequences + self.has_views
-        others = self.item_inputs[len(self.item_inputs) - n_others :]
         return replace(
             self,
-            user_inputs=[self.user_inputs[0].to(device)],
-            item_inputs=[one.to(device) for one in (self.item_inputs[0], *others)],
+            user_input=self.user_input.to(device),
+            item_inputs=[one.to(device) for one in self.item_inputs],
             batch=self.batch.to(device),
         )
 
@@ -85,46 +97,60 @@ class GatheredBatch(Generic[B]):
 def gathered_epoch(
     batches: Batches[B],
     user_rows: TowerRows,
-    item_rows: TowerRows,
-    generator: torch.Generator,
+    item_rows: EntityRows,
+    generators: Generators,
     *,
     self_supervision: SelfSupervision | None,
     ranks: Ranks | None,
+    n_rows: float,
 ) -> Iterator[GatheredBatch[B]]:
     """Yield the gathered batches of one epoch, on the CPU.
 
     Parameters
     ----------
     batches : Batches
-        The batches, as indices of rows.
+        The batches, as indices of rows; of this rank.
     user_rows, item_rows : TowerRows
         The rows to gather from.
-    generator : torch.Generator
-        Draws the order of the rows, the candidates, and the views.
+    generators : Generators
+        Draw the order of the rows, the candidates, and the views.
     self_supervision : SelfSupervision or None
         Draws the views.
     ranks : Ranks or None
-        The processes that share each batch.
+        The processes that share the items of their batches.
+    n_rows : float
+        With ranks: rows of an average batch of all.
     """
-    for batch in batches.epoch(generator):
-        part, users, items = batch, [batch.user_inputs], [batch.item_rows]
-        if ranks is not None:
-            part = batch.part(ranks.slice_of(len(batch.user_inputs)))
-            users = [part.user_inputs, *users]
-            items = [batch.item_rows[ranks.slice_of(len(batch.item_rows))], *items]
-        user_inputs = [user_rows.take(rows) for rows in users]
-        item_inputs = [item_rows.take(rows) for rows in items]
-        has_sequences = isinstance(user_inputs[0].history, Sequences)
-        if has_sequences:  # those of this rank come last
-            for n in reversed(range(len(user_inputs))):
-                user_inputs[n], past_items = _with_distinct_items(user_inputs[n])
-                item_inputs.append(item_rows.take(past_items))
-        masks = None
+    lists = None if ranks is None else CodeLists(ranks)
+    for batch in batches.epoch(generators.host):
+        item_codes, division, spread = batch.item_rows, None, None
+        if ranks is not None and batch.n_shared:
+            shared, private = item_codes[: batch.n_shared], item_codes[batch.n_shared :]
+            division = ranks.divide(item_rows.owner_codes(shared))
+            item_codes = torch.cat([shared[division.own], private])
+            if isinstance(batch, SoftmaxBatch) and batch.is_spread and lists is not None:
+                spread = SpreadRows.of(batch, division, lists)
+        user_input = user_rows.take(batch.user_inputs)
+        item_inputs = [item_rows.take(item_codes)]
+        has_sequences = isinstance(user_input.history, Sequences)
+        if has_sequences:
+            user_input, past_items = _with_distinct_items(user_input)
+            item_inputs.append(item_rows.take(past_items))
+        masks, division_of_views = None, None
         if self_supervision is not None:
-            views, masks = self_supervision.draw(generator)
-            item_inputs.append(views)
+            drawn = self_supervision.draw(generators.common, ranks)
+            masks, division_of_views = drawn.masks, drawn.division
+            item_inputs.append(drawn.items)
         yield GatheredBatch(
-            user_inputs, item_inputs, has_sequences, masks, part, len(batch)
+            user_input,
+            item_inputs,
+            has_sequences,
+            masks,
+            batch,
+            len(batch) if ranks is None else n_rows,
+            division,
+            spread,
+            division_of_views,
         )
 
 

@@ -170,6 +170,13 @@ class EntityRows:
             and len(self) * self.n_columns <= _ENTRIES_OF_A_MATRIX
         )
 
+    def owner_codes(self, rows: Tensor) -> Tensor:
+        """What the owner of each row (b,) among the ranks depends on.
+
+        It is the row of the id table, so that an id belongs to the owner of its vector.
+        """
+        return rows if self.id_codes is None else self.id_codes.index_select(0, rows)
+
     def with_matrix(self) -> EntityRows:
         """The same rows with the sparse fields as a dense matrix."""
         _, lengths, positions = self._segments(self.pointers)

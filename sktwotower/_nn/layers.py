@@ -26,14 +26,14 @@ class Dropout(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that uses running statistics for a batch of one row.
+    """Batch normalisation that uses running statistics for a batch of one row or none.
 
     With ``keep=False``, for batches with hidden fields, these are not updated.
     """
 
     def forward(self, batch: Tensor, *, keep: bool = True) -> Tensor:
-        if self.training and (len(batch) == 1 or not keep):
-            alone = len(batch) == 1
+        if self.training and (len(batch) <= 1 or not keep):
+            alone = len(batch) <= 1
             return F.batch_norm(
                 batch,
                 self.running_mean if alone else None,

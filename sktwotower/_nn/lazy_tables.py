@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from sktwotower._nn.inputs import TowerInput
 from sktwotower._nn.optim import DECOUPLED, MOMENTS
+from sktwotower._nn.segments import distinct
 from sktwotower._nn.towers import Tower
 
 # A table with fewer rows for each row of a batch is faster to update as a whole.
@@ -151,6 +154,10 @@ class LazyTable:
         self._advance(rows, self._vectors, self._moments_of_rows)
         return self._vectors.requires_grad_()
 
+    def placed(self, positions: Tensor) -> Tensor:
+        """Where the vectors of rows are that were looked up: in their order."""
+        return positions
+
     @property
     def vectors(self) -> Tensor:
         """The vectors that were looked up last."""
@@ -230,7 +237,91 @@ class LazyTable:
         return tensor.to(self.table.device, non_blocking=True)
 
 
-class LazyTables:
+class LookedUpTable(Protocol):
+    """A table of which batches look up rows."""
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Vectors of distinct rows (n,), ascending, for the next step."""
+
+    def placed(self, positions: Tensor) -> Tensor:
+        """Where the vectors of rows are that were looked up, by their positions."""
+
+    def step(self) -> None:
+        """Update the rows that were looked up."""
+
+    def settle(self) -> None:
+        """Bring every row up to date."""
+
+
+class LookedUpTables(ABC):
+    """Tables that the optimizer does not step as a whole.
+
+    Attributes
+    ----------
+    by_table : dict of Parameter to LookedUpTable
+        How the rows of each table are looked up and stepped.
+    """
+
+    by_table: Mapping[nn.Parameter, LookedUpTable]
+    _clock: Clock | None = None
+
+    def look_up(
+        self, inputs: Mapping[Tower, list[TowerInput]]
+    ) -> dict[Tower, list[TowerInput]]:
+        """The inputs of each tower with the vectors that they look up in these tables.
+
+        Both towers get the same vectors of a table that they share.
+        """
+        found = dict(inputs)
+        for table, looked_up in self.by_table.items():
+            uses = [(tower, name) for tower in found for name in tower.names_of(table)]
+            codes = [one.codes(name) for tower, name in uses for one in found[tower]]
+            # Row 0 comes first, for ids that are dropped.
+            together = torch.cat([codes[0].new_zeros(1), *codes])
+            rows, positions = distinct(together, len(table))
+            vectors = looked_up.look_up(rows.long())
+            positions = looked_up.placed(positions)
+            parts = iter(positions[1:].split([len(part) for part in codes]))
+            for tower, name in uses:
+                found[tower] = [
+                    one.with_vectors(name, next(parts), vectors) for one in found[tower]
+                ]
+        return found
+
+    def step(self) -> None:
+        """Update the rows that were looked up; call it after the step of the optimizer."""
+        for table in self.by_table.values():
+            table.step()
+        if self._clock is not None:
+            self._clock.tick()
+
+    def settle(self) -> None:
+        """Bring every row up to date, so that the tables can be read."""
+        for table in self.by_table.values():
+            table.settle()
+        if self._clock is not None:
+            self._clock.restart()
+
+    @abstractmethod
+    def collect_state(self) -> None:
+        """Complete the state of the optimizer, which another training can go on with."""
+
+    @abstractmethod
+    def clip_gradients(self, parameters: Iterable[Tensor], max_norm: float) -> None:
+        """Scale down the gradients of parameters and of the rows that were looked up."""
+
+    @abstractmethod
+    def freeze(self, rows: Mapping[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
+        """Freeze rows of these tables, and no others; return those of the rest.
+
+        Parameters
+        ----------
+        rows : dict of Parameter to Tensor of shape (n_rows,), bool
+            True for rows that are not to be updated.
+        """
+
+
+class LazyTables(LookedUpTables):
     """The large embedding tables of two towers, updated lazily.
 
     A step of Adam moves every row of a table by momentum and weight decay. Here, rows
@@ -263,7 +354,6 @@ class LazyTables:
     ) -> None:
         group = optimizer.param_groups[0]  # the tables
         self.by_table: dict[nn.Parameter, LazyTable] = {}
-        self._clock: Clock | None = None
         if group["weight_decay"] and not DECOUPLED[name]:
             return
         for table in tables:
@@ -273,44 +363,16 @@ class LazyTables:
                     self._clock = Clock(group, n_before)
                 self.by_table[table] = LazyTable(table, optimizer, name, self._clock)
 
-    def look_up(
-        self, inputs: Mapping[Tower, list[TowerInput]]
-    ) -> dict[Tower, list[TowerInput]]:
-        """The inputs of each tower with the vectors that they look up in lazy tables.
+    def clip_gradients(self, parameters: Iterable[Tensor], max_norm: float) -> None:
+        """Scale down the gradients of parameters and of the rows that were looked up."""
+        vectors = [lazy.vectors for lazy in self.by_table.values()]
+        nn.utils.clip_grad_norm_([*parameters, *vectors], max_norm)
 
-        Both towers get the same vectors of a table that they share.
-        """
-        found = dict(inputs)
+    def collect_state(self) -> None:
+        """Nothing: the optimizer has the state of all rows."""
+
+    def freeze(self, rows: Mapping[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
+        """Freeze rows of lazy tables, and no others; return those of the rest."""
         for table, lazy in self.by_table.items():
-            uses = [(tower, name) for tower in found for name in tower.names_of(table)]
-            codes = [one.codes(name) for tower, name in uses for one in found[tower]]
-            # Row 0 comes first, for ids that are dropped.
-            rows, positions = torch.cat([codes[0].new_zeros(1), *codes]).unique(
-                return_inverse=True
-            )
-            vectors = lazy.look_up(rows.long())
-            parts = iter(positions[1:].split([len(part) for part in codes]))
-            for tower, name in uses:
-                found[tower] = [
-                    one.with_vectors(name, next(parts), vectors) for one in found[tower]
-                ]
-        return found
-
-    @property
-    def vectors(self) -> list[Tensor]:
-        """The vectors that were looked up last, which have gradients."""
-        return [lazy.vectors for lazy in self.by_table.values()]
-
-    def step(self) -> None:
-        """Update the rows that were looked up; call it after the step of the optimizer."""
-        for lazy in self.by_table.values():
-            lazy.step()
-        if self._clock is not None:
-            self._clock.tick()
-
-    def settle(self) -> None:
-        """Bring every row up to date, so that the tables can be read."""
-        for lazy in self.by_table.values():
-            lazy.settle()
-        if self._clock is not None:
-            self._clock.restart()
+            lazy.frozen = rows.get(table)
+        return {t: frozen for t, frozen in rows.items() if t not in self.by_table}

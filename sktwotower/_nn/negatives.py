@@ -25,10 +25,16 @@ class KnownPositives:
     ----------
     user_rows, item_rows : Tensor of shape (n_rows,)
         The positives; repeated pairs count once.
+    n_items : int, optional
+        Number of items; None: those up to the last one with a positive.
     """
 
-    def __init__(self, user_rows: Tensor, item_rows: Tensor) -> None:
-        self._n_items = n_items = int(item_rows.max()) + 1
+    def __init__(
+        self, user_rows: Tensor, item_rows: Tensor, n_items: int | None = None
+    ) -> None:
+        if n_items is None:
+            n_items = int(item_rows.max()) + 1
+        self._n_items = n_items
         # Column of each item among the candidates; filled and cleared by `among`.
         self._column = torch.full((n_items,), -1, dtype=torch.int32)
         pairs = distinct_pairs(user_rows.numpy(), item_rows.numpy(), n_items)
@@ -176,9 +182,8 @@ class ItemSampler:
         self.probabilities[items.long()] = probabilities
 
     @classmethod
-    def popular(cls, item_rows: Tensor) -> ItemSampler:
+    def popular(cls, items: Tensor, counts: Tensor) -> ItemSampler:
         """Draws an item in proportion to (its number of rows) ** 0.75."""
-        items, counts = item_rows.unique(return_counts=True)
         return cls(items, counts.double() ** POPULARITY_EXPONENT)
 
     def draw(self, user_rows: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sktwotower._nn.lazy_tables import LazyTables
+from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.two_towers import TwoTowers
 
 # State of an optimizer by the name of the parameter.
@@ -121,7 +121,7 @@ def recall(
 @contextmanager
 def rows_stay(
     optimizer: torch.optim.Optimizer,
-    tables: LazyTables,
+    tables: LookedUpTables,
     rows: dict[nn.Parameter, Tensor],
 ) -> Iterator[None]:
     """Freeze rows of tables and their optimizer state within a context.
@@ -133,18 +133,15 @@ def rows_stay(
     ----------
     optimizer : Optimizer
         Steps the tables within the context.
-    tables : LazyTables
+    tables : LookedUpTables
         Lazy tables, which are not stepped by the optimizer.
     rows : dict of Parameter to Tensor of shape (n_rows,), bool
         True for rows to freeze.
     """
-    for table, lazy in tables.by_table.items():
-        lazy.frozen = rows.get(table)
     # Positions, since at each step a mask would synchronise with an accelerator.
     positions = {
         table: frozen.nonzero()[:, 0].to(table.device)
-        for table, frozen in rows.items()
-        if table not in tables.by_table
+        for table, frozen in tables.freeze(rows).items()
     }
     before = {table: table.detach()[frozen] for table, frozen in positions.items()}
     memory = {

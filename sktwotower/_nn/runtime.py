@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sktwotower._nn.distributed import Ranks
+
 
 def resolve_device(device: str | torch.device) -> torch.device:
     """The device of a name; ``"auto"`` is an accelerator if there is one."""
@@ -35,27 +37,33 @@ class Generators:
     Attributes
     ----------
     host : torch.Generator
-        On the CPU: draws the initial weights, the order of the rows, candidates, negatives
-        and masks.
+        On the CPU: draws the order of the rows, candidates and negatives.
+    common : torch.Generator
+        On the CPU: draws the initial weights, views and masks, which are the same on all
+        ranks. With one process it is ``host``.
     users, items : torch.Generator
         On the device of the towers: draw the dropouts of each tower. There are two, since
         the towers may run in two threads.
     """
 
     host: torch.Generator
+    common: torch.Generator
     users: torch.Generator
     items: torch.Generator
 
     @classmethod
-    def seeded(cls, seed: int, device: torch.device, *, rank: int = 0) -> Generators:
-        """Generators that draw the same numbers for the same seed and device.
-
-        ``host`` draws the same numbers on all ranks, so that they have the same batches.
-        The dropouts of the ranks differ.
-        """
-        first = seed + 1 + 2 * rank
+    def seeded(
+        cls, seed: int, device: torch.device, ranks: Ranks | None = None
+    ) -> Generators:
+        """Generators that draw the same numbers for the same seed, device and ranks."""
+        host = common = torch.Generator().manual_seed(seed)
+        first = seed + 1
+        if ranks is not None:
+            first += 3 * ranks.rank
+            host = torch.Generator().manual_seed(first + 2)
         return cls(
-            torch.Generator().manual_seed(seed),
+            host,
+            common,
             torch.Generator(device).manual_seed(first),
             torch.Generator(device).manual_seed(first + 1),
         )

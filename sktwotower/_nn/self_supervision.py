@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sktwotower._nn.distributed import Division, Ranks
 from sktwotower._nn.inputs import EntityRows, TowerInput
 from sktwotower._nn.softmax import softmax_loss
 from sktwotower._nn.towers import Tower
@@ -14,7 +16,24 @@ from sktwotower._nn.towers import Tower
 # Masks of the two views, each (n_fields,) bool; True hides a field.
 Masks = tuple[Tensor, Tensor]
 DrawMasks = Callable[[torch.Generator], Masks]
-Views = tuple[TowerInput, Masks]  # items and the masks of their views
+
+
+class Views(NamedTuple):
+    """Items of which two views are compared.
+
+    Attributes
+    ----------
+    items : TowerInput
+        The items; with several processes, those that this rank embeds.
+    masks : tuple of Tensor
+        Masks of the two views.
+    division : Division or None
+        Which rank embeds each item; None: there is one process.
+    """
+
+    items: TowerInput
+    masks: Masks
+    division: Division | None = None
 
 
 def random_masks(n_fields: int, *, complementary: bool) -> DrawMasks:
@@ -103,11 +122,17 @@ class SelfSupervision:
         self.draw_masks = draw_masks
         self.weight = weight
 
-    def draw(self, generator: torch.Generator) -> Views:
-        """Draw items, as input of the item tower, and the masks of their views."""
+    def draw(self, generator: torch.Generator, ranks: Ranks | None = None) -> Views:
+        """Draw items, as input of the item tower, and the masks of their views.
+
+        Each of the ranks embeds its own items; their generators draw the same numbers.
+        """
         draws = torch.randint(len(self.items), (self.n_draws,), generator=generator)
-        items = self.item_rows.take(self.items[draws.unique()])
-        return items, self.draw_masks(generator)
+        items, division = self.items[draws.unique()], None
+        if ranks is not None:
+            division = ranks.divide(self.item_rows.owner_codes(items))
+            items = items[division.own]
+        return Views(self.item_rows.take(items), self.draw_masks(generator), division)
 
     def __call__(
         self,
@@ -116,16 +141,26 @@ class SelfSupervision:
         temperature: float | Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """The weighted loss of the views of one batch of items."""
-        items, masks = views
+        """The weighted loss of the views of one batch of items.
+
+        A rank's loss is the one of its items against all, so that the mean over the ranks
+        is the loss of the batch.
+        """
+        items, masks, division = views
         first, second = (tower(items, generator, mask) for mask in masks)
-        itself = torch.arange(len(first), device=first.device)
+        groups = columns = torch.arange(len(first), device=first.device)
+        weight = self.weight
+        if division is not None:
+            columns, second = division.own.to(first.device), division.gather(second)
+            weight *= division.ranks.size * len(first) / len(second)
+            if not len(first):
+                return 0.0 * (first.sum() + second.sum())
         loss = softmax_loss(
             first / temperature,
             second,
             first.new_zeros(len(first)),
-            groups=itself,
-            columns=itself,
+            groups=groups,
+            columns=columns,
             positive_per_row=False,
         )
-        return self.weight * loss
+        return weight * loss

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sktwotower._nn.batches import B_co, Batches, CandidateSource, TrainingRows
+from sktwotower._nn.batches import B_co, Batches, TrainingRows
 from sktwotower._nn.segments import segment_positions
 
 
@@ -21,23 +21,11 @@ class SequenceBatches(Batches[B_co]):
     source : CandidateSource
         Completes each batch.
     n_batches : int
-        Batches of an epoch, of about equally many sequences; at most one for each.
+        Batches of an epoch, of about equally many sequences; see `most_batches`.
     n_new : int, optional
         As in :class:`Batches`. The other rows are drawn by sequence, so that as few
         sequences as possible are read.
     """
-
-    def __init__(
-        self,
-        rows: TrainingRows,
-        source: CandidateSource[B_co],
-        n_batches: int,
-        *,
-        n_new: int | None = None,
-    ) -> None:
-        assert rows.sequences is not None
-        n_sequences = len(rows.sequences[:n_new].unique())  # in each epoch
-        super().__init__(rows, source, min(n_batches, n_sequences), n_new=n_new)
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order."""
@@ -61,6 +49,15 @@ class SequenceBatches(Batches[B_co]):
         order = torch.randperm(len(counts), generator=generator)
         drawn = segment_positions(starts[order], counts[order])
         return positions[drawn[:n_wanted]]
+
+
+def most_batches(rows: TrainingRows, n_new: int | None) -> int:
+    """Number of sequences with a new row, each of which is read in every epoch.
+
+    More batches than that could be empty.
+    """
+    assert rows.sequences is not None
+    return len(rows.sequences[:n_new].unique())
 
 
 def _by_sequence(rows: TrainingRows) -> tuple[Tensor, Tensor]:

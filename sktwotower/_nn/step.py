@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic
 
+import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from sktwotower._nn.batch_losses import B, Objective
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.batches import SoftmaxBatch
+from sktwotower._nn.distributed import DenseGradients, Ranks
+from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.gathering import GatheredBatch
-from sktwotower._nn.lazy_tables import LazyTables
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
+from sktwotower._nn.spread_softmax import spread_softmax_loss
 from sktwotower._nn.threads import Prefetched, SecondThread, run_both
 from sktwotower._nn.two_towers import TwoTowers
 
 
 class Step(nn.Module, Generic[B]):
-    """Computes the loss of a batch, or of this rank's slice of it.
+    """Computes the loss of a batch, or this rank's part of the loss of all batches.
 
     Parameters
     ----------
@@ -50,12 +53,16 @@ class Step(nn.Module, Generic[B]):
         self.generators = generators
 
     def forward(self, gathered: GatheredBatch[B]) -> Tensor:
-        """The mean loss over the rows of a batch, a scalar."""
+        """The mean loss over the rows of a batch, a scalar.
+
+        Of a rank it is a sum over its rows, so scaled that the mean over the ranks is the
+        loss of all rows.
+        """
         return self.loss(self.embed_users(gathered), self.embed_items(gathered), gathered)
 
     def embed_users(self, gathered: GatheredBatch[B]) -> Tensor:
         """Embeddings of the users, (g, d)."""
-        inputs, past_items = gathered.user_inputs[0], gathered.past_items
+        inputs, past_items = gathered.user_input, gathered.past_items
         if past_items is not None:
             vectors = self.towers.item_tower(past_items, self.generators.items)
             inputs = inputs.with_items(vectors[:, : self.towers.item_tower.dim])
@@ -72,23 +79,40 @@ class Step(nn.Module, Generic[B]):
     def loss(self, users: Tensor, items: Tensor, gathered: GatheredBatch[B]) -> Tensor:
         """The loss of embedded users (g, d) and items (c, d)."""
         towers, ranks, batch = self.towers, self.ranks, gathered.batch
-        if ranks is not None:
-            items = ranks.gather(items, len(batch.item_rows))
-        if len(batch):
+        if gathered.spread is not None:
+            value = self._spread_loss(users / towers.temperature, items, gathered)
+        elif len(batch):
             value = self.objective(users / towers.temperature, items, batch)
-        else:  # fewer users than ranks: DistributedDataParallel needs gradients of zero
+        else:  # fewer rows than ranks
             value = 0.0 * (users.sum() / towers.temperature + items.sum())
-        if batch.weights is not None and len(batch):
-            # The objective is a weighted mean over the batch. A batch of small weights
-            # counts for less.
-            value = value * batch.weights.mean()
-        if ranks is not None:  # DistributedDataParallel averages over the ranks
-            value = value * (ranks.size * len(batch) / gathered.n_rows)
+        if gathered.spread is None:
+            if batch.weights is not None and len(batch):
+                # The objective is a weighted mean over the batch. A batch of small weights
+                # counts for less.
+                value = value * batch.weights.mean()
+            if ranks is not None:  # gradients are averaged over the ranks
+                value = value * (ranks.size * len(batch) / gathered.n_rows)
         if gathered.views is not None and self.self_supervision is not None:
             value = value + self.self_supervision(
                 towers.item_tower, gathered.views, towers.temperature, self.generators.items
             )
         return value
+
+    def _spread_loss(
+        self, users: Tensor, items: Tensor, gathered: GatheredBatch[B]
+    ) -> Tensor:
+        """The loss of this rank's rows against the items of all ranks."""
+        batch, spread = gathered.batch, gathered.spread
+        assert isinstance(batch, SoftmaxBatch)
+        assert spread is not None
+        weights = users.new_ones(len(batch)) if batch.weights is None else batch.weights
+        return spread_softmax_loss(
+            users,
+            items,
+            spread,
+            weights * (spread.division.ranks.size / gathered.n_rows),
+            positive_per_row=batch.positive_log_q is not None,
+        )
 
     def backward(
         self,
@@ -123,24 +147,25 @@ class Step(nn.Module, Generic[B]):
 
 
 class DistributedStep(Generic[B]):
-    """A step of which several ranks compute a slice each, and average the gradients.
+    """A step of several ranks, each of which has a batch of its own.
+
+    What ranks send is under way while they compute something else.
 
     Parameters
     ----------
     step : Step
         The step of this rank.
     ranks : Ranks
-        The processes that share a batch.
-    tables : LazyTables
-        Tables whose gradients DistributedDataParallel does not see.
+        The processes.
+    tables : DividedTables
+        The tables whose rows are divided among the ranks.
     """
 
-    def __init__(self, step: Step[B], ranks: Ranks, tables: LazyTables) -> None:
-        self.module: nn.Module = step
-        if any(parameter.requires_grad for parameter in step.parameters()):
-            self.module = DistributedDataParallel(step)  # refuses to have none
-        self.ranks = ranks
+    def __init__(self, step: Step[B], ranks: Ranks, tables: DividedTables) -> None:
+        self.step = step
         self.tables = tables
+        trained = [one for one in step.parameters() if one.requires_grad]
+        self.layers = DenseGradients(ranks, trained)
 
     def backward(
         self,
@@ -149,8 +174,33 @@ class DistributedStep(Generic[B]):
         second: SecondThread,
     ) -> Tensor:
         """Compute the loss and its gradients."""
-        value: Tensor = self.module(gathered)
+        step, division = self.step, gathered.division
+        if gathered.spread is not None:
+            division = None  # the items stay where they are
+        own = step.embed_items(gathered)
+        finish: Callable[[], Tensor] | None = None
+        shared = own.detach()
+        if division is not None:
+            n_own = division.counts[division.ranks.rank]
+            finish = division.start_gather(shared[:n_own])
+        users = step.embed_users(gathered)
+        if finish is not None:
+            shared = torch.cat([finish(), shared[n_own:]])
+        cut_users, cut_items = (one.detach().requires_grad_() for one in (users, shared))
+        value = step.loss(cut_users, cut_items, gathered)
         value.backward()
-        self.ranks.average_gradients(self.tables.vectors)
-        upcoming.start_next()
+        gradient = cut_items.grad
+        assert gradient is not None
+        if division is not None:
+            n_shared = len(division.order)
+            finish = division.start_return(gradient[:n_shared])
+        users.backward(cut_users.grad)
+        if finish is not None:
+            gradient = torch.cat([finish(), gradient[n_shared:]])
+        own.backward(gradient)
+        self.layers.send()
+        self.tables.send_gradients()
+        upcoming.compute_next()
+        self.layers.receive()
+        self.tables.receive_gradients()
         return value

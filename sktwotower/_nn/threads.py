@@ -147,6 +147,11 @@ class Prefetched(Generic[T]):
         """Start to compute the next value, after what the thread was given before."""
         self._wait = self._second.start(self._compute_next)
 
+    def compute_next(self) -> None:
+        """Compute the next value here and now."""
+        value = self._compute_next()
+        self._wait = lambda: value
+
     def __iter__(self) -> Iterator[T]:
         """Yield the values; ``start_next`` has to be called between two of them."""
         while (value := self._wait()) is not None:

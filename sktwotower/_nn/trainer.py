@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import torch
-from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from sktwotower._nn.batch_losses import B, Objective
 from sktwotower._nn.batches import Batches
 from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.gathering import gathered_epoch
-from sktwotower._nn.inputs import TowerRows
-from sktwotower._nn.lazy_tables import LazyTables
+from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
 from sktwotower._nn.step import DistributedStep, Step
@@ -24,12 +24,12 @@ from sktwotower._nn.two_towers import TwoTowers
 def train(
     towers: TwoTowers,
     user_rows: TowerRows,
-    item_rows: TowerRows,
+    item_rows: EntityRows,
     batches: Batches[B],
     objective: Objective[B],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    tables: LazyTables,
+    tables: LookedUpTables,
     generators: Generators,
     *,
     self_supervision: SelfSupervision | None = None,
@@ -48,13 +48,13 @@ def train(
     user_rows, item_rows : TowerRows
         Inputs of the towers, of which batches are indices.
     batches : Batches
-        Batches of rows with their candidates or negatives.
+        Batches of rows with their candidates or negatives; of this rank.
     objective : Objective
         The loss of a batch.
     optimizer, schedule : Optimizer, LRScheduler
         Step all parameters but the lazy tables.
-    tables : LazyTables
-        Step the lazy tables.
+    tables : LookedUpTables
+        Step the lazy tables; with ranks, :class:`DividedTables`.
     generators : Generators
         Random numbers.
     self_supervision : SelfSupervision, optional
@@ -64,7 +64,7 @@ def train(
     max_grad_norm : float, optional
         Gradients of a larger norm are scaled down to it.
     ranks : Ranks, optional
-        The processes that share each batch.
+        The processes, each of which trains its own rows.
 
     Yields
     ------
@@ -74,7 +74,12 @@ def train(
     parameters = list(towers.parameters())
     device = parameters[0].device
     local: Step[B] = Step(towers, objective, self_supervision, ranks, generators)
-    step = local if ranks is None else DistributedStep(local, ranks, tables)
+    step: Step[B] | DistributedStep[B] = local
+    n_rows = 0.0
+    if ranks is not None:
+        assert isinstance(tables, DividedTables)
+        step = DistributedStep(local, ranks, tables)
+        n_rows = ranks.total(batches.n_expected) / batches.n_batches
     # Both threads add to the gradient of a tied table: two terms, but three with views, of
     # which the order would matter.
     is_ordered = towers.tied_table is None or self_supervision is None
@@ -93,9 +98,10 @@ def train(
                 batches,
                 user_rows,
                 item_rows,
-                generators.host,
+                generators,
                 self_supervision=self_supervision,
                 ranks=ranks,
+                n_rows=n_rows,
             )
             upcoming = Prefetched(epoch, second)
             for gathered in upcoming:
@@ -103,17 +109,17 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 value = step.backward(gathered, upcoming, second)
                 if max_grad_norm is not None:
-                    leaves = [*parameters, *tables.vectors]
-                    nn.utils.clip_grad_norm_(leaves, max_grad_norm)
+                    tables.clip_gradients(parameters, max_grad_norm)
                 optimizer.step()
                 tables.step()
                 schedule.step()
                 towers.clamp_temperature()
                 total += value.detach() * gathered.n_rows  # no graph, no device sync
             tables.settle()
+            n_trained: float = batches.n_rows
             if ranks is not None:
-                total = ranks.mean(total)
+                total, n_trained = ranks.sum(total) / ranks.size, ranks.total(n_trained)
                 ranks.broadcast(towers.buffers())
             if average is not None:
                 average.update_parameters(towers)
-        yield float(total) / batches.n_rows
+        yield float(total) / n_trained

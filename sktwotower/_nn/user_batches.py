@@ -32,6 +32,8 @@ class UserBatches(Batches[B_co]):
     in_history : Tensor of shape (n,), bool
         Overwritten at the start of each epoch: whether each row is in a history. Rows are
         ordered by user, and rows of one user as in ``rows``.
+    yields_empty : bool, default=False
+        Whether batches without a positive are yielded, as other ranks may have one.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class UserBatches(Batches[B_co]):
         *,
         dropout: float,
         in_history: Tensor,
+        yields_empty: bool = False,
     ) -> None:
         super().__init__(rows, source, n_batches)
         self.dropout = dropout
+        self.yields_empty = yields_empty
         self._in_history = in_history
         self._by_user = torch.argsort(rows.user_rows, stable=True)
         _, self._counts = rows.user_rows[self._by_user].unique_consecutive(
@@ -63,10 +67,15 @@ class UserBatches(Batches[B_co]):
         """Number of positives in the last epoch."""
         return self._n_rows
 
+    @property
+    def n_expected(self) -> float:
+        """Positives of an epoch on average."""
+        return self.dropout * len(self.rows)
+
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order and with new histories."""
         is_positive = torch.rand(self._n_pairs, generator=generator) < self.dropout
-        if not is_positive.any():
+        if self._n_pairs and not is_positive.any():
             one = torch.randint(self._n_pairs, (1,), generator=generator)
             is_positive[one] = True
         if self._pair_of is not None:
@@ -77,6 +86,6 @@ class UserBatches(Batches[B_co]):
         for users in order.tensor_split(self.n_batches):
             positions = segment_positions(self._starts[users], self._counts[users])
             positions = positions[is_positive[positions]]
-            if len(positions):
+            if len(positions) or self.yields_empty:
                 rows = self.rows.take(self._by_user[positions])
                 yield self.source.batch(rows, generator, len(users))

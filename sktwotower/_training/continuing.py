@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sktwotower._data.encoder_growth import column_source
 from sktwotower._data.roles import SIDES
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.resize import RowSource, RowSources
 from sktwotower._nn.two_towers import TwoTowers
@@ -62,6 +63,7 @@ def streaming_frequencies(
     rows: TrainingRows,
     n_new: int,
     batch_size: int,
+    ranks: Ranks | None,
 ) -> StreamingFrequencies | None:
     """How often items are in a batch; new items start from their counts in the new rows.
 
@@ -75,6 +77,8 @@ def streaming_frequencies(
         Number of new rows.
     batch_size : int
         Rows of a batch, at most.
+    ranks : Ranks or None
+        The processes whose rows are counted together.
 
     Returns
     -------
@@ -91,6 +95,8 @@ def streaming_frequencies(
         torch.bincount(rows.item_rows[rows.positive & part], minlength=rows.n_items)
         for part in (is_new, ~is_new)
     )
+    if ranks is not None:
+        new, old = ranks.sum(new), ranks.sum(old)
     n_before = int(old.sum())
     share = n_replayed(int(new.sum()), n_before) / n_before
     if share == 1:

@@ -185,7 +185,7 @@ def refuse_other_ids(
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
     """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
     positive = interactions.positive
-    if positive.all() or objective.learns_from_labels(positive):
+    if positive.all() or objective.learns_from_labels(all_positive=False):
         return np.ones(len(interactions), dtype=bool)
     # Entities without positives are neither trained nor sampled as negatives.
     train = np.ones(len(interactions), dtype=bool)

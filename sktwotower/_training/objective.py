@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from sktwotower._nn.batch_losses import (
 )
 from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
 from sktwotower._nn.negatives import (
@@ -31,10 +31,11 @@ from sktwotower._nn.negatives import (
     UnconsumedSampler,
 )
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
-from sktwotower._nn.sequence_batches import SequenceBatches
+from sktwotower._nn.sequence_batches import SequenceBatches, most_batches
 from sktwotower._nn.user_batches import UserBatches
 from sktwotower._training.field_dependence import field_dependence
 from sktwotower._training.settings import Settings
+from sktwotower._training.totals import RowTotals
 
 SHARED = ("in_batch", "mixed", "full", "random", "popular")
 DRAWN = ("random", "unconsumed", "popular")
@@ -99,16 +100,14 @@ ssl_pattern
                 "loss='softmax'."
             )
 
-    def learns_from_labels(self, positive: Tensor | np.ndarray) -> bool:
+    def learns_from_labels(self, *, all_positive: bool) -> bool:
         """Whether rows with ``y <= 0`` are trained, rather than used as negatives only."""
-        return self.loss == "cross_entropy" and not positive.all()
+        return self.loss == "cross_entropy" and not all_positive
 
-    def trained_items(self, rows: TrainingRows) -> Tensor:
-        """Items that have a positive, or a label that is learned, ascending."""
-        item_rows = rows.item_rows
-        if not self.learns_from_labels(rows.positive):
-            item_rows = item_rows[rows.positive]  # replayed rows have other items, too
-        return torch.bincount(item_rows).nonzero()[:, 0].to(item_rows.dtype)
+    def has_private_items(self, totals: RowTotals) -> bool:
+        """Whether rows have items that are not candidates of all rows."""
+        is_shared = self.loss == "softmax" and self.negatives not in DRAWN
+        return not (is_shared and totals.all_positive)
 
     def resolved(self, settings: Settings) -> Self:
         """The same objective without ``"auto"``."""
@@ -122,12 +121,12 @@ ssl_pattern
     def batches(
         self,
         rows: TrainingRows,
-        items: Tensor,
+        totals: RowTotals,
         *,
         batch_size: int,
         n_new: int | None = None,
         frequencies: StreamingFrequencies | None = None,
-        rank_slice: Callable[[int], slice] | None = None,
+        ranks: Ranks | None = None,
         in_history: Tensor | None = None,
         history_dropout: float = 0.0,
     ) -> Batches[Any]:
@@ -136,19 +135,19 @@ ssl_pattern
         Parameters
         ----------
         rows : TrainingRows
-            All training rows. Explicit negatives are trained as labels, or are negatives of
-            their users' positives.
-        items : Tensor of shape (n_items,)
-            Items with a training row, in ascending order.
+            All training rows, of this rank. Explicit negatives are trained as labels, or
+            are negatives of their users' positives.
+        totals : RowTotals
+            Counts of the rows of all ranks.
         batch_size : int
-            Rows of a batch, at most.
+            Rows of a batch of all ranks, at most.
         n_new : int, optional
             The first ``n_new`` rows are new, the others were trained before. None: all are
             new.
         frequencies : StreamingFrequencies, optional
             How often items are in a batch, estimated so far.
-        rank_slice : callable, optional
-            This rank's slice of ``n`` groups, in distributed training.
+        ranks : Ranks, optional
+            The processes, each of which trains its own rows.
         in_history : Tensor of shape (n_positives,), bool, optional
             With ``history_dropout``: overwritten in each epoch with the rows that are in
             histories.
@@ -160,14 +159,19 @@ ssl_pattern
         Batches
             Of :class:`SoftmaxBatch` or :class:`SampledBatch`, as :meth:`objective` needs.
         """
-        learns_labels = self.learns_from_labels(rows.positive)
+        learns_labels = self.learns_from_labels(all_positive=totals.all_positive)
         if rows.weights is not None:  # trained rows have a mean weight of 1
             weights = rows.weights if learns_labels else rows.weights[rows.positive]
-            rows = replace(rows, weights=rows.weights / weights.mean())
+            rows = replace(rows, weights=rows.weights / _mean(weights, ranks))
+        counts = totals.rows_of_items if learns_labels else totals.positives_of_items
+        # Those that are trained; replayed rows have other items, too.
+        items = counts.nonzero()[:, 0].to(rows.item_rows.dtype)
         positives = rows if rows.positive.all() else rows.take(rows.positive)
         known, explicit = None, None
         if self.mask_known_positives or not (learns_labels or positives is rows):
-            known = KnownPositives(positives.user_rows, positives.item_rows)
+            known = KnownPositives(
+                positives.user_rows, positives.item_rows, positives.n_items
+            )
         if known is not None and not learns_labels:
             explicit = _explicit_negatives(rows, known)
         if not self.mask_known_positives:
@@ -177,17 +181,21 @@ ssl_pattern
         if n_new is not None:
             n_new = n_new if learns_labels else int(rows.positive[:n_new].sum())
             n_rows = n_new + n_replayed(n_new, n_rows - n_new)
-        n_batches, _ = batch_sizes(n_rows, batch_size)
         has_sequences = trained.sequences is not None
+        most = most_batches(trained, n_new) if has_sequences else n_rows
+        if ranks is not None:
+            n_rows, most = (int(ranks.total(n)) for n in (n_rows, most))
+        n_batches = min(batch_sizes(n_rows, batch_size)[0], most)
+        sampler = self._item_sampler(totals, items)
         if self.loss != "softmax":
-            negatives = self._sampled_negatives(positives, items, known, explicit)
+            negatives = self._sampled_negatives(positives, items, sampler, known, explicit)
             if has_sequences:
                 return SequenceBatches(trained, negatives, n_batches, n_new=n_new)
             return Batches(trained, negatives, n_batches, n_new=n_new)
         candidates = SharedCandidates(
             trained,
             from_batch=self.negatives in ("in_batch", "mixed"),
-            sampler=self._item_sampler(positives, items),
+            sampler=sampler,
             n_draws=int(self.n_negatives),
             items=items,
             correction=self.sampling_correction,
@@ -196,7 +204,13 @@ ssl_pattern
             known=known,
             explicit=explicit,
             frequencies=frequencies,
-            rank_slice=rank_slice,
+            ranks=ranks,
+            n_batches=n_batches,
+            is_spread=(
+                ranks is not None
+                and self.negatives == "full"
+                and not self.has_private_items(totals)
+            ),
         )
         if has_sequences:
             return SequenceBatches(trained, candidates, n_batches, n_new=n_new)
@@ -208,17 +222,19 @@ ssl_pattern
             n_batches,
             dropout=history_dropout,
             in_history=in_history,
+            yields_empty=ranks is not None,
         )
 
     def _sampled_negatives(
         self,
         positives: TrainingRows,
         items: Tensor,
+        item_sampler: ItemSampler | None,
         known: KnownPositives | None,
         explicit: ExplicitNegatives | None,
     ) -> SampledNegatives:
         """The source of negatives of the losses on pairs."""
-        sampler: Sampler | None
+        sampler: Sampler | None = item_sampler
         probabilities = None
         if self.negatives == "unconsumed":
             sampler = unconsumed = UnconsumedSampler(
@@ -226,11 +242,9 @@ ssl_pattern
             )
             if not unconsumed.is_exhausted:  # it draws no known positives
                 known = None
-        else:
-            sampler = item_sampler = self._item_sampler(positives, items)
-            if self.negatives == "popular" and self.sampling_correction is not None:
-                assert item_sampler is not None
-                probabilities = item_sampler.probabilities
+        elif self.negatives == "popular" and self.sampling_correction is not None:
+            assert item_sampler is not None
+            probabilities = item_sampler.probabilities
         return SampledNegatives(
             sampler,
             int(self.n_negatives),
@@ -239,10 +253,12 @@ ssl_pattern
             explicit=explicit,
         )
 
-    def _item_sampler(self, positives: TrainingRows, items: Tensor) -> ItemSampler | None:
+    def _item_sampler(self, totals: RowTotals, items: Tensor) -> ItemSampler | None:
         """The sampler of items that does not depend on users; None: there is none."""
         if self.negatives == "popular":
-            return ItemSampler.popular(positives.item_rows)
+            counts = totals.positives_of_items
+            popular = counts.nonzero()[:, 0]
+            return ItemSampler.popular(popular.to(items.dtype), counts[popular])
         return ItemSampler(items) if self.negatives in ("mixed", "random") else None
 
     def objective(self) -> Objective[Any]:
@@ -254,6 +270,13 @@ ssl_pattern
         if self.loss == "bpr":
             return pairwise_objective(bpr_loss)
         return pairwise_objective(partial(max_margin_loss, margin=self.margin))
+
+
+def _mean(weights: Tensor, ranks: Ranks | None) -> Tensor | float:
+    """Mean of the weights of all ranks."""
+    if ranks is None:
+        return weights.mean()
+    return ranks.total(float(weights.double().sum())) / ranks.total(len(weights))
 
 
 def _explicit_negatives(

@@ -10,6 +10,7 @@ import torch
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower._training.data import TrainingData
@@ -49,8 +50,12 @@ def training_rows(
     train_rows: np.ndarray,
     user_rows: EntityRows,
     replayed: InteractionCodes | None,
-) -> tuple[TrainingRows, TowerRows, PastItems | None]:
-    """Rows to train on, the user tower's input that they point into, and histories.
+    ranks: Ranks | None = None,
+) -> tuple[TrainingRows, TowerRows, PastItems | None, int]:
+    """Rows to train on, what they point into, histories, and the number of new rows.
+
+    With several processes these are the rows of the users of this rank. Nothing that comes
+    later in training looks at other rows.
 
     Parameters
     ----------
@@ -64,9 +69,20 @@ def training_rows(
         What the user tower reads of each user, beside the history.
     replayed : InteractionCodes or None
         Rows from before that are trained again; they come last.
+    ranks : Ranks or None, optional
+        The processes.
     """
     interactions, inputs, weights = _rows_of_X(data, train_rows)
-    ordered, n_replayed = interactions, 0
+    if ranks is not None:
+        id_codes = data.user.entities.id_codes
+        own = ranks.owns(column_store.take(id_codes, interactions.users))
+        interactions, inputs = interactions.take(own), column_store.take(inputs, own)
+        weights = None if weights is None else column_store.take(weights, own)
+        if replayed is not None:
+            replayed = replayed.take(
+                ranks.owns(column_store.take(id_codes, replayed.users))
+            )
+    ordered, n_new, n_replayed = interactions, len(interactions), 0
     if replayed is not None:
         # The new rows come first, but have their place in the histories. The replayed
         # rows have their users' present features: those of their time are not kept.
@@ -89,16 +105,30 @@ def training_rows(
     )
     history = settings.history
     if history is None:
-        return rows, user_rows, None
+        return rows, user_rows, None, n_new
     past = past_items(interactions, data.user.entities, data.item.entities, history)
     if history.drawn_share and replayed is None:
         drawn = past.to_draw_from(user_rows, inputs, interactions.users)
-        return rows, drawn, past
+        return rows, drawn, past, n_new
     # The new rows come last in the histories.
     before = past.before_events(user_rows, inputs, ordered.items, first=n_replayed)
     numbers = torch.from_numpy(column_store.arange(len(interactions)))
     sequences = before.sequence_of if isinstance(before, SequenceRows) else None
-    return replace(rows, user_inputs=numbers, sequences=sequences), before, past
+    rows = replace(rows, user_inputs=numbers, sequences=sequences)
+    return rows, before, past, n_new
+
+
+def trained_past(
+    data: TrainingData,
+    history: HistorySettings,
+    train_rows: np.ndarray,
+    replayed: InteractionCodes | None,
+) -> PastItems:
+    """Histories of all users from the rows that train; of all ranks."""
+    interactions, _, _ = _rows_of_X(data, train_rows)
+    if replayed is not None:
+        interactions = replayed.followed_by(interactions)
+    return past_items(interactions, data.user.entities, data.item.entities, history)
 
 
 def _rows_of_X(

@@ -13,9 +13,10 @@ from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows, TowerRows
-from sktwotower._nn.lazy_tables import LazyTables, may_be_lazy
+from sktwotower._nn.lazy_tables import LazyTables, LookedUpTables, may_be_lazy
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import (
     DECOUPLED,
@@ -41,7 +42,12 @@ from sktwotower._training.defaults import resolve
 from sktwotower._training.facts import facts_of
 from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import mask_drawer
-from sktwotower._training.rows import past_items, training_rows, with_unit_prior
+from sktwotower._training.rows import (
+    past_items,
+    trained_past,
+    training_rows,
+    with_unit_prior,
+)
 from sktwotower._training.settings import PooledSettings, TransformerSettings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.spectral_start import start_from_spectrum
@@ -50,6 +56,7 @@ from sktwotower._training.state import (
     TrainingLog,
     recommendable,
 )
+from sktwotower._training.totals import RowTotals
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +71,8 @@ class TrainingRun:
         The average of the weights, and the weights; without an average they are the same.
     optimizer : Optimizer
         Steps the trained towers.
-    tables : LazyTables
-        Large tables, which the optimizer does not step.
+    tables : LookedUpTables
+        Tables that the optimizer does not step.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch.
     past : PastItems or None
@@ -76,7 +83,7 @@ class TrainingRun:
     served: TwoTowers
     trained: TwoTowers
     optimizer: torch.optim.Optimizer
-    tables: LazyTables
+    tables: LookedUpTables
     frequencies: StreamingFrequencies | None
     past: PastItems | None
 
@@ -154,31 +161,28 @@ class Training:
         """
         configuration, ranks = self.configuration, Ranks.current()
         device = resolve_device(configuration.device)
-        rank = 0 if ranks is None else ranks.rank
-        generators = Generators.seeded(self.seed, device, rank=rank)
+        generators = Generators.seeded(self.seed, device, ranks)
         self._warn_if_too_large(device)
-        towers, sources = self._make_towers(generators.host)
+        towers, sources = self._make_towers(generators.common)
         towers = towers.to(device, torch.float32)
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
         user_rows = self._to_train(self.user_rows, towers.user_tower)
         if self.settings.popularity_prior is not None:
             user_rows = with_unit_prior(user_rows, configuration.temperature)
-        rows, user_inputs, past = training_rows(
-            self.data, self.settings, train_rows, user_rows, self.replayed
+        rows, user_inputs, past, n_new = training_rows(
+            self.data, self.settings, train_rows, user_rows, self.replayed, ranks
         )
+        if ranks is not None and self.settings.history is not None:
+            past = trained_past(self.data, self.settings.history, train_rows, self.replayed)
         if self.before is None and towers.score_items_by_items:
             id_codes = self.data.item.entities.id_codes
-            start_from_spectrum(towers.item_tower, id_codes, rows, self.seed)
+            start_from_spectrum(towers.item_tower, id_codes, rows, self.seed, ranks)
         average = average_of(towers) if configuration.average else None
-        batches, frequencies = self._batches(rows, user_inputs, train_rows)
+        totals = RowTotals.of(rows, ranks)
+        batches, frequencies = self._batches(rows, totals, user_inputs, n_new, ranks)
         optimizer = self._make_optimizer(towers, sources)
-        tables = LazyTables(
-            towers.lazy_candidates(),
-            optimizer,
-            configuration.optimizer,
-            batch_size=self.settings.batch_size,
-        )
+        tables = self._tables(towers, optimizer, totals, ranks)
         schedule = make_schedule(
             optimizer,
             configuration.lr_schedule,
@@ -214,6 +218,7 @@ class Training:
         if history is not None:
             users, items = self.data.user.entities, self.data.item.entities
             past = past_items(self.interactions, users, items, history)
+        run.tables.collect_state()
         state = self._state(run, log, past, remember(run.optimizer, run.trained))
         return replace(
             state,
@@ -308,33 +313,56 @@ class Training:
     def _batches(
         self,
         rows: TrainingRows,
+        totals: RowTotals,
         user_inputs: TowerRows,
-        train_rows: np.ndarray,
+        n_new: int,
+        ranks: Ranks | None,
     ) -> tuple[Batches, StreamingFrequencies | None]:
         """The batches of the objective, and frequencies of items in a stream."""
-        ranks, history = Ranks.current(), self.settings.history
-        objective = self.configuration.objective
-        items = objective.trained_items(rows)
-        n_new, frequencies = None, None
+        history, frequencies = self.settings.history, None
+        is_continued = False
         if self.before is not None and self.replayed is not None:
-            n_new = int(train_rows.sum())
+            is_continued = True
             frequencies = streaming_frequencies(
-                self.before.frequencies, rows, n_new, self.settings.batch_size
+                self.before.frequencies, rows, n_new, self.settings.batch_size, ranks
             )
         in_history = None
         if isinstance(user_inputs, HistoryRows):
             in_history = user_inputs.in_history
-        batches = objective.batches(
+        batches = self.configuration.objective.batches(
             rows,
-            items,
+            totals,
             batch_size=self.settings.batch_size,
-            n_new=n_new,
+            n_new=n_new if is_continued else None,
             frequencies=frequencies,
-            rank_slice=None if ranks is None else ranks.slice_of,
+            ranks=ranks,
             in_history=in_history,
             history_dropout=0.0 if history is None else history.drawn_share,
         )
         return batches, frequencies
+
+    def _tables(
+        self,
+        towers: TwoTowers,
+        optimizer: torch.optim.Optimizer,
+        totals: RowTotals,
+        ranks: Ranks | None,
+    ) -> LookedUpTables:
+        """The tables that the optimizer does not step as a whole."""
+        name, batch_size = self.configuration.optimizer, self.settings.batch_size
+        if ranks is None:
+            return LazyTables(
+                towers.lazy_candidates(), optimizer, name, batch_size=batch_size
+            )
+        has_private_items = self.configuration.objective.has_private_items(totals)
+        return DividedTables(
+            towers,
+            optimizer,
+            name,
+            batch_size=batch_size,
+            ranks=ranks,
+            has_private_items=has_private_items or self.draw_masks is not None,
+        )
 
     def _make_optimizer(
         self, towers: TwoTowers, sources: RowSources

@@ -52,7 +52,7 @@ def ranker(rows, source, *, correction, masked=False, explicit=False):
     if source in ("mixed", "random"):
         sampler = ItemSampler(rows.item_rows.unique())
     elif source == "popular":
-        sampler = ItemSampler.popular(rows.item_rows)
+        sampler = ItemSampler.popular(*rows.item_rows.unique(return_counts=True))
     disliked = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
     return SharedCandidates(
         rows,
@@ -220,7 +220,7 @@ def test_a_single_row_has_no_q():
 def sampled_batch(*, weighted, labelled=False, sampler=True, explicit=False):
     rows = training_rows(weighted=weighted, labelled=labelled)
     positives = rows.take(rows.positive)
-    popular = ItemSampler.popular(positives.item_rows)
+    popular = ItemSampler.popular(*positives.item_rows.unique(return_counts=True))
     disliked = torch.tensor([0, 0, 2]), torch.tensor([8, 8, 3])
     ranker = SampledNegatives(
         popular if sampler else None,

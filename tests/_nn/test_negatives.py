@@ -200,7 +200,7 @@ def test_popular_sampler():
     counts = np.array([0, 1, 0, 16, 81, 256])
     item_rows = torch.arange(6).repeat_interleave(torch.from_numpy(counts))
     item_rows = item_rows[torch.randperm(len(item_rows), generator=seeded(3))]
-    sampler = ItemSampler.popular(item_rows)
+    sampler = ItemSampler.popular(*item_rows.unique(return_counts=True))
     # powers of 3/4 by hand
     by_hand = np.array([0, 1, 0, 8, 27, 64]) / 100
     np.testing.assert_allclose(sampler.probabilities, by_hand, rtol=1e-12)
@@ -219,7 +219,10 @@ def test_sampler_with_weights():
 @settings(max_examples=60, deadline=None)
 def test_probabilities_sum_to_one(item_rows):
     rows = torch.tensor(item_rows)
-    for sampler in (ItemSampler.popular(rows), ItemSampler(rows.unique())):
+    for sampler in (
+        ItemSampler.popular(*rows.unique(return_counts=True)),
+        ItemSampler(rows.unique()),
+    ):
         assert sampler.probabilities.dtype == torch.float64
         assert sampler.probabilities.sum().item() == pytest.approx(1, abs=1e-12)
         assert sampler.probabilities.nonzero()[:, 0].tolist() == sorted(set(item_rows))
@@ -275,7 +278,9 @@ def samplers():
     users, items = torch.tensor([0, 0, 1]), torch.tensor([1, 3, 3])
     return {
         "uniform": ItemSampler(torch.arange(1, 9)),
-        "popular": ItemSampler.popular(torch.tensor([1, 1, 2, 3, 3, 3, 3])),
+        "popular": ItemSampler.popular(
+            *torch.tensor([1, 1, 2, 3, 3, 3, 3]).unique(return_counts=True)
+        ),
         "unconsumed": UnconsumedSampler(torch.arange(1, 9), users, items, 3),
         "explicit": explicit_negatives(),
     }

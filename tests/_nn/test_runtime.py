@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.runtime import Generators, resolve_device
 
 CPU = torch.device("cpu")
@@ -40,13 +41,18 @@ def test_seeds():
 
 def test_no_two_streams_are_one():
     """Neither of weights and dropout, nor of the towers, nor of two ranks."""
-    one, other = (Generators.seeded(0, CPU, rank=rank) for rank in (0, 1))
-    streams = [one.host, one.users, one.items, other.users, other.items]
+    alone, one, other = (
+        Generators.seeded(0, CPU, ranks) for ranks in (None, Ranks(0, 2), Ranks(1, 2))
+    )
+    assert alone.common is alone.host
+    streams = [one.common]
+    for rank in (one, other):
+        streams += [rank.host, rank.users, rank.items]
     draws = {tuple(torch.rand(5, generator=stream).tolist()) for stream in streams}
-    assert len(draws) == 5
-    # but all ranks have the same batches
-    first = torch.rand(5, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(torch.rand(5, generator=other.host), first)
+    assert len(draws) == 7
+    # but all ranks have the same weights
+    first = torch.rand(5, generator=alone.host)
+    assert torch.equal(torch.rand(5, generator=other.common), first)
 
 
 def test_fits_do_not_share():

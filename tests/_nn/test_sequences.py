@@ -12,7 +12,7 @@ from sktwotower._nn.batches import REPLAYED, TrainingRows
 from sktwotower._nn.candidates import SharedCandidates
 from sktwotower._nn.negatives import KnownPositives
 from sktwotower._nn.segments import Sequences
-from sktwotower._nn.sequence_batches import SequenceBatches
+from sktwotower._nn.sequence_batches import SequenceBatches, most_batches
 from sktwotower._nn.sequence_rows import SequenceRows
 from tests._nn.test_history_rows import entity_rows
 
@@ -180,7 +180,7 @@ def test_an_epoch_has_each_row_once_beside_its_sequence():
             assert sorted(drawn.tolist()) == own.tolist()
         orders.add(tuple(torch.cat(inputs).tolist()))
     assert len(orders) > 1
-    assert SequenceBatches(training_rows(), source_of(None), 99).n_batches == 5
+    assert most_batches(training_rows(), None) == 5
 
 
 def test_rows_from_before_are_drawn_by_sequence():

@@ -5,7 +5,12 @@ import threading
 import pytest
 import torch
 
-from sktwotower._nn.threads import SecondThread, has_second_thread, run_both
+from sktwotower._nn.threads import (
+    Prefetched,
+    SecondThread,
+    has_second_thread,
+    run_both,
+)
 
 pytestmark = pytest.mark.usefixtures("four_threads")
 
@@ -71,3 +76,20 @@ def test_calls_are_made_in_order():
         for wait in waits:
             wait()
     assert made == list(range(20))
+
+
+def test_the_next_value_is_computed_when_it_is_asked_for():
+    made = []
+
+    def values():
+        for k in range(3):
+            made.append(k)
+            yield k
+
+    upcoming = Prefetched(values(), SecondThread(wanted=False))
+    found = []
+    for value in upcoming:
+        found.append(value)
+        upcoming.compute_next()
+        assert len(made) == min(value + 2, 3)
+    assert found == made == [0, 1, 2]

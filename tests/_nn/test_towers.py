@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sktwotower._nn import inputs
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.layers import BatchNorm
 from sktwotower._nn.towers import Tower
 
 NO_ROWS = torch.zeros(0, dtype=torch.int64)
@@ -318,6 +319,15 @@ def test_masked_rows_leave_no_trace_in_batch_norm():
     torch.testing.assert_close(norm(hidden, keep=False), own)
     tower(everything)
     assert norm.running_mean.abs().min() > 0
+
+
+def test_batch_norm_without_rows_leaves_no_trace():
+    norm = BatchNorm(3).train()
+    norm(torch.randn(5, 3))
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    assert norm(torch.zeros(0, 3)).shape == (0, 3)
+    assert torch.equal(norm.running_mean, before[0])
+    assert torch.equal(norm.running_var, before[1])
 
 
 def test_batch_norm_with_one_row():

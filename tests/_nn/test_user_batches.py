@@ -99,7 +99,7 @@ def candidates_of_users(source, *, correction, masked=True, dropout=0.4):
     rows = popular_rows()
     sampler = None
     if source == "popular":
-        sampler = ItemSampler.popular(rows.item_rows)
+        sampler = ItemSampler.popular(*rows.item_rows.unique(return_counts=True))
     elif source != "in_batch":
         sampler = ItemSampler(torch.arange(7))
     candidates = SharedCandidates(

@@ -12,6 +12,8 @@ from sktwotower import TwoTowerRecommender
 from sktwotower._nn import lazy_tables
 from sktwotower.datasets import make_interactions
 from sktwotower.history import PooledHistory, TransformerHistory
+from sktwotower.metrics import make_ranking_scorer
+from sktwotower.model_selection import LastInteractionsSplit
 
 WHOLE_USERS = dict(
     user_id_embedding=False,
@@ -46,6 +48,8 @@ MODELS = {
     "sequences": SEQUENCES,
     "sequences, rows of the tables": SEQUENCES,
     "few users": dict(batch_size=2, max_iter=1),
+    "one user": dict(SEQUENCES, max_iter=1),  # the other rank has no rows
+    "explicit negatives": dict(negatives="mixed", sampling_correction="refined"),
 }
 # These are trained by the rows of the batch; the others' tables are trained as a whole.
 LAZY = [
@@ -57,16 +61,49 @@ LAZY = [
     "few users",
 ]
 
+# On so many rows that the noise of the batches is small.
+MANY_ROWS = {
+    "rows of ids": dict(history=None, negatives="in_batch", hidden_layer_sizes=(16,)),
+    "default bags": dict(),
+}
 
-def fit_models():
+
+def fit_many_rows():
+    """Loss curves, and NDCG@10 of held-out rows, of models on more rows."""
+    X = make_interactions(600, 300, 20_000, random_state=0).interactions
+    split = LastInteractionsSplit(
+        fraction=0.2, timestamp_column="timestamp", user_column="user_id"
+    )
+    train, test = (X.iloc[rows] for rows in next(split.split(X)))
+    score, results = make_ranking_scorer("ndcg@10"), {}
+    for name, parameters in MANY_ROWS.items():
+        model = TwoTowerRecommender(
+            user_column="user_id",
+            item_column="item_id",
+            batch_size=1024,
+            max_iter=4,
+            embedding_dim=16,
+            random_state=0,
+            **parameters,
+        )
+        model.fit(train[["user_id", "item_id"]])
+        results[f"{name}: loss"] = np.array(model.loss_curve_)
+        results[f"{name}: ndcg"] = np.array(score(model, test))
+    return results
+
+
+def fit_models(random_state=0):
     """Loss curves and embeddings of all models, by name."""
     data = make_interactions(60, 40, 900, random_state=0)
     X = data.interactions
     weights = np.random.RandomState(0).uniform(0.5, 2, len(X))
+    labels = np.random.RandomState(1).uniform(size=len(X)) < 0.7
     results, rows_before = {}, lazy_tables.ROWS_FOR_ONE_OF_A_BATCH
     for name, parameters in MODELS.items():
         lazy_tables.ROWS_FOR_ONE_OF_A_BATCH = 0.1 if name in LAZY else rows_before
-        defaults = dict(batch_size=128, max_iter=3, embedding_dim=8, random_state=0)
+        defaults = dict(
+            batch_size=128, max_iter=3, embedding_dim=8, random_state=random_state
+        )
         model = TwoTowerRecommender(
             user_column="user_id",
             item_column="item_id",
@@ -74,8 +111,12 @@ def fit_models():
             item_table=data.item_table,
             **defaults | parameters,
         )
-        some = X[:40] if name == "few users" else X
-        model.fit(some, sample_weight=weights if name == "weights" else None)
+        some = {"few users": X[:40], "one user": X[X["user_id"] == X["user_id"].iloc[0]]}
+        model.fit(
+            some.get(name, X),
+            labels if name == "explicit negatives" else None,
+            sample_weight=weights if name == "weights" else None,
+        )
         results[f"{name}: loss"] = np.array(model.loss_curve_)
         results[f"{name}: users"] = model.user_embeddings_
         results[f"{name}: items"] = model.item_embeddings_
@@ -98,7 +139,7 @@ def fit_models():
 def main():
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    results = fit_models()
+    results = fit_models() | fit_many_rows()
     dist.destroy_process_group()
     if (tasks := Path("/proc/self/task")).exists():
         results["threads"] = [(task / "comm").read_text() for task in tasks.iterdir()]

@@ -1,4 +1,4 @@
-"""Two processes train the models that one does."""
+"""Two processes train models that are as good as those of one."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests._training.fit_all import MODELS, fit_models
+from tests._training.fit_all import MANY_ROWS, MODELS, fit_many_rows, fit_models
 from tests.helpers import one_thread
 
 pytestmark = [
@@ -18,6 +18,10 @@ pytestmark = [
     ),
 ]
 SCRIPT = Path(__file__).parent / "fit_all.py"
+# The ranks draw other batches than one process. On so few rows, four seeds of one process
+# are 9 % apart, and those of the models below 50 % in the first epoch.
+CLOSE = 0.1
+NOISY = ("pairs", "few users", "one user")
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +36,39 @@ def results(tmp_path_factory):
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        alone = fit_models()
+        alone = fit_models() | fit_many_rows()
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return [alone, *(dict(np.load(folder / f"{rank}.npz")) for rank in (0, 1))]
 
 
-def test_the_loss_curve_is_the_one_of_one_process(results):
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_curve_is_like_the_one_of_one_process(results, name):
     alone, *ranks = results
-    for name in MODELS:
-        for rank in ranks:
-            np.testing.assert_allclose(
-                rank[f"{name}: loss"],
-                alone[f"{name}: loss"],
-                rtol=1e-4,
-                atol=1e-6,
-                err_msg=name,
-            )
+    expected = alone[f"{name}: loss"]
+    for rank in ranks:
+        found = rank[f"{name}: loss"]
+        assert np.isfinite(found).all()
+        if name not in NOISY:
+            n = min(len(found), len(expected))  # early stopping may refit another number
+            np.testing.assert_allclose(found[:n], expected[:n], rtol=CLOSE)
+
+
+@pytest.mark.parametrize("name", MANY_ROWS)
+def test_on_more_rows_loss_and_quality_are_those_of_one_process(results, name):
+    alone, *ranks = results
+    for rank in ranks:
+        np.testing.assert_allclose(rank[f"{name}: loss"], alone[f"{name}: loss"], rtol=0.01)
+        assert rank[f"{name}: ndcg"] > 0.95 * alone[f"{name}: ndcg"]
 
 
 def test_embeddings_are_equal_on_all_ranks(results):
-    alone, first, second = results
-    embeddings = {name: first[name] for name in first if name != "threads"}
-    assert len(embeddings) == 3 * len(MODELS) + 1
-    for name, value in embeddings.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
-        if not name.startswith("unseeded"):
-            np.testing.assert_allclose(value, alone[name], atol=1e-3, err_msg=name)
+    _, first, second = results
+    assert len(first) == 3 * len(MODELS) + 1 + 2 * len(MANY_ROWS) + ("threads" in first)
+    for name, value in first.items():
+        if name != "threads":
+            assert np.isfinite(value).all(), name
+            np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 def test_no_thread_outlives_the_group(results):

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._training import objective as _objective
+from sktwotower._training.totals import RowTotals
 from sktwotower.baselines import PopularRecommender
 from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import make_ranking_scorer
@@ -341,8 +342,7 @@ def test_the_weight_of_an_explicit_negative_is_relative_to_the_positive():
         margin=1.0,
         ssl_pattern=None,
     )
-    items = torch.tensor([1, 2, 3])
-    batches = spec.batches(rows, items, batch_size=512)
+    batches = spec.batches(rows, RowTotals.of(rows, None), batch_size=512)
     (batch,) = batches.epoch(torch.Generator())
     assert batch.weights.tolist() == [1.0, 1.0]
     first = batch.user_inputs[batch.groups].tolist().index(1)

@@ -12,6 +12,7 @@ from sktwotower._training.spectral_start import spectral_vectors
 from sktwotower.datasets import make_interactions
 from sktwotower.metrics import make_ranking_scorer
 from sktwotower.model_selection import train_test_split_interactions
+from tests._nn.thread_ranks import on_ranks
 from tests.helpers import NAMES
 
 
@@ -33,6 +34,28 @@ def test_vectors_are_those_of_a_dense_decomposition():
     assert found.dtype == np.float32
     # Singular vectors have a sign each; inner products have not.
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("dim", [3, 25])
+def test_ranks_that_have_the_rows_of_some_users_find_the_same_vectors(size, dim):
+    generator = np.random.default_rng(1)
+    tastes = generator.integers(3, size=(60, 1)) == np.arange(25) % 3  # three directions
+    pairs = sp.csr_matrix(generator.random((60, 25)) < np.where(tastes, 0.6, 0.1))
+    expected = spectral_vectors(pairs, dim, seed=0)
+
+    def call(ranks):
+        of_others = ~ranks.owns(np.arange(60))
+        own = pairs.tolil()
+        own[of_others] = False
+        return spectral_vectors(own.tocsr(), dim, 0, ranks)
+
+    found = on_ranks(size, call)
+    for vectors in found:
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(vectors, found[0])
+        # With few vectors, both are as close as a few iterations come.
+        np.testing.assert_allclose(vectors @ vectors.T, expected @ expected.T, atol=0.01)
 
 
 def test_an_item_without_a_user_has_no_direction():
@@ -85,7 +108,7 @@ def test_rows_held_out_do_not_enter(data, monkeypatch):
     X = data.interactions
     seen = []
     monkeypatch.setattr(
-        training, "start_from_spectrum", lambda t, c, rows, s: seen.append(len(rows))
+        training, "start_from_spectrum", lambda t, c, rows, s, ranks: seen.append(len(rows))
     )
     model = TwoTowerRecommender(**NAMES, random_state=0, max_iter=1, early_stopping=True)
     model.set_params(refit=False, validation_fraction=0.2).fit(X)

@@ -1,0 +1,330 @@
+"""Embedding tables whose rows are divided among several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sktwotower._nn.distributed import CodeLists, Ranks
+from sktwotower._nn.lazy_tables import (
+    Clock,
+    LazyTable,
+    LookedUpTables,
+    may_be_lazy,
+)
+from sktwotower._nn.optim import DECOUPLED
+from sktwotower._nn.segments import distinct
+from sktwotower._nn.two_towers import TwoTowers
+
+
+class _WholeShard:
+    """This rank's rows of a table, all of which the optimizer steps.
+
+    Parameters
+    ----------
+    shard : Parameter of shape (n_own, width)
+        The rows.
+    """
+
+    def __init__(self, shard: nn.Parameter) -> None:
+        self.shard = shard
+        self._rows = torch.arange(0)
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Vectors of distinct rows (n,), ascending."""
+        self._rows = rows.to(self.shard.device)
+        if len(rows) == len(self.shard):  # no copy
+            return self.shard.detach()
+        return self.shard.detach().index_select(0, self._rows)
+
+    def accept(self, gradient: Tensor) -> Tensor:
+        """Take the gradient of what was looked up; the one that is stepped."""
+        if len(gradient) < len(self.shard):
+            whole = torch.zeros_like(self.shard.detach())
+            gradient = whole.index_copy_(0, self._rows, gradient)
+        self.shard.grad = gradient
+        return gradient
+
+    def step(self) -> None:
+        """Nothing: the optimizer has done it."""
+
+    def settle(self) -> None:
+        """Nothing: every row is up to date."""
+
+
+class _LazyShard(LazyTable):
+    """This rank's rows of a table, which are stepped when they are looked up."""
+
+    def accept(self, gradient: Tensor) -> Tensor:
+        """Take the gradient of what was looked up, which is stepped."""
+        self._vectors.grad = gradient
+        return gradient
+
+
+class DividedTable:
+    """A table of which each rank owns the rows ``rank``, ``rank + size``, ...
+
+    A rank looks up rows of others by sending their numbers to the owners, which answer with
+    the vectors. The gradients go back to the owner, which adds them up and steps its rows.
+    So each row is stepped once, and its moments are on one rank.
+
+    Parameters
+    ----------
+    table : Parameter of shape (n_rows, width)
+        The whole table, which has the rows of all ranks after :meth:`settle`.
+    optimizer : Optimizer
+        Its group of tables gets this rank's rows in place of the table.
+    name : str
+        Name of the optimizer.
+    clock : Clock or None
+        Steps of the optimizer, with which rows are stepped when they are looked up. None:
+        all rows are stepped.
+    ranks : Ranks
+        The processes.
+    is_exchanged : bool
+        Whether ranks look up rows of others. If not, these are not trained.
+    """
+
+    def __init__(
+        self,
+        table: nn.Parameter,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        clock: Clock | None,
+        ranks: Ranks,
+        *,
+        is_exchanged: bool,
+    ) -> None:
+        self.table = table.requires_grad_(False)
+        self.ranks = ranks
+        self.is_exchanged = is_exchanged
+        self.shard = nn.Parameter(self.own(table.detach()))
+        self._optimizer = optimizer
+        self._take_place()
+        self.rows: _WholeShard | _LazyShard = _WholeShard(self.shard)
+        if clock is not None:
+            self.rows = _LazyShard(self.shard, optimizer, name, clock)
+        self._lists = CodeLists(ranks)
+        self._vectors = table.detach()[:0]
+        self._places = self._wanted_positions = torch.arange(0)
+        self._own_positions: Tensor | None = None
+        self._n_asked: list[int] = []
+        self._n_wanted: list[int] = []
+        self._n_found = self._n_own = 0
+        self._wait: Callable[[], Tensor] | None = None
+
+    def own(self, rows: Tensor) -> Tensor:
+        """This rank's part of something that has an entry for each row; a copy."""
+        return rows[self.ranks.rank :: self.ranks.size].clone()
+
+    def _take_place(self) -> None:
+        """Replace the table and its state in the optimizer by this rank's rows."""
+        optimizer, table = self._optimizer, self.table
+        group = optimizer.param_groups[0]
+        group["params"] = [self.shard if p is table else p for p in group["params"]]
+        state = optimizer.state.pop(table, {})
+        optimizer.state[self.shard] = {
+            key: self.own(value) if value.dim() else value for key, value in state.items()
+        }
+
+    @torch.no_grad()
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Vectors of distinct rows (n,), ascending, for the next step; see `placed`."""
+        ranks = self.ranks
+        if not self.is_exchanged:
+            return self._look_up_own(rows)
+        owners = rows % ranks.size
+        counts = torch.bincount(owners, minlength=ranks.size).tolist()
+        # This rank's rows come first, then those of the first rank, ...
+        order = owners.masked_fill_(owners == ranks.rank, -1).argsort(stable=True)
+        ordered = rows[order]
+        n_own, counts[ranks.rank] = counts[ranks.rank], 0
+        own, asked = ordered[:n_own] // ranks.size, ordered[n_own:]
+        lists = self._lists.gather(asked)
+        wanted = [codes[ranks.owns(codes)] // ranks.size for codes in lists]
+        self._n_asked, self._n_wanted = counts, [len(codes) for codes in wanted]
+        self._places = torch.empty_like(order)
+        self._places[order] = torch.arange(len(order))
+        self._n_own, device = n_own, self.shard.device
+        if n_own == len(self.shard):  # all of them, in order
+            self._n_found, self._own_positions = n_own, None
+            vectors = first = self.rows.look_up(own).detach()
+            self._wanted_positions = torch.cat(wanted).to(device)
+        else:
+            found, positions = distinct(torch.cat([own, *wanted]), len(self.shard))
+            vectors = self.rows.look_up(found).detach()
+            self._n_found, positions = len(found), positions.to(device)
+            self._own_positions = positions[:n_own]
+            self._wanted_positions = positions[n_own:]
+            first = vectors.index_select(0, self._own_positions)
+        sent = vectors.index_select(0, self._wanted_positions)
+        received = ranks.start_exchange(sent, self._n_wanted, counts)()
+        self._vectors = torch.cat([first, received])
+        return self._vectors.requires_grad_()
+
+    def placed(self, positions: Tensor) -> Tensor:
+        """Where the vectors of rows are that were looked up, by their positions."""
+        return self._places[positions] if self.is_exchanged else positions
+
+    def _look_up_own(self, rows: Tensor) -> Tensor:
+        """The same where all rows belong to this rank, but for row 0, which is unused."""
+        n_others = int(self.ranks.rank > 0)
+        own = self.rows.look_up(rows[n_others:] // self.ranks.size).detach()
+        self._vectors = torch.cat([own.new_zeros(n_others, own.shape[1]), own])
+        return self._vectors.requires_grad_()
+
+    def send_gradients(self) -> None:
+        """Start to send the gradients of the vectors to the owners of the rows."""
+        gradient = self._vectors.grad
+        assert gradient is not None  # all vectors that are looked up are embedded
+        if not self.is_exchanged:
+            return
+        self._wait = self.ranks.start_exchange(
+            gradient[self._n_own :], self._n_asked, self._n_wanted
+        )
+
+    def receive_gradients(self) -> Tensor:
+        """Add up what the ranks have sent: the mean gradient of rows of this rank."""
+        assert self._vectors.grad is not None
+        size = self.ranks.size
+        if not self.is_exchanged:
+            own = self._vectors.grad[int(self.ranks.rank > 0) :]
+            return self.rows.accept(own / size)
+        assert self._wait is not None
+        gradient = self._vectors.grad[: self._n_own] / size
+        if self._own_positions is not None:
+            own = gradient
+            gradient = own.new_zeros(self._n_found, own.shape[1])
+            gradient.index_copy_(0, self._own_positions, own)
+        gradient.index_add_(0, self._wanted_positions, self._wait() / size)
+        return self.rows.accept(gradient)
+
+    def step(self) -> None:
+        """Update this rank's rows that were looked up."""
+        self.rows.step()
+
+    def settle(self) -> None:
+        """Bring every row up to date, and fill the whole table with those of all ranks."""
+        self.rows.settle()
+        self.ranks.collect(self.shard.detach(), self.table.detach())
+
+    def collect_state(self) -> None:
+        """Give the optimizer the state of the whole table."""
+        state = self._optimizer.state[self.shard]
+        whole = self._optimizer.state[self.table] = {}
+        for key, value in state.items():
+            whole[key] = value
+            if value.dim():
+                whole[key] = torch.empty_like(self.table)
+                self.ranks.collect(value, whole[key])
+
+
+class DividedTables(LookedUpTables):
+    """The tables of ids and histories of two towers, and large tables of features.
+
+    The rows of a user, and the items that a rank embeds for all, belong to the rank that
+    owns the row of the id. Most look-ups of ids therefore need no exchange.
+
+    Parameters
+    ----------
+    towers : TwoTowers
+        Their tables are replaced in the optimizer by this rank's rows.
+    optimizer : Optimizer
+        An optimizer of :func:`~sktwotower._nn.optim.make_optimizer`.
+    name : str
+        Name of the optimizer.
+    batch_size : int
+        Rows of a batch of all ranks.
+    ranks : Ranks
+        The processes.
+    has_private_items : bool
+        Whether the item tower embeds other items than the shared candidates, or hides ids.
+    """
+
+    def __init__(
+        self,
+        towers: TwoTowers,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        *,
+        batch_size: int,
+        ranks: Ranks,
+        has_private_items: bool,
+    ) -> None:
+        self.ranks = ranks
+        self.by_table: dict[nn.Parameter, DividedTable] = {}
+        self._gradients: list[Tensor] = []
+        group = optimizer.param_groups[0]  # the tables
+        has_penalty = group["weight_decay"] and not DECOUPLED[name]
+        is_exchanged = _looked_up_ids(towers, has_private_items=has_private_items)
+        for table in towers.lazy_candidates():
+            is_lazy = not has_penalty and may_be_lazy(len(table), batch_size)
+            if is_lazy and self._clock is None:
+                n_before = int(optimizer.state[table].get("step", 0))
+                self._clock = Clock(group, n_before)
+            if is_lazy or table in is_exchanged:
+                self.by_table[table] = DividedTable(
+                    table,
+                    optimizer,
+                    name,
+                    self._clock if is_lazy else None,
+                    ranks,
+                    is_exchanged=is_exchanged.get(table, True),
+                )
+
+    def send_gradients(self) -> None:
+        """Start to send the gradients of looked-up vectors to the owners of the rows."""
+        for divided in self.by_table.values():
+            divided.send_gradients()
+
+    def receive_gradients(self) -> None:
+        """Add up the gradients of this rank's rows."""
+        tables = self.by_table.values()
+        self._gradients = [divided.receive_gradients() for divided in tables]
+
+    def clip_gradients(self, parameters: Iterable[Tensor], max_norm: float) -> None:
+        """Scale down the gradients of parameters, and of the rows of all ranks."""
+        common = [one.grad for one in parameters if one.grad is not None]
+        own, of_all = (
+            sum((one.square().sum() for one in gradients), start=torch.zeros(()))
+            for gradients in (self._gradients, common)
+        )
+        norm = (self.ranks.sum(own) + of_all).sqrt()
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in (*common, *self._gradients):
+            gradient.mul_(factor)
+
+    def freeze(self, rows: Mapping[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
+        """Freeze rows of lazy tables; return those of parameters that are stepped."""
+        left = dict(rows)
+        for table, divided in self.by_table.items():
+            frozen = left.pop(table, None)
+            own = None if frozen is None else divided.own(frozen)
+            if isinstance(divided.rows, LazyTable):
+                divided.rows.frozen = own
+            elif own is not None:
+                left[divided.shard] = own
+        return left
+
+    def collect_state(self) -> None:
+        """Give the optimizer the state of the rows of all ranks."""
+        for divided in self.by_table.values():
+            divided.collect_state()
+
+
+def _looked_up_ids(
+    towers: TwoTowers, *, has_private_items: bool
+) -> dict[nn.Parameter, bool]:
+    """The tables of ids and histories, and whether ranks look up rows of others."""
+    user, item = towers.user_tower, towers.item_tower
+    found = {}
+    if user.id_table is not None:
+        found[user.id_table] = user.id_dropout > 0
+    if item.id_table is not None:
+        reads_items = towers.tied_table is not None or user.reader is not None
+        found[item.id_table] = has_private_items or reads_items or item.id_dropout > 0
+    if user.history_table is not None:
+        found[user.history_table] = True
+    return found

@@ -1,0 +1,102 @@
+"""The softmax over items that are divided among ranks is the one of one process."""
+
+import pytest
+import torch
+
+from sktwotower._nn.batches import SoftmaxBatch
+from sktwotower._nn.distributed import CodeLists
+from sktwotower._nn.softmax import softmax_loss
+from sktwotower._nn.spread_softmax import SpreadRows, spread_softmax_loss
+from tests._nn.thread_ranks import on_ranks
+
+N_ITEMS, DIM = 7, 4
+
+
+def batch_of(rank, *, n_users, masks):
+    """Rows of a rank: two of each user. Each user has some known positives."""
+    generator = torch.Generator().manual_seed(rank)
+    groups = torch.arange(n_users).repeat(2)
+    positives = torch.randint(N_ITEMS, (len(groups),), generator=generator)
+    known = torch.rand(n_users, N_ITEMS, generator=generator) < 0.3
+    known[groups, positives] = True
+    batch = SoftmaxBatch(
+        user_inputs=torch.arange(n_users),
+        groups=groups,
+        item_rows=torch.arange(N_ITEMS),
+        weights=None,
+        n_shared=N_ITEMS,
+        log_q=None,
+        masked=known.flatten().nonzero()[:, 0] if masks else None,
+        positives=positives,
+        positive_is_shared=True,
+        positive_log_q=torch.zeros(len(groups)) if masks else None,
+        explicit_negatives=None,
+        explicit_negative_log_q=None,
+        is_spread=True,
+    )
+    users = 3 * torch.randn(n_users, DIM, generator=generator)
+    return batch, users, torch.rand(len(groups), generator=generator) + 0.1
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("n_users", [[3, 2], [4, 0, 1], [1] * 8], ids=str)
+def test_loss_and_gradients(n_users, masks):
+    """Also with a rank without users, and with one without items."""
+    items = torch.randn(N_ITEMS, DIM, generator=torch.Generator().manual_seed(9))
+
+    def call(ranks):
+        batch, users, weights = batch_of(
+            ranks.rank, n_users=n_users[ranks.rank], masks=masks
+        )
+        division = ranks.divide(torch.arange(N_ITEMS))
+        rows = SpreadRows.of(batch, division, CodeLists(ranks))
+        users, own = users.requires_grad_(), items[division.own].requires_grad_()
+        loss = spread_softmax_loss(users, own, rows, weights, positive_per_row=masks)
+        loss.backward()
+        return loss.detach(), users.grad, own.grad
+
+    of_items = torch.zeros_like(items, requires_grad=True)
+    gradients = torch.zeros_like(items)
+    found = on_ranks(len(n_users), call)
+    for rank, (loss, of_users, own) in enumerate(found):
+        gradients[rank :: len(n_users)] = own
+        batch, users, weights = batch_of(rank, n_users=n_users[rank], masks=masks)
+        users.requires_grad_()
+        if not len(users):
+            assert loss == 0
+            continue
+        moved = items + of_items
+        positive_scores = torch.zeros(len(batch))
+        expected = weights.sum() * softmax_loss(
+            users,
+            moved,
+            positive_scores,
+            groups=batch.groups,
+            columns=batch.positives,
+            masked=batch.masked,
+            positive_per_row=masks,
+            weights=weights,
+        )
+        expected.backward()
+        torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(of_users, users.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients, of_items.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_user_who_has_all_items():
+    """No negative is left: the loss is 0 and so are the gradients."""
+    items = torch.randn(N_ITEMS, DIM, generator=torch.Generator().manual_seed(9))
+
+    def call(ranks):
+        batch, users, weights = batch_of(0, n_users=1, masks=True)
+        everything = torch.arange(N_ITEMS)
+        batch = SoftmaxBatch(**(vars(batch) | {"masked": everything}))
+        division = ranks.divide(everything)
+        rows = SpreadRows.of(batch, division, CodeLists(ranks))
+        users, own = users.requires_grad_(), items[division.own].requires_grad_()
+        loss = spread_softmax_loss(users, own, rows, weights, positive_per_row=True)
+        loss.backward()
+        return loss.item(), users.grad.abs().max().item(), own.grad.abs().max().item()
+
+    for values in on_ranks(2, call):
+        assert values == (0.0, 0.0, 0.0)
