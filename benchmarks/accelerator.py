@@ -355,8 +355,9 @@ def precisely(precision: str, device: str) -> Iterator[None]:
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             return forward(*arguments, **others).float()
 
-    def add_cast(out: torch.Tensor, *both: torch.Tensor) -> torch.Tensor:
-        return add(out, *(one.to(out.dtype) for one in both))  # autocast leaves it alone
+    def add_cast(out: torch.Tensor, *both: torch.Tensor, beta: float = 1) -> torch.Tensor:
+        # Autocast leaves it alone.
+        return add(out, *(one.to(out.dtype) for one in both), beta=beta)
 
     with ExitStack() as stack:
         if "TF32" in precision:

@@ -128,7 +128,11 @@ def group_parameters(app, doctree):
     parts, entries, left = [], [], dict(PARAMETER_GROUPS)
     for item in parameters.children:
         (parameter, *_) = item[0].findall(nodes.strong)
-        if title := left.pop(parameter.astext().partition(",")[0], None):
+        first = parameter.astext().partition(",")[0]
+        anchor = nodes.make_id(f"parameter {first}")
+        item[0]["ids"].append(anchor)
+        item[0] += nodes.reference("", "#", refid=anchor, classes=["headerlink"])
+        if title := left.pop(first, None):
             anchor = nodes.make_id(f"parameters {title}")
             heading = nodes.rubric(title, title, ids=[anchor], classes=["group"])
             heading["heading-level"] = 3

@@ -170,10 +170,10 @@ def _weighted_sums(
     if n_targets <= 2**16:
         codes = codes.astype(np.uint16)  # sorted in linear time
     order = torch.from_numpy(codes.argsort(kind="stable"))
-    ends = torch.bincount(targets, minlength=n_targets).cumsum(0)
+    counts = torch.bincount(targets, minlength=n_targets)
     return _torch_bags(
         table,
         rows.index_select(0, order),
-        torch.cat([ends.new_zeros(1), ends[:-1]]),
+        counts.cumsum(0) - counts,
         None if weights is None else weights.index_select(0, order),
     )

@@ -77,6 +77,14 @@ def test_bags_and_their_gradient(offsets):
     assert torch.autograd.gradcheck(sums, (table,))
 
 
+def test_a_table_without_rows():
+    table, nothing = torch.zeros(0, 3, requires_grad=True), torch.zeros(0, dtype=torch.int64)
+    sums = bag_sums(table, nothing, torch.tensor([0, 0]), torch.zeros(0))
+    assert torch.equal(sums, torch.zeros(2, 3))
+    (sums.sum() + look_up(table, nothing).sum()).backward()
+    assert table.grad.shape == (0, 3)
+
+
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_rows_and_their_gradient(n):
     table, codes = normal(5, 3), drawn(5, n)

@@ -56,8 +56,9 @@ def loop(monkeypatch):
                     yield value
                     n_steps[-1] += 1
 
-    def seeded(seed, device, *, rank):  # there is no generator of this device
-        return Generators(torch.Generator().manual_seed(seed), None, None)
+    def seeded(seed, device, ranks):  # there is no generator of this device
+        host = torch.Generator().manual_seed(seed)
+        return Generators(host, host, None, None)
 
     original = torch.optim.AdamW  # nor are there fused operators for it
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: original(*a, **k))
