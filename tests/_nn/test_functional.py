@@ -78,7 +78,10 @@ def test_bags_and_their_gradient(offsets):
 
 
 def test_a_table_without_rows():
-    table, nothing = torch.zeros(0, 3, requires_grad=True), torch.zeros(0, dtype=torch.int64)
+    table, nothing = (
+        torch.zeros(0, 3, requires_grad=True),
+        torch.zeros(0, dtype=torch.int64),
+    )
     sums = bag_sums(table, nothing, torch.tensor([0, 0]), torch.zeros(0))
     assert torch.equal(sums, torch.zeros(2, 3))
     (sums.sum() + look_up(table, nothing).sum()).backward()
