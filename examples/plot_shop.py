@@ -10,7 +10,7 @@ bought yet, figures for the boss, reasons for a customer, and a model that serve
 The purchases are real and come with the package; see
 :func:`~sktwotower.datasets.load_online_retail`. All figures below are printed by the cells.
 Pictures and saved models need ``pip install 'sktwotower[plot,save]'``. Each model of two
-towers trains for about half a minute; with ``verbose=1`` it says how long it still takes.
+towers trains for some twenty seconds; with ``verbose=1`` it says how long it still takes.
 """
 
 import tempfile
