@@ -1,4 +1,8 @@
-"""Recommendations and searches on Dask and Spark are those without them."""
+"""Recommendations and searches on Dask and Spark are those without them.
+
+Spark and Ray train, too. Neither is in the test environment: install ``pyspark`` and
+``ray[train]`` to run their tests.
+"""
 
 import os
 import shutil
@@ -13,7 +17,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from sktwotower import EntityTable
+from sktwotower import EntityTable, load
+from sktwotower.datasets import load_movielens_small
 from sktwotower.metrics import make_ranking_scorer
 from tests.helpers import EXAMPLES, NAMES, example, make_model, run_example
 
@@ -156,6 +161,27 @@ def test_a_search_on_dask_finds_the_same(client, data):
 # Spark.
 
 
+def needs_spark():
+    """Skip a test without Spark, or without the Java that it runs on."""
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+
+
+def run_in_a_shell(name, *arguments):
+    """All that a script of ``examples`` prints, whose workers have this Python."""
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", *arguments],
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"},
+        check=True,
+        timeout=300,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # where Spark prints what its tasks print
+        text=True,
+    )
+    return ran.stdout
+
+
 def test_frames_of_a_partition_are_answered_one_by_one(fitted):
     pytest.importorskip("pyspark")
     model, users = fitted
@@ -167,20 +193,37 @@ def test_frames_of_a_partition_are_answered_one_by_one(fitted):
 
 @pytest.mark.parametrize("fitted", ["str"], indirect=True)
 def test_the_spark_script_runs_from_a_shell(fitted, tmp_path):
-    pytest.importorskip("pyspark")
-    if shutil.which("java") is None:
-        pytest.skip("Spark needs Java")
+    needs_spark()
     model, users = fitted
     model.save(tmp_path / "model")
     users.to_parquet(tmp_path / "users.parquet")
     paths = [tmp_path / name for name in ("model", "users.parquet", "out")]
-    command = [sys.executable, EXAMPLES / "recommend_spark.py", *paths]
-    subprocess.run(
-        [*command, "-n", "3", "--partitions", "2"],
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"},
-        check=True,
-        timeout=300,
-    )
+    run_in_a_shell("recommend_spark", *paths, "-n", "3", "--partitions", "2")
     expected = model.recommend(users, n_recommendations=3, as_frame=True)
     assert_same(pd.read_parquet(tmp_path / "out"), expected)
     assert len(list((tmp_path / "out").glob("*.parquet"))) == 2
+
+
+# Training with two processes.
+
+
+def assert_trains_with_two(name, folder):
+    """The model is saved by one process, and the driver recommends with it."""
+    printed = run_in_a_shell(name, folder)
+    assert "trained by 2 processes" in printed
+    model = load(folder / "model")
+    first, *_, last = model.loss_curve_
+    assert last < first
+    films = load_movielens_small().item_table.set_index("item_id")["title"]
+    for film in model.recommend([1], n_recommendations=3, as_frame=True)["item_id"]:
+        assert films[film] in printed
+
+
+def test_spark_trains(tmp_path):
+    needs_spark()
+    assert_trains_with_two("train_spark", tmp_path / "new")
+
+
+def test_ray_trains(tmp_path):
+    pytest.importorskip("ray.train", reason="needs ray[train]")
+    assert_trains_with_two("train_ray", tmp_path / "new")
