@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-import ray.train
+import torch.distributed as dist
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -22,7 +22,7 @@ from sktwotower.datasets import load_movielens_small
 
 def train(config):
     """Train with the other workers, and save from the first."""
-    folder, context = config["folder"], ray.train.get_context()
+    folder = config["folder"]
     films = pd.read_parquet(folder / "films.parquet")
     model = TwoTowerRecommender(
         user_column="user_id",
@@ -32,9 +32,9 @@ def train(config):
         random_state=0,
     )
     model.fit(folder / "ratings.parquet")
-    if context.get_world_rank() == 0:
+    if dist.get_rank() == 0:
         model.save(folder / "model")
-        print("trained by", context.get_world_size(), "processes")
+        print("trained by", dist.get_world_size(), "processes")
 
 
 if __name__ == "__main__":
