@@ -1,17 +1,19 @@
 """Two processes that train one model, beside one process, on the same two cores.
 
     python -m benchmarks.distributed [--data DIR] [--repeats 3] [--rows 400000]
-                                     [--only in-batch large bag]
+                                     [--only in-batch large bag sequences]
 
 One process with one thread, one with two, and two processes (gloo, torchrun) with a thread
 each, by turns: samples a second of the epochs after the first, the ratio to one thread, and
-how far the losses are from those of one process. The batch is the same for all. Three
+how far the losses are from those of one process. The batch is the same for all. Four
 models:
 
 - in-batch: a layer of 128, candidates of the batch of 4,096, users by their ids;
 - large: the same on made data of 50,000 users, 50,000 items and 400,000 rows, whose
   tables are stepped where rows are looked up;
-- bag: the defaults, on ids alone.
+- bag: the defaults, on ids alone;
+- sequences: the defaults with a transformer over the user's last items, on made data of
+  5,000 users, 5,000 items and 100,000 rows.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from benchmarks._common import (
 )
 from sktwotower import TwoTowerRecommender
 from sktwotower.datasets import make_interactions
+from sktwotower.history import TransformerHistory
 
 CLOSE = 0.01  # of the losses, relative
 # Processes and threads of each.
@@ -47,8 +50,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "in-batch": LAYERS | {"max_iter": 3},
     "large": LAYERS | {"max_iter": 2},
     "bag": {"max_iter": 3},
+    "sequences": {
+        "max_iter": 3,
+        "history": TransformerHistory(),
+        "timestamp_column": "timestamp",
+    },
 }
-N_ENTITIES, N_MADE = 50_000, 400_000
+# Users, items, and rows of made data.
+MADE = {"large": (50_000, 50_000, 400_000), "sequences": (5_000, 5_000, 100_000)}
 
 
 def main() -> None:
@@ -63,12 +72,12 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         for model in options.only:
-            if model == "large":
-                made = make_interactions(N_ENTITIES, N_ENTITIES, N_MADE, random_state=0)
-                data = made.interactions
+            if model in MADE:
+                data = make_interactions(*MADE[model], random_state=0).interactions
             else:
                 data = split.train.sample(frac=1, random_state=0)[: options.rows]
-            data[["user_id", "item_id"]].to_parquet(folder / "train.parquet")
+            columns = [*COLUMNS.values(), MODELS[model].get("timestamp_column")]
+            data.filter(columns).to_parquet(folder / "train.parquet")
             rows += compare(folder, model, options.repeats)
     write("distributed", rows, repeats=options.repeats, seed=0, data=split.name)
 

@@ -24,9 +24,7 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
     def scores(columns: Tensor) -> Tensor:
         return pair_scores(users, items, batch.groups, columns[:, None])[:, 0]
 
-    log_q = batch.positive_log_q
-    if log_q is None and batch.log_q is not None:
-        log_q = batch.log_q[batch.positives]
+    log_q = batch.log_q_of_positives
     positive_scores = users.new_zeros(len(batch))
     if log_q is not None:
         positive_scores = positive_scores - log_q

@@ -133,6 +133,13 @@ class SoftmaxBatch(Batch):
     explicit_negative_log_q: Tensor | None
     is_spread: bool = False
 
+    @property
+    def log_q_of_positives(self) -> Tensor | None:
+        """What is subtracted from the score of each row's positive, (b,)."""
+        if self.positive_log_q is None and self.log_q is not None:
+            return self.log_q[self.positives]
+        return self.positive_log_q
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampledBatch(Batch):

@@ -189,6 +189,23 @@ class CodeLists:
             self._room = max(lengths) * 9 // 8
         return [part[:n] for part, n in zip(found, lengths, strict=True)]
 
+    def gather_tensors(self, tensors: list[Tensor]) -> list[list[Tensor]]:
+        """Some tensors (n,) of all ranks in one message; floats are float32."""
+        coded = [
+            one.view(torch.int32) if one.is_floating_point() else one for one in tensors
+        ]
+        lengths = torch.tensor([len(one) for one in tensors])
+        found = []
+        for message in self.gather(torch.cat([lengths, *coded])):
+            of_rank, rest = message[: len(tensors)].tolist(), message[len(tensors) :]
+            found.append(
+                [
+                    part.int().view(one.dtype) if one.is_floating_point() else part
+                    for part, one in zip(rest.split(of_rank), tensors, strict=True)
+                ]
+            )
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Division:
@@ -265,6 +282,52 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         division: Division = ctx.division
         return division.start_return(gradient)(), None
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Things of which each rank has some, numbered one rank after the other.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The processes.
+    counts : list of int
+        How many each rank has.
+    """
+
+    ranks: Ranks
+    counts: list[int]
+
+    def of_all(self, own: Tensor) -> Tensor:
+        """Vectors of the things of all ranks (n, d) from those of this one (n_own, d)."""
+        padded = own.new_zeros(max(self.counts), own.shape[1])  # of equal shapes
+        padded[: len(own)] = own
+        found = self.ranks.all_gather(padded)
+        return torch.cat([part[:n] for part, n in zip(found, self.counts, strict=True)])
+
+    def own_sums(self, values: Tensor) -> Tensor:
+        """Sums over the ranks of vectors (n, d), for the things of this rank (n_own, d)."""
+        size, n_own = self.ranks.size, self.counts[self.ranks.rank]
+        parts = self.ranks.start_exchange(values, self.counts, [n_own] * size)()
+        return parts.view(size, n_own, values.shape[1]).sum(0)
+
+    def add_up(self, partial: Tensor) -> Tensor:
+        """The same sums; differentiable."""
+        sums: Tensor = _OwnSums.apply(partial, self)
+        return sums
+
+
+class _OwnSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, partial: Tensor, shares: Shares) -> Tensor:
+        ctx.shares = shares
+        return shares.own_sums(partial)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        shares: Shares = ctx.shares
+        return shares.of_all(gradient), None
 
 
 class DenseGradients:

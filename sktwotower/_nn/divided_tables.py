@@ -241,6 +241,8 @@ class DividedTables(LookedUpTables):
         The processes.
     has_private_items : bool
         Whether the item tower embeds other items than the shared candidates, or hides ids.
+    is_spread : bool
+        Whether each rank ranks the users of all ranks against its own items.
     """
 
     def __init__(
@@ -252,13 +254,16 @@ class DividedTables(LookedUpTables):
         batch_size: int,
         ranks: Ranks,
         has_private_items: bool,
+        is_spread: bool,
     ) -> None:
         self.ranks = ranks
         self.by_table: dict[nn.Parameter, DividedTable] = {}
         self._gradients: list[Tensor] = []
         group = optimizer.param_groups[0]  # the tables
         has_penalty = group["weight_decay"] and not DECOUPLED[name]
-        is_exchanged = _looked_up_ids(towers, has_private_items=has_private_items)
+        is_exchanged = _looked_up_ids(
+            towers, has_private_items=has_private_items, is_spread=is_spread
+        )
         for table in towers.lazy_candidates():
             is_lazy = not has_penalty and may_be_lazy(len(table), batch_size)
             if is_lazy and self._clock is None:
@@ -315,7 +320,7 @@ class DividedTables(LookedUpTables):
 
 
 def _looked_up_ids(
-    towers: TwoTowers, *, has_private_items: bool
+    towers: TwoTowers, *, has_private_items: bool, is_spread: bool
 ) -> dict[nn.Parameter, bool]:
     """The tables of ids and histories, and whether ranks look up rows of others."""
     user, item = towers.user_tower, towers.item_tower
@@ -323,8 +328,10 @@ def _looked_up_ids(
     if user.id_table is not None:
         found[user.id_table] = user.id_dropout > 0
     if item.id_table is not None:
-        reads_items = towers.tied_table is not None or user.reader is not None
+        # Where items are spread, each rank adds up its own items of the bags of all.
+        reads_bags = towers.tied_table is not None and not is_spread
+        reads_items = reads_bags or user.reader is not None
         found[item.id_table] = has_private_items or reads_items or item.id_dropout > 0
     if user.history_table is not None:
-        found[user.history_table] = True
+        found.setdefault(user.history_table, not is_spread)
     return found

@@ -15,7 +15,7 @@ from sktwotower._nn.distributed import CodeLists, Division, Ranks
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
 from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.runtime import Generators
-from sktwotower._nn.segments import Sequences
+from sktwotower._nn.segments import Bags, Sequences
 from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
 from sktwotower._nn.spread_softmax import SpreadRows
 from sktwotower._nn.two_towers import TwoTowers
@@ -124,13 +124,17 @@ def gathered_epoch(
     lists = None if ranks is None else CodeLists(ranks)
     for batch in batches.epoch(generators.host):
         item_codes, division, spread = batch.item_rows, None, None
+        user_input = user_rows.take(batch.user_inputs)
         if ranks is not None and batch.n_shared:
             shared, private = item_codes[: batch.n_shared], item_codes[batch.n_shared :]
             division = ranks.divide(item_rows.owner_codes(shared))
             item_codes = torch.cat([shared[division.own], private])
             if isinstance(batch, SoftmaxBatch) and batch.is_spread and lists is not None:
-                spread = SpreadRows.of(batch, division, lists)
-        user_input = user_rows.take(batch.user_inputs)
+                history = user_input.history
+                bags = history if isinstance(history, Bags) else None
+                spread, bags = SpreadRows.of(batch, division, lists, bags)
+                if bags is not None:
+                    user_input = replace(user_input, history=bags)
         item_inputs = [item_rows.take(item_codes)]
         has_sequences = isinstance(user_input.history, Sequences)
         if has_sequences:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -28,13 +29,18 @@ class Bags:
     offsets: Tensor
     vectors: Tensor | None = None
 
-    def to(self, device: torch.device) -> Bags:
+    @property
+    def lengths(self) -> Tensor:
+        """Number of rows in each bag, (b,)."""
+        return torch.diff(self.offsets, append=self.offsets.new_tensor([len(self.columns)]))
+
+    def to(self, device: torch.device) -> Self:
         """The same bags on another device."""
-        return Bags(
-            self.columns.to(device, non_blocking=True),
-            self.values.to(device, non_blocking=True),
-            self.offsets.to(device, non_blocking=True),
-            self.vectors,
+        return replace(
+            self,
+            columns=self.columns.to(device, non_blocking=True),
+            values=self.values.to(device, non_blocking=True),
+            offsets=self.offsets.to(device, non_blocking=True),
         )
 
 

@@ -327,13 +327,16 @@ def _unnormalized_probabilities(
         scores.view(-1).index_fill_(0, masked, -torch.inf)
     greatest = scores.amax(dim=1, keepdim=True)
     greatest.masked_fill_(greatest == -torch.inf, 0.0)
-    probabilities = scores.sub_(greatest)
-    if masked is None:
-        probabilities.exp_()
-    else:  # the exp of -inf takes several times as long
-        probabilities.clamp_(min=MIN_LOG_PROBABILITY).exp_()
-        F.threshold(probabilities, 2 * math.exp(MIN_LOG_PROBABILITY), 0.0, inplace=True)
-    return probabilities, greatest
+    return exponentials(scores.sub_(greatest), are_masked=masked is not None), greatest
+
+
+def exponentials(scores: Tensor, *, are_masked: bool) -> Tensor:
+    """Exponentials of scores of at most 0, in their place; if some are -inf, 0 for them."""
+    if not are_masked:
+        return scores.exp_()
+    # The exp of -inf takes several times as long.
+    scores.clamp_(min=MIN_LOG_PROBABILITY).exp_()
+    return F.threshold(scores, 2 * math.exp(MIN_LOG_PROBABILITY), 0.0, inplace=True)
 
 
 def _blocks_of_users(

@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sktwotower._nn.batches import SoftmaxBatch
-from sktwotower._nn.distributed import CodeLists, Division
+from sktwotower._nn.distributed import CodeLists, Division, Shares
+from sktwotower._nn.segments import Bags
+from sktwotower._nn.shared_bags import SharedBags
+from sktwotower._nn.softmax import exponentials
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +25,8 @@ class SpreadRows:
     ----------
     division : Division
         Which rank has each item.
-    n_groups : list of int
-        Number of users of each rank, which are numbered one rank after the other.
+    users : Shares
+        The users of all ranks.
     groups : Tensor of shape (n_rows,)
         User of each row.
     columns : Tensor of shape (n_rows,)
@@ -31,55 +34,74 @@ class SpreadRows:
     masked : Tensor of shape (n_masked,) or None
         Positions ``user * n_own + column`` of pairs with an item of this rank that do not
         count.
+    log_q : Tensor of shape (n_ranks, n_own) or None
+        Log-probability of each item of this rank to be a candidate, for rows of each rank.
     own : slice
         The rows of this rank.
     """
 
     division: Division
-    n_groups: list[int]
+    users: Shares
     groups: Tensor
     columns: Tensor
     masked: Tensor | None
+    log_q: Tensor | None
     own: slice
 
     @classmethod
-    def of(cls, batch: SoftmaxBatch, division: Division, lists: CodeLists) -> SpreadRows:
-        """Exchange the rows of the batches of all ranks."""
-        n_items = len(division.order)
-        masked = batch.masked if batch.masked is not None else batch.groups[:0]
-        message = torch.cat(
+    def of(
+        cls,
+        batch: SoftmaxBatch,
+        division: Division,
+        lists: CodeLists,
+        history: Bags | None = None,
+    ) -> tuple[SpreadRows, SharedBags | None]:
+        """Exchange the rows of the batches of all ranks, and the histories of the users.
+
+        Of the histories, the bags of all users have the items that belong to this rank.
+        """
+        ranks, own_items = division.ranks, division.own
+        n_items, n_own = len(division.order), len(own_items)
+        column_of = torch.full((n_items,), -1)
+        column_of[own_items] = torch.arange(n_own)
+        none = batch.groups[:0]
+        past = [none, none, none.float()]
+        if history is not None:
+            past = [history.lengths, history.columns, history.values]
+        found = lists.gather_tensors(
             [
-                torch.tensor([len(batch.user_inputs), len(batch)]),
-                batch.groups.long(),
-                batch.positives.long(),
-                masked,
+                torch.tensor([len(batch.user_inputs)]),
+                batch.groups,
+                batch.positives,
+                none if batch.masked is None else batch.masked,
+                none.float() if batch.log_q is None else batch.log_q,
+                *past,
             ]
         )
-        column_of = torch.full((n_items,), -1)
-        column_of[division.own] = torch.arange(len(division.own))
-        n_groups: list[int] = []
-        n_rows: list[int] = []
-        groups, columns, pairs = [], [], []
-        for part in lists.gather(message):
-            n_users, n, first = *part[:2].tolist(), sum(n_groups)
-            of_rows, positives, of_mask = part[2:].split([n, n, len(part) - 2 - 2 * n])
+        groups, columns, masked, log_q, bags = [], [], [], [], []
+        counts = [int(part[0]) for part in found]
+        for rank, (_, of_rows, positives, pairs, of_items, *bag) in enumerate(found):
+            first = sum(counts[:rank])
             groups.append(of_rows + first)
             columns.append(column_of[positives])
-            mask_columns = column_of[of_mask % n_items]
+            mask_columns = column_of[pairs % n_items]
             is_own = mask_columns >= 0
-            users = of_mask[is_own] // n_items + first
-            pairs.append(users * len(division.own) + mask_columns[is_own])
-            n_groups.append(n_users)
-            n_rows.append(n)
-        start = sum(n_rows[: division.ranks.rank])
-        return cls(
+            users = pairs[is_own] // n_items + first
+            masked.append(users * n_own + mask_columns[is_own])
+            log_q.append(of_items)
+            bags.append(bag)
+        start = sum(len(part) for part in groups[: ranks.rank])
+        shares = Shares(ranks, counts)
+        rows = cls(
             division,
-            n_groups,
+            shares,
             torch.cat(groups),
             torch.cat(columns),
-            None if batch.masked is None else torch.cat(pairs),
+            None if batch.masked is None else torch.cat(masked),
+            None if batch.log_q is None else torch.stack(log_q)[:, own_items],
             slice(start, start + len(batch)),
         )
+        return rows, None if history is None else SharedBags.of(bags, shares)
 
 
 def spread_softmax_loss(
@@ -87,6 +109,7 @@ def spread_softmax_loss(
     items: Tensor,
     rows: SpreadRows,
     weights: Tensor,
+    positive_log_q: Tensor,
     *,
     positive_per_row: bool,
 ) -> Tensor:
@@ -106,11 +129,15 @@ def spread_softmax_loss(
         Rows of all ranks.
     weights : Tensor of shape (b,)
         Weights of this rank's rows, with which their losses are added up.
+    positive_log_q : Tensor of shape (b,)
+        Subtracted from the scores of the positives of this rank's rows.
     positive_per_row : bool
         Whether a row's positive is masked among the items, and a candidate of its row
         alone.
     """
-    value: Tensor = _SpreadSoftmax.apply(users, items, rows, weights, positive_per_row)
+    value: Tensor = _SpreadSoftmax.apply(
+        users, items, rows, weights, positive_log_q, positive_per_row
+    )
     return value
 
 
@@ -124,17 +151,24 @@ class _SpreadSoftmax(torch.autograd.Function):
         items: Tensor,
         rows: SpreadRows,
         weights: Tensor,
+        positive_log_q: Tensor,
         positive_per_row: bool,
     ) -> Tensor:
-        division, groups = rows.division, rows.groups.to(users.device)
-        ranks, n_users, n_own = division.ranks, sum(rows.n_groups), len(items)
-        users = _of_all(users, rows)
+        shares, groups = rows.users, rows.groups.to(users.device)
+        ranks, n_own = shares.ranks, len(items)
+        users = shares.of_all(users)
+        n_users = len(users)
         scores = users @ items.T  # (n_users, n_own)
         is_here = (rows.columns >= 0).to(users.device)
         cells = groups[is_here] * n_own + rows.columns.to(users.device)[is_here]
         of_rows = users.new_zeros(2, len(groups))  # scores of the positives, and weights
         of_rows[0, is_here] = scores.view(-1).index_select(0, cells)
+        of_rows[0, rows.own] -= positive_log_q.to(users)
         of_rows[1, rows.own] = weights.to(users)
+        if rows.log_q is not None:
+            of_ranks = rows.log_q.to(users.device)
+            for part, log_q in zip(scores.split(shares.counts), of_ranks, strict=True):
+                part -= log_q
         if rows.masked is not None:
             masked = rows.masked.to(users.device)
             scores.view(-1).index_fill_(0, masked, -torch.inf)
@@ -143,7 +177,8 @@ class _SpreadSoftmax(torch.autograd.Function):
             greatest = scores.amax(dim=1)
         # Where all are masked, some finite number.
         greatest = greatest.clamp(min=torch.finfo(scores.dtype).min / 2)
-        probabilities = scores.sub_(greatest[:, None]).exp_()
+        scores.sub_(greatest[:, None])
+        probabilities = exponentials(scores, are_masked=rows.masked is not None)
         sums = probabilities.sum(dim=1)
         found = ranks.all_gather(torch.cat([greatest, sums, of_rows.flatten()]))
         of_users, of_rows = found[:, : 2 * n_users], found[:, 2 * n_users :]
@@ -159,26 +194,10 @@ class _SpreadSoftmax(torch.autograd.Function):
         factors = from_users * (greatest - log_sums).clamp(max=0.0).exp()
         gradient = probabilities.mul_(factors[:, None])
         gradient.view(-1).index_add_(0, cells, -from_rows[is_here])
-        ctx.save_for_backward(_returned(gradient @ items, rows), gradient.T @ users)
+        ctx.save_for_backward(shares.own_sums(gradient @ items), gradient.T @ users)
         return losses[rows.own].sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        return *(one * gradient for one in ctx.saved_tensors), None, None, None
-
-
-def _of_all(users: Tensor, rows: SpreadRows) -> Tensor:
-    """Vectors of the users of all ranks from those of this one."""
-    padded = users.new_zeros(max(rows.n_groups), users.shape[1])
-    padded[: len(users)] = users
-    found = rows.division.ranks.all_gather(padded)
-    return torch.cat([part[:n] for part, n in zip(found, rows.n_groups, strict=True)])
-
-
-def _returned(gradient: Tensor, rows: SpreadRows) -> Tensor:
-    """Sums over the ranks of the gradients of this rank's users."""
-    ranks = rows.division.ranks
-    n_own = rows.n_groups[ranks.rank]
-    parts = ranks.start_exchange(gradient, rows.n_groups, [n_own] * ranks.size)()
-    return parts.view(ranks.size, n_own, gradient.shape[1]).sum(0)
+        return *(one * gradient for one in ctx.saved_tensors), None, None, None, None

@@ -106,11 +106,13 @@ class Step(nn.Module, Generic[B]):
         assert isinstance(batch, SoftmaxBatch)
         assert spread is not None
         weights = users.new_ones(len(batch)) if batch.weights is None else batch.weights
+        log_q = batch.log_q_of_positives
         return spread_softmax_loss(
             users,
             items,
             spread,
-            weights * (spread.division.ranks.size / gathered.n_rows),
+            weights * (spread.users.ranks.size / gathered.n_rows),
+            users.new_zeros(len(batch)) if log_q is None else log_q,
             positive_per_row=batch.positive_log_q is not None,
         )
 

@@ -21,6 +21,7 @@ from sktwotower._nn.layers import (
     new_table,
 )
 from sktwotower._nn.segments import Bags, Sequences
+from sktwotower._nn.shared_bags import SharedBags
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -224,7 +225,8 @@ class Tower(nn.Module):
         if self.has_unit_history:  # of the few rows of a batch, not of the whole table
             table = self.pooled_items(history)
             columns = torch.arange(len(columns), device=columns.device)
-        return bag_sums(table, columns, history.offsets, history.values)
+        sums = bag_sums(table, columns, history.offsets, history.values)
+        return history.users.add_up(sums) if isinstance(history, SharedBags) else sums
 
     def _multiplied(self, batch: TowerInput) -> list[Tensor]:
         """Vectors of the dense fields, each (b, embedding_dim)."""

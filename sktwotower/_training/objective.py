@@ -109,6 +109,14 @@ ssl_pattern
         is_shared = self.loss == "softmax" and self.negatives not in DRAWN
         return not (is_shared and totals.all_positive)
 
+    def is_spread(self, totals: RowTotals, *, by_user: bool) -> bool:
+        """Whether each rank ranks the users of all ranks against its own items.
+
+        The users' vectors are then exchanged in place of the items'. In batches of whole
+        users they are fewer.
+        """
+        return (self.negatives == "full" or by_user) and not self.has_private_items(totals)
+
     def resolved(self, settings: Settings) -> Self:
         """The same objective without ``"auto"``."""
         return replace(
@@ -129,6 +137,7 @@ ssl_pattern
         ranks: Ranks | None = None,
         in_history: Tensor | None = None,
         history_dropout: float = 0.0,
+        is_spread: bool = False,
     ) -> Batches[Any]:
         """Batches of a resolved objective.
 
@@ -153,6 +162,8 @@ ssl_pattern
             histories.
         history_dropout : float, default=0.0
             Share of each user's rows that is left out of the history.
+        is_spread : bool, default=False
+            Whether each rank ranks the users of all ranks against its own items.
 
         Returns
         -------
@@ -206,11 +217,7 @@ ssl_pattern
             frequencies=frequencies,
             ranks=ranks,
             n_batches=n_batches,
-            is_spread=(
-                ranks is not None
-                and self.negatives == "full"
-                and not self.has_private_items(totals)
-            ),
+            is_spread=is_spread,
         )
         if has_sequences:
             return SequenceBatches(trained, candidates, n_batches, n_new=n_new)

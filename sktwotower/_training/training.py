@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
@@ -15,7 +16,7 @@ from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.history_rows import HistoryRows
-from sktwotower._nn.inputs import EntityRows, TowerRows
+from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.lazy_tables import LazyTables, LookedUpTables, may_be_lazy
 from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import (
@@ -180,9 +181,17 @@ class Training:
             start_from_spectrum(towers.item_tower, id_codes, rows, self.seed, ranks)
         average = average_of(towers) if configuration.average else None
         totals = RowTotals.of(rows, ranks)
-        batches, frequencies = self._batches(rows, totals, user_inputs, n_new, ranks)
+        in_history = None
+        if isinstance(user_inputs, HistoryRows):
+            in_history = user_inputs.in_history
+        is_spread = ranks is not None and configuration.objective.is_spread(
+            totals, by_user=in_history is not None
+        )
+        batches, frequencies = self._batches(
+            rows, totals, in_history, n_new, ranks, is_spread=is_spread
+        )
         optimizer = self._make_optimizer(towers, sources)
-        tables = self._tables(towers, optimizer, totals, ranks)
+        tables = self._tables(towers, optimizer, totals, ranks, is_spread=is_spread)
         schedule = make_schedule(
             optimizer,
             configuration.lr_schedule,
@@ -314,9 +323,11 @@ class Training:
         self,
         rows: TrainingRows,
         totals: RowTotals,
-        user_inputs: TowerRows,
+        in_history: Tensor | None,
         n_new: int,
         ranks: Ranks | None,
+        *,
+        is_spread: bool,
     ) -> tuple[Batches, StreamingFrequencies | None]:
         """The batches of the objective, and frequencies of items in a stream."""
         history, frequencies = self.settings.history, None
@@ -326,9 +337,6 @@ class Training:
             frequencies = streaming_frequencies(
                 self.before.frequencies, rows, n_new, self.settings.batch_size, ranks
             )
-        in_history = None
-        if isinstance(user_inputs, HistoryRows):
-            in_history = user_inputs.in_history
         batches = self.configuration.objective.batches(
             rows,
             totals,
@@ -338,6 +346,7 @@ class Training:
             ranks=ranks,
             in_history=in_history,
             history_dropout=0.0 if history is None else history.drawn_share,
+            is_spread=is_spread,
         )
         return batches, frequencies
 
@@ -347,6 +356,8 @@ class Training:
         optimizer: torch.optim.Optimizer,
         totals: RowTotals,
         ranks: Ranks | None,
+        *,
+        is_spread: bool,
     ) -> LookedUpTables:
         """The tables that the optimizer does not step as a whole."""
         name, batch_size = self.configuration.optimizer, self.settings.batch_size
@@ -362,6 +373,7 @@ class Training:
             batch_size=batch_size,
             ranks=ranks,
             has_private_items=has_private_items or self.draw_masks is not None,
+            is_spread=is_spread,
         )
 
     def _make_optimizer(

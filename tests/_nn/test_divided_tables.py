@@ -109,6 +109,7 @@ def divided(ranks, name, weight_decay, *, is_lazy, stay=None, max_norm=None):
         batch_size=0 if is_lazy else 1,
         ranks=ranks,
         has_private_items=True,
+        is_spread=False,
     )
     by_side = [tables.by_table[side.id_table] for side in sides]
     assert [one.is_exchanged for one in by_side] == [False, True]
@@ -197,6 +198,7 @@ def test_rows_of_others_are_looked_up_where_ids_are_dropped():
             batch_size=1,
             ranks=ranks,
             has_private_items=False,
+            is_spread=False,
         )
         return [divided.is_exchanged for divided in tables.by_table.values()]
 

@@ -12,24 +12,31 @@ from tests._nn.thread_ranks import on_ranks
 N_ITEMS, DIM = 7, 4
 
 
-def batch_of(rank, *, n_users, masks):
-    """Rows of a rank: two of each user. Each user has some known positives."""
+def batch_of(rank, *, n_users, masks, corrects=False):
+    """Rows of a rank: two of each user. Each user has some known positives.
+
+    Corrections differ from rank to rank.
+    """
     generator = torch.Generator().manual_seed(rank)
     groups = torch.arange(n_users).repeat(2)
     positives = torch.randint(N_ITEMS, (len(groups),), generator=generator)
     known = torch.rand(n_users, N_ITEMS, generator=generator) < 0.3
     known[groups, positives] = True
+    log_q = torch.rand(N_ITEMS, generator=generator) - 2 if corrects else None
+    positive_log_q = None
+    if masks:
+        positive_log_q = torch.rand(len(groups), generator=generator) * corrects
     batch = SoftmaxBatch(
         user_inputs=torch.arange(n_users),
         groups=groups,
         item_rows=torch.arange(N_ITEMS),
         weights=None,
         n_shared=N_ITEMS,
-        log_q=None,
+        log_q=log_q,
         masked=known.flatten().nonzero()[:, 0] if masks else None,
         positives=positives,
         positive_is_shared=True,
-        positive_log_q=torch.zeros(len(groups)) if masks else None,
+        positive_log_q=positive_log_q,
         explicit_negatives=None,
         explicit_negative_log_q=None,
         is_spread=True,
@@ -38,20 +45,27 @@ def batch_of(rank, *, n_users, masks):
     return batch, users, torch.rand(len(groups), generator=generator) + 0.1
 
 
+def loss_of_rank(batch, users, own, rows, weights, *, masks):
+    log_q = batch.log_q_of_positives
+    log_q = torch.zeros(len(batch)) if log_q is None else log_q
+    return spread_softmax_loss(users, own, rows, weights, log_q, positive_per_row=masks)
+
+
+@pytest.mark.parametrize("corrects", [False, True])
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("n_users", [[3, 2], [4, 0, 1], [1] * 8], ids=str)
-def test_loss_and_gradients(n_users, masks):
+def test_loss_and_gradients(n_users, masks, corrects):
     """Also with a rank without users, and with one without items."""
     items = torch.randn(N_ITEMS, DIM, generator=torch.Generator().manual_seed(9))
 
     def call(ranks):
         batch, users, weights = batch_of(
-            ranks.rank, n_users=n_users[ranks.rank], masks=masks
+            ranks.rank, n_users=n_users[ranks.rank], masks=masks, corrects=corrects
         )
         division = ranks.divide(torch.arange(N_ITEMS))
-        rows = SpreadRows.of(batch, division, CodeLists(ranks))
+        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
         users, own = users.requires_grad_(), items[division.own].requires_grad_()
-        loss = spread_softmax_loss(users, own, rows, weights, positive_per_row=masks)
+        loss = loss_of_rank(batch, users, own, rows, weights, masks=masks)
         loss.backward()
         return loss.detach(), users.grad, own.grad
 
@@ -60,19 +74,24 @@ def test_loss_and_gradients(n_users, masks):
     found = on_ranks(len(n_users), call)
     for rank, (loss, of_users, own) in enumerate(found):
         gradients[rank :: len(n_users)] = own
-        batch, users, weights = batch_of(rank, n_users=n_users[rank], masks=masks)
+        batch, users, weights = batch_of(
+            rank, n_users=n_users[rank], masks=masks, corrects=corrects
+        )
         users.requires_grad_()
         if not len(users):
             assert loss == 0
             continue
         moved = items + of_items
         positive_scores = torch.zeros(len(batch))
+        if corrects:
+            positive_scores = -batch.log_q_of_positives
         expected = weights.sum() * softmax_loss(
             users,
             moved,
             positive_scores,
             groups=batch.groups,
             columns=batch.positives,
+            log_q=batch.log_q,
             masked=batch.masked,
             positive_per_row=masks,
             weights=weights,
@@ -92,9 +111,9 @@ def test_a_user_who_has_all_items():
         everything = torch.arange(N_ITEMS)
         batch = SoftmaxBatch(**(vars(batch) | {"masked": everything}))
         division = ranks.divide(everything)
-        rows = SpreadRows.of(batch, division, CodeLists(ranks))
+        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
         users, own = users.requires_grad_(), items[division.own].requires_grad_()
-        loss = spread_softmax_loss(users, own, rows, weights, positive_per_row=True)
+        loss = loss_of_rank(batch, users, own, rows, weights, masks=True)
         loss.backward()
         return loss.item(), users.grad.abs().max().item(), own.grad.abs().max().item()
 
