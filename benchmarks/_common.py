@@ -166,10 +166,15 @@ def ranking_metrics(
 
 
 class EpochClock:
-    """A callback that takes the seconds of each epoch of a fit."""
+    """A callback that takes the seconds of each epoch of a fit.
+
+    ``before`` are those from the making of this object to the first epoch.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.before = 0.0
+        self._made = time.perf_counter()
         self._started = 0.0
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -181,6 +186,8 @@ class EpochClock:
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
+        if context.task_name == "epoch" and not self.seconds:
+            self.before = self._started - self._made
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Stop it."""

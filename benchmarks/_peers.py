@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ PEERS = {
 }
 # Columns of the tables that both are given, where there are any; the first three of
 # several values become a column each, since the peer's towers do not pool.
-FEATURES = {"user": ["gender", "age_bucket", "occupation"], "item": ["genres"]}
+FEATURES = {"user": ["gender", "age_bucket", "occupation", "country"], "item": ["genres"]}
 N_VALUES = 3
 # The best that is known of the peer on MovieLens 100k; the rest is in the script.
 BEST = {"loss": "softmax", "temperature": 0.2, "learning_rate": 3e-3, "epochs": 20}
@@ -82,17 +83,25 @@ class Peer:
     def fit(self, split: Split, *, with_tables: bool = True, **config: Any) -> PeerFit:
         """Train on the same rows, and on the tables of `categories` unless told not to."""
         with TemporaryDirectory() as name:
-            folder = Path(name)
-            split.train[["user_id", "item_id"]].to_parquet(folder / "train.parquet")
-            config |= {"train": folder / "train.parquet", "threads": self.threads}
-            tables = categories(split) if with_tables else {}
-            for parameter, table in tables.items():
-                config[parameter] = folder / f"{parameter}.parquet"
-                table.frame.to_parquet(config[parameter])
-            config["embeddings"] = folder / "embeddings.npz"
+            config |= self._files(split, Path(name), with_tables)
+            config["embeddings"] = Path(name) / "embeddings.npz"
             report = self._run(config)
             with np.load(config["embeddings"]) as arrays:
                 return PeerFit(report, **arrays)
+
+    def fit_epochs(
+        self, split: Split, *, with_tables: bool = True, **config: Any
+    ) -> Iterator[tuple[int, float, PeerFit]]:
+        """The number of an epoch, the seconds up to it, and what came out by then.
+
+        Not of all epochs: ``protocol.Epochs`` chooses. ``budget`` is the most seconds.
+        """
+        with TemporaryDirectory() as name:
+            config |= self._files(split, Path(name), with_tables) | {"each_epoch": name}
+            report = self._run(config)
+            for epoch, seconds in report["epochs"].items():
+                with np.load(Path(name) / f"{epoch}.npz") as arrays:
+                    yield int(epoch), seconds, PeerFit(report, **arrays)
 
     def recommend(
         self, train: pd.DataFrame, **config: Any
@@ -105,6 +114,17 @@ class Peer:
             config["recommended"] = folder / "recommended.parquet"
             report = self._run(config)
             return report, pd.read_parquet(config["recommended"])
+
+    def _files(self, split: Split, folder: Path, with_tables: bool) -> dict[str, Any]:
+        """The settings that name the files of a split, which are written."""
+        train = folder / "train.parquet"
+        split.train[["user_id", "item_id"]].to_parquet(train)
+        config: dict[str, Any] = {"train": train, "threads": self.threads}
+        tables = categories(split) if with_tables else {}
+        for parameter, table in tables.items():
+            config[parameter] = folder / f"{parameter}.parquet"
+            table.frame.to_parquet(config[parameter])
+        return config
 
     def _run(self, config: dict[str, Any]) -> dict[str, Any]:
         """What the script answers."""

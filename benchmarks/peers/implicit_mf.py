@@ -8,7 +8,9 @@ object from standard input and writes one to standard output.
 ``train`` is a Parquet file with the columns user_id and item_id; each distinct pair is a
 positive. ``model`` is als or bpr. ``parameters`` go to the constructor of the model; those
 that are left out have the defaults of implicit. ``embeddings`` is a file to write the
-factors to (.npz). The other keys are in ``DEFAULTS``. ``fit s`` is the call of ``fit``;
+factors to (.npz). ``each_epoch`` is a folder to write those after some iterations to, and
+``budget`` ends the fit after the iteration that exceeds it (`protocol.Epochs`). The other
+keys are in ``DEFAULTS``. ``fit s`` is the call of ``fit``;
 reading the file and building the sparse matrix is ``prepare s``.
 
 The score of a pair is the dot product of its factors. BPR has a bias per item; implicit
@@ -20,15 +22,18 @@ seed differ a little.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from protocol import read_configuration, versions_of
+from protocol import EACH_EPOCH, BudgetSpentError, Epochs, read_configuration, versions_of
 
 DEFAULTS: dict[str, Any] = {
+    **EACH_EPOCH,
     "model": "als",
     "parameters": {},
     "embeddings": None,
@@ -58,6 +63,14 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
 
     started = time.perf_counter()
     rows = pd.read_parquet(config["train"], columns=["user_id", "item_id"])
+    classes = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}
+    model = classes[config["model"]](
+        **config["parameters"],
+        use_gpu=False,
+        num_threads=config["threads"],
+        random_state=config["seed"],
+    )
+    epochs = Epochs(config, model.iterations)
     rows = rows.drop_duplicates()
     users, user_ids = pd.factorize(rows["user_id"], sort=True)
     items, item_ids = pd.factorize(rows["item_id"], sort=True)
@@ -66,28 +79,27 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         shape=(len(user_ids), len(item_ids)),
     )
     prepared = time.perf_counter()
-    classes = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}
-    model = classes[config["model"]](
-        **config["parameters"],
-        use_gpu=False,
-        num_threads=config["threads"],
-        random_state=config["seed"],
-    )
-    model.fit(matrix, show_progress=False)
-    fitted = time.perf_counter()
-    if config["embeddings"] is not None:
+
+    def write(path: Path) -> None:
         unknown = model.user_factors.mean(axis=0, keepdims=True)
         np.savez(
-            config["embeddings"],
+            path,
             user_ids=np.asarray(user_ids),
             item_ids=np.asarray(item_ids),
             users=np.concatenate([model.user_factors, unknown]),  # the last is unknown
             items=model.item_factors,
         )
+
+    with contextlib.suppress(BudgetSpentError):
+        model.fit(matrix, show_progress=False, callback=lambda *_: epochs.end(write))
+    fitted = time.perf_counter()
+    if config["embeddings"] is not None:
+        write(config["embeddings"])
     return {
         "rows": len(rows),
         "prepare s": prepared - started,
         "fit s": fitted - prepared,
+        "epochs": epochs.seconds,
         "versions": versions_of(PACKAGES),
     }
 

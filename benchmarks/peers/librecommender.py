@@ -7,9 +7,11 @@ input, one on standard output.
 
 ``train`` has the columns user_id and item_id, a positive a row; ``user_table`` and
 ``item_table``, if given, are parquet files with one row an id, whose other columns are
-categories. ``embeddings`` is a file to write the vectors to (.npz). The other keys are in
-``DEFAULTS``. An epoch's seconds are those that the peer prints: its batches, without the
-data and the graph. ``fit s`` is the whole call of ``fit``.
+categories. ``embeddings`` is a file to write the vectors to (.npz). ``each_epoch`` is a
+folder to write those after some epochs to, and ``budget`` ends the fit after the epoch that
+exceeds it (`protocol.Epochs`). The other keys are in ``DEFAULTS``. An epoch's seconds are
+those that the peer prints: its batches, without the data and the graph. ``fit s`` is the
+whole call of ``fit``.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from protocol import read_configuration, versions_of
+from protocol import EACH_EPOCH, BudgetSpentError, Epochs, read_configuration, versions_of
 
 DEFAULTS: dict[str, Any] = {
+    **EACH_EPOCH,
     "user_table": None,
     "item_table": None,
     "embeddings": None,
@@ -66,6 +69,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     from libreco.data import DatasetFeat
 
     rows, columns = read(config)
+    epochs = Epochs(config, config["epochs"])
     started = time.perf_counter()
     data, info = DatasetFeat.build_trainset(rows, **columns)
     prepared = time.perf_counter()
@@ -91,21 +95,37 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
             "inter_op_parallelism_threads": config["threads"],
         },
     )
-    # True also for the softmax: without it the peer asks for labels of 0.
-    model.fit(data, neg_sampling=True, verbose=1)
-    fitted = time.perf_counter()
-    if config["embeddings"] is not None:
+
+    def write(path: Path) -> None:
+        users = model.user_embeds_np[: info.n_users]
+        unknown = users.mean(axis=0, keepdims=True)
         np.savez(
-            config["embeddings"],
+            path,
             user_ids=info.user_unique_vals,
             item_ids=info.item_unique_vals,
-            users=model.user_embeds_np,  # the last row is the unknown one
+            users=np.concatenate([users, unknown]),  # the last is unknown
             items=model.item_embeds_np[: info.n_items],
         )
+
+    verbose = 1
+    if config["each_epoch"] is not None:
+        # With more to say, the peer sets its embeddings after each epoch. It needs them
+        # only where they are kept.
+        set_embeddings, verbose = model.set_embeddings, 2
+        model.set_embeddings = lambda: epochs.end(
+            lambda path: (set_embeddings(), write(path))
+        )
+    # True also for the softmax: without it the peer asks for labels of 0.
+    with contextlib.suppress(BudgetSpentError):
+        model.fit(data, neg_sampling=True, verbose=verbose)
+    fitted = time.perf_counter()
+    if config["embeddings"] is not None:
+        write(config["embeddings"])
     return {
         "rows": len(rows),
         "prepare s": prepared - started,
         "fit s": fitted - prepared,
+        "epochs": epochs.seconds,
         "peak MB": peak_megabytes(),
         "versions": versions_of(PACKAGES),
     }

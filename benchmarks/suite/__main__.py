@@ -32,8 +32,6 @@ Without ``--implicit`` its rows are left out.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +39,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks._common import machine, versions
 from benchmarks._peers import add_peer, peer_of
-from benchmarks.suite.cells import Cell, Cells, markdown
+from benchmarks.suite.cells import Cell, Cells, markdown, provenance
 from benchmarks.suite.data import DATA_SETS, DataSet, load, slice_of_train
 from benchmarks.suite.models import Model, best_settings, models_of, warm_up
 from benchmarks.suite.picture import STYLES, draw
@@ -149,29 +146,13 @@ def measure(
         "folds": len(records),
         "settings": settings,
         "fitted": fit.details,  # of the last fold
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "commit": commit(),
+        **provenance(),
     }
 
 
 def mean(values: Any) -> float:
     """The mean of some numbers."""
     return float(np.mean(list(values)))
-
-
-def commit() -> str:
-    """The commit of the code, with a plus where the package differs from it."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], capture_output=True, text=True, cwd=FOLDER, check=True
-        )
-        return done.stdout.strip()
-
-    is_changed = git("status", "--porcelain", "--", "../../sktwotower")
-    return git("rev-parse", "--short", "HEAD") + "+" * bool(is_changed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks._common import machine, versions
 from benchmarks.suite.data import DATA_SETS
 
 Cell = dict[str, Any]
@@ -77,6 +80,30 @@ class Cells:
             table[name] = table[column] / unit
         in_order = table["data"].map(list(DATA_SETS).index)
         return table.iloc[np.argsort(in_order, kind="stable")].reset_index(drop=True)
+
+
+def provenance() -> Cell:
+    """When, where and of what code a cell is."""
+    return {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """The commit of the code, with a plus where the package differs from it."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        done = subprocess.run(
+            ["git", *words], capture_output=True, text=True, cwd=folder, check=True
+        )
+        return done.stdout.strip()
+
+    is_changed = git("status", "--porcelain", "--", "../../sktwotower")
+    return git("rev-parse", "--short", "HEAD") + "+" * bool(is_changed)
 
 
 def matches(cell: Cell, **key: Any) -> bool:

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._common import Split
-from benchmarks._peers import Peer
+from benchmarks._peers import Peer, PeerFit
 from benchmarks.suite.data import DataSet
 from benchmarks.suite.scores import Pairs, ScoredItems
 from benchmarks.suite.scoring import evaluate
-from sktwotower import TwoTowerRecommender
+from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower.baselines import EASERecommender, ItemKNNRecommender, PopularRecommender
 
 # EASE inverts a matrix of item by item up to so many items, and beyond it one of user by
@@ -175,16 +175,35 @@ def has_room_for_ease(record: DataSet) -> bool:
 def fit_implicit(
     peer: Peer, kind: str, record: DataSet, seed: int, settings: dict[str, Any]
 ) -> Fit:
-    """ALS or BPR of implicit, which is given codes, since ids may be strings."""
+    """ALS or BPR of implicit."""
     pairs = Pairs.of(record)
+    split = coded(record, pairs)
+    fit = peer.fit(split, with_tables=False, model=kind, parameters=settings, seed=seed)
+    details = {"versions": fit.report["versions"]}
+    return Fit(by_vectors(fit, pairs), fit.report["fit s"], details)
+
+
+def coded(record: DataSet, pairs: Pairs) -> Split:
+    """A record for a peer: ids are row numbers of ``pairs``, since they may be strings."""
     users, items = pairs.matrix.nonzero()
     rows = pd.DataFrame({"user_id": users, "item_id": items})
-    split = Split(record.name, rows, rows[:0], {})
-    fit = peer.fit(split, model=kind, parameters=settings, seed=seed)
+    tables = {}
+    for side in ("user", "item"):
+        table = getattr(record, f"{side}_table")
+        if table is not None:
+            ids = pd.Index(getattr(pairs, f"{side}_ids"))
+            codes = ids.get_indexer(table.frame[table.id_column])
+            frame = table.frame.drop(columns=table.id_column)
+            frame = frame.assign(**{f"{side}_id": codes})[codes >= 0]
+            tables[f"{side}_table"] = EntityTable(frame, f"{side}_id")
+    return Split(record.name, rows, rows[:0], tables)
+
+
+def by_vectors(fit: PeerFit, pairs: Pairs) -> ScoredItems:
+    """What a peer made of ``coded`` rows, as a recommender."""
     assert len(fit.user_ids) == len(pairs.user_ids)  # so that codes are row numbers
     assert len(fit.item_ids) == len(pairs.item_ids)
-    recommender = ScoredItems(pairs, lambda rows: fit.users[rows] @ fit.items.T)
-    return Fit(recommender, fit.report["fit s"], {"versions": fit.report["versions"]})
+    return ScoredItems(pairs, lambda rows: fit.users[rows] @ fit.items.T)
 
 
 def fit_ids(record: DataSet, seed: int, settings: dict[str, Any]) -> Fit:
