@@ -51,7 +51,7 @@ from benchmarks._common import (
     seconds_of_epochs,
     write,
 )
-from benchmarks.scaling import DENSE, peak, products, synchronize
+from benchmarks.scaling import LAYERS, peak, products, synchronize
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import trainer
 from sktwotower._nn.towers import Tower
@@ -303,13 +303,14 @@ def dense(sizes: Sizes, device: str) -> Parts:
     """A step with wide layers as a share of the peak, in each precision."""
     data = make_interactions(*sizes.dense, random_state=0)
     tables = {"user_table": data.user_table, "item_table": data.item_table}
-    n_steps = -(-len(data.interactions) // DENSE["batch_size"])
+    n_steps = -(-len(data.interactions) // LAYERS["batch_size"])
+    parameters = BY_ID | LAYERS | tables | {"device": device}
     exact: dict[tuple[int, ...], float] = {}  # losses
 
     @cache
     def gflops(layers: tuple[int, ...]) -> float:
         one, two = (
-            products(data.interactions, n, tables, device=device, hidden_layer_sizes=layers)
+            products(data.interactions, n, parameters | {"hidden_layer_sizes": layers})
             for n in (1, 2)
         )
         return (two - one) / n_steps / 1e9
@@ -317,11 +318,8 @@ def dense(sizes: Sizes, device: str) -> Parts:
     def measure(layers: tuple[int, ...], precision: str) -> Row:
         model = TwoTowerRecommender(
             **COLUMNS,
-            **BY_ID,
-            **tables,
-            **DENSE | {"hidden_layer_sizes": layers},
+            **parameters | {"hidden_layer_sizes": layers},
             max_iter=3,
-            device=device,
             random_state=0,
         )
         work = gflops(layers)

@@ -10,10 +10,12 @@
    at every size ("distinct users a batch"). Timed is the second epoch, which has a share of
    what is done once an epoch for all users and items: the average of the weights, and what
    a lazy optimizer puts off. "peak MB" is that of the process.
-2. A step with layers of 512 and 256, a batch of 4,096 and the entities of MovieLens 1M, on
-   synthetic rows: its matrix products, counted by torch from their shapes, forward and
-   backward, against the best product of two float32 matrices of 2,048 x 2,048 that was
-   measured in between; where the processor has bf16, its peak is beside it.
+2. Two steps on synthetic rows: their matrix products, counted by torch from their shapes,
+   forward and backward, against the best product of two float32 matrices of 2,048 x 2,048
+   that was measured in between; where the processor has bf16, its peak is beside it. One
+   has layers of 512 and 256, a batch of 4,096 and the entities of MovieLens 1M. The other
+   is a softmax over a whole catalogue, with users' whole histories: the defaults but
+   ``negatives="full"`` and a batch of 16,384, with 10,000 users and 41,000 items.
 
 With ``--large`` these are left out. Instead `make_interactions` generates 50 million rows
 of a million users and a million items and writes them to a Parquet file (in a temporary
@@ -29,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -54,9 +57,43 @@ from sktwotower._nn.products import counted_products
 from sktwotower.datasets import make_interactions
 
 BATCH_SIZE = 2048
-DENSE = {"hidden_layer_sizes": (512, 256), "batch_size": 4096, "learning_rate": 1e-3}
-# Of MovieLens 1M; fewer rows, so that it takes seconds.
-N_USERS, N_ITEMS, N_ROWS = 6040, 3706, 100_000
+LAYERS = {"hidden_layer_sizes": (512, 256), "batch_size": 4096, "learning_rate": 1e-3}
+
+
+@dataclass(frozen=True)
+class DenseStep:
+    """A model of which the matrix products are counted.
+
+    Attributes
+    ----------
+    n_users, n_items, n_rows : int
+        Of synthetic rows.
+    parameters : dict
+        Of the model.
+    with_tables : bool
+        Whether it has the features of users and items.
+    """
+
+    n_users: int
+    n_items: int
+    n_rows: int
+    parameters: dict[str, Any]
+    with_tables: bool
+
+
+DENSE = {
+    # The entities of MovieLens 1M; fewer rows, so that it takes seconds.
+    "layers of 512 and 256": DenseStep(
+        *(6040, 3706, 100_000),
+        BY_ID | LAYERS,
+        with_tables=True,
+    ),
+    "whole catalogue": DenseStep(
+        *(10_000, 41_000, 300_000),
+        {"negatives": "full", "batch_size": 16_384},
+        with_tables=False,
+    ),
+}
 ROW_GROUP = 2**20
 SIDE = 2048  # of the matrices that measure the peak
 
@@ -93,7 +130,8 @@ def main() -> None:
     if not options.dense:
         rows = sizes(options.sizes, options.rows, options.repeats, options.threads)
         write("scaling", rows, repeats=options.repeats, batch_size=BATCH_SIZE, seed=0)
-    write("scaling-dense", [dense(options.repeats)], repeats=options.repeats, seed=0)
+    steps = [{"step": name} | dense(one, options.repeats) for name, one in DENSE.items()]
+    write("scaling-dense", steps, repeats=options.repeats, seed=0)
 
 
 def sizes(
@@ -128,7 +166,7 @@ def step(n: int, n_rows: int, threads: int) -> dict[str, float]:
     }
     frame = pd.DataFrame(ids)
     drawn = frame["user_id"].sample(BATCH_SIZE, random_state=0)
-    seconds = epoch_seconds(frame, negatives="in_batch", batch_size=BATCH_SIZE)
+    seconds = epoch_seconds(frame, **BY_ID, negatives="in_batch", batch_size=BATCH_SIZE)
     return {
         "distinct users a batch": drawn.nunique(),
         "ms a step": 1e3 * seconds / -(-n_rows // BATCH_SIZE),
@@ -136,26 +174,28 @@ def step(n: int, n_rows: int, threads: int) -> dict[str, float]:
     }
 
 
-def dense(repeats: int) -> dict[str, Any]:
-    """How much of the machine's peak a step with wide layers reaches."""
-    data = make_interactions(N_USERS, N_ITEMS, N_ROWS, random_state=0)
-    tables = {"user_table": data.user_table, "item_table": data.item_table}
-    n_steps = -(-N_ROWS // DENSE["batch_size"])
-    flops = products(data.interactions, 2, tables) - products(data.interactions, 1, tables)
+def dense(step: DenseStep, repeats: int) -> dict[str, Any]:
+    """How much of the machine's peak a step reaches."""
+    data = make_interactions(step.n_users, step.n_items, step.n_rows, random_state=0)
+    rows, parameters = data.interactions[list(COLUMNS.values())], step.parameters
+    if step.with_tables:
+        tables = {"user_table": data.user_table, "item_table": data.item_table}
+        parameters = parameters | tables
+    n_steps = -(-step.n_rows // parameters["batch_size"])
+    flops = products(rows, 2, parameters) - products(rows, 1, parameters)
     # Without bf16 in the processor a product of this size would take a quarter of a minute.
     has_bf16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_info("flags").split()))
     dtypes = (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,)
     seconds: list[float] = []
     peaks: dict[torch.dtype, list[float]] = {dtype: [] for dtype in dtypes}
     for _ in range(repeats):
-        seconds.append(epoch_seconds(data.interactions, **tables, **DENSE) / n_steps)
+        seconds.append(epoch_seconds(rows, **parameters) / n_steps)
         for dtype, rates in peaks.items():
             rates.append(peak(dtype))
     gflops = flops / n_steps / 1e9
     rate, most = gflops / float(np.median(seconds)), max(peaks[torch.float32])
     return {
-        "layers": DENSE["hidden_layer_sizes"],
-        "batch_size": DENSE["batch_size"],
+        "batch_size": parameters["batch_size"],
         "GFLOP a step": gflops,
         "ms a step": 1e3 * float(np.median(seconds)),
         "best": 1e3 * min(seconds),
@@ -163,24 +203,18 @@ def dense(repeats: int) -> dict[str, Any]:
         "GFLOP/s": rate,
         "peak GFLOP/s": most,
         "share": rate / most,
+        "peak MB": peak_megabytes(),
         "processor has bf16": has_bf16,
         "bf16 peak GFLOP/s": max(peaks[torch.bfloat16]) if has_bf16 else None,
     }
 
 
-def products(
-    rows: pd.DataFrame, epochs: int, tables: dict[str, pd.DataFrame], **parameters: Any
-) -> int:
+def products(rows: pd.DataFrame, epochs: int, parameters: dict[str, Any]) -> int:
     """Floating-point operations of all matrix products of a fit, by their shapes."""
     with counted_products() as counter:
-        TwoTowerRecommender(
-            **COLUMNS,
-            **BY_ID,
-            **tables,
-            **DENSE | parameters,
-            max_iter=epochs,
-            random_state=0,
-        ).fit(rows)
+        TwoTowerRecommender(**COLUMNS, **parameters, max_iter=epochs, random_state=0).fit(
+            rows
+        )
     return counter.get_total_flops()
 
 
@@ -198,9 +232,7 @@ def peak(dtype: torch.dtype, device: str = "cpu", side: int = SIDE) -> float:
 
 def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
     """Seconds of the second epoch."""
-    model = TwoTowerRecommender(
-        **COLUMNS, **BY_ID, **parameters, max_iter=2, random_state=0
-    )
+    model = TwoTowerRecommender(**COLUMNS, **parameters, max_iter=2, random_state=0)
     return seconds_of_epochs(model, rows)[1]
 
 

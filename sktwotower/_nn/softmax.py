@@ -18,6 +18,11 @@ from sktwotower._nn.threads import has_second_thread, run_both
 # Scores of a block, for each of torch's threads. In float32 they are 2 MB, which stay in
 # the cache from one pass to the next.
 SCORES_OF_A_BLOCK = 2**19
+# Each block reads the vectors of all items. With fewer users than these, reading takes more
+# time than scores that do not stay in the cache.
+USERS_OF_A_BLOCK = 128
+# Scores of such a block at most, 32 MB.
+MOST_SCORES_OF_A_BLOCK = 2**23
 # With masked scores, probabilities below exp(-50) = 2e-22 of the greatest are set to zero.
 MIN_LOG_PROBABILITY = -50.0
 
@@ -344,7 +349,11 @@ def _blocks_of_users(
 ) -> list[_Block]:
     """Split users into blocks whose scores fit into the cache."""
     n_users = len(users)
-    size = max(SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items, 1)
+    size = max(
+        SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items,
+        min(USERS_OF_A_BLOCK, MOST_SCORES_OF_A_BLOCK // n_items),
+        1,
+    )
     n_blocks = math.ceil(n_users / size)
     if has_second_thread() and n_users > 1:
         n_blocks += n_blocks % 2

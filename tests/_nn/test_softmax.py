@@ -13,6 +13,7 @@ def blocks(request, monkeypatch):
     """Scores are computed at once, or for a user or two of six items at a time."""
     if request.param is not None:
         monkeypatch.setattr(softmax, "SCORES_OF_A_BLOCK", request.param)
+        monkeypatch.setattr(softmax, "USERS_OF_A_BLOCK", 1)
 
 
 def shared_problem(*, masked, corrected, own, explicit_negative, columns=True):
@@ -56,11 +57,23 @@ def test_softmax_in_two_threads(size, monkeypatch):
         torch.set_num_threads(2)
         with monkeypatch.context() as patch, SecondThread(wanted=wanted):
             patch.setattr(softmax, "SCORES_OF_A_BLOCK", size)
+            patch.setattr(softmax, "USERS_OF_A_BLOCK", 1)
             loss = softmax_loss(**leaves, **options)
         torch.set_num_threads(threads)
         loss.backward()
         found.append([loss.detach(), *(leaf.grad for leaf in leaves.values())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    ("n_users", "n_items", "sizes"),
+    [(300, 1000, [300]), (300, 40_000, [100] * 3), (40, 1_000_000, [8] * 5)],
+)
+def test_users_of_a_block(n_users, n_items, sizes):
+    """Few items: scores fit into the cache. More: at most 128 users, or 32 MB."""
+    groups = torch.arange(n_users)
+    blocks = softmax._blocks_of_users(torch.zeros(n_users, 1), n_items, groups, None)
+    assert [block.users.stop - block.users.start for block in blocks] == sizes
 
 
 @pytest.mark.usefixtures("blocks")
