@@ -169,12 +169,18 @@ class EpochClock:
     """A callback that takes the seconds of each epoch of a fit.
 
     ``before`` are those from the making of this object to the first epoch.
+
+    Parameters
+    ----------
+    now : callable, default=time.perf_counter
+        The clock; ``time.process_time`` has the seconds of the processors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.seconds: list[float] = []
         self.before = 0.0
-        self._made = time.perf_counter()
+        self._now = now
+        self._made = now()
         self._started = 0.0
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -185,14 +191,14 @@ class EpochClock:
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self._started = self._now()
         if context.task_name == "epoch" and not self.seconds:
             self.before = self._started - self._made
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Stop it."""
         if context.task_name == "epoch":
-            self.seconds.append(time.perf_counter() - self._started)
+            self.seconds.append(self._now() - self._started)
 
 
 @contextmanager
@@ -208,9 +214,11 @@ def call_after_reading(call: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def seconds_of_epochs(model: TwoTowerRecommender, X: Any) -> list[float]:
+def seconds_of_epochs(
+    model: TwoTowerRecommender, X: Any, now: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Of each epoch of a fit: what a step costs, and what is done once an epoch."""
-    clock = EpochClock()
+    clock = EpochClock(now)
     model.set_callbacks(clock).fit(X)
     return clock.seconds
 

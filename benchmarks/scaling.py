@@ -218,7 +218,12 @@ def products(rows: pd.DataFrame, epochs: int, parameters: dict[str, Any]) -> int
     return counter.get_total_flops()
 
 
-def peak(dtype: torch.dtype, device: str = "cpu", side: int = SIDE) -> float:
+def peak(
+    dtype: torch.dtype,
+    device: str = "cpu",
+    side: int = SIDE,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
     """GFLOP/s of a large matrix product, the best of ten."""
     one = torch.randn(side, side, device=device).to(dtype)
 
@@ -227,7 +232,7 @@ def peak(dtype: torch.dtype, device: str = "cpu", side: int = SIDE) -> float:
         synchronize(device)
 
     product()
-    return 2 * side**3 / 1e9 / min(seconds_of(product) for _ in range(10))
+    return 2 * side**3 / 1e9 / min(seconds_of(product, now) for _ in range(10))
 
 
 def epoch_seconds(rows: pd.DataFrame, **parameters: Any) -> float:
@@ -304,11 +309,13 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds_of(call: Callable[[], object]) -> float:
+def seconds_of(
+    call: Callable[[], object], now: Callable[[], float] = time.perf_counter
+) -> float:
     """How long it takes."""
-    started = time.perf_counter()
+    started = now()
     call()
-    return time.perf_counter() - started
+    return now() - started
 
 
 if __name__ == "__main__":
