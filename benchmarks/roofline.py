@@ -1,7 +1,7 @@
 """What bounds a training step: calls of torch, bytes moved, and matrix products.
 
     python -m benchmarks.roofline [--data DIR] [--losses max_margin cross_entropy softmax]
-                                  [--repeats 5] [--compile]
+                                  [--repeats 5] [--alternatives]
 
 The models are those that ``benchmarks.train`` has beside LibRecommender, in one thread, by
 the seconds of the processor. The calls of an epoch are recorded with the bytes of their
@@ -17,8 +17,10 @@ A call takes at least the larger one of what its bytes and its products take. "b
 the sum over the calls of a step: no step of these calls is faster. It knows nothing of the
 Python around a call, and of products that are too narrow for the peak.
 
-With ``--compile`` the layers of both towers are compiled by torch: seconds of compilation,
-and the epochs after which a fit has won them back.
+With ``--alternatives`` two that are not taken are measured instead: layers that torch has
+compiled, with the seconds of compilation (which torch keeps on disk for the next time) and
+the epochs after which a fit has won them back; and a step of AdamW on one flat buffer of all
+parameters.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from benchmarks._common import (
     seconds_of_epochs,
     write,
 )
-from benchmarks.scaling import peak
+from benchmarks.scaling import peak, seconds_of
 from benchmarks.train import LOSSES, like_the_peer
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn.towers import Tower
@@ -90,13 +92,13 @@ def main() -> None:
     parser = arguments(__doc__, seeds=None)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--alternatives", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     split = bundled() if options.data is None else from_folder(options.data)
-    if options.compile:
-        rows = [compiled(split, loss) for loss in options.losses]
-        write("roofline-compile", rows, data=split.name, seed=0)
+    if options.alternatives:
+        rows = [alternatives(split, loss) for loss in options.losses]
+        write("roofline-alternatives", rows, data=split.name, seed=0)
         return
     rows = [bound(split, loss, options.repeats) for loss in options.losses]
     write("roofline", rows, data=split.name, repeats=options.repeats, seed=0)
@@ -158,24 +160,27 @@ def seconds_to_move(n_bytes: int, n_times: int = 20) -> float:
     one, other, total = torch.ones(3, n_bytes // 4).unbind()
 
     def add(n: int) -> float:
-        started = process_time()
-        for _ in range(n):
-            torch.add(one, other, out=total)
-        return (process_time() - started) / n
+        def call() -> None:
+            for _ in range(n):
+                torch.add(one, other, out=total)
+
+        return seconds_of(call, process_time) / n
 
     n = max(2**20 // n_bytes, 1)  # of small ones many, since the clock is a call, too
     return min(add(n) for _ in range(n_times))
 
 
-def compiled(split: Split, loss: str) -> dict[str, Any]:
-    """Seconds of an epoch with and without compiled layers, and what compiling takes."""
+def alternatives(split: Split, loss: str) -> dict[str, Any]:
+    """Compiled layers, and one flat buffer for AdamW, beside what is done."""
     parameters = like_the_peer(split, loss)
 
     def epochs(n: int) -> list[float]:
-        model = TwoTowerRecommender(**COLUMNS, **parameters, max_iter=n, random_state=0)
+        model.set_params(max_iter=n)
         return seconds_of_epochs(model, split.train, process_time)
 
+    model = TwoTowerRecommender(**COLUMNS, **parameters, random_state=0)
     plain = epochs(6)
+    shapes = [one.shape for one in model._state.towers.parameters()]
     with compiled_layers():
         found = epochs(6)
     before, after = min(plain[1:]), min(found[1:])
@@ -187,7 +192,19 @@ def compiled(split: Split, loss: str) -> dict[str, Any]:
         "ratio": before / after,
         "compilation s": extra,
         "pays after epochs": extra / (before - after) if before > after else float("inf"),
+        "AdamW ms": adamw_ms(shapes),
+        "flat AdamW ms": adamw_ms([torch.Size([sum(map(torch.Size.numel, shapes))])]),
     }
+
+
+def adamw_ms(shapes: list[torch.Size], n: int = 300) -> float:
+    """Milliseconds of a step of AdamW, fused as ours."""
+    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for one in parameters:
+        one.grad = torch.randn_like(one)
+    optimizer = torch.optim.AdamW(parameters, fused=True)
+    optimizer.step()  # makes its state
+    return 1e3 / n * seconds_of(lambda: [optimizer.step() for _ in range(n)], process_time)
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""How much slower a default fit gets when another process keeps a core busy.
+
+    python -m benchmarks.neighbour [--shared DIR] [--repeats 3] [--threads 2] [--busy 1]
+
+Fits with all defaults, alone and beside ``--busy`` processes that take a core each, by
+turns: seconds, and the median ratio of the turns. With two threads on two cores, half of the
+machine is left beside one such process. A fit that gave way to it entirely, and no further,
+would take twice as long. The data are the bundled films and purchases, with and without
+their order; with ``--shared``, MovieLens 100k as well.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._common import arguments, write
+from benchmarks.suite.data import DataSet, load
+from benchmarks.suite.models import warm_up
+from benchmarks.train import busy
+from sktwotower import TwoTowerRecommender
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, seeds=None)
+    parser.add_argument("--shared", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--busy", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warm_up()
+    names = ["ml-latest-small", "retail-first"]
+    if options.shared is not None:
+        names.append("ml-100k")
+    rows = []
+    for name in names:
+        record, *_ = load(name, options.shared or Path())
+        for model, parameters in (("ids", record.ids), ("all", record.given())):
+            row = {"data": name, "given": model}
+            rows.append(row | compared(record, parameters, options.repeats, options.busy))
+            print(rows[-1], flush=True)
+    write("neighbour", rows, repeats=options.repeats, busy=options.busy, seed=0)
+
+
+def compared(
+    record: DataSet, parameters: dict[str, Any], repeats: int, n_busy: int
+) -> dict[str, Any]:
+    """Seconds of a fit alone and beside others, by turns."""
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        TwoTowerRecommender(**parameters, random_state=0).fit(record.train)
+        return time.perf_counter() - started
+
+    alone, beside = [], []
+    for _ in range(repeats):
+        alone.append(seconds())
+        with busy(n_busy):
+            beside.append(seconds())
+    return {
+        "alone s": float(np.median(alone)),
+        "beside s": float(np.median(beside)),
+        "ratio": float(np.median(np.divide(beside, alone))),
+    }
+
+
+if __name__ == "__main__":
+    main()
