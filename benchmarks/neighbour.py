@@ -3,10 +3,10 @@
     python -m benchmarks.neighbour [--shared DIR] [--repeats 3] [--threads 2] [--busy 1]
 
 Fits with all defaults, alone and beside ``--busy`` processes that take a core each, by
-turns: seconds, and the median ratio of the turns. With two threads on two cores, half of the
-machine is left beside one such process. A fit that gave way to it entirely, and no further,
-would take twice as long. The data are the bundled films and purchases, with and without
-their order; with ``--shared``, MovieLens 100k as well.
+turns: seconds, and the median ratio of the turns. With two threads on two cores, half of
+the machine is left beside one such process. A fit that gave way to it, and no further, would
+take twice as long. The data are the bundled films and purchases, with and without their
+order; with ``--shared``, MovieLens 100k as well.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ Python around a call, and of products that are too narrow for the peak.
 
 With ``--alternatives`` two that are not taken are measured instead: layers that torch has
 compiled, with the seconds of compilation (which torch keeps on disk for the next time) and
-the epochs after which a fit has won them back; and a step of AdamW on one flat buffer of all
-parameters.
+the epochs after which a fit has won them back; and a step of AdamW on one flat buffer of
+all parameters.
 """
 
 from __future__ import annotations
