@@ -4,9 +4,9 @@
 
 Fits with all defaults, alone and beside ``--busy`` processes that take a core each, by
 turns: seconds, and the median ratio of the turns. With two threads on two cores, half of
-the machine is left beside one such process. A fit that gave way to it, and no further, would
-take twice as long. The data are the bundled films and purchases, with and without their
-order; with ``--shared``, MovieLens 100k as well.
+the machine is left beside one such process: a fit that loses nothing else takes twice as
+long. The data are the bundled films and purchases, with and without their order; with
+``--shared``, MovieLens 100k as well.
 """
 
 from __future__ import annotations

@@ -5,15 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batches import SampledBatch, SoftmaxBatch, TrainingRows
 from sktwotower._nn.distributed import CodeLists, Ranks
-from sktwotower._nn.negatives import (
-    ExplicitNegatives,
-    ItemSampler,
-    KnownPositives,
-    Sampler,
-    StreamingFrequencies,
-)
+from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
+from sktwotower._nn.negatives import ItemSampler, Sampler
 from sktwotower._nn.presence import Presence
 from sktwotower._nn.segments import distinct
 

@@ -7,15 +7,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sktwotower._nn.batches import TrainingRows
-from sktwotower._nn.distributed import Ranks
-from sktwotower._nn.negatives import (
-    ItemSampler,
+from sktwotower._nn.absence import (
     StreamingFrequencies,
     in_batch_log_absence,
     log_presence,
     user_batch_log_absence,
 )
+from sktwotower._nn.batches import TrainingRows
+from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.negatives import ItemSampler
 
 # An item of this log-probability of absence is in every batch; unlike -inf, it can be
 # subtracted.

@@ -22,8 +22,8 @@ from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import DECOUPLED
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from sktwotower._data.encoder_growth import column_source
 from sktwotower._data.roles import SIDES
+from sktwotower._nn.absence import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
 from sktwotower._nn.distributed import Ranks
-from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.resize import RowSource, RowSources
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._training.configuration import Configuration

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batch_losses import (
     Objective,
     cross_entropy_objective,
@@ -21,15 +22,9 @@ from sktwotower._nn.batches import Batches, TrainingRows, batch_sizes, n_replaye
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
-from sktwotower._nn.negatives import (
-    ExplicitNegatives,
-    ItemSampler,
-    KnownPositives,
-    Sampler,
-    StreamingFrequencies,
-    UnconsumedSampler,
-)
+from sktwotower._nn.negatives import ItemSampler, Sampler, UnconsumedSampler
 from sktwotower._nn.self_supervision import DrawMasks, correlated_masks, random_masks
 from sktwotower._nn.sequence_batches import SequenceBatches, most_batches
 from sktwotower._nn.user_batches import UserBatches

@@ -12,7 +12,7 @@ from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._data.roles import SIDES, ColumnRoles, SideName
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower._nn.negatives import StreamingFrequencies
+from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.resize import OptimizerState
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from sktwotower._data.histories import PastItems
 from sktwotower._data.pairs import pair_matrix
+from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.lazy_tables import LazyTables, LookedUpTables, may_be_lazy
-from sktwotower._nn.negatives import StreamingFrequencies
 from sktwotower._nn.optim import (
     DECOUPLED,
     make_optimizer,

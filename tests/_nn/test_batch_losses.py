@@ -12,8 +12,9 @@ from sktwotower._nn.batch_losses import (
 )
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
+from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
 from sktwotower._nn.losses import bpr_loss, max_margin_loss
-from sktwotower._nn.negatives import ExplicitNegatives, ItemSampler, KnownPositives
+from sktwotower._nn.negatives import ItemSampler
 from tests._nn.helpers import seeded
 
 SOURCES = ("in_batch", "mixed", "full", "random", "popular")

@@ -17,12 +17,8 @@ from sktwotower._nn.batches import (
     batch_sizes,
 )
 from sktwotower._nn.candidates import SampledNegatives, SharedCandidates
-from sktwotower._nn.negatives import (
-    ExplicitNegatives,
-    ItemSampler,
-    KnownPositives,
-    UnconsumedSampler,
-)
+from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
+from sktwotower._nn.negatives import ItemSampler, UnconsumedSampler
 from tests._nn.helpers import seeded
 
 CPU = torch.device("cpu")

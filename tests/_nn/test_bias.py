@@ -11,7 +11,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from sktwotower._nn.negatives import (
+from sktwotower._nn.absence import (
     in_batch_log_absence,
     log_presence,
     user_batch_log_absence,

@@ -12,16 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, hypergeom
 
-from sktwotower._nn import negatives
-from sktwotower._nn.negatives import (
-    ExplicitNegatives,
-    ItemSampler,
-    KnownPositives,
-    UnconsumedSampler,
+from sktwotower._nn import known_pairs
+from sktwotower._nn.absence import (
     in_batch_log_absence,
     log_presence,
     user_batch_log_absence,
 )
+from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
+from sktwotower._nn.negatives import ItemSampler, UnconsumedSampler
 from tests._nn.helpers import seeded
 
 seeds = st.integers(0, 2**31)
@@ -89,7 +87,7 @@ def test_among(rows, data):
     """
     ways = {"ITEMS_FOR_A_PAIR": [0, 4, 100], "LISTED_AT_ONCE": [1, 5, 2**16]}
     drawn = {name: data.draw(st.sampled_from(values)) for name, values in ways.items()}
-    with mock.patch.multiple(negatives, **drawn):
+    with mock.patch.multiple(known_pairs, **drawn):
         check_among(rows, data)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.candidates import SharedCandidates
-from sktwotower._nn.negatives import ItemSampler, KnownPositives
+from sktwotower._nn.known_pairs import KnownPositives
+from sktwotower._nn.negatives import ItemSampler
 from sktwotower._nn.user_batches import UserBatches
 from tests._nn.thread_ranks import on_ranks
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sktwotower._nn.absence import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.lazy_tables import LazyTables
-from sktwotower._nn.negatives import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.optim import make_optimizer
 from sktwotower._nn.resize import RowSource, copy_weights, recall, remember, rows_stay
 from sktwotower._nn.towers import Tower

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sktwotower._nn.attention import SequenceReader
 from sktwotower._nn.batches import REPLAYED, TrainingRows
 from sktwotower._nn.candidates import SharedCandidates
-from sktwotower._nn.negatives import KnownPositives
+from sktwotower._nn.known_pairs import KnownPositives
 from sktwotower._nn.segments import Sequences
 from sktwotower._nn.sequence_batches import SequenceBatches, most_batches
 from sktwotower._nn.sequence_rows import SequenceRows

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.candidates import SharedCandidates
-from sktwotower._nn.negatives import ItemSampler, KnownPositives
+from sktwotower._nn.known_pairs import KnownPositives
+from sktwotower._nn.negatives import ItemSampler
 from sktwotower._nn.user_batches import UserBatches
 from tests._nn.helpers import PassThrough, seeded
 
