@@ -29,6 +29,7 @@ from sktwotower._data.roles import (
 from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._nn.distributed import Ranks
 from sktwotower._training.changes import (
     occasion_of,
     refuse_other_columns,
@@ -100,6 +101,7 @@ def read_training_rows(
     before: ModelState | None = None,
     *,
     continues: bool = False,
+    ranks: Ranks | None = None,
 ) -> tuple[ColumnRoles, Interactions]:
     """Check the rows to learn from.
 
@@ -113,6 +115,9 @@ def read_training_rows(
         The model that is continued.
     continues : bool, default=False
         Whether the rows follow those of ``before``, so that its columns are read.
+    ranks : Ranks, optional
+        The processes that read files together, each its share. The rows are then those of
+        the users of this process.
 
     Raises
     ------
@@ -137,7 +142,9 @@ def read_training_rows(
         if before is not None:
             refuse_other_roles(before.roles, roles, occasion_of(continues))
     roles.refuse_lacking_features(columns)
-    if stored is not None:
+    if stored is not None and ranks is not None:
+        interactions = stored.read_share(y, sample_weight, roles=roles, ranks=ranks)
+    elif stored is not None:
         interactions = stored.read(y, sample_weight, roles=roles)
     else:
         interactions = read_interactions(
