@@ -612,7 +612,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Interactions: a user id and an item id in each row. Columns without a role are
             ignored. A path leads to a Parquet file, or to a directory of Parquet files.
             Files, a ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks,
-            so they may be larger than memory. With more than 2**24 rows of any kind, the
+            so they may be larger than memory; several processes read files together
+            (:ref:`several_processes`). With more than 2**24 rows of any kind, the
             columns that the model keeps are mapped from temporary files, and an epoch is
             shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
