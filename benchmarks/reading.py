@@ -1,11 +1,13 @@
 """Reading a Parquet file by its path beside reading it as a frame: seconds and memory.
 
     python -m benchmarks.reading [--rows 20000000] [--folder DIR] [--ways path]
+                                 [--processes 1 2]
 
 The file has string ids of a million users and 100,000 items, a timestamp, and a column
 without a role; it is written into DIR (or a temporary folder) first. Each way runs in a
-process of its own. What is timed is ``fit`` up to its first batch, with 8 dimensions, so
-that the tables take little: reading, codes, the matrix of seen pairs, known positives.
+process of its own, or in several under torchrun, of which the first one reports. What is
+timed is ``fit`` up to its first batch, with 8 dimensions, so that the tables take little:
+reading, codes, the matrix of seen pairs, known positives.
 The peaks are beyond what was there before, and have files that are mapped into memory;
 "without mapped files" is what there has to be room for, all in all.
 """
@@ -13,7 +15,10 @@ The peaks are beyond what was there before, and have files that are mapped into 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -26,6 +31,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch.distributed as dist
 
 from benchmarks._common import (
     Anonymous,
@@ -53,6 +59,9 @@ class StopBeforeTraining(EpochClock):
 
 def megabytes() -> float:
     """The most that this process has had so far."""
+    status = Path("/proc/self/status")  # of Linux, where ru_maxrss begins with the parent's
+    if status.exists():
+        return int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -103,6 +112,7 @@ def get_ready(way: str, path: Path) -> dict[str, Any]:
         model.fit(X)
     return {
         "X": way,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "rows": pq.read_metadata(path).num_rows,
         "read s": of_reading[0] - started,
         "read peak MB": of_reading[1] - before,
@@ -119,18 +129,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--ways", nargs="+", default=["path", "frame"])
+    parser.add_argument("--processes", nargs="+", type=int, default=[1])
     parser.add_argument("--file", type=Path, help="read it in this process")
     options = parser.parse_args()
     if options.file is not None:
-        print(json.dumps(get_ready(options.ways[0], options.file)))
+        in_group = "RANK" in os.environ
+        if in_group:
+            dist.init_process_group("gloo")
+        row = get_ready(options.ways[0], options.file)
+        if not in_group or dist.get_rank() == 0:
+            print(json.dumps(row))
+        if in_group:
+            dist.destroy_process_group()
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "rows.parquet"
         make(path, options.rows)
         rows = []
-        for way in options.ways:
-            command = [sys.executable, "-m", "benchmarks.reading", "--ways", way]
-            command += ["--file", str(path)]
+        for way, n in itertools.product(options.ways, options.processes):
+            torchrun = f"torch.distributed.run --standalone --nproc-per-node {n} -m"
+            command = [sys.executable, "-m", *(torchrun.split() if n > 1 else [])]
+            command += ["benchmarks.reading", "--ways", way, "--file", str(path)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     write("reading", rows)

@@ -18,6 +18,7 @@ from sktwotower._data.encoding import Encoder
 from sktwotower._data.interactions import Interactions
 from sktwotower._data.roles import SIDES
 from sktwotower._embedding_recommender import EmbeddingRecommenderMixin
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.optim import DECOUPLED, SCHEDULES
 from sktwotower._nn.threads import settled_n_threads
 from sktwotower._nn.towers import ACTIVATIONS
@@ -611,7 +612,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Interactions: a user id and an item id in each row. Columns without a role are
             ignored. A path leads to a Parquet file, or to a directory of Parquet files.
             Files, a ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks,
-            so they may be larger than memory. With more than 2**24 rows of any kind, the
+            so they may be larger than memory; several processes read files together
+            (:ref:`several_processes`). With more than 2**24 rows of any kind, the
             columns that the model keeps are mapped from temporary files, and an epoch is
             shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
@@ -645,7 +647,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         """
         configuration = self._configuration()
         before = self._state if self.warm_start and self._is_fitted() else None
-        roles, interactions = read_training_rows(X, y, sample_weight, configuration, before)
+        roles, interactions = read_training_rows(
+            X, y, sample_weight, configuration, before, ranks=Ranks.current()
+        )
         random_state = numpy_random_state(self.random_state, configuration.device)
         # First of all, so that a refit is the fit without early stopping of as many epochs.
         seed = random_state.randint(np.iinfo(np.int32).max)
@@ -656,8 +660,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if X_val is not None:
             held_out = read_validation_rows(X_val, y_val, roles)
         elif configuration.stopping.early_stopping:
-            rows = _held_out_rows(interactions, configuration, random_state)
-            held_out = interactions.take(rows).expanded()
+            all_rows = interactions.whole()
+            rows = _held_out_rows(all_rows, configuration, random_state)
+            held_out = all_rows.take(rows).expanded()
+            del all_rows
+            rows = interactions.share.own(rows)
             # Each entity keeps a row, so that all codes stay as they are.
             if configuration.stopping.refit:
                 refit_rows = train_rows
@@ -742,7 +749,13 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         configuration = self._configuration()
         before = self._state if self._is_fitted() else None
         roles, interactions = read_training_rows(
-            X, y, sample_weight, configuration, before, continues=True
+            X,
+            y,
+            sample_weight,
+            configuration,
+            before,
+            continues=True,
+            ranks=Ranks.current(),
         )
         random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)

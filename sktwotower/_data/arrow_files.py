@@ -164,7 +164,7 @@ def check_column(dataset: Any, X: Any, name: str, *, is_feature: bool, is_id: bo
     """
     known: Any = None
     lacking, first = [], ""
-    fragments = _fragments(dataset)
+    fragments = fragments_of(dataset)
     for fragment in fragments:
         path = getattr(fragment, "path", None)
         if path is None:  # in memory
@@ -258,7 +258,7 @@ def naming_file_and_column(X: Any, dataset: Any, names: list[str]) -> Iterator[N
 
 def _unreadable(dataset: Any, names: list[str]) -> str:
     """The first file, and the column, whose values raise an error."""
-    for fragment in _fragments(dataset):
+    for fragment in fragments_of(dataset):
         failing = [name for name in names if not _is_readable(fragment, dataset, [name])]
         if not failing and _is_readable(fragment, dataset, names):
             continue
@@ -270,7 +270,7 @@ def _unreadable(dataset: Any, names: list[str]) -> str:
     return f"a column among {names}"
 
 
-def _fragments(dataset: Any) -> list[Any]:
+def fragments_of(dataset: Any) -> list[Any]:
     """The files of a dataset; none of one that is filtered, which Arrow does not tell."""
     try:
         return list(dataset.get_fragments())

@@ -23,6 +23,7 @@ from sktwotower._data.feature_rows import FeatureRows, FeatureSource, with_rows_
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.known_ids import refuse_other_kinds
 from sktwotower._data.roles import Frame
+from sktwotower._data.row_shares import ALL_ROWS, RowShare
 from sktwotower._data.table_ids import compare_with_other_columns
 from sktwotower._data.vocabulary import Ids, Vocabulary
 from sktwotower.utils import _column_store as column_store
@@ -40,6 +41,7 @@ def build_entities(
     times: np.ndarray | None = None,
     every_row: bool = False,
     before: Entities | None = None,
+    share: RowShare = ALL_ROWS,
 ) -> tuple[Entities, np.ndarray, np.ndarray]:
     """Build the entities of one side of the interactions.
 
@@ -66,6 +68,9 @@ def build_entities(
     before : Entities, optional
         Entities of the training that is continued. Their codes stay, and an encoder of
         this package learns the new rows.
+    share : RowShare, optional
+        Whether these are all interactions, or those of one of several processes, each of
+        which has all interactions of its users. The entities are the same in all.
 
     Returns
     -------
@@ -80,13 +85,14 @@ def build_entities(
     ValueError
         If features cannot be encoded, or if an encoder has none.
     """
-    vocabulary = Vocabulary(ids) if before is None else before.vocabulary.extend(ids)
+    vocabulary = vocabulary_of(ids, before, share)
     if table is not None:
-        _check_ids_of_table(table, ids, before, vocabulary, parameter)
+        distinct = Vocabulary(share.distinct(ids)).ids
+        _check_ids_of_table(table, distinct, before, vocabulary, parameter)
         vocabulary = vocabulary.extend(table.ids)
     codes = vocabulary.codes(ids)
-    id_codes = _id_codes(len(vocabulary), codes, trained, before)
-    source = FeatureSource(parameter, table, features, times, every_row)
+    id_codes = table_rows(len(vocabulary), codes, trained, before, share)
+    source = FeatureSource(parameter, table, features, times, every_row, share)
     rows = source.read(vocabulary, codes, before)
     n_new = 0 if rows is None else len(rows.codes)
     varying = () if rows is None else rows.varying
@@ -188,13 +194,12 @@ def _refuse_idle_encoder(encoder: Encoder | None, parameter: str) -> None:
 
 def _check_ids_of_table(
     table: EntityTable,
-    ids: Ids,
+    distinct: np.ndarray,
     before: Entities | None,
     known: Vocabulary,
     parameter: str,
 ) -> None:
     """Refuse a table of other ids than the known ones; warn of those that it lacks."""
-    distinct = Vocabulary(ids).ids
     guessed = guessed_frame(table)
     if guessed is not None and before is None:
         compare_with_other_columns(guessed, table.id_column, distinct, parameter=parameter)
@@ -219,8 +224,18 @@ def _check_ids_of_table(
         )
 
 
-def _id_codes(
-    n_entities: int, codes: np.ndarray, trained: np.ndarray, before: Entities | None
+def vocabulary_of(ids: Ids, before: Entities | None, share: RowShare) -> Vocabulary:
+    """The ids from before, and then those of all interactions."""
+    distinct = share.distinct(ids)
+    return Vocabulary(distinct) if before is None else before.vocabulary.extend(distinct)
+
+
+def table_rows(
+    n_entities: int,
+    codes: np.ndarray,
+    trained: np.ndarray,
+    before: Entities | None,
+    share: RowShare,
 ) -> np.ndarray:
     """Row of the id table of each code, (n_entities + 1,); rows from before stay."""
     id_codes = np.zeros(n_entities + 1, dtype=np.int32)
@@ -231,7 +246,7 @@ def _id_codes(
     has_rows = np.zeros(n_entities + 1, dtype=bool)
     for block in column_store.blocks(len(codes)):
         has_rows[codes[block][trained[block]]] = True
-    new = has_rows & (id_codes == 0)
+    new = share.any(has_rows) & (id_codes == 0)
     id_codes[new] = n_before + np.arange(1, int(new.sum()) + 1)
     return id_codes
 

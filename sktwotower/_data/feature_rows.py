@@ -13,6 +13,7 @@ from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.feature_frames import joined_rows, rows_at, value_codes
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.roles import Frame
+from sktwotower._data.row_shares import ALL_ROWS, OwnRows, RowShare
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import Column, rank_from_end
@@ -35,6 +36,8 @@ class FeatureSource:
     every_row : bool
         Whether each interaction has the features of its own row, rather than the latest
         features of its entity.
+    share : RowShare
+        Whether these are all rows of X.
     """
 
     parameter: str
@@ -42,6 +45,7 @@ class FeatureSource:
     features: Frame | DedupedFeatures | None
     times: np.ndarray | None
     every_row: bool
+    share: RowShare = ALL_ROWS
 
     @property
     def name(self) -> str:
@@ -87,6 +91,9 @@ class FeatureSource:
         """The feature columns of X; rows of an entity that are equal are one."""
         if not isinstance(features, DedupedFeatures):
             features = DedupedFeatures(features, np.arange(len(codes)))
+        if isinstance(self.share, OwnRows):
+            read = _rows_of_users if self.every_row else _rows_of_items
+            return read(self.share, features, codes, self.times, n_entities)
         is_last = rank_from_end(codes, self.times) == 0
         latest = np.full(n_entities + 1, -1)
         of_interactions = None
@@ -97,7 +104,8 @@ class FeatureSource:
         else:
             first = np.flatnonzero(is_last)
             latest[codes[first]] = np.arange(len(first))
-            varying = _varying(codes, features, first[latest])
+            of_entity = features.positions[first[latest]]
+            varying = _varying(codes, features, of_entity, self.share)
         frame = features.frame.iloc[features.positions[first]].reset_index(drop=True)
         return FeatureRows(frame, codes[first], latest, of_interactions, varying)
 
@@ -227,18 +235,68 @@ def _has_columns(frame: Frame) -> bool:
     return frame.ndim == 1 or frame.shape[1] > 0
 
 
+def _rows_of_users(
+    share: OwnRows,
+    features: DedupedFeatures,
+    codes: np.ndarray,
+    times: np.ndarray | None,
+    n_entities: int,
+) -> FeatureRows:
+    """The feature columns of X in all processes, each of which has all rows of its users.
+
+    All of them have the same distinct features.
+    """
+    of_interactions, first = _distinct_rows(codes, features)
+    is_latest = np.zeros(len(first), dtype=bool)
+    is_latest[of_interactions[rank_from_end(codes, times) == 0]] = True
+    numbers, entities, positions, are_latest = share.ordered(
+        first, codes[first], features.positions[first], is_latest
+    )
+    latest = np.full(n_entities + 1, -1)
+    latest[entities[are_latest]] = np.flatnonzero(are_latest)
+    place = np.searchsorted(numbers, share.numbers[first])
+    frame = features.frame.iloc[positions].reset_index(drop=True)
+    return FeatureRows(frame, entities, latest, place[of_interactions])
+
+
+def _rows_of_items(
+    share: OwnRows,
+    features: DedupedFeatures,
+    codes: np.ndarray,
+    times: np.ndarray | None,
+    n_entities: int,
+) -> FeatureRows:
+    """The latest features of items, whose rows are in several processes."""
+    last = np.flatnonzero(rank_from_end(codes, times) == 0)
+    values = [codes[last], features.positions[last]]
+    if times is not None:
+        values.append(times[last])
+    _, entities, positions, *of_last = share.ordered(last, *values)
+    is_last = rank_from_end(entities, *of_last) == 0
+    entities, positions = entities[is_last], positions[is_last]
+    latest = np.full(n_entities + 1, -1)
+    latest[entities] = np.arange(len(entities))
+    varying = _varying(codes, features, positions[latest], share)
+    frame = features.frame.iloc[positions].reset_index(drop=True)
+    return FeatureRows(frame, entities, latest, None, varying)
+
+
 def _varying(
-    codes: np.ndarray, features: DedupedFeatures, latest: np.ndarray
+    codes: np.ndarray, features: DedupedFeatures, latest: np.ndarray, share: RowShare
 ) -> tuple[Column, ...]:
-    """Names of the features of which a row differs from the latest one of its entity."""
+    """Names of the features of which a row differs from the latest one of its entity.
+
+    ``latest`` is the position of each entity's latest features in their frame.
+    """
     frame, varying = pd.DataFrame(features.frame), []
     for name in frame.columns:
         values = value_codes(frame[name])
-        of_entity = values[features.positions[latest]]
-        if any(
+        of_entity = values[latest]
+        differs = any(
             (values[features.positions[block]] != of_entity[codes[block]]).any()
             for block in column_store.blocks(len(codes))
-        ):
+        )
+        if share.any(differs):
             varying.append(name)
     return tuple(varying)
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sktwotower._data.known_ids import refuse_mixed, warn_of_unknown
 from sktwotower._data.roles import ColumnRoles, Frame
+from sktwotower._data.row_shares import ALL_ROWS, RowShare
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import (
@@ -72,6 +73,8 @@ class Interactions(column_store.Columns):
         The values of y; None: 1 everywhere.
     time_range : TimeRange or None
         Kind and range of ``times``, and of the times of training so far.
+    share : RowShare
+        Whether these are all rows of X, or those of one of several processes.
     """
 
     users: np.ndarray
@@ -83,12 +86,17 @@ class Interactions(column_store.Columns):
     item_features: Frame | None = None
     labels: np.ndarray | None = None
     time_range: TimeRange | None = None
+    share: RowShare = ALL_ROWS
 
     def without_zero_weights(self) -> Interactions:
         """The rows with a weight above 0."""
         if self.weights is None or self.weights.all():
             return self
         return self.take(self.weights > 0)
+
+    def whole(self) -> Interactions:
+        """All rows of X."""
+        return replace(self.share.whole(self), share=ALL_ROWS)
 
     def expanded(self) -> Interactions:
         """The same with one id and one row of features for each row."""
@@ -249,7 +257,8 @@ def refuse_mixed_ids(interactions: Interactions, roles: ColumnRoles) -> None:
     """Raise ValueError for a column to learn from with 100 and "100"."""
     for side, ids in (("user", interactions.users), ("item", interactions.items)):
         where = roles.description(f"{side}_column")
-        refuse_mixed(ids, where=where, what=f"{side} id")
+        distinct = interactions.share.distinct(ids)
+        refuse_mixed(distinct, where=where, what=f"{side} id")
 
 
 def _ids_in_blocks(roles: ColumnRoles, X: np.ndarray, role: str) -> pd.Categorical:

@@ -80,9 +80,14 @@ class Vocabulary:
 def _distinct(ids: ArrayLike | pd.Categorical) -> np.ndarray:
     """Distinct ids in the order of their first appearance."""
     if isinstance(ids, pd.Categorical):
-        codes = np.empty(0, dtype=ids.codes.dtype)
-        for block in column_store.blocks(len(ids)):
-            codes = pd.unique(np.concatenate([codes, pd.unique(ids.codes[block])]))
-        return ids.categories.to_numpy()[codes]
+        return ids.categories.to_numpy()[distinct_codes(ids.codes)]
     distinct = pd.unique(np.asarray(ids))
     return signed_where_possible(distinct) if distinct.dtype.kind in "iu" else distinct
+
+
+def distinct_codes(codes: np.ndarray) -> np.ndarray:
+    """Distinct codes in the order of their first appearance."""
+    distinct = np.empty(0, dtype=codes.dtype)
+    for block in column_store.blocks(len(codes)):
+        distinct = pd.unique(np.concatenate([distinct, pd.unique(codes[block])]))
+    return distinct

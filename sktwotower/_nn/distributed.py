@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,12 @@ if dist.is_available():
     import torch.distributed.nn
 
 Codes = TypeVar("Codes", Tensor, np.ndarray)
+Result = TypeVar("Result")
 _BLOCK = 2**16  # rows of a table that each rank sends at once
+
+
+class RankError(RuntimeError):
+    """A rank has failed; on that rank, what it has raised is the cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +122,12 @@ class Ranks:
 
         return finish
 
+    def exchange(self, sent: Tensor, n_sent: list[int], n_received: list[int]) -> Tensor:
+        """The rows of :meth:`start_exchange`, also of tensors that NCCL does not know."""
+        device = _device_of(sent)
+        received = self.start_exchange(sent.to(device), n_sent, n_received)()
+        return received.to(sent.device)
+
     def sum(self, values: Tensor) -> Tensor:
         """Sums over the ranks."""
         return self.start_sum(values)()
@@ -128,6 +139,25 @@ class Ranks:
     def all_gather(self, values: Tensor) -> Tensor:
         """Values of one shape from all ranks, (size, ...)."""
         return self.start_all_gather(values)()
+
+    def on_all(self, call: Callable[[], Result]) -> Result:
+        """What a call returns; an error on any rank is a `RankError` on all of them."""
+        error: Exception | None = None
+        try:
+            result = call()
+        except Exception as raised:
+            error = raised
+        failed = self.all_gather(torch.tensor(error is not None)).nonzero()[:, 0].tolist()
+        if failed:
+            raise RankError(f"Ranks {failed} of {self.size} have failed.") from error
+        return result
+
+    def objects(self, own: Any) -> Iterator[Any]:
+        """An object, which is pickled, of each rank; one at a time."""
+        for rank in range(self.size):
+            found = [own if rank == self.rank else None]
+            dist.broadcast_object_list(found, src=rank)
+            yield found[0]
 
     def collect(self, own: Tensor, whole: Tensor) -> None:
         """Fill a whole table with the rows of all ranks, of which each has its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -133,7 +134,8 @@ def rows_that_stay(data: TrainingData, towers: TwoTowers) -> dict[nn.Parameter, 
         (users.history_table, item_ids),
     ):
         if table is not None:
-            without[table] = torch.ones(len(table), dtype=torch.bool)
-            without[table][torch.from_numpy(ids).long()] = False
-            without[table][0] = False  # the unknown id belongs to no interaction
+            has_one = np.zeros(len(table), dtype=bool)
+            has_one[ids] = True
+            has_one[0] = True  # the unknown id belongs to no interaction
+            without[table] = torch.from_numpy(~data.share.any(has_one))
     return without

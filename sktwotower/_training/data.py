@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from sktwotower._data.encoding import describe_fields
 from sktwotower._data.entities import Entities
-from sktwotower._data.entity_building import build_entities
+from sktwotower._data.entity_building import build_entities, table_rows, vocabulary_of
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.interactions import (
     Interactions,
@@ -26,8 +26,10 @@ from sktwotower._data.roles import (
     SideName,
     as_interactions,
 )
+from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
+from sktwotower._nn.distributed import Ranks
 from sktwotower._training.changes import (
     occasion_of,
     refuse_other_columns,
@@ -38,6 +40,7 @@ from sktwotower._training.changes import (
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.objective import ObjectiveSpec
 from sktwotower._training.state import ModelState
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import Column, is_dataset
 
 
@@ -68,11 +71,13 @@ class TrainingData:
     user, item : SideData
         Both sides.
     interactions : InteractionCodes
-        The rows of X.
+        The rows of X that this process has.
     user_inputs : ndarray of shape (n_samples,)
         Row of the user side's features that each interaction has.
     weights : ndarray of shape (n_samples,) or None
         Sample weights.
+    share : RowShare
+        Whether these are all rows of X, or those of the users of this process.
     """
 
     roles: ColumnRoles
@@ -81,6 +86,7 @@ class TrainingData:
     interactions: InteractionCodes
     user_inputs: np.ndarray
     weights: np.ndarray | None
+    share: RowShare
 
     def side(self, name: SideName) -> SideData:
         """The users or the items."""
@@ -95,6 +101,7 @@ def read_training_rows(
     before: ModelState | None = None,
     *,
     continues: bool = False,
+    ranks: Ranks | None = None,
 ) -> tuple[ColumnRoles, Interactions]:
     """Check the rows to learn from.
 
@@ -108,6 +115,9 @@ def read_training_rows(
         The model that is continued.
     continues : bool, default=False
         Whether the rows follow those of ``before``, so that its columns are read.
+    ranks : Ranks, optional
+        The processes that read files together, each its share. The rows are then those of
+        the users of this process.
 
     Raises
     ------
@@ -132,7 +142,9 @@ def read_training_rows(
         if before is not None:
             refuse_other_roles(before.roles, roles, occasion_of(continues))
     roles.refuse_lacking_features(columns)
-    if stored is not None:
+    if stored is not None and ranks is not None:
+        interactions = stored.read_share(y, sample_weight, roles=roles, ranks=ranks)
+    elif stored is not None:
         interactions = stored.read(y, sample_weight, roles=roles)
     else:
         interactions = read_interactions(
@@ -143,11 +155,33 @@ def read_training_rows(
             in_blocks=isinstance(X, np.memmap),
         )
     refuse_mixed_ids(interactions, roles)
-    if not interactions.positive.any():
+    if not interactions.share.any(interactions.positive.any()):
         raise ValueError(
             "There is nothing to learn from: no row of X is a positive (y > 0)."
         )
+    if isinstance(interactions.share, OwnRows):
+        interactions = _rows_of_own_users(
+            interactions,
+            interactions.share,
+            rows_that_train(interactions, configuration.objective),
+            None if before is None else before.user.entities,
+        )
     return replace(roles, times=interactions.time_range), interactions
+
+
+def _rows_of_own_users(
+    interactions: Interactions,
+    share: OwnRows,
+    train_rows: np.ndarray,
+    before: Entities | None,
+) -> Interactions:
+    """The rows of the users of this rank, of the rows that each rank has read."""
+    vocabulary = vocabulary_of(interactions.users, before, share)
+    codes = vocabulary.codes(interactions.users)
+    rows = table_rows(len(vocabulary), codes, train_rows, before, share)
+    owners = column_store.take(rows, codes) % share.ranks.size
+    share, interactions = share.moved(interactions, owners)
+    return replace(interactions, share=share)
 
 
 def read_validation_rows(
@@ -174,8 +208,9 @@ def refuse_other_ids(
 ) -> None:
     """Raise ValueError for ids whose type is not that of the known ids."""
     for side, vocabulary in known.items():
+        ids = interactions.users if side == "user" else interactions.items
         refuse_other_kinds(
-            interactions.users if side == "user" else interactions.items,
+            interactions.share.distinct(ids),
             vocabulary,
             where=roles.description(f"{side}_column", where=where),
             what=f"{side} id",
@@ -184,16 +219,17 @@ def refuse_other_ids(
 
 def rows_that_train(interactions: Interactions, objective: ObjectiveSpec) -> np.ndarray:
     """The positives, and rows with ``y <= 0`` where the loss has a use for them."""
-    positive = interactions.positive
-    if positive.all() or objective.learns_from_labels(all_positive=False):
+    positive, share = interactions.positive, interactions.share
+    all_positive = not share.any(~positive.all())
+    if all_positive or objective.learns_from_labels(all_positive=False):
         return np.ones(len(interactions), dtype=bool)
     # Entities without positives are neither trained nor sampled as negatives.
     train = np.ones(len(interactions), dtype=bool)
     for ids in (interactions.users, interactions.items):
         codes = codes_of(ids)
-        has_positive = np.zeros(int(codes.max()) + 1, dtype=bool)
+        has_positive = np.zeros(int(share.max(codes.max(initial=0))) + 1, dtype=bool)
         has_positive[codes[positive]] = True
-        train &= has_positive[codes]
+        train &= share.any(has_positive)[codes]
     return positive | train
 
 
@@ -249,6 +285,7 @@ def encode(
             # An item is a candidate of many rows at once, with one vector.
             every_row=is_user,
             before=None if before is None else before.side(name).entities,
+            share=interactions.share,
         )
         if configuration.verbose and before is None and entities.encoder is not None:
             for line in describe_fields(entities.encoder, entities.fields):
@@ -265,6 +302,7 @@ def encode(
         ),
         user_inputs=inputs["user"],
         weights=interactions.weights,
+        share=interactions.share,
     )
 
 
@@ -281,7 +319,7 @@ def with_popularity(
     prior = configuration.settings.popularity_prior
     if prior is None:
         return data
-    counts = interactions.n_positives(len(data.item.entities))
+    counts = data.share.sum(interactions.n_positives(len(data.item.entities)))
     logs = centred_logs(counts, data.item.entities)
     weight = configuration.temperature * prior
     weights = np.full(len(data.user.entities.id_codes), weight, dtype=np.float32)

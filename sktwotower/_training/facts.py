@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sktwotower._data.histories import InteractionCodes
+from sktwotower._data.row_shares import ALL_ROWS, RowShare
 from sktwotower._training.data import TrainingData
 
 # Positives whose times are compared.
@@ -65,29 +66,35 @@ class DataFacts:
         *,
         has_user_features: bool,
         has_item_features: bool,
+        share: RowShare = ALL_ROWS,
     ) -> DataFacts:
         """The facts of interactions of so many known users and items.
 
-        At least one of the interactions is a positive.
+        At least one of the interactions is a positive. If they are a share, a process has
+        all interactions of its users.
         """
-        parts = list(interactions.blocks())
+        parts = list(interactions.blocks()) or [interactions]
         positive = [part.positive for part in parts]
-        of_users, all_of_users = _counts([x.users for x in parts], positive, n_users + 1)
-        of_items, all_of_items = _counts([x.items for x in parts], positive, n_items + 1)
+        of_users, all_of_users = share.sum(
+            _counts([x.users for x in parts], positive, n_users + 1)
+        )
+        of_items, all_of_items = share.sum(
+            _counts([x.items for x in parts], positive, n_items + 1)
+        )
         rows_per_user = of_users[of_users > 0]
         low, median, high = np.quantile(rows_per_user, [0.25, 0.5, 0.75]).tolist()
         n_positives = int(rows_per_user.sum())
         return cls(
             n_positives=n_positives,
-            n_negatives=len(interactions) - n_positives,
+            n_negatives=int(all_of_users.sum()) - n_positives,
             n_users=len(rows_per_user),
             n_items=int(np.count_nonzero(of_items)),
             n_items_with_rows=int(np.count_nonzero(all_of_items)),
             rows_per_user=(low, median, high),
             most_rows_of_a_user=int(all_of_users.max()),
             most_rows_of_an_item=int(all_of_items.max()),
-            order=_order(parts, of_users),
-            rows_per_visit=_rows_per_visit(parts, n_positives),
+            order=_order(parts, of_users, share),
+            rows_per_visit=_rows_per_visit(parts, n_positives, share),
             has_user_features=has_user_features,
             has_item_features=has_item_features,
         )
@@ -102,21 +109,24 @@ def facts_of(data: TrainingData, interactions: InteractionCodes) -> DataFacts:
         len(items),
         has_user_features=bool(users.fields),
         has_item_features=bool(items.fields),
+        share=data.share,
     )
 
 
 def _counts(
     codes: Iterable[np.ndarray], positive: Iterable[np.ndarray], n_codes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of positives and of all rows of each code, (n_codes,) each."""
-    positives, rows = (np.zeros(n_codes, dtype=np.int64) for _ in range(2))
+) -> np.ndarray:
+    """Numbers of positives and of all rows of each code, (2, n_codes)."""
+    positives, rows = counts = np.zeros((2, n_codes), dtype=np.int64)
     for part, is_positive in zip(codes, positive, strict=True):
         positives += np.bincount(part[is_positive], minlength=n_codes)
         rows += np.bincount(part, minlength=n_codes)
-    return positives, rows
+    return counts
 
 
-def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
+def _order(
+    parts: list[InteractionCodes], of_users: np.ndarray, share: RowShare
+) -> float | None:
     """``DataFacts.order``, without sorting; ``of_users`` are numbers of positives."""
     times = parts[0].times
     if times is None:
@@ -131,10 +141,12 @@ def _order(parts: list[InteractionCodes], of_users: np.ndarray) -> float | None:
         is_later = np.asarray(part.times) > first[part.users]
         n_later += int(np.count_nonzero(is_later & part.positive))
     n_repeated = int(of_users.sum()) - int(np.count_nonzero(of_users))
-    return n_later / n_repeated if n_repeated else 0.0
+    return int(share.sum(np.array(n_later))) / n_repeated if n_repeated else 0.0
 
 
-def _rows_per_visit(parts: list[InteractionCodes], n_positives: int) -> float | None:
+def _rows_per_visit(
+    parts: list[InteractionCodes], n_positives: int, share: RowShare
+) -> float | None:
     """``DataFacts.rows_per_visit``; of every k-th user beyond so many rows."""
     if parts[0].times is None:
         return None
@@ -144,4 +156,5 @@ def _rows_per_visit(parts: list[InteractionCodes], n_positives: int) -> float | 
         rows = part.take(part.positive & (part.users % every == 0))
         found.append(pd.DataFrame({"user": rows.users, "time": np.asarray(rows.times)}))
     pairs = pd.concat(found)
-    return len(pairs) / len(pairs.drop_duplicates()) if len(pairs) else 1.0
+    n_rows, n_pairs = share.sum(np.array([len(pairs), len(pairs.drop_duplicates())]))
+    return float(n_rows / n_pairs) if n_rows else 1.0

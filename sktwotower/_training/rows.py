@@ -9,6 +9,7 @@ import torch
 
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._nn.batches import TrainingRows
 from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.inputs import EntityRows, TowerRows
@@ -73,7 +74,7 @@ def training_rows(
         The processes.
     """
     interactions, inputs, weights = _rows_of_X(data, train_rows)
-    if ranks is not None:
+    if ranks is not None and not isinstance(data.share, OwnRows):
         id_codes = data.user.entities.id_codes
         own = ranks.owns(column_store.take(id_codes, interactions.users))
         interactions, inputs = interactions.take(own), column_store.take(inputs, own)
@@ -118,19 +119,6 @@ def training_rows(
     return rows, before, past, n_new
 
 
-def trained_past(
-    data: TrainingData,
-    history: HistorySettings,
-    train_rows: np.ndarray,
-    replayed: InteractionCodes | None,
-) -> PastItems:
-    """Histories of all users from the rows that train; of all ranks."""
-    interactions, _, _ = _rows_of_X(data, train_rows)
-    if replayed is not None:
-        interactions = replayed.followed_by(interactions)
-    return past_items(interactions, data.user.entities, data.item.entities, history)
-
-
 def _rows_of_X(
     data: TrainingData, train_rows: np.ndarray
 ) -> tuple[InteractionCodes, np.ndarray, np.ndarray | None]:
@@ -141,17 +129,17 @@ def _rows_of_X(
         inputs = column_store.take(inputs, train_rows)
         weights = None if weights is None else column_store.take(weights, train_rows)
     if weights is not None:
-        weights = _scaled(weights)
+        weights = _scaled(weights, data.share)
     return interactions, inputs, weights
 
 
-def _scaled(weights: np.ndarray) -> np.ndarray:
+def _scaled(weights: np.ndarray, share: RowShare) -> np.ndarray:
     """Weights with a mean of 1, as float32; none of them becomes 0."""
     with np.errstate(over="ignore"):
-        mean = weights.mean()  # in float64, so that the scale of weights does not matter
+        mean = share.mean(weights)  # so that the scale of weights does not matter
     if not np.isfinite(mean):
-        weights = weights / weights.max()
-        mean = weights.mean()
+        weights = weights / share.max(weights.max(initial=0))
+        mean = share.mean(weights)
     scaled = column_store.empty(len(weights), np.float32)
     np.divide(weights, mean, out=scaled, casting="same_kind")
     # A batch of rows of weight 0 would have no mean loss.

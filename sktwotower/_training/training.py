@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sktwotower._data.histories import PastItems
+from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._data.pairs import pair_matrix
+from sktwotower._data.row_shares import OwnRows
 from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
@@ -45,7 +48,6 @@ from sktwotower._training.memory import training_bytes, warn_if_too_large
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import (
     past_items,
-    trained_past,
     training_rows,
     with_unit_prior,
 )
@@ -76,8 +78,8 @@ class TrainingRun:
         Tables that the optimizer does not step.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch.
-    past : PastItems or None
-        Histories of the rows that train.
+    histories : callable
+        Makes the histories of all users from the rows that train, or None without any.
     """
 
     epochs: Generator[float, None, None]
@@ -86,7 +88,7 @@ class TrainingRun:
     optimizer: torch.optim.Optimizer
     tables: LookedUpTables
     frequencies: StreamingFrequencies | None
-    past: PastItems | None
+    histories: Callable[[], PastItems | None]
 
 
 class Training:
@@ -123,9 +125,11 @@ class Training:
     ) -> None:
         self.before = before
         self.seed = seed
-        self.replayed = before.interactions if before is not None and continues else None
-        self.interactions = data.interactions  # all that the model will have seen
-        if self.replayed is not None:
+        self.replayed = None
+        self.interactions = data.interactions  # of this process
+        if before is not None and continues:
+            id_codes = data.user.entities.id_codes
+            self.replayed = data.share.of_own_users(before.interactions, id_codes)
             self.interactions = self.replayed.followed_by(data.interactions)
         facts = facts_of(data, self.interactions)
         of_before = None if before is None else before.settings
@@ -141,12 +145,9 @@ class Training:
         self.catalogue = recommendable(
             data.item.entities, trains_cold_path=configuration.trains_cold_path("item")
         )
-        self.seen = pair_matrix(
-            self.interactions.users,
-            self.interactions.items,
-            len(data.user.entities),
-            len(data.item.entities),
-        )
+        self._everything: tuple[InteractionCodes, sp.csr_matrix] | None = None
+        if not isinstance(data.share, OwnRows):
+            self._all_rows()  # a full disk is an error now
         self.draw_masks = self._mask_drawer()
         if configuration.verbose:
             _report_catalogue(len(data.item.entities) - len(self.catalogue))
@@ -174,8 +175,6 @@ class Training:
         rows, user_inputs, past, n_new = training_rows(
             self.data, self.settings, train_rows, user_rows, self.replayed, ranks
         )
-        if ranks is not None and self.settings.history is not None:
-            past = trained_past(self.data, self.settings.history, train_rows, self.replayed)
         if self.before is None and towers.score_items_by_items:
             id_codes = self.data.item.entities.id_codes
             start_from_spectrum(towers.item_tower, id_codes, rows, self.seed, ranks)
@@ -215,18 +214,22 @@ class Training:
             ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
-        return TrainingRun(epochs, served, towers, optimizer, tables, frequencies, past)
+        own = past if ranks is None else None
+        histories = cache(partial(self._histories, train_rows, own, ranks))
+        return TrainingRun(
+            epochs, served, towers, optimizer, tables, frequencies, histories
+        )
 
     def validated_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to validate: histories have training rows only, as in training."""
-        return self._state(run, log, run.past, {})
+        return self._state(run, log, run.histories(), {})
 
     def complete_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to serve: histories have all rows, and the optimizer its memory."""
         past, history = None, self.settings.history
         if history is not None:
             users, items = self.data.user.entities, self.data.item.entities
-            past = past_items(self.interactions, users, items, history)
+            past = past_items(self._all_rows()[0], users, items, history)
         run.tables.collect_state()
         state = self._state(run, log, past, remember(run.optimizer, run.trained))
         return replace(
@@ -246,6 +249,7 @@ class Training:
         if not self.configuration.is_self_supervised:  # else training has set it
             run.served.item_tower.set_unknown_id()
         arguments = self.data, self.configuration, len(log.loss_curve)
+        interactions, seen = self._all_rows()
         item = embedded_side("item", run.served, self.item_rows, None, *arguments)
         if past is not None:
             past = item.read_in(past, self.settings.embedding_dim)
@@ -256,14 +260,37 @@ class Training:
             item=item,
             towers=run.served,
             catalogue=self.catalogue,
-            interactions=self.interactions,
-            seen=self.seen,
+            interactions=interactions,
+            seen=seen,
             past=past,
             optimizer=(self.configuration.optimizer, memory),
             frequencies=run.frequencies,
             settings=self.settings,
             log=log,
         )
+
+    def _all_rows(self) -> tuple[InteractionCodes, sp.csr_matrix]:
+        """What the model will have seen, in all processes: rows, and distinct pairs."""
+        if self._everything is None:
+            rows = self.interactions
+            if isinstance(self.data.share, OwnRows):
+                rows = self.data.share.whole(self.data.interactions)
+                if self.before is not None and self.replayed is not None:
+                    rows = self.before.interactions.followed_by(rows)
+            n_users, n_items = len(self.data.user.entities), len(self.data.item.entities)
+            self._everything = rows, pair_matrix(rows.users, rows.items, n_users, n_items)
+        return self._everything
+
+    def _histories(
+        self, train_rows: np.ndarray, past: PastItems | None, ranks: Ranks | None
+    ) -> PastItems | None:
+        """Histories of all users from the rows that train; ``past`` without ranks."""
+        history = self.settings.history
+        if ranks is None or history is None:
+            return past
+        users, items = self.data.user.entities, self.data.item.entities
+        rows = self._all_rows()[0].take(self.data.share.whole_column(train_rows))
+        return past_items(rows, users, items, history)
 
     def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, RowSources]:
         """New towers, and the rows of the tables before that theirs start from."""

@@ -13,6 +13,7 @@ from sklearn.utils.fixes import parse_version
 
 from sktwotower import TwoTowerRecommender
 from sktwotower._data import stored_interactions as module
+from sktwotower._data.column_readers import IdReader
 from sktwotower.utils import _column_store as column_store
 from tests.helpers import is_mapped, same_embeddings
 
@@ -300,7 +301,7 @@ def test_a_full_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module._Ids, "add", full)
+    monkeypatch.setattr(IdReader, "add", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         fit(folder_of(tmp_path, IDS))
     assert caught.value.errno == errno.ENOSPC

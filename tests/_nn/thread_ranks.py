@@ -39,6 +39,12 @@ class ThreadRanks(Ranks):
         received = torch.cat(parts)
         return lambda: received
 
+    def exchange(self, sent, n_sent, n_received):
+        return self.start_exchange(sent, n_sent, n_received)()
+
+    def objects(self, own):
+        yield from self.pass_round(own)
+
     def broadcast(self, tensors):
         for tensor in tensors:
             tensor.copy_(self.pass_round(tensor.clone())[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests._training import fit_files
 from tests._training.fit_all import MANY_ROWS, MODELS, fit_many_rows, fit_models
 from tests.helpers import one_thread
 
@@ -17,25 +18,33 @@ pytestmark = [
         not torch.distributed.is_available(), reason="torch is built without distributed"
     ),
 ]
-SCRIPT = Path(__file__).parent / "fit_all.py"
+SCRIPTS = Path(__file__).parent
 # The ranks draw other batches than one process. On so few rows, four seeds of one process
 # are 9 % apart, and those of the models below 50 % in the first epoch.
 CLOSE = 0.1
 NOISY = ("pairs", "few users", "one user")
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Of this process alone, and of each of two under torchrun."""
-    folder = tmp_path_factory.mktemp("ranks")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with subprocess.Popen(
-        [sys.executable, *torchrun, str(SCRIPT), str(folder)],
+def torchrun(n_processes, script, folder, *arguments):
+    """Start a script of this folder in some processes."""
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    return subprocess.Popen(
+        [
+            *(sys.executable, *run, str(n_processes)),
+            *(str(SCRIPTS / script), str(folder), *arguments),
+        ],
         env=one_thread(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    ) as process:
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Of this process alone, and of each of two under torchrun."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with torchrun(2, "fit_all.py", folder) as process:
         alone = fit_models() | fit_many_rows()
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -76,3 +85,18 @@ def test_no_thread_outlives_the_group(results):
     for rank in ranks:
         # A thread that ends after the interpreter would abort the process.
         assert not [name for name in rank.get("threads", []) if "gloo" in name]
+
+
+@pytest.mark.parametrize(
+    ("size", "names"), [(2, ["auto", "latest rows"]), (3, list(fit_files.MODELS))]
+)
+def test_files_that_are_read_together_are_as_frames(tmp_path, size, names):
+    """Each process reads a part of a file; all raise what one would raise."""
+    pytest.importorskip("pyarrow")
+    with torchrun(size, "fit_files.py", tmp_path, *names) as process:
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    messages = [(tmp_path / f"{rank}.txt").read_text() for rank in range(size)]
+    expected = fit_files.message_of(tmp_path / "bad.parquet")
+    assert "(first at row 570)" in expected
+    assert messages == [expected] * size

@@ -1,0 +1,153 @@
+"""Fits models from files and from frames, in each process of a group of torchrun."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.distributed as dist
+
+from sktwotower import EntityTable, TwoTowerRecommender
+from sktwotower._data import row_shares
+from sktwotower.history import PooledHistory, TransformerHistory
+
+N, GROUP = 600, 50
+BY_TIME = {"timestamp_column": "when"}
+# What ranks compute together differs: "auto", labels, weights, held-out rows, histories,
+# popularity, features of users and of items, tables.
+MODELS = {
+    "auto": BY_TIME,
+    "labels": {"y": "rating", "loss": "cross_entropy", "user_features": ["city"]},
+    "negatives": {
+        "y": "rating",
+        "history": PooledHistory(3),
+        "weight_decay": 0.0,  # rows without an interaction stay
+        **BY_TIME,
+    },
+    "held-out rows": {"early_stopping": True, "y": "rating", "popularity_prior": 1.0},
+    "latest rows": {
+        "early_stopping": True,
+        "refit": False,
+        "sample_weight": "weight",
+        "user_features": ["city", "price"],
+        "item_features": ["price", "kind"],
+        "history": TransformerHistory(size=4, n_layers=1),
+        **BY_TIME,
+    },
+    "tables": {
+        "user_table": EntityTable(
+            pd.DataFrame({"user": [f"user {i}" for i in range(80)], "size": np.arange(80)}),
+            "user",
+        ),
+        "item_features": "rating",
+        "id_dropout": 0.1,
+    },
+}
+
+
+def make_rows():
+    """Rows of which the last row groups have users, items and weights of their own."""
+    rng = np.random.default_rng(0)
+    users = rng.integers(40, size=N) + (np.arange(N) > 500) * 30
+    items = rng.integers(30, size=N) + np.arange(N) // 100
+    return pd.DataFrame(
+        {
+            "user": [f"user {i}" for i in users],
+            "item": items,
+            "kind": np.where(np.arange(N) == 60, "new", "old"),  # it changes once
+            "when": pd.to_datetime(rng.integers(0, 500, N), unit="h"),
+            "city": pd.Categorical(rng.choice(["rome", "oslo", None], N)),
+            "price": rng.normal(size=N).round(1),
+            "rating": rng.integers(0, 6, N),
+            "weight": np.where(np.arange(N) < GROUP, 0.0, rng.integers(0, 3, N) / 2),
+        }
+    )
+
+
+def fit(X, name):
+    """A model, of which the last rows are added later."""
+    parameters = dict(MODELS[name])
+    columns = [parameters.pop(role, None) for role in ("y", "sample_weight")]
+    model = TwoTowerRecommender(
+        user_column="user",
+        item_column="item",
+        embedding_dim=4,
+        max_iter=1,
+        batch_size=64,
+        random_state=0,
+        **parameters,
+    )
+    for number, part in enumerate(X):
+        if isinstance(part, pd.DataFrame):
+            given = [None if column is None else part[column] for column in columns]
+        else:
+            given = columns
+        (model.partial_fit if number else model.fit)(part, *given)
+    return model
+
+
+def described(model):
+    """What a model is, as arrays."""
+    state, rows = model._state, model._state.interactions
+    times = [] if rows.times is None else [rows.times]
+    past = [] if state.past is None else [state.past.histories.items]
+    return [
+        model.user_ids_,
+        model.item_ids_,
+        np.array([str(state.settings)]),
+        np.array([str(state.roles.times), str(state.item.entities.varying)]),
+        np.array(model.loss_curve_),
+        np.array(model.validation_scores_ or []),
+        model.user_embeddings_,
+        model.item_embeddings_,
+        *map(np.asarray, model.recommend(model.user_ids_[:20], 5)),
+        state.seen.indices,
+        *(np.asarray(c) for c in (rows.users, rows.items, rows.positive)),
+        *times,
+        *past,
+    ]
+
+
+def compare(folder, names):
+    """Raise AssertionError if models of files differ from those of frames."""
+    files = [folder / "rows.parquet", folder / "more.parquet"]
+    frames = [pd.read_parquet(file) for file in files]
+    for name in names:
+        for one, other in zip(
+            *(described(fit(X, name)) for X in (files, frames)), strict=True
+        ):
+            assert one.dtype == other.dtype, name
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def message_of(path):
+    """What a fit says of a file."""
+    try:
+        fit([path], "auto")
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def main():
+    torch.set_num_threads(1)
+    row_shares._BLOCK = 32
+    dist.init_process_group("gloo")
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    if dist.get_rank() == 0:
+        rows = make_rows()
+        rows[:500].to_parquet(folder / "rows.parquet", row_group_size=GROUP)
+        rows[450:].to_parquet(folder / "more.parquet", row_group_size=GROUP)
+        bad = rows.assign(user=rows["user"].where(rows.index != 570))
+        bad.to_parquet(folder / "bad.parquet", row_group_size=GROUP)
+    dist.barrier()
+    compare(folder, names)
+    message = message_of(folder / "bad.parquet")
+    (folder / f"{os.environ['RANK']}.txt").write_text(message)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
