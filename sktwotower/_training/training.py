@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -45,13 +45,14 @@ from sktwotower._training.data import TrainingData, refuse_no_field, with_popula
 from sktwotower._training.defaults import resolve
 from sktwotower._training.facts import facts_of
 from sktwotower._training.memory import training_bytes, warn_if_too_large
+from sktwotower._training.new_towers import make_towers
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import (
     past_items,
     training_rows,
     with_unit_prior,
 )
-from sktwotower._training.settings import PooledSettings, TransformerSettings
+from sktwotower._training.settings import PooledSettings
 from sktwotower._training.side_states import embedded_side
 from sktwotower._training.spectral_start import start_from_spectrum
 from sktwotower._training.state import (
@@ -165,8 +166,15 @@ class Training:
         device = resolve_device(configuration.device)
         generators = Generators.seeded(self.seed, device, ranks)
         self._warn_if_too_large(device)
-        towers, sources = self._make_towers(generators.common)
-        towers = towers.to(device, torch.float32)
+        towers = make_towers(
+            configuration,
+            self.settings,
+            self.user_rows,
+            self.item_rows,
+            self._n_history_items(),
+            generators.common,
+        ).to(device, torch.float32)
+        sources = self._row_sources()
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
         user_rows = self._to_train(self.user_rows, towers.user_tower)
@@ -292,52 +300,18 @@ class Training:
         rows = self._all_rows()[0].take(self.data.share.whole_column(train_rows))
         return past_items(rows, users, items, history)
 
-    def _make_towers(self, generator: torch.Generator) -> tuple[TwoTowers, RowSources]:
-        """New towers, and the rows of the tables before that theirs start from."""
-        configuration, history = self.configuration, self.settings.history
-        n_history_items = self._n_history_items()
-        towers = TwoTowers(
-            self._make_tower(self.user_rows, generator, n_history_items, self._reader()),
-            self._make_tower(self.item_rows, generator),
-            configuration.temperature,
-            learned=configuration.learns_temperature,
-            tied=history is not None and history.tied,
-        )
-        sources: RowSources = {}
-        if self.before is not None:
-            sources = table_sources(self.before, self.data, configuration, n_history_items)
-        return towers, sources
-
-    def _make_tower(
-        self,
-        rows: EntityRows,
-        generator: torch.Generator,
-        n_history_items: int = 0,
-        reader: dict[str, Any] | None = None,
-    ) -> Tower:
-        configuration = self.configuration
-        return Tower(
-            rows,
-            embedding_dim=self.settings.embedding_dim,
-            hidden_layer_sizes=self.settings.hidden_layer_sizes,
-            activation=configuration.activation,
-            batch_norm=configuration.batch_norm,
-            dropout=configuration.dropout,
-            normalize=configuration.normalize,
-            id_dropout=configuration.id_dropout,
-            n_history_items=n_history_items,
-            reader=reader,
-            generator=generator,
+    def _row_sources(self) -> RowSources:
+        """The rows of the tables before that those of new towers start from."""
+        if self.before is None:
+            return {}
+        return table_sources(
+            self.before, self.data, self.configuration, self._n_history_items()
         )
 
     def _n_history_items(self) -> int:
         if not isinstance(self.settings.history, PooledSettings):
             return 0
         return int(self.data.item.entities.id_codes.max()) + 1
-
-    def _reader(self) -> dict[str, Any] | None:
-        history = self.settings.history
-        return asdict(history) if isinstance(history, TransformerSettings) else None
 
     def _to_train(self, rows: EntityRows, tower: Tower) -> EntityRows:
         """The same rows; a few columns before a linear layer become a matrix."""
