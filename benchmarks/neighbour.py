@@ -1,12 +1,13 @@
 """How much slower a default fit gets when another process keeps a core busy.
 
-    python -m benchmarks.neighbour [--shared DIR] [--repeats 3] [--threads 2] [--busy 1]
+    python -m benchmarks.neighbour [--shared DIR] [--only NAME ...] [--repeats 3]
+                                   [--threads 2] [--busy 1]
 
 Fits with all defaults, alone and beside ``--busy`` processes that take a core each, by
 turns: seconds, and the median ratio of the turns. With two threads on two cores, half of
 the machine is left beside one such process: a fit that loses nothing else takes twice as
-long. The data are the bundled films and purchases, with and without their order; with
-``--shared``, MovieLens 100k as well.
+long. ``--only`` names data sets of ``benchmarks.suite``, of which ids alone are given, and
+all that there is; by default the bundled films and purchases.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks._common import arguments, write
-from benchmarks.suite.data import DataSet, load
+from benchmarks.suite.data import DATA_SETS, DataSet, load
 from benchmarks.suite.models import warm_up
 from benchmarks.train import busy
 from sktwotower import TwoTowerRecommender
@@ -29,16 +30,16 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seeds=None)
     parser.add_argument("--shared", type=Path)
+    parser.add_argument(
+        "--only", nargs="+", choices=DATA_SETS, default=["ml-latest-small", "retail-first"]
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--busy", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warm_up()
-    names = ["ml-latest-small", "retail-first"]
-    if options.shared is not None:
-        names.append("ml-100k")
     rows = []
-    for name in names:
+    for name in options.only:
         record, *_ = load(name, options.shared or Path())
         for model, parameters in (("ids", record.ids), ("all", record.given())):
             row = {"data": name, "given": model}
