@@ -258,6 +258,8 @@ def _in_order(ids: Any, ranks: Ranks) -> Any:
     """The same ids, whose categories are those of the rows of all ranks, in their order."""
     own = distinct_codes(ids.codes)
     distinct = distinct_codes(np.concatenate(list(ranks.objects(own))))
+    if np.array_equal(distinct, np.arange(len(ids.categories))):
+        return ids
     numbers = np.zeros(len(ids.categories), dtype=np.int32)
     numbers[distinct] = np.arange(len(distinct))
     codes = column_store.take(numbers, ids.codes)
