@@ -282,8 +282,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         Rows of a batch, at most; the batches of an epoch are of equal size. A larger one
         costs less a row, and has fewer steps: raise ``learning_rate``, too. With
         ``negatives="in_batch"`` it has more candidates. With a transformer a batch has
-        whole sequences. ``"auto"``: 512; with a bag or a transformer, 2048, or more if an
-        epoch would have more than 500 batches.
+        whole sequences. ``"auto"``: 512; with a bag or a transformer, 2048, or up to 65,536
+        if an epoch would have more than 500 batches.
     max_iter : int or "auto", default="auto"
         Epochs, at most; the time grows in proportion. Prefer ``early_stopping`` to a number
         by hand. ``"auto"``: with a bag, as many as make 200 batches and ``500 * n_items /

@@ -46,8 +46,9 @@ _LARGEST_VISIT, _LEAST_SEQUENCES, _MOST_SEQUENCE_ROWS = 2.0, 1000, 1_000_000
 _LEAST_ROWS = 2
 # Range of the temperature of bags.
 _BAG_TEMPERATURES = 0.05, 0.25
-# Rows of a batch of bags, at least, and batches of an epoch, at most.
-_BAG_ROWS, _BAG_BATCHES = 2048, 500
+# Rows of a batch of bags, and batches of an epoch, at most. A user is ranked against all
+# items of a batch, so that a row of a very large batch costs more and not less.
+_BAG_ROWS, _BAG_BATCHES = (2048, 65_536), 500
 # Steps of bags that are wanted, how often an item's positives are wanted in all epochs
 # together, and the range of the epochs for both.
 _BAG_STEPS, _BAG_ROWS_OF_AN_ITEM, _BAG_EPOCHS = 200, 500, (10, 40)
@@ -187,7 +188,10 @@ def batch_size(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]
     if not reads_items(chosen):
         return Choice(512, "")
     n_rows = -(-facts.n_positives // _BAG_BATCHES)
-    return Choice(max(_BAG_ROWS, n_rows), f"at most {_BAG_BATCHES} batches an epoch")
+    least, most = _BAG_ROWS
+    if n_rows > most:
+        return Choice(most, "the most")
+    return Choice(max(least, n_rows), f"at most {_BAG_BATCHES} batches an epoch")
 
 
 def max_iter(facts: DataFacts, given: Configuration, chosen: Mapping[str, Any]) -> Choice:

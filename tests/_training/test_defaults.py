@@ -260,6 +260,7 @@ IN_ORDER = {"order": 0.5, "rows_per_visit": 2.0, "n_users": 1000, "n_positives":
         ("batch_size", {}, {"n_positives": 500 * 2048}, 2048),
         ("batch_size", {}, {"n_positives": 500 * 2048 + 1}, 2049),
         ("batch_size", {}, {"n_positives": 10**7}, 20_000),
+        ("batch_size", {}, {"n_positives": 10**9}, 65_536),
         ("batch_size", PLAIN, {}, 512),
         ("batch_size", READ, {}, 2048),
         ("batch_size", {"batch_size": 64}, {}, 64),
