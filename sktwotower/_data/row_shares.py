@@ -101,7 +101,8 @@ class OwnRows(RowShare):
         return self.sum(np.asarray(mask, dtype=np.int32)) > 0
 
     def max(self, number: float) -> float:
-        return float(self.ranks.all_gather(torch.from_numpy(np.array(number))).max())
+        # As float64: process groups know no int16, the type of some codes.
+        return float(self.ranks.all_gather(torch.tensor(number, dtype=torch.float64)).max())
 
     def mean(self, values: np.ndarray) -> float:
         total, n = self.sum(np.array([values.sum(), len(values)]))

@@ -92,6 +92,7 @@ def test_numbers_of_all_rows(size):
             share.any(0 in share.numbers),
             share.max(own.weights.max(initial=0)),
             share.mean(own.weights),
+            share.max(np.int16(300 + ranks.rank)),  # the type of codes of 300 ids
         )
 
     counts = np.bincount(rows.items.codes, minlength=3)
@@ -101,6 +102,7 @@ def test_numbers_of_all_rows(size):
         assert found[2]
         assert found[3] == rows.weights.max()
         assert found[4] == pytest.approx(rows.weights.mean(), rel=1e-14)
+        assert found[5] == 300 + size - 1
     np.testing.assert_array_equal(ALL_ROWS.sum(counts), counts)
     assert ALL_ROWS.mean(rows.weights) == rows.weights.mean()
     assert ALL_ROWS.max(2.5) == 2.5

@@ -7,6 +7,10 @@ import torch
 
 from sktwotower._nn.distributed import Ranks
 
+# Types of tensors that a process group of gloo or of NCCL can send.
+SENT = {torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64}
+SENT |= {torch.float32, torch.float64}
+
 
 class ThreadRanks(Ranks):
     """One of several threads, which pass tensors over a common table."""
@@ -24,16 +28,22 @@ class ThreadRanks(Ranks):
         self.barrier.wait(timeout=30)
         return values
 
+    def send(self, tensor):
+        """The tensors of all threads, of a type that processes can send as well."""
+        assert tensor.dtype in SENT
+        return self.pass_round(tensor.clone())
+
     def start_sum(self, values):
-        summed = sum(self.pass_round(values.clone()))
+        summed = sum(self.send(values))
         return lambda: summed
 
     def start_all_gather(self, values):
-        gathered = torch.stack(self.pass_round(values.clone()))  # of one shape
+        gathered = torch.stack(self.send(values))  # of one shape
         return lambda: gathered
 
     def start_exchange(self, sent, n_sent, n_received):
-        found = self.pass_round(sent.split(n_sent))
+        sizes = self.pass_round(n_sent)
+        found = [one.split(n) for one, n in zip(self.send(sent), sizes, strict=True)]
         parts = [parts[self.rank] for parts in found]
         assert [len(part) for part in parts] == n_received
         received = torch.cat(parts)
@@ -47,7 +57,7 @@ class ThreadRanks(Ranks):
 
     def broadcast(self, tensors):
         for tensor in tensors:
-            tensor.copy_(self.pass_round(tensor.clone())[0])
+            tensor.copy_(self.send(tensor)[0])
 
 
 def on_ranks(size, call):
