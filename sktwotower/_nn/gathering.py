@@ -91,6 +91,7 @@ class GatheredBatch(Generic[B]):
             user_input=self.user_input.to(device),
             item_inputs=[one.to(device) for one in self.item_inputs],
             batch=self.batch.to(device),
+            spread=None if self.spread is None else self.spread.to(device),
         )
 
 

@@ -1,9 +1,9 @@
-"""The softmax over a whole catalogue whose items are divided among several processes."""
+"""The softmax over shared candidates that are divided among several processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +23,14 @@ class SpreadRows:
 
     Attributes
     ----------
-    division : Division
-        Which rank has each item.
     users : Shares
         The users of all ranks.
     groups : Tensor of shape (n_rows,)
         User of each row.
-    columns : Tensor of shape (n_rows,)
-        Position of each row's positive among this rank's items; -1: another rank has it.
+    here : Tensor of shape (n_here,)
+        Rows whose positive is an item of this rank.
+    positives : Tensor of shape (n_here,)
+        Positions ``user * n_own + column`` of these rows with their positives.
     masked : Tensor of shape (n_masked,) or None
         Positions ``user * n_own + column`` of pairs with an item of this rank that do not
         count.
@@ -40,10 +40,10 @@ class SpreadRows:
         The rows of this rank.
     """
 
-    division: Division
     users: Shares
     groups: Tensor
-    columns: Tensor
+    here: Tensor
+    positives: Tensor
     masked: Tensor | None
     log_q: Tensor | None
     own: slice
@@ -92,16 +92,27 @@ class SpreadRows:
             bags.append(bag)
         start = sum(len(part) for part in groups[: ranks.rank])
         shares = Shares(ranks, counts)
+        all_groups, all_columns = torch.cat(groups), torch.cat(columns)
+        here = (all_columns >= 0).nonzero()[:, 0]
         rows = cls(
-            division,
             shares,
-            torch.cat(groups),
-            torch.cat(columns),
+            all_groups,
+            here,
+            all_groups[here] * n_own + all_columns[here],
             None if batch.masked is None else torch.cat(masked),
             None if batch.log_q is None else torch.stack(log_q)[:, own_items],
             slice(start, start + len(batch)),
         )
         return rows, None if history is None else SharedBags.of(bags, shares)
+
+    def to(self, device: torch.device) -> Self:
+        """The same rows on another device, which is not waited for."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 def spread_softmax_loss(
@@ -126,7 +137,7 @@ def spread_softmax_loss(
     items : Tensor of shape (n_own, d)
         Vectors of this rank's items.
     rows : SpreadRows
-        Rows of all ranks.
+        Rows of all ranks, on the device of the vectors.
     weights : Tensor of shape (b,)
         Weights of this rank's rows, with which their losses are added up.
     positive_log_q : Tensor of shape (b,)
@@ -154,24 +165,20 @@ class _SpreadSoftmax(torch.autograd.Function):
         positive_log_q: Tensor,
         positive_per_row: bool,
     ) -> Tensor:
-        shares, groups = rows.users, rows.groups.to(users.device)
+        shares, groups, here = rows.users, rows.groups, rows.here
         ranks, n_own = shares.ranks, len(items)
         users = shares.of_all(users)
         n_users = len(users)
         scores = users @ items.T  # (n_users, n_own)
-        is_here = (rows.columns >= 0).to(users.device)
-        cells = groups[is_here] * n_own + rows.columns.to(users.device)[is_here]
         of_rows = users.new_zeros(2, len(groups))  # scores of the positives, and weights
-        of_rows[0, is_here] = scores.view(-1).index_select(0, cells)
+        of_rows[0, here] = scores.view(-1).index_select(0, rows.positives)
         of_rows[0, rows.own] -= positive_log_q.to(users)
         of_rows[1, rows.own] = weights.to(users)
         if rows.log_q is not None:
-            of_ranks = rows.log_q.to(users.device)
-            for part, log_q in zip(scores.split(shares.counts), of_ranks, strict=True):
+            for part, log_q in zip(scores.split(shares.counts), rows.log_q, strict=True):
                 part -= log_q
         if rows.masked is not None:
-            masked = rows.masked.to(users.device)
-            scores.view(-1).index_fill_(0, masked, -torch.inf)
+            scores.view(-1).index_fill_(0, rows.masked, -torch.inf)
         greatest = users.new_full((n_users,), -torch.inf)
         if n_own:
             greatest = scores.amax(dim=1)
@@ -193,7 +200,7 @@ class _SpreadSoftmax(torch.autograd.Function):
         # Without any candidate, a log-sum is -inf, and the probabilities are 0.
         factors = from_users * (greatest - log_sums).clamp(max=0.0).exp()
         gradient = probabilities.mul_(factors[:, None])
-        gradient.view(-1).index_add_(0, cells, -from_rows[is_here])
+        gradient.view(-1).index_add_(0, rows.positives, -from_rows[here])
         ctx.save_for_backward(shares.own_sums(gradient @ items), gradient.T @ users)
         return losses[rows.own].sum()
 

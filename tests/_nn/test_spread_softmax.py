@@ -102,6 +102,22 @@ def test_loss_and_gradients(n_users, masks, corrects):
     torch.testing.assert_close(gradients, of_items.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_all_tensors_move_to_the_device_of_the_vectors():
+    """With its rows on the host, a step would wait for an accelerator."""
+
+    def call(ranks):
+        batch, _, _ = batch_of(ranks.rank, n_users=2, masks=True, corrects=True)
+        division = ranks.divide(torch.arange(N_ITEMS))
+        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
+        moved = vars(rows.to(torch.device("meta")))
+        return {
+            name: one.device.type for name, one in moved.items() if hasattr(one, "device")
+        }
+
+    expected = dict.fromkeys(["groups", "here", "positives", "masked", "log_q"], "meta")
+    assert on_ranks(2, call) == [expected, expected]
+
+
 def test_a_user_who_has_all_items():
     """No negative is left: the loss is 0 and so are the gradients."""
     items = torch.randn(N_ITEMS, DIM, generator=torch.Generator().manual_seed(9))
