@@ -149,7 +149,9 @@ class Ranks:
             error = raised
         failed = self.all_gather(torch.tensor(error is not None)).nonzero()[:, 0].tolist()
         if failed:
-            raise RankError(f"Ranks {failed} of {self.size} have failed.") from error
+            raise RankError(
+                f"Processes {failed} of {self.size} have failed; their own errors say why."
+            ) from error
         return result
 
     def objects(self, own: Any) -> Iterator[Any]:

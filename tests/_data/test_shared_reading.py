@@ -305,5 +305,5 @@ def test_an_error_that_is_not_found_again_ends_all(tmp_path, monkeypatch):
             read(path, ranks)
         return str(raised.value)
 
-    others = "Ranks [1] of 3 have failed."
+    others = "Processes [1] of 3 have failed; their own errors say why."
     assert on_ranks(3, call) == [others, "The network is down.", others]
