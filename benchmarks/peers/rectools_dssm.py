@@ -15,8 +15,8 @@ of ``fit``; making the dataset is ``prepare s``.
 
 The model needs features on both sides. An item has its id as a category beside those of
 its table. A user has those of the table, or one that is the same for all; the tower reads
-the user's items in any case. The model ranks by Euclidean distance. Two more columns of the
-vectors make a dot product of it, with the same ranking.
+the user's items in any case. The model ranks by Euclidean distance. One more column of the
+vectors makes a dot product of it, with the same ranking.
 """
 
 from __future__ import annotations

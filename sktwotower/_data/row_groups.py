@@ -37,9 +37,9 @@ class RowGroups:
     def of_rank(cls, dataset: Any, ranks: Ranks) -> RowGroups:
         """Those that a rank reads: about as many rows as the others.
 
-        The first rank has the first ones. Only what describes the files is read here. The
-        rows of a filtered dataset, of which Arrow does not tell the files, fall on one
-        rank.
+        The first rank has the first ones. Of Parquet files, only what describes them is
+        read here. The rows of a filtered dataset, of which Arrow does not tell the files,
+        fall on one rank.
         """
         pieces = _pieces(dataset)
         n_rows, start = sum(n for _, n in pieces), 0

@@ -54,8 +54,8 @@ class SharedCandidates:
     n_batches : int, default=1
         Batches of an epoch; used with ``ranks``.
     is_spread : bool, default=False
-        Whether each of the ranks ranks the users of all against its own items. The
-        candidates are then the catalogue, and no rank has explicit negatives.
+        Whether each of the ranks ranks the users of all against its own items. No rank has
+        candidates of single rows then, such as explicit negatives.
     """
 
     def __init__(
