@@ -4,15 +4,13 @@
                                    [--threads 2] [--busy 1]
 
 Fits with all defaults, alone and beside ``--busy`` processes that take a core each, by
-turns: seconds, and the median ratio of the turns. With two threads on two cores, half of
-the machine is left beside one such process: a fit that loses nothing else takes twice as
-long. ``--only`` names data sets of ``benchmarks.suite``, of which ids alone are given, and
-all that there is; by default the bundled films and purchases.
+turns: seconds, and the median ratio of the turns. ``--only`` names data sets of
+``benchmarks.suite``, of which ids alone are given, and all that there is; by default the
+bundled films and purchases.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks._common import arguments, write
+from benchmarks.scaling import seconds_of
 from benchmarks.suite.data import DATA_SETS, DataSet, load
 from benchmarks.suite.models import warm_up
 from benchmarks.train import busy
@@ -54,9 +53,8 @@ def compared(
     """Seconds of a fit alone and beside others, by turns."""
 
     def seconds() -> float:
-        started = time.perf_counter()
-        TwoTowerRecommender(**parameters, random_state=0).fit(record.train)
-        return time.perf_counter() - started
+        model = TwoTowerRecommender(**parameters, random_state=0)
+        return seconds_of(lambda: model.fit(record.train))
 
     alone, beside = [], []
     for _ in range(repeats):

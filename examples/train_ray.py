@@ -46,7 +46,7 @@ if __name__ == "__main__":
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     data = load_movielens_small()
-    data.interactions.to_parquet(folder / "ratings.parquet")
+    data.interactions.to_parquet(folder / "ratings.parquet", row_group_size=20_000)
     data.item_table.to_parquet(folder / "films.parquet")
 
     trainer = TorchTrainer(
