@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from sktwotower._data.roles import (
 from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.distributed import RankError, Ranks
 from sktwotower._training.changes import (
     occasion_of,
     refuse_other_columns,
@@ -129,7 +131,8 @@ def read_training_rows(
         refuse_other_parameters(before, configuration, occasion_of(continues))
     stored, named = None, configuration.role_columns
     if is_dataset(X):
-        stored = StoredInteractions(X, owner=configuration.owner, in_index=named)
+        opened = partial(StoredInteractions, X, owner=configuration.owner, in_index=named)
+        stored = opened() if ranks is None else _opened_by_all(opened, ranks)
         columns: Rows = stored.columns
     else:
         columns = as_interactions(X, owner=configuration.owner, in_index=named)
@@ -182,6 +185,16 @@ def _rows_of_own_users(
     owners = column_store.take(rows, codes) % share.ranks.size
     share, interactions = share.moved(interactions, owners)
     return replace(interactions, share=share)
+
+
+def _opened_by_all(
+    opened: Callable[[], StoredInteractions], ranks: Ranks
+) -> StoredInteractions:
+    """The opened files; an error if one rank cannot open them, for which others wait."""
+    try:
+        return ranks.on_all(opened)
+    except RankError as error:
+        raise error.__cause__ or error from None
 
 
 def read_validation_rows(

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sktwotower import TwoTowerRecommender
 from sktwotower._data import stored_interactions as module
 from sktwotower._data.interactions import DedupedFeatures
 from sktwotower._data.roles import ColumnRoles, FeatureColumns
 from sktwotower._data.row_groups import RowGroups
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._nn.distributed import RankError, Ranks
+from sktwotower._training.configuration import Configuration
+from sktwotower._training.data import read_training_rows
 from tests._nn.thread_ranks import on_ranks
 
 pa = pytest.importorskip("pyarrow")
@@ -307,3 +310,21 @@ def test_an_error_that_is_not_found_again_ends_all(tmp_path, monkeypatch):
 
     others = "Processes [1] of 3 have failed; their own errors say why."
     assert on_ranks(3, call) == [others, "The network is down.", others]
+
+
+def test_files_that_one_machine_lacks_end_all(tmp_path):
+    path = row_groups_of(tmp_path / "rows.parquet", [100] * 2)
+    configuration = Configuration.of(
+        TwoTowerRecommender(user_column="user", item_column="item").get_params(deep=False),
+        owner="TwoTowerRecommender",
+    )
+
+    def call(ranks):
+        X = path if ranks.rank == 0 else tmp_path / "lost.parquet"
+        with pytest.raises((RankError, FileNotFoundError)) as raised:
+            read_training_rows(X, None, None, configuration, ranks=ranks)
+        return str(raised.value)
+
+    first, second = on_ranks(2, call)
+    assert first == "Processes [1] of 2 have failed; their own errors say why."
+    assert "lost.parquet" in second
