@@ -5,10 +5,12 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sktwotower import EntityTable, TwoTowerRecommender, load
+from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower.datasets import make_interactions
 from sktwotower.history import PooledHistory, TransformerHistory
 from sktwotower.inspection import feature_importance
@@ -283,3 +285,22 @@ def test_times_of_another_kind():
     history = clicks([0, 3]).assign(time=pd.Timestamp("2024-01-01"))
     with pytest.raises(ValueError, match="give numbers"):
         MODEL.recommend([-1], history=history)
+
+
+def test_two_halves_of_a_batch_train_what_one_part_trains(monkeypatch):
+    model = make(TransformerHistory(size=4, dropout=0.0))
+    halves = model.fit(X).user_embeddings_
+    monkeypatch.setattr(
+        SequenceRows, "halves", lambda self, rows: [torch.arange(len(rows))]
+    )
+    np.testing.assert_allclose(halves, clone(model).fit(X).user_embeddings_, atol=1e-4)
+
+
+def test_threads_do_not_change_the_model():
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        model = clone(MODEL).fit(X)
+    finally:
+        torch.set_num_threads(n_threads)
+    same_embeddings(model, MODEL)

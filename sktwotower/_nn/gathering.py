@@ -17,6 +17,7 @@ from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.segments import Bags, Sequences
 from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
+from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower._nn.spread_softmax import SpreadRows
 from sktwotower._nn.two_towers import TwoTowers
 
@@ -27,8 +28,10 @@ class GatheredBatch(Generic[B]):
 
     Attributes
     ----------
-    user_input : TowerInput
-        Users.
+    user_inputs : list of TowerInput
+        Users; two inputs if two threads can embed them.
+    user_order : Tensor of shape (g,) or None
+        Where each user is among those of both inputs; None: there is one input.
     item_inputs : list of TowerInput
         Items of the batch, then those of the histories, and those of the views.
     has_sequences : bool
@@ -47,7 +50,8 @@ class GatheredBatch(Generic[B]):
         Rows of all ranks, if each rank ranks them against its own items.
     """
 
-    user_input: TowerInput
+    user_inputs: list[TowerInput]
+    user_order: Tensor | None
     item_inputs: list[TowerInput]
     has_sequences: bool
     masks: Masks | None
@@ -79,8 +83,8 @@ class GatheredBatch(Generic[B]):
     ) -> GatheredBatch[B]:
         """The same batch with the vectors that it looks up in lazy tables."""
         user, item = towers.user_tower, towers.item_tower
-        found = tables.look_up({user: [self.user_input], item: self.item_inputs})
-        return replace(self, user_input=found[user][0], item_inputs=found[item])
+        found = tables.look_up({user: self.user_inputs, item: self.item_inputs})
+        return replace(self, user_inputs=found[user], item_inputs=found[item])
 
     def to(self, device: torch.device) -> GatheredBatch[B]:
         """The same batch on a device."""
@@ -88,7 +92,7 @@ class GatheredBatch(Generic[B]):
             return self
         return replace(
             self,
-            user_input=self.user_input.to(device),
+            user_inputs=[one.to(device) for one in self.user_inputs],
             item_inputs=[one.to(device) for one in self.item_inputs],
             batch=self.batch.to(device),
             spread=None if self.spread is None else self.spread.to(device),
@@ -104,6 +108,7 @@ def gathered_epoch(
     self_supervision: SelfSupervision | None,
     ranks: Ranks | None,
     n_rows: float,
+    in_halves: bool,
 ) -> Iterator[GatheredBatch[B]]:
     """Yield the gathered batches of one epoch, on the CPU.
 
@@ -121,25 +126,30 @@ def gathered_epoch(
         The processes that share the items of their batches.
     n_rows : float
         With ranks: rows of an average batch of all.
+    in_halves : bool
+        Whether sequences are divided in two halves, for two threads.
     """
     lists = None if ranks is None else CodeLists(ranks)
     for batch in batches.epoch(generators.host):
         item_codes, division, spread = batch.item_rows, None, None
-        user_input = user_rows.take(batch.user_inputs)
+        parts = [torch.arange(len(batch.user_inputs))]
+        if in_halves and isinstance(user_rows, SequenceRows):
+            parts = user_rows.halves(batch.user_inputs)
+        user_inputs = [user_rows.take(batch.user_inputs[part]) for part in parts]
         if ranks is not None and batch.n_shared:
             shared, private = item_codes[: batch.n_shared], item_codes[batch.n_shared :]
             division = ranks.divide(item_rows.owner_codes(shared))
             item_codes = torch.cat([shared[division.own], private])
             if isinstance(batch, SoftmaxBatch) and batch.is_spread and lists is not None:
-                history = user_input.history
+                history = user_inputs[0].history
                 bags = history if isinstance(history, Bags) else None
                 spread, bags = SpreadRows.of(batch, division, lists, bags)
                 if bags is not None:
-                    user_input = replace(user_input, history=bags)
+                    user_inputs = [replace(user_inputs[0], history=bags)]
         item_inputs = [item_rows.take(item_codes)]
-        has_sequences = isinstance(user_input.history, Sequences)
+        has_sequences = isinstance(user_inputs[0].history, Sequences)
         if has_sequences:
-            user_input, past_items = _with_distinct_items(user_input)
+            user_inputs, past_items = _with_distinct_items(user_inputs)
             item_inputs.append(item_rows.take(past_items))
         masks, division_of_views = None, None
         if self_supervision is not None:
@@ -147,7 +157,8 @@ def gathered_epoch(
             masks, division_of_views = drawn.masks, drawn.division
             item_inputs.append(drawn.items)
         yield GatheredBatch(
-            user_input,
+            user_inputs,
+            None if len(parts) == 1 else torch.cat(parts).argsort(),
             item_inputs,
             has_sequences,
             masks,
@@ -159,9 +170,14 @@ def gathered_epoch(
         )
 
 
-def _with_distinct_items(inputs: TowerInput) -> tuple[TowerInput, Tensor]:
-    """The same input, with positions among the distinct items of its sequences."""
-    history = inputs.history
-    assert isinstance(history, Sequences)
-    items, positions = history.items.unique(return_inverse=True)
-    return replace(inputs, history=replace(history, items=positions)), items
+def _with_distinct_items(inputs: list[TowerInput]) -> tuple[list[TowerInput], Tensor]:
+    """The same inputs, with positions among the distinct items of their sequences."""
+    histories = [one.history for one in inputs if isinstance(one.history, Sequences)]
+    together = torch.cat([history.items for history in histories])
+    items, positions = together.unique(return_inverse=True)
+    parts = positions.split([len(history.items) for history in histories])
+    found = [
+        replace(one, history=replace(history, items=part))
+        for one, history, part in zip(inputs, histories, parts, strict=True)
+    ]
+    return found, items

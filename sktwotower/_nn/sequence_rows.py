@@ -48,6 +48,22 @@ class SequenceRows:
     def __len__(self) -> int:
         return len(self.row_of)
 
+    def halves(self, rows: Tensor) -> list[Tensor]:
+        """Positions of two halves of rows (b,), which read about as many items.
+
+        Rows of one sequence are in one half. If there is only one, there is one part.
+        """
+        sequences, sequence_of = self.sequence_of[rows].unique(return_inverse=True)
+        if len(sequences) < 2:
+            return [torch.arange(len(rows))]
+        starts = self.starts[sequences]
+        n_read = self.ends[rows] - starts[sequence_of]
+        ends = torch.zeros_like(starts).scatter_reduce(0, sequence_of, n_read, "amax")
+        ends = ends.cumsum(0)
+        n_first = int(torch.searchsorted(ends, ends[-1] // 2)) + 1
+        is_first = sequence_of < min(n_first, len(sequences) - 1)
+        return [is_first.nonzero()[:, 0], (~is_first).nonzero()[:, 0]]
+
     def take(self, rows: Tensor) -> TowerInput:
         """Gather rows (b,), without a Python loop."""
         sequences, sequence_of = self.sequence_of[rows].unique(return_inverse=True)

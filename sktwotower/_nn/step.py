@@ -62,12 +62,17 @@ class Step(nn.Module, Generic[B]):
 
     def embed_users(self, gathered: GatheredBatch[B]) -> Tensor:
         """Embeddings of the users, (g, d)."""
-        inputs, past_items = gathered.user_input, gathered.past_items
-        if past_items is not None:
-            vectors = self.towers.item_tower(past_items, self.generators.items)
-            inputs = inputs.with_items(vectors[:, : self.towers.item_tower.dim])
+        (inputs,) = gathered.user_inputs
+        if gathered.has_sequences:
+            inputs = inputs.with_items(self.embed_past_items(gathered))
         users: Tensor = self.towers.user_tower(inputs, self.generators.users)
         return users
+
+    def embed_past_items(self, gathered: GatheredBatch[B]) -> Tensor:
+        """Embeddings of the items that the user tower reads, (n, d)."""
+        item_tower = self.towers.item_tower
+        vectors: Tensor = item_tower(gathered.past_items, self.generators.items)
+        return vectors[:, : item_tower.dim]
 
     def embed_items(self, gathered: GatheredBatch[B]) -> Tensor:
         """Embeddings of the items, (c, d)."""
@@ -126,8 +131,10 @@ class Step(nn.Module, Generic[B]):
 
         The second thread runs the user tower, forward and backward, while this one runs
         the item tower. It then gathers the next batch. A user tower that reads sequences
-        depends on the item tower.
+        depends on the item tower; each thread runs it for half of them.
         """
+        if gathered.user_order is not None:
+            return self._backward_of_halves(gathered, upcoming, second)
         if gathered.has_sequences:
             value: Tensor = self.forward(gathered)
             value.backward()
@@ -145,6 +152,40 @@ class Step(nn.Module, Generic[B]):
         upcoming.start_next()
         items.backward(cut_items.grad)
         wait_for_users()
+        return value
+
+    def _backward_of_halves(
+        self,
+        gathered: GatheredBatch[B],
+        upcoming: Prefetched[GatheredBatch[B]],
+        second: SecondThread,
+    ) -> Tensor:
+        """The same where each thread reads half of the sequences."""
+        user_tower, generators = self.towers.user_tower, self.generators
+        past, items = self.embed_past_items(gathered), self.embed_items(gathered)
+        # Each half has a copy, so that no gradient is the sum of terms in some order.
+        read = [past.detach().requires_grad_() for _ in gathered.user_inputs]
+        first, other = (
+            one.with_items(vectors)
+            for one, vectors in zip(gathered.user_inputs, read, strict=True)
+        )
+        halves = run_both(
+            lambda: user_tower(first, generators.users),
+            lambda: user_tower(other, generators.items),
+        )
+        cuts = [half.detach().requires_grad_() for half in halves]
+        cut_items = items.detach().requires_grad_()
+        assert gathered.user_order is not None
+        users = torch.cat(cuts).index_select(0, gathered.user_order)
+        value = self.loss(users, cut_items, gathered)
+        value.backward()
+        wait_for_first = second.start(lambda: halves[0].backward(cuts[0].grad))
+        upcoming.start_next()
+        halves[1].backward(cuts[1].grad)
+        wait_for_first()
+        gradients = [one.grad for one in read if one.grad is not None]  # of both
+        past.backward(torch.add(*gradients))
+        items.backward(cut_items.grad)
         return value
 
 

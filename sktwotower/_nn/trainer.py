@@ -83,8 +83,10 @@ def train(
     # Both threads add to the gradient of a tied table: two terms, but three with views, of
     # which the order would matter.
     is_ordered = towers.tied_table is None or self_supervision is None
-    reads_sequences = towers.user_tower.reader is not None  # whose products use all threads
-    is_divided = is_ordered and not reads_sequences
+    # Two halves of the sequences of a batch would have statistics of their own.
+    reads_sequences = towers.user_tower.reader is not None
+    has_statistics = any(True for _ in towers.user_tower.buffers())
+    is_divided = is_ordered and not (reads_sequences and has_statistics)
     two_threads = ranks is None and device.type == "cpu" and is_divided
     while True:
         towers.train()
@@ -102,6 +104,7 @@ def train(
                 self_supervision=self_supervision,
                 ranks=ranks,
                 n_rows=n_rows,
+                in_halves=two_threads,
             )
             upcoming = Prefetched(epoch, second)
             for gathered in upcoming:

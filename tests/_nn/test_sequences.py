@@ -242,3 +242,30 @@ def test_the_correction_is_the_probability_to_be_in_the_batch(correction):
     # by hand: item 5 is in one of the sequences
     share = size / 5 if correction == "logq" else (size - 1) / 4
     assert log_q[5].exp() == pytest.approx(share, rel=1e-6)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.randoms())
+def test_halves_have_whole_sequences_and_about_as_many_items(lengths, random):
+    """No sequence is in both halves, and none is so long that moving it would help."""
+    ends = torch.tensor(lengths).cumsum(0)
+    starts = ends - torch.tensor(lengths)
+    order = list(range(len(lengths))) * 2  # two rows of each sequence
+    random.shuffle(order)
+    sequence_of = torch.tensor(order)
+    rows = SequenceRows(
+        entity_rows(3),
+        torch.zeros(len(order), dtype=torch.long),
+        torch.ones(sum(lengths), dtype=torch.int32),
+        sequence_of,
+        starts,
+        ends[sequence_of],
+    )
+    halves = rows.halves(torch.arange(len(order)))
+    assert torch.cat(halves).sort()[0].tolist() == list(range(len(order)))
+    if len(lengths) == 1:
+        assert len(halves) == 1
+        return
+    first, other = (set(sequence_of[half].tolist()) for half in halves)
+    assert first and other and not first & other
+    n_items = [sum(lengths[s] for s in half) for half in (first, other)]
+    assert abs(n_items[0] - n_items[1]) <= 2 * max(lengths)
