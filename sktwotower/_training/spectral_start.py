@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._nn.batches import TrainingRows
@@ -100,12 +101,15 @@ def spectral_vectors(
         ((products**-0.5).astype(np.float32), pairs.indices, pairs.indptr), pairs.shape
     )
     dim = min(dim, *pairs.shape)
-    if ranks is None:
-        _, values, directions = randomized_svd(
-            matrix, dim, n_iter=_ITERATIONS, random_state=seed
-        )
-    else:
-        values, directions = _values_and_directions(matrix, dim, seed, ranks)
+    # Threads of BLAS wait for each other without giving way. Where another process has a
+    # core, two of them take many times as long as one.
+    with threadpool_limits(1, user_api="blas"):
+        if ranks is None:
+            _, values, directions = randomized_svd(
+                matrix, dim, n_iter=_ITERATIONS, random_state=seed
+            )
+        else:
+            values, directions = _values_and_directions(matrix, dim, seed, ranks)
     vectors: np.ndarray = directions.T * values
     vectors[items == 0] = 0.0  # up to rounding they are
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
