@@ -180,7 +180,7 @@ def test_items_of_a_table_count():
     ("parameters", "message"),
     [
         ({"batch_size": 91}, "X has 900 rows, fewer than 10 batches of 91.*give 910 rows"),
-        ({"history": "auto", "batch_size": "auto"}, "10 batches of 2000000"),
+        ({"history": "auto", "batch_size": "auto"}, "10 batches of 65536"),
         ({"negatives": "full"}, "negatives='full' a step needs at least 9000000"),
         ({"negatives": "mixed", "n_negatives": 41}, "negatives='mixed'.* at least 41"),
     ],
