@@ -285,15 +285,8 @@ class Division:
 
         The function waits for the sums over the ranks, of this rank's vectors.
         """
-        ranks, n_own = self.ranks, self.counts[self.ranks.rank]
         sent = gradient.index_select(0, self.order.to(gradient.device))
-        n_received = [n_own] * ranks.size
-        wait = ranks.start_exchange(sent, self.counts, n_received)
-
-        def finish() -> Tensor:
-            return wait().view(ranks.size, n_own, sent.shape[1]).sum(0)
-
-        return finish
+        return Shares(self.ranks, self.counts).start_own_sums(sent)
 
     def gather(self, vectors: Tensor) -> Tensor:
         """Vectors (n, d) of all ranks from this rank's own ones; differentiable.
@@ -338,11 +331,18 @@ class Shares:
         found = self.ranks.all_gather(padded)
         return torch.cat([part[:n] for part, n in zip(found, self.counts, strict=True)])
 
-    def own_sums(self, values: Tensor) -> Tensor:
-        """Sums over the ranks of vectors (n, d), for the things of this rank (n_own, d)."""
+    def start_own_sums(self, values: Tensor) -> Callable[[], Tensor]:
+        """Start to add up vectors (n, d) over the ranks.
+
+        The function waits for the sums of this rank's things, (n_own, d).
+        """
         size, n_own = self.ranks.size, self.counts[self.ranks.rank]
-        parts = self.ranks.start_exchange(values, self.counts, [n_own] * size)()
-        return parts.view(size, n_own, values.shape[1]).sum(0)
+        wait = self.ranks.start_exchange(values, self.counts, [n_own] * size)
+        return lambda: wait().view(size, n_own, values.shape[1]).sum(0)
+
+    def own_sums(self, values: Tensor) -> Tensor:
+        """The same sums, here and now."""
+        return self.start_own_sums(values)()
 
     def add_up(self, partial: Tensor) -> Tensor:
         """The same sums; differentiable."""

@@ -222,8 +222,7 @@ class Training:
             ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
-        own = past if ranks is None else None
-        histories = cache(partial(self._histories, train_rows, own, ranks))
+        histories = cache(partial(self._histories, train_rows, past, ranks))
         return TrainingRun(
             epochs, served, towers, optimizer, tables, frequencies, histories
         )
@@ -292,7 +291,7 @@ class Training:
     def _histories(
         self, train_rows: np.ndarray, past: PastItems | None, ranks: Ranks | None
     ) -> PastItems | None:
-        """Histories of all users from the rows that train; ``past`` without ranks."""
+        """Histories of all users from the rows that train; ``past`` are this rank's."""
         history = self.settings.history
         if ranks is None or history is None:
             return past
