@@ -4,6 +4,7 @@ import mmap
 
 import numpy as np
 import torch
+from scipy.stats import chisquare
 
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.softmax import softmax_loss
@@ -18,6 +19,20 @@ class PassThrough:
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def fits(draws, probabilities):
+    """Whether draws 0, 1, ... could be from these probabilities, p > 0.001."""
+    probabilities = np.asarray(probabilities, dtype=float)
+    counts = np.bincount(np.asarray(draws).ravel(), minlength=len(probabilities))
+    assert len(counts) == len(probabilities)
+    possible = probabilities > 0
+    assert (counts[~possible] == 0).all()
+    expected = counts.sum() * probabilities[possible]
+    assert expected.min() > 20  # the test is approximate
+    if len(expected) == 1:
+        return True
+    return chisquare(counts[possible], expected).pvalue > 0.001
 
 
 def only_ids(n, *, dtype=torch.int64):
