@@ -26,6 +26,7 @@ from sktwotower._serving.diagram import visual_block
 from sktwotower._serving.embedders import EntityEmbedder
 from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._training.configuration import Configuration
+from sktwotower._training.continuing import continued_by
 from sktwotower._training.data import (
     encode,
     read_training_rows,
@@ -646,9 +647,12 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             If X is a path and pyarrow is not installed.
         """
         configuration = self._configuration()
-        before = self._state if self.warm_start and self._is_fitted() else None
+        ranks = Ranks.current()
+        before = None
+        if self.warm_start and self._is_fitted():
+            before = continued_by(self._state, ranks)
         roles, interactions = read_training_rows(
-            X, y, sample_weight, configuration, before, ranks=Ranks.current()
+            X, y, sample_weight, configuration, before, ranks=ranks
         )
         random_state = numpy_random_state(self.random_state, configuration.device)
         # First of all, so that a refit is the fit without early stopping of as many epochs.
@@ -747,15 +751,11 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             )
         n_epochs = int(n_epochs)
         configuration = self._configuration()
-        before = self._state if self._is_fitted() else None
+        ranks = Ranks.current()
+        current = self._state if self._is_fitted() else None
+        before = None if current is None else continued_by(current, ranks)
         roles, interactions = read_training_rows(
-            X,
-            y,
-            sample_weight,
-            configuration,
-            before,
-            continues=True,
-            ranks=Ranks.current(),
+            X, y, sample_weight, configuration, before, continues=True, ranks=ranks
         )
         random_state = numpy_random_state(self.random_state, configuration.device)
         train_rows = rows_that_train(interactions, configuration.objective)
@@ -773,7 +773,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             loss_curve=() if before is None else before.log.loss_curve,
         )
         fit.continue_for(n_epochs)
-        self._replace_state(before, fit.finish())
+        self._replace_state(current, fit.finish())
         return self
 
     @property

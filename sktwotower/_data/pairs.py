@@ -32,3 +32,8 @@ def pair_matrix(
     ends[1 : len(counts)] = counts[1:]
     ones = column_store.full(len(columns), True, bool)
     return sp.csr_matrix((ones, columns, ends.cumsum()), shape=(n_users, n_items))
+
+
+def n_users_of_items(pairs: sp.csr_matrix) -> np.ndarray:
+    """Number of users of each item, (n_items,) float64."""
+    return np.asarray(pairs.sum(axis=0), dtype=np.float64).ravel()

@@ -59,10 +59,24 @@ class RowShare:
         return column
 
     def of_own_users(
-        self, rows: InteractionCodes, id_codes: np.ndarray
-    ) -> InteractionCodes:
-        """The rows, from before, of the users whose rows this process has."""
-        return rows
+        self, rows: InteractionCodes, numbers: np.ndarray | None, id_codes: np.ndarray
+    ) -> tuple[RowShare, InteractionCodes]:
+        """The rows, from before, of the users whose rows this process has.
+
+        Parameters
+        ----------
+        rows : InteractionCodes
+            Rows from before.
+        numbers : ndarray of shape (n_rows,) or None
+            Which of all rows from before they are; None: all.
+        id_codes : ndarray of shape (n_users + 1,)
+            Row of the table of ids of each user.
+        """
+        return self, rows
+
+    def followed_by(self, later: RowShare) -> RowShare:
+        """The share of these rows and later ones together."""
+        return self
 
 
 ALL_ROWS = RowShare()
@@ -142,9 +156,20 @@ class OwnRows(RowShare):
         return [column[order] for column in columns]
 
     def of_own_users(
-        self, rows: InteractionCodes, id_codes: np.ndarray
-    ) -> InteractionCodes:
-        return rows.take(self.ranks.owns(column_store.take(id_codes, rows.users)))
+        self, rows: InteractionCodes, numbers: np.ndarray | None, id_codes: np.ndarray
+    ) -> tuple[RowShare, InteractionCodes]:
+        owners = column_store.take(id_codes, rows.users) % self.ranks.size
+        if numbers is not None:  # a user may have got a row in the table, and moves
+            return OwnRows(self.ranks, numbers).moved(rows, owners)
+        own = owners == self.ranks.rank
+        return OwnRows(self.ranks, np.flatnonzero(own)), rows.take(own)
+
+    def followed_by(self, later: RowShare) -> OwnRows:
+        assert isinstance(later, OwnRows)
+        n_before = int(self.sum(np.array(len(self.numbers))))
+        return OwnRows(
+            self.ranks, column_store.joined([self.numbers, n_before + later.numbers])
+        )
 
     def moved(self, record: RecordT, owners: np.ndarray) -> tuple[OwnRows, RecordT]:
         """Send each row to the rank that it belongs to.

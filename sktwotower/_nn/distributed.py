@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sktwotower._nn.shards import Shard
+
 if dist.is_available():
     # Its functions hold the process group that exists when it is imported, which torch's
     # optimizers do at last. A group that is held outlives ``destroy_process_group``, and
@@ -52,9 +54,14 @@ class Ranks:
         size = dist.get_world_size()
         return cls(dist.get_rank(), size) if size > 1 else None
 
+    @property
+    def shard(self) -> Shard:
+        """The rows of tables that belong to this rank."""
+        return Shard(self.rank, self.size)
+
     def owns(self, codes: Codes) -> Codes:
         """Whether each code belongs to this rank."""
-        return codes % self.size == self.rank
+        return self.shard.owns(codes)
 
     def share_of(self, n: int, rank: int | None = None) -> int:
         """How many of ``n`` draws a rank makes; None: this one."""

@@ -14,9 +14,12 @@ from sktwotower._nn.lazy_tables import (
     LookedUpTables,
     may_be_lazy,
 )
-from sktwotower._nn.optim import DECOUPLED
+from sktwotower._nn.optim import DECOUPLED, OptimizerState
 from sktwotower._nn.segments import distinct
+from sktwotower._nn.shards import Shard
 from sktwotower._nn.two_towers import TwoTowers
+
+_USER_IDS = "user_tower.id_table"  # its parameter in `TwoTowers`
 
 
 class _WholeShard:
@@ -72,10 +75,12 @@ class DividedTable:
 
     Parameters
     ----------
-    table : Parameter of shape (n_rows, width)
-        The whole table, which has the rows of all ranks after :meth:`settle`.
+    shard : Parameter of shape (n_own, width)
+        This rank's rows.
+    n_rows : int
+        Rows of all ranks.
     optimizer : Optimizer
-        Its group of tables gets this rank's rows in place of the table.
+        Holds the state of this rank's rows.
     name : str
         Name of the optimizer.
     clock : Clock or None
@@ -89,7 +94,8 @@ class DividedTable:
 
     def __init__(
         self,
-        table: nn.Parameter,
+        shard: nn.Parameter,
+        n_rows: int,
         optimizer: torch.optim.Optimizer,
         name: str,
         clock: Clock | None,
@@ -97,37 +103,21 @@ class DividedTable:
         *,
         is_exchanged: bool,
     ) -> None:
-        self.table = table.requires_grad_(False)
+        self.shard = shard.requires_grad_(False)
+        self.n_rows = n_rows
         self.ranks = ranks
         self.is_exchanged = is_exchanged
-        self.shard = nn.Parameter(self.own(table.detach()))
-        self._optimizer = optimizer
-        self._take_place()
         self.rows: _WholeShard | _LazyShard = _WholeShard(self.shard)
         if clock is not None:
             self.rows = _LazyShard(self.shard, optimizer, name, clock)
         self._lists = CodeLists(ranks)
-        self._vectors = table.detach()[:0]
+        self._vectors = shard.detach()[:0]
         self._places = self._wanted_positions = torch.arange(0)
         self._own_positions: Tensor | None = None
         self._n_asked: list[int] = []
         self._n_wanted: list[int] = []
         self._n_found = self._n_own = 0
         self._wait: Callable[[], Tensor] | None = None
-
-    def own(self, rows: Tensor) -> Tensor:
-        """This rank's part of something that has an entry for each row; a copy."""
-        return rows[self.ranks.rank :: self.ranks.size].clone()
-
-    def _take_place(self) -> None:
-        """Replace the table and its state in the optimizer by this rank's rows."""
-        optimizer, table = self._optimizer, self.table
-        group = optimizer.param_groups[0]
-        group["params"] = [self.shard if p is table else p for p in group["params"]]
-        state = optimizer.state.pop(table, {})
-        optimizer.state[self.shard] = {
-            key: self.own(value) if value.dim() else value for key, value in state.items()
-        }
 
     @torch.no_grad()
     def look_up(self, rows: Tensor) -> Tensor:
@@ -206,19 +196,14 @@ class DividedTable:
         self.rows.step()
 
     def settle(self) -> None:
-        """Bring every row up to date, and fill the whole table with those of all ranks."""
+        """Bring this rank's rows up to date."""
         self.rows.settle()
-        self.ranks.collect(self.shard.detach(), self.table.detach())
 
-    def collect_state(self) -> None:
-        """Give the optimizer the state of the whole table."""
-        state = self._optimizer.state[self.shard]
-        whole = self._optimizer.state[self.table] = {}
-        for key, value in state.items():
-            whole[key] = value
-            if value.dim():
-                whole[key] = torch.empty_like(self.table)
-                self.ranks.collect(value, whole[key])
+    def whole(self, own: Tensor) -> Tensor:
+        """The rows of all ranks, (n_rows, ...), of something of which each has its own."""
+        whole = own.new_empty(self.n_rows, *own.shape[1:])
+        self.ranks.collect(own, whole)
+        return whole
 
 
 class DividedTables(LookedUpTables):
@@ -230,7 +215,10 @@ class DividedTables(LookedUpTables):
     Parameters
     ----------
     towers : TwoTowers
-        Their tables are replaced in the optimizer by this rank's rows.
+        Their tables get this rank's rows in place of all. The table of user ids is made
+        with these rows alone.
+    n_user_ids : int
+        Rows of the table of user ids, of all ranks.
     optimizer : Optimizer
         An optimizer of :func:`~sktwotower._nn.optim.make_optimizer`.
     name : str
@@ -248,6 +236,7 @@ class DividedTables(LookedUpTables):
     def __init__(
         self,
         towers: TwoTowers,
+        n_user_ids: int,
         optimizer: torch.optim.Optimizer,
         name: str,
         *,
@@ -257,27 +246,48 @@ class DividedTables(LookedUpTables):
         is_spread: bool,
     ) -> None:
         self.ranks = ranks
+        self.shard = Shard(ranks.rank, ranks.size)
         self.by_table: dict[nn.Parameter, DividedTable] = {}
         self._gradients: list[Tensor] = []
+        self._before: dict[str, Tensor] = {}  # what `gather` has replaced
         group = optimizer.param_groups[0]  # the tables
         has_penalty = group["weight_decay"] and not DECOUPLED[name]
         is_exchanged = _looked_up_ids(
             towers, has_private_items=has_private_items, is_spread=is_spread
         )
+        user_ids = towers.user_tower.id_table
         for table in towers.lazy_candidates():
-            is_lazy = not has_penalty and may_be_lazy(len(table), batch_size)
+            n_rows = n_user_ids if table is user_ids else len(table)
+            is_lazy = not has_penalty and may_be_lazy(n_rows, batch_size)
             if is_lazy and self._clock is None:
                 n_before = int(optimizer.state[table].get("step", 0))
                 self._clock = Clock(group, n_before)
             if is_lazy or table in is_exchanged:
+                if table is not user_ids:
+                    self._divide(table, optimizer)
                 self.by_table[table] = DividedTable(
                     table,
+                    n_rows,
                     optimizer,
                     name,
                     self._clock if is_lazy else None,
                     ranks,
                     is_exchanged=is_exchanged.get(table, True),
                 )
+        self._by_name = {
+            name: self.by_table[table]
+            for name, table in towers.named_parameters()
+            if table in self.by_table
+        }
+
+    @torch.no_grad()
+    def _divide(self, table: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        """Replace the rows of a table, and their state, by those of this rank."""
+        table.data = self.shard.own(table.data)
+        state = optimizer.state.get(table, {})
+        for key, value in state.items():
+            if value.dim():
+                state[key] = self.shard.own(value)
 
     def send_gradients(self) -> None:
         """Start to send the gradients of looked-up vectors to the owners of the rows."""
@@ -291,7 +301,11 @@ class DividedTables(LookedUpTables):
 
     def clip_gradients(self, parameters: Iterable[Tensor], max_norm: float) -> None:
         """Scale down the gradients of parameters, and of the rows of all ranks."""
-        common = [one.grad for one in parameters if one.grad is not None]
+        common = [
+            one.grad
+            for one in parameters
+            if one.grad is not None and one not in self.by_table
+        ]
         own, of_all = (
             sum((one.square().sum() for one in gradients), start=torch.zeros(()))
             for gradients in (self._gradients, common)
@@ -306,17 +320,59 @@ class DividedTables(LookedUpTables):
         left = dict(rows)
         for table, divided in self.by_table.items():
             frozen = left.pop(table, None)
-            own = None if frozen is None else divided.own(frozen)
+            own = None if frozen is None else self.shard.own(frozen)
             if isinstance(divided.rows, LazyTable):
                 divided.rows.frozen = own
             elif own is not None:
-                left[divided.shard] = own
+                left[table] = own
         return left
 
-    def collect_state(self) -> None:
-        """Give the optimizer the state of the rows of all ranks."""
-        for divided in self.by_table.values():
-            divided.collect_state()
+    @torch.no_grad()
+    def gather(self, towers: TwoTowers, *, own_users: bool = False) -> None:
+        parameters = dict(towers.named_parameters())
+        for name, divided in self._by_name.items():
+            table = parameters[name]
+            own, is_whole = table.data, name in self._before
+            if is_whole:
+                own = self.shard.own(own)
+            else:
+                self._before[name] = own
+            if name == _USER_IDS and own_users:
+                table.data = self.shard.table(own, self._unknown_user(towers, own))
+            elif not is_whole:
+                table.data = divided.whole(own)
+            if name == _USER_IDS and not own_users:
+                table.data[0] = self._unknown_user(towers, own)
+
+    def _unknown_user(self, towers: TwoTowers, own: Tensor) -> Tensor:
+        """The vector of the unknown user, from this rank's rows of the table of ids."""
+        first = int(self.ranks.rank == 0)  # the row of the unknown user
+        n_known = self._by_name[_USER_IDS].n_rows - 1
+        if towers.user_tower.id_dropout or not n_known:
+            return self.ranks.sum(own[:first].sum(0))
+        return self.ranks.sum(own[first:].sum(0)) / n_known
+
+    def release(self, towers: TwoTowers) -> None:
+        parameters = dict(towers.named_parameters())
+        for name, before in self._before.items():
+            parameters[name].data = before
+        self._before = {}
+
+    def complete(
+        self, memory: OptimizerState, *, own_users: bool = False
+    ) -> OptimizerState:
+        found = dict(memory)
+        for name, divided in self._by_name.items():
+            found[name] = dict(memory.get(name, {}))
+            for key, own in found[name].items():
+                if not own.dim():  # the number of steps
+                    continue
+                if name == _USER_IDS and own_users:
+                    unknown = own[0] if self.ranks.rank == 0 else torch.zeros_like(own[0])
+                    found[name][key] = self.shard.table(own, unknown)
+                else:
+                    found[name][key] = divided.whole(own)
+        return found
 
 
 def _looked_up_ids(

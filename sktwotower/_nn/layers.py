@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sktwotower._nn.shards import Shard
 
 # Standard deviation of the initial values of a table, so small that the first steps
 # outweigh them.
@@ -51,6 +55,23 @@ def new_table(
 ) -> nn.Parameter:
     """An embedding table with normally distributed values."""
     return nn.Parameter(torch.randn(n_rows, width, generator=generator) * scale)
+
+
+def new_shard(
+    n_rows: int, width: int, generator: torch.Generator, shard: Shard
+) -> nn.Parameter:
+    """The rows of a shard of such a table, drawn as all of them are, block by block."""
+    # Blocks of at least 16 numbers draw what one draws of all.
+    n_blocks = max(n_rows * width // 2**20, 1)
+    starts = [n_rows * i // n_blocks // 16 * 16 for i in range(n_blocks)] + [n_rows]
+    own = torch.empty(len(range(shard.rank, n_rows, shard.size)), width)
+    n_filled = 0
+    for start, end in itertools.pairwise(starts):
+        block = torch.randn(end - start, width, generator=generator)
+        rows = block[(shard.rank - start) % shard.size :: shard.size]
+        torch.mul(rows, INITIAL_SCALE, out=own[n_filled : n_filled + len(rows)])
+        n_filled += len(rows)
+    return nn.Parameter(own)
 
 
 def new_linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sktwotower._nn.inputs import TowerInput
-from sktwotower._nn.optim import DECOUPLED, MOMENTS
+from sktwotower._nn.optim import DECOUPLED, MOMENTS, OptimizerState
 from sktwotower._nn.segments import distinct
 from sktwotower._nn.towers import Tower
+from sktwotower._nn.two_towers import TwoTowers
 
 # A table with fewer rows for each row of a batch is faster to update as a whole.
 ROWS_FOR_ONE_OF_A_BATCH = 8
@@ -141,6 +142,11 @@ class LazyTable:
         self._vectors = table.detach()[:0]
         self._moments_of_rows: list[Tensor] = []
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.table)
+
     @torch.no_grad()
     def look_up(self, rows: Tensor) -> Tensor:
         """Vectors of distinct rows (n,), for the next step."""
@@ -240,6 +246,10 @@ class LazyTable:
 class LookedUpTable(Protocol):
     """A table of which batches look up rows."""
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+
     def look_up(self, rows: Tensor) -> Tensor:
         """Vectors of distinct rows (n,), ascending, for the next step."""
 
@@ -278,7 +288,7 @@ class LookedUpTables(ABC):
             codes = [one.codes(name) for tower, name in uses for one in found[tower]]
             # Row 0 comes first, for ids that are dropped.
             together = torch.cat([codes[0].new_zeros(1), *codes])
-            rows, positions = distinct(together, len(table))
+            rows, positions = distinct(together, looked_up.n_rows)
             vectors = looked_up.look_up(rows.long())
             positions = looked_up.placed(positions)
             parts = iter(positions[1:].split([len(part) for part in codes]))
@@ -303,8 +313,26 @@ class LookedUpTables(ABC):
             self._clock.restart()
 
     @abstractmethod
-    def collect_state(self) -> None:
-        """Complete the state of the optimizer, which another training can go on with."""
+    def gather(self, towers: TwoTowers, *, own_users: bool = False) -> None:
+        """Make towers ready to be read, after :meth:`settle`.
+
+        Their tables have the rows of all processes, and the unknown user has a vector, as
+        :meth:`Tower.set_unknown_id` says. With ``own_users`` the table of user ids has the
+        unknown user and this process's users.
+        """
+
+    @abstractmethod
+    def release(self, towers: TwoTowers) -> None:
+        """Give towers back the rows that they had before :meth:`gather`, to be trained."""
+
+    @abstractmethod
+    def complete(
+        self, memory: OptimizerState, *, own_users: bool = False
+    ) -> OptimizerState:
+        """Optimizer state by the name of the parameter, of the rows of all processes.
+
+        With ``own_users`` that of user ids has the rows that :meth:`gather` leaves.
+        """
 
     @abstractmethod
     def clip_gradients(self, parameters: Iterable[Tensor], max_norm: float) -> None:
@@ -368,8 +396,16 @@ class LazyTables(LookedUpTables):
         vectors = [lazy.vectors for lazy in self.by_table.values()]
         nn.utils.clip_grad_norm_([*parameters, *vectors], max_norm)
 
-    def collect_state(self) -> None:
-        """Nothing: the optimizer has the state of all rows."""
+    def gather(self, towers: TwoTowers, *, own_users: bool = False) -> None:
+        towers.user_tower.set_unknown_id()
+
+    def release(self, towers: TwoTowers) -> None:
+        """Nothing: the tables are whole."""
+
+    def complete(
+        self, memory: OptimizerState, *, own_users: bool = False
+    ) -> OptimizerState:
+        return memory
 
     def freeze(self, rows: Mapping[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
         """Freeze rows of lazy tables, and no others; return those of the rest."""

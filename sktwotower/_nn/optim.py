@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 DECAY_OF_EPOCH = 0.96  # of the exponential schedule
 
@@ -22,6 +22,9 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 # learning_rate * weight_decay a step. Elsewhere it is an L2 penalty's gradient, and what it
 # does depends on the size of the others.
 DECOUPLED = {"adamw": True, "sgd": True, "adam": False, "adagrad": False}
+
+# State of an optimizer by the name of the parameter.
+OptimizerState = dict[str, dict[str, Tensor]]
 
 # State of an optimizer that has the shape of the parameter.
 MOMENTS: dict[str, tuple[str, ...]] = {

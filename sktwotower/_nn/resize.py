@@ -10,11 +10,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.lazy_tables import LookedUpTables
+from sktwotower._nn.optim import OptimizerState
 from sktwotower._nn.two_towers import TwoTowers
-
-# State of an optimizer by the name of the parameter.
-OptimizerState = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +27,16 @@ class RowSource:
     is_new : Tensor of shape (n_rows,), bool
         Rows that the smaller table does not have. They do not take over the optimizer state
         of the row from which they start.
+    ranks : Ranks or None
+        The processes, if these are rows of the table of a shard.
+    is_whole : bool
+        Whether the smaller table has the rows of all shards.
     """
 
     rows: Tensor
     is_new: Tensor
+    ranks: Ranks | None = None
+    is_whole: bool = True
 
     @classmethod
     def append(cls, n_before: int, n_now: int, *, first: int) -> Self:
@@ -39,6 +44,13 @@ class RowSource:
         rows = torch.arange(n_now)
         is_new = rows >= n_before
         return cls(torch.where(is_new, first, rows), is_new)
+
+    def of_shard(self, ranks: Ranks, *, is_whole: bool) -> RowSource:
+        """The rows of this process's shard."""
+        shard = ranks.shard
+        return RowSource(
+            shard.local(shard.own(self.rows)), shard.own(self.is_new), ranks, is_whole
+        )
 
     def weights(self, old: Tensor) -> Tensor:
         """Initial values of the larger table."""
@@ -51,11 +63,22 @@ class RowSource:
         zero, the first step would be many times too long.
         """
         empty = self._take(old, self.is_new)
-        if name in ("exp_avg_sq", "sum") and len(old) > 1:
-            empty[self.is_new.to(old.device)] = old[1:].mean(dim=0)
+        if name in ("exp_avg_sq", "sum"):
+            known = self._of_shard(old)[1:]
+            total, n = known.sum(dim=0), len(known)
+            if self.ranks is not None:
+                total, n = self.ranks.sum(total), int(self.ranks.total(n))
+            empty[self.is_new.to(old.device)] = total / max(n, 1)
         return empty
 
+    def _of_shard(self, old: Tensor) -> Tensor:
+        """The smaller table, of this shard if this is one."""
+        if self.ranks is None or not self.is_whole:
+            return old
+        return self.ranks.shard.table_of(old)
+
     def _take(self, old: Tensor, empty: Tensor) -> Tensor:
+        old = self._of_shard(old)
         rows = self.rows.to(old.device).clamp(min=0)
         return old[rows].masked_fill(empty.to(old.device)[:, None], 0.0)
 

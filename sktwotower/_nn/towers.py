@@ -18,9 +18,11 @@ from sktwotower._nn.layers import (
     BatchNorm,
     Dropout,
     new_linear,
+    new_shard,
     new_table,
 )
 from sktwotower._nn.segments import Bags, Sequences
+from sktwotower._nn.shards import Shard
 from sktwotower._nn.shared_bags import SharedBags
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -70,6 +72,8 @@ class Tower(nn.Module):
         embeddings of the item tower.
     generator : torch.Generator
         Draws the initial weights, on the CPU.
+    shard : Shard, optional
+        The rows of the table of ids that are made; None: all.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Tower(nn.Module):
         id_dropout: float = 0.0,
         n_history_items: int = 0,
         reader: dict[str, Any] | None = None,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
         self.dim = embedding_dim
@@ -94,8 +99,10 @@ class Tower(nn.Module):
         self.field_widths = rows.field_widths
         self.n_sparse_fields = len(rows.field_widths)
         self.id_table = None
-        if rows.id_codes is not None:
+        if rows.id_codes is not None and shard is None:
             self.id_table = new_table(rows.n_ids, embedding_dim, generator)
+        elif rows.id_codes is not None:
+            self.id_table = new_shard(rows.n_ids, embedding_dim, generator, shard)
         self.history_table = None
         self.has_unit_history = False  # see TwoTowers
         if n_history_items:

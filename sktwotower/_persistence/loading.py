@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from numbers import Integral
+from pathlib import Path
 
 from sktwotower._persistence.manifest import (
     MANIFEST,
     ArtefactError,
     Manifest,
-    StoredFiles,
     checked_files,
-    expect,
     read_manifest,
     reading,
 )
 from sktwotower._persistence.objects import Trusted, read_objects, type_name
 from sktwotower._persistence.parts import read_part
-from sktwotower._persistence.records import PARTS, parameters_of, state_of
+from sktwotower._persistence.records import parameters_of
 from sktwotower._persistence.saving import OBJECTS, require_packages
+from sktwotower._persistence.shards import expect_parts, is_of_another, state_of_parts
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._paths import path_of
 
 
 def load(
-    path: str | os.PathLike, *, trusted: Iterable[Trusted] = ()
+    path: str | os.PathLike,
+    *,
+    trusted: Iterable[Trusted] = (),
+    shard: int | None = None,
 ) -> TwoTowerRecommender:
     """Load a model that :meth:`TwoTowerRecommender.save` wrote.
 
@@ -43,6 +47,11 @@ def load(
         Further types of encoders, and functions that these call: the types themselves or
         their full names, such as ``"package.module.Encoder"``. Name only types that you
         know.
+    shard : int, default=None
+        Load the users of one process alone, of a model that several processes have saved
+        together: 0 for the first one. The model answers for these users and for unknown
+        ones, and an error names users of other shards. It can be continued in as many
+        processes as have saved it, each of which has loaded its own. None: all users.
 
     Returns
     -------
@@ -80,12 +89,14 @@ def load(
     require_packages()
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of types or names; got {trusted!r}.")
+    if shard is not None and (not isinstance(shard, Integral) or isinstance(shard, bool)):
+        raise TypeError(f"shard must be the number of a process; got {shard!r}.")
     names = [type_name(named) for named in trusted]
     place = path_of(path)
     while True:
         manifest = read_manifest(place)
         try:
-            return _read_model(manifest, checked_files(place, manifest), names)
+            return _read_model(place, manifest, names, shard)
         except (ArtefactError, FileNotFoundError):
             # Another save may have replaced the version that was being read.
             if read_manifest(place).folder == manifest.folder:
@@ -93,15 +104,22 @@ def load(
 
 
 def _read_model(
-    manifest: Manifest, files: StoredFiles, trusted: list[str]
+    place: Path, manifest: Manifest, trusted: list[str], rank: int | None
 ) -> TwoTowerRecommender:
+    size = expect_parts(manifest.parts)
+    if rank is not None and (size is None or not 0 <= rank < size):
+        raise ValueError(
+            f"shard={rank} is none of the {size or 0} shards of the model at {place}"
+            + (": one process has saved it." if size is None else ".")
+        )
+    files = checked_files(place, manifest, needed=lambda x: not is_of_another(x, rank))
     objects = read_objects(OBJECTS, files, trusted)
-    expect(set(manifest.parts) == PARTS, MANIFEST, f"has the parts {set(manifest.parts)}")
     parts = {
         name: read_part(name, described, files, objects)
         for name, described in manifest.parts.items()
+        if not is_of_another(name, rank)
     }
     with reading(MANIFEST):  # an error in another file names that file
         model = TwoTowerRecommender(**parameters_of(parts["parameters"]))
-        model._state = state_of(parts)
+        model._state = state_of_parts(parts, size, rank)
     return model

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BufferedReader
@@ -170,11 +170,14 @@ def _check_types(manifest: Manifest, file: str) -> None:
         expect(type(part) is dict, file, f"describes the part {name!r} as {part!r}")
 
 
-def checked_files(path: Path, manifest: Manifest) -> StoredFiles:
+def checked_files(
+    path: Path, manifest: Manifest, *, needed: Callable[[str], bool]
+) -> StoredFiles:
     """The files of the version that a manifest names.
 
     Their sizes are compared before anything is read. The model card, and copies of it that
-    an editor leaves, are not looked at: users may change them.
+    an editor leaves, are not looked at: users may change them. Nor are the contents of
+    files that are not ``needed``, which are asked for by their names.
 
     Raises
     ------
@@ -206,6 +209,8 @@ def checked_files(path: Path, manifest: Manifest) -> StoredFiles:
                 f"{size}. Save the model again, or take another copy."
             )
     for name, (_, checksum) in manifest.files.items():
+        if not needed(name):
+            continue
         with open_regular(folder / name, within=path) as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != checksum:
                 raise ArtefactError(

@@ -21,11 +21,12 @@ from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
+from sktwotower._data.user_shards import users_of_shard
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.optim import DECOUPLED
-from sktwotower._nn.resize import OptimizerState
+from sktwotower._nn.optim import DECOUPLED, OptimizerState
+from sktwotower._nn.shards import Shard
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.checks import (
@@ -69,15 +70,22 @@ def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
     }
 
 
-def state_of(parts: dict[str, Values]) -> ModelState:
+def state_of(parts: dict[str, Values], shard: Shard | None = None) -> ModelState:
     """The state; seen pairs, catalogue and histories are computed.
+
+    Parameters
+    ----------
+    parts : dict of str to dict
+        The values of each part.
+    shard : Shard, optional
+        The users that the parts have vectors and rows of; None: all.
 
     Raises
     ------
     ArtefactError
         For values that no fit leaves.
     """
-    records = records_of(parts)
+    records = records_of(parts, shard)
     user, item = records["user"], records["item"]
     interactions: InteractionCodes = records["interactions"]
     n_users, n_items = len(user.entities), len(item.entities)
@@ -94,11 +102,12 @@ def state_of(parts: dict[str, Values]) -> ModelState:
     )
 
 
-def records_of(parts: dict[str, Values]) -> Values:
+def records_of(parts: dict[str, Values], shard: Shard | None = None) -> Values:
     """The fields of a state that do not follow from others, checked as in `state_of`."""
     for part in PARTS - {"parameters"}:
         expect_finite(f"{part}.safetensors", parts[part])
-    user, item = side_of("user", parts["user"]), side_of("item", parts["item"])
+    user = side_of("user", parts["user"], shard)
+    item = side_of("item", parts["item"])
     expect(
         user.unknown.shape == item.unknown.shape,
         "item.safetensors",
@@ -258,16 +267,31 @@ def side_values(side: SideState) -> Values:
     }
 
 
-def side_of(name: SideName, values: Values) -> SideState:
+def side_of(name: SideName, values: Values, shard: Shard | None = None) -> SideState:
     """Users or items, whose arrays belong together."""
     file = f"{name}.safetensors"
+    entities = entities_of(name, values)
+    if shard is not None:
+        entities = users_of_shard(entities, shard)
+    with reading(file):
+        n, dim = len(entities), values["unknown"].size
+    expect(values["name"] == name, MANIFEST, f"calls the {name}s {values['name']!r}")
+    expect_array(file, "embeddings", values["embeddings"], (n, dim), "f")
+    expect_array(file, "unknown", values["unknown"], (dim,), "f")
+    own = {field.name for field in fields(SideState)} - {"entities"}
+    rest = {name: x for name, x in values.items() if name in own}
+    return record_of(SideState, {"entities": entities, **rest}, MANIFEST)
+
+
+def entities_of(name: SideName, values: Values) -> Entities:
+    """The ids of users or items, and their features."""
+    file, values = f"{name}.safetensors", dict(values)
     with reading(f"{name}.vocabulary.parquet"):
         ids = values["vocabulary"]["id"].to_numpy()
-        vocabulary, n, dim = Vocabulary(ids), len(ids), values["unknown"].size
+        vocabulary, n = Vocabulary(ids), len(ids)
     expect(
         len(vocabulary) == n > 0, f"{name}.vocabulary.parquet", "has repeated ids, or none"
     )
-    expect(values["name"] == name, MANIFEST, f"calls the {name}s {values['name']!r}")
     with reading(file):
         parts = tuple(values.pop(name) for name in ("data", "indices", "indptr"))
         # SciPy would make a number of anything, such as of Decimal("1e999999999").
@@ -277,21 +301,18 @@ def side_of(name: SideName, values: Values) -> SideState:
         features.check_format()
     values |= {"vocabulary": vocabulary, "features": features}
     raw = values["raw_features"]
-    expect_array(file, "embeddings", values["embeddings"], (n, dim), "f")
-    expect_array(file, "unknown", values["unknown"], (dim,), "f")
     expect_array(file, "id_codes", values["id_codes"], (n + 1,), "i", between=(0, n))
     if raw is not None:
         positions, last = values["raw_positions"], len(raw) - 1
         expect_array(file, "raw_positions", positions, (n + 1,), "i", between=(-1, last))
     if values["popularity"] is not None:
         expect_array(file, "popularity", values["popularity"], (n + 1,), "f")
-    own = {field.name for field in fields(Entities)}
+    other = {field.name for field in fields(SideState)}
     entities = record_of(
-        Entities, {name: x for name, x in values.items() if name in own}, MANIFEST
+        Entities, {name: x for name, x in values.items() if name not in other}, MANIFEST
     )
     expect_fields(entities)
-    rest = {name: x for name, x in values.items() if name not in own}
-    return record_of(SideState, {"entities": entities, **rest}, MANIFEST)
+    return entities
 
 
 def expect_fields(entities: Entities) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from sktwotower._persistence.manifest import (
 from sktwotower._persistence.model_card import metrics_table, model_card
 from sktwotower._persistence.objects import Objects, write_objects
 from sktwotower._persistence.parts import is_same, read_part, write_part
-from sktwotower._persistence.records import parameters_values, records_of, state_values
+from sktwotower._persistence.records import (
+    PARTS,
+    parameters_values,
+    records_of,
+    state_values,
+)
+from sktwotower._persistence.saving_group import SavingGroup
+from sktwotower._persistence.shards import shard_values
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 from sktwotower.utils._paths import path_of
@@ -48,27 +56,45 @@ def save_model(
             f"save stores a TwoTowerRecommender, and not a subclass of it; got "
             f"{type(model).__module__}.{type(model).__qualname__}. Use joblib.dump for it."
         )
+    state = model._state
     parts = {"parameters": parameters_values(model.get_params(deep=False))}
-    parts |= state_values(model._state, with_memory=optimizer)
-    objects = Objects()
-    with new_version(path_of(path)) as (folder, manifest):
-        versions = {name: import_module(name).__version__ for name in _PACKAGES}
-        manifest["versions"] = {"python": platform.python_version(), **versions}
-        manifest["parts"] = {
-            name: write_part(name, values, folder, objects)
-            for name, values in parts.items()
-        }
-        write_objects(folder / OBJECTS, objects)
-        _read_back(folder, manifest["parts"], parts, objects)
+    own: dict[str, dict[str, Any]] = {}
+    if state.shard is None:
+        parts |= state_values(state, with_memory=optimizer)
+    else:
+        of_all, own = shard_values(state, with_memory=optimizer)
+        parts |= of_all
+    group, place, objects = SavingGroup.of(state), path_of(path), Objects()
+    written = parts | own if group.is_first else own
+
+    def write(folder: Path) -> dict[str, Json]:
+        group.refuse_no_folder(folder)
+        return {x: write_part(x, values, folder, objects) for x, values in written.items()}
+
+    def complete(folder: Path, manifest: dict[str, Json]) -> None:
+        manifest["versions"] = versions
+        manifest["parts"] = described
         card = model_card(
             model,
             metrics=of_user,
-            versions=manifest["versions"],
+            versions=versions,
             n_bytes=sum(file.stat().st_size for file in folder.iterdir()),
         )
         (folder / CARD).write_text(
             card, encoding="utf-8", errors="backslashreplace", newline="\n"
         )
+
+    with group.own_errors(), ExitStack() as stack:
+        opened = group.on_first(lambda: stack.enter_context(new_version(place)))
+        folder = place / group.gathered(opened and opened[0].name)[0]
+        own_described = group.on_all(lambda: write(folder))
+        described = {x: y for each in group.gathered(own_described) for x, y in each.items()}
+        versions = {name: import_module(name).__version__ for name in _PACKAGES}
+        versions = {"python": platform.python_version(), **versions}
+        group.on_first(lambda: write_objects(folder / OBJECTS, objects))
+        group.on_all(lambda: _read_back(folder, own_described, written, objects))
+        group.on_first(lambda: complete(*opened))
+        group.on_all(stack.close)  # the version replaces the one before
 
 
 def _read_back(
@@ -86,7 +112,8 @@ def _read_back(
             for name, value in values.items():
                 if not is_same(value, read[part][name]):
                     raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
-        records_of(read)
+        if read.keys() == PARTS:
+            records_of(read)
     except ArtefactError as error:
         reason = str(error).removesuffix(OF_ANOTHER).removesuffix(".")
         raise TypeError(

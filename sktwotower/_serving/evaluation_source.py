@@ -53,6 +53,11 @@ class StateEvaluation:
         return self.state.seen
 
     @property
+    def n_users_of_items(self) -> np.ndarray:
+        """Number of users that have seen each item in training, (n_items,)."""
+        return self.state.n_users_of_items
+
+    @property
     def catalogue(self) -> np.ndarray:
         """Codes of the items that are ranked."""
         return self.state.catalogue

@@ -112,7 +112,7 @@ def _users(
         is_cold &= np.bincount(further.users, minlength=len(query)) == 0
     vectors = users.vectors(query.codes, query.features, windows)
     if cold_start == "mean":
-        vectors[is_cold] = state.user.embeddings.mean(axis=0)
+        vectors[is_cold] = state.mean_user
     return query, vectors, further, is_cold
 
 
@@ -142,7 +142,7 @@ def predict(state: ModelState, X: Any, *, cold_start: str) -> np.ndarray:
     users, items = StateEvaluation(state).pair_vectors(rows)
     is_cold = _are_cold(state.users.codes(rows.users), rows.user_features)
     if cold_start == "mean":
-        users[is_cold] = state.user.embeddings.mean(axis=0)
+        users[is_cold] = state.mean_user
     scores: np.ndarray = np.einsum("nd,nd->n", users, items)
     if cold_start == "popular":
         scores[is_cold] = _n_positives(state)[state.items.codes(rows.items[is_cold])]
@@ -300,7 +300,7 @@ def _search(
 @once
 def _n_positives(state: ModelState) -> np.ndarray:
     """Number of positives of each item code, (n_items + 1,) float32."""
-    return state.interactions.n_positives(len(state.item.entities))
+    return state.n_positives
 
 
 def _most_popular(

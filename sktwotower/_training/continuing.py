@@ -20,11 +20,32 @@ from sktwotower._training.data import TrainingData
 from sktwotower._training.state import ModelState
 
 
+def continued_by(state: ModelState, ranks: Ranks | None) -> ModelState:
+    """The state that these processes go on from, with the codes of all users.
+
+    Raises
+    ------
+    ValueError
+        If it has the users of a shard that is not the one of this process.
+    """
+    if state.shard is None:
+        return state
+    shard = state.shard.shard
+    if ranks is None or ranks.shard != shard:
+        raise ValueError(
+            f"The model in this process has the users of shard {shard.rank} of "
+            f"{shard.size}. Continue it in the {shard.size} processes that have fitted it, "
+            "or save it there, and load it, which loads all users."
+        )
+    return state.with_all_users()
+
+
 def table_sources(
     before: ModelState,
     data: TrainingData,
     configuration: Configuration,
     n_history_items: int,
+    ranks: Ranks | None,
 ) -> RowSources:
     """For each table, the rows of the table before that its rows start from.
 
@@ -38,15 +59,20 @@ def table_sources(
         Says which side has an id.
     n_history_items : int
         Rows of the new history table; 0: there is none.
+    ranks : Ranks or None
+        The processes, each of which has the ids of its users.
     """
     sources: RowSources = {}
     for name in SIDES:
         old = before.side(name).entities
         now = data.side(name).entities
         if configuration.side(name).id_embedding:
-            sources[f"{name}_tower.id_table"] = RowSource.append(
+            source = RowSource.append(
                 int(old.id_codes.max()) + 1, int(now.id_codes.max()) + 1, first=0
             )
+            if ranks is not None and name == "user":
+                source = source.of_shard(ranks, is_whole=before.shard is None)
+            sources[f"{name}_tower.id_table"] = source
         sparse, dense = now.field_order()
         if sparse:
             sources[f"{name}_tower.column_table"] = column_source(old, now, sparse)
@@ -125,17 +151,18 @@ def rows_that_stay(data: TrainingData, towers: TwoTowers) -> dict[nn.Parameter, 
         For each table, True for a row that does not change.
     """
     users, items = towers.user_tower, towers.item_tower
-    user_ids = data.user.entities.id_codes[data.interactions.users]
-    item_ids = data.item.entities.id_codes[data.interactions.items]
+    user_ids, item_ids = data.user.entities.id_codes, data.item.entities.id_codes
+    of_users = user_ids, data.interactions.users
+    of_items = item_ids, data.interactions.items
     without = {}
-    for table, ids in (
-        (users.id_table, user_ids),
-        (items.id_table, item_ids),
-        (users.history_table, item_ids),
+    for table, (ids, codes) in (
+        (users.id_table, of_users),
+        (items.id_table, of_items),
+        (users.history_table, of_items),
     ):
         if table is not None:
-            has_one = np.zeros(len(table), dtype=bool)
-            has_one[ids] = True
+            has_one = np.zeros(int(ids.max()) + 1, dtype=bool)
+            has_one[ids[codes]] = True
             has_one[0] = True  # the unknown id belongs to no interaction
             without[table] = torch.from_numpy(~data.share.any(has_one))
     return without

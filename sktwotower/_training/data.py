@@ -130,6 +130,12 @@ def read_training_rows(
     if before is not None:
         refuse_other_parameters(before, configuration, occasion_of(continues))
     stored, named = None, configuration.role_columns
+    if before is not None and before.shard is not None and not is_dataset(X):
+        raise ValueError(
+            "Each process has the users of a shard of the model, which was fitted from "
+            "files: give it more rows in files, too, or save the model in all processes "
+            "and load it, which loads all users."
+        )
     if is_dataset(X):
         opened = partial(StoredInteractions, X, owner=configuration.owner, in_index=named)
         stored = opened() if ranks is None else _opened_by_all(opened, ranks)

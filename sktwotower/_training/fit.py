@@ -81,6 +81,7 @@ class Fit:
         stop = False
         if self.validation is not None:
             stop = self.validation.score(self.training.validated_state(self.run, self.log))
+            self.run.tables.release(self.run.served)
         if configuration.verbose:
             now = time.perf_counter()
             times = duration(now - started)
@@ -104,6 +105,7 @@ class Fit:
         towers, optimizer, frequencies = deepcopy(
             (state.towers, state.optimizer, state.frequencies)
         )
+        self.run.tables.release(self.run.served)
         return replace(
             state,
             towers=towers.cpu().eval(),
@@ -122,6 +124,7 @@ class Fit:
         """
         validation = self.validation
         if validation is not None and validation.rule.early_stopping:
+            self.run.tables.gather(self.run.served)
             self.run.served.load_state_dict(validation.best_weights)
             if refit_rows is not None:
                 n_epochs = validation.n_refit_epochs

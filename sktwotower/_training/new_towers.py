@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from sktwotower._nn.inputs import EntityRows
+from sktwotower._nn.shards import Shard
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._training.configuration import Configuration
@@ -21,6 +22,7 @@ def make_towers(
     item_rows: EntityRows,
     n_history_items: int,
     generator: torch.Generator,
+    shard: Shard | None = None,
 ) -> TwoTowers:
     """New towers for the rows of both sides.
 
@@ -36,6 +38,8 @@ def make_towers(
         Number of rows of the history table; 0: there is none.
     generator : torch.Generator
         Draws the initial weights.
+    shard : Shard, optional
+        The rows of the table of user ids that are made; None: all.
     """
     history = settings.history
     reader = asdict(history) if isinstance(history, TransformerSettings) else None
@@ -51,7 +55,7 @@ def make_towers(
         generator=generator,
     )
     return TwoTowers(
-        make(user_rows, n_history_items=n_history_items, reader=reader),
+        make(user_rows, n_history_items=n_history_items, reader=reader, shard=shard),
         make(item_rows),
         configuration.temperature,
         learned=configuration.learns_temperature,

@@ -9,7 +9,7 @@ from sktwotower._data.roles import SideName
 from sktwotower._nn.inputs import EntityRows, TowerRows
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._training.configuration import Configuration
-from sktwotower._training.data import TrainingData
+from sktwotower._training.data import SideData
 from sktwotower._training.divergence import divergence_message
 from sktwotower._training.state import SideState
 
@@ -17,9 +17,9 @@ from sktwotower._training.state import SideState
 def embedded_side(
     name: SideName,
     towers: TwoTowers,
+    side: SideData,
     rows: EntityRows,
     past: PastItems | None,
-    data: TrainingData,
     configuration: Configuration,
     epoch: int,
 ) -> SideState:
@@ -31,12 +31,12 @@ def embedded_side(
         The side.
     towers : TwoTowers
         As they are served.
+    side : SideData
+        Vocabulary, encoder and features.
     rows : EntityRows
         Ids and features of the side; row ``r`` belongs to code ``r``.
     past : PastItems or None
         Histories of the users.
-    data : TrainingData
-        Vocabularies, encoders and features.
     configuration : Configuration
         Says whether the cold path is trained.
     epoch : int
@@ -47,7 +47,6 @@ def embedded_side(
     ValueError
         If an embedding is not finite, or so long that its scores need not be.
     """
-    side = data.side(name)
     tower = towers.user_tower if name == "user" else towers.item_tower
     rows = rows.head(len(side.entities) + 1)
     inputs: TowerRows = rows

@@ -10,14 +10,18 @@ import torch
 
 from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
+from sktwotower._data.pairs import n_users_of_items
 from sktwotower._data.roles import SIDES, ColumnRoles, SideName
+from sktwotower._data.user_shards import codes_of_shard
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.absence import StreamingFrequencies
-from sktwotower._nn.resize import OptimizerState
+from sktwotower._nn.optim import OptimizerState
+from sktwotower._nn.shards import Shard
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._search.faiss_index import FaissIndex
 from sktwotower._training.settings import Settings
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import Column
 
 
@@ -119,6 +123,42 @@ class TrainingLog:
 
 
 @dataclass(frozen=True, eq=False)
+class UserShard:
+    """What a process knows of all users, whose model has some of them.
+
+    Attributes
+    ----------
+    shard : Shard
+        Which of the users the model has.
+    users : Entities
+        All users.
+    numbers : ndarray of shape (n_rows,), int64
+        Where the training rows of this process are among those of all.
+    n_rows : int
+        Training rows of all processes.
+    n_positives : ndarray of shape (n_items + 1,), float32
+        Number of positives of each item code.
+    n_users_of_items : ndarray of shape (n_items,), float64
+        Number of users that have seen each item.
+    mean_user : ndarray of shape (embedding_dim,), float32
+        The mean of the users' embeddings.
+    """
+
+    shard: Shard
+    users: Entities
+    numbers: np.ndarray
+    n_rows: int
+    n_positives: np.ndarray
+    n_users_of_items: np.ndarray
+    mean_user: np.ndarray
+
+
+def _longer(counts: np.ndarray, n: int) -> np.ndarray:
+    """Counts of ``n`` items, of which the last ones were added without a row."""
+    return np.pad(counts, (0, n - len(counts)))
+
+
+@dataclass(frozen=True, eq=False)
 class ModelState:
     """Everything that a fit leaves.
 
@@ -149,6 +189,9 @@ class ModelState:
         What "auto" stood for in the last training.
     log : TrainingLog
         How training went.
+    shard : UserShard or None
+        What is known of all users where ``user``, ``seen``, ``past`` and ``interactions``
+        are of some of them; None: they are of all.
     """
 
     roles: ColumnRoles
@@ -163,6 +206,7 @@ class ModelState:
     frequencies: StreamingFrequencies | None
     settings: Settings
     log: TrainingLog
+    shard: UserShard | None = None
 
     @property
     def users(self) -> Vocabulary:
@@ -187,6 +231,41 @@ class ModelState:
         """What scores were divided by in the loss."""
         temperature = self.towers.temperature
         return temperature if isinstance(temperature, float) else temperature.item()
+
+    @property
+    def n_positives(self) -> np.ndarray:
+        """Number of positives of each item code, of all users; (n_items + 1,) float32."""
+        n_items = len(self.item.entities)
+        if self.shard is None:
+            return self.interactions.n_positives(n_items)
+        return _longer(self.shard.n_positives, n_items + 1)
+
+    @property
+    def n_users_of_items(self) -> np.ndarray:
+        """Number of users that have seen each item, (n_items,)."""
+        if self.shard is not None:
+            return _longer(self.shard.n_users_of_items, len(self.item.entities))
+        return n_users_of_items(self.seen)
+
+    @property
+    def mean_user(self) -> np.ndarray:
+        """The mean of the users' embeddings, (embedding_dim,)."""
+        if self.shard is not None:
+            return self.shard.mean_user
+        mean: np.ndarray = self.user.embeddings.mean(axis=0)
+        return mean
+
+    def with_all_users(self) -> ModelState:
+        """The state to go on from: codes of users are those of all, where it has a shard."""
+        if self.shard is None:
+            return self
+        users = self.shard.users
+        codes = codes_of_shard(users, self.shard.shard).astype(np.int32)
+        rows = self.interactions
+        rows = replace(rows, users=column_store.take(codes, rows.users - 1))
+        return replace(
+            self, user=replace(self.user, entities=users), interactions=rows
+        )
 
     def differs_in_indexes_only(self, other: ModelState) -> bool:
         """Whether the other one is the same model, with or without indexes."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from sktwotower._data.entities import Entities
 from sktwotower._data.histories import InteractionCodes, PastItems
-from sktwotower._data.pairs import pair_matrix
+from sktwotower._data.pairs import n_users_of_items, pair_matrix
 from sktwotower._data.row_shares import OwnRows
+from sktwotower._data.user_shards import codes_of_shard, users_of_shard
 from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
@@ -24,11 +26,11 @@ from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.lazy_tables import LazyTables, LookedUpTables, may_be_lazy
 from sktwotower._nn.optim import (
     DECOUPLED,
+    OptimizerState,
     make_optimizer,
     make_schedule,
 )
 from sktwotower._nn.resize import (
-    OptimizerState,
     RowSources,
     copy_weights,
     recall,
@@ -44,7 +46,7 @@ from sktwotower._training.continuing import streaming_frequencies, table_sources
 from sktwotower._training.data import TrainingData, refuse_no_field, with_popularity
 from sktwotower._training.defaults import resolve
 from sktwotower._training.facts import facts_of
-from sktwotower._training.memory import training_bytes, warn_if_too_large
+from sktwotower._training.memory import of_size, training_bytes, warn_if_too_large
 from sktwotower._training.new_towers import make_towers
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import (
@@ -58,9 +60,11 @@ from sktwotower._training.spectral_start import start_from_spectrum
 from sktwotower._training.state import (
     ModelState,
     TrainingLog,
+    UserShard,
     recommendable,
 )
 from sktwotower._training.totals import RowTotals
+from sktwotower.utils import _column_store as column_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,15 @@ class TrainingRun:
     tables: LookedUpTables
     frequencies: StreamingFrequencies | None
     histories: Callable[[], PastItems | None]
+
+
+class _Users(NamedTuple):
+    """The users of a model, what their tower reads, and their rows and distinct pairs."""
+
+    entities: Entities
+    rows: EntityRows
+    interactions: InteractionCodes
+    seen: sp.csr_matrix
 
 
 class Training:
@@ -128,10 +141,16 @@ class Training:
         self.seed = seed
         self.replayed = None
         self.interactions = data.interactions  # of this process
+        self.share = data.share  # which of all rows these are
         if before is not None and continues:
             id_codes = data.user.entities.id_codes
-            self.replayed = data.share.of_own_users(before.interactions, id_codes)
+            share, self.replayed = data.share.of_own_users(
+                before.interactions,
+                None if before.shard is None else before.shard.numbers,
+                id_codes,
+            )
             self.interactions = self.replayed.followed_by(data.interactions)
+            self.share = share.followed_by(data.share)
         facts = facts_of(data, self.interactions)
         of_before = None if before is None else before.settings
         self.settings = resolve(configuration, facts, of_before, continues=continues)
@@ -173,8 +192,9 @@ class Training:
             self.item_rows,
             self._n_history_items(),
             generators.common,
+            None if ranks is None else ranks.shard,
         ).to(device, torch.float32)
-        sources = self._row_sources()
+        sources = self._row_sources(ranks)
         if self.before is not None:
             copy_weights(towers, self.before.towers, sources)
         user_rows = self._to_train(self.user_rows, towers.user_tower)
@@ -186,7 +206,6 @@ class Training:
         if self.before is None and towers.score_items_by_items:
             id_codes = self.data.item.entities.id_codes
             start_from_spectrum(towers.item_tower, id_codes, rows, self.seed, ranks)
-        average = average_of(towers) if configuration.average else None
         totals = RowTotals.of(rows, ranks)
         in_history = None
         if isinstance(user_inputs, HistoryRows):
@@ -199,6 +218,7 @@ class Training:
         )
         optimizer = self._make_optimizer(towers, sources)
         tables = self._tables(towers, optimizer, totals, ranks, is_spread=is_spread)
+        average = average_of(towers) if configuration.average else None
         schedule = make_schedule(
             optimizer,
             configuration.lr_schedule,
@@ -228,47 +248,99 @@ class Training:
         )
 
     def validated_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model to validate: histories have training rows only, as in training."""
-        return self._state(run, log, run.histories(), {})
+        """The model to validate: histories have training rows only, as in training.
+
+        The tables have to be released before training goes on.
+        """
+        run.tables.gather(run.served)
+        interactions, seen = self._all_rows()
+        users = _Users(self.data.user.entities, self.user_rows, interactions, seen)
+        return self._state(run, log, users, run.histories(), {})
 
     def complete_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model to serve: histories have all rows, and the optimizer its memory."""
+        """The model to serve: histories have all rows, and the optimizer its memory.
+
+        If this process has read its share of the rows, the model has its users. The tables
+        have to be released before training goes on.
+        """
+        is_shard = isinstance(self.share, OwnRows)
+        run.tables.gather(run.served, own_users=is_shard)
+        users = self._own_users(self.share) if is_shard else self._all_users()
         past, history = None, self.settings.history
         if history is not None:
-            users, items = self.data.user.entities, self.data.item.entities
-            past = past_items(self._all_rows()[0], users, items, history)
-        run.tables.collect_state()
-        state = self._state(run, log, past, remember(run.optimizer, run.trained))
-        return replace(
-            state,
-            user=replace(state.user, entities=state.user.entities.now()),
-            item=replace(state.item, entities=state.item.entities.now()),
+            items = self.data.item.entities
+            past = past_items(users.interactions, users.entities, items, history)
+        memory = run.tables.complete(
+            remember(run.optimizer, run.trained), own_users=is_shard
         )
+        state = self._state(run, log, users, past, memory)
+        state = replace(
+            state, item=replace(state.item, entities=state.item.entities.now())
+        )
+        return self._with_shard(state, self.share) if is_shard else state
+
+    def _all_users(self) -> _Users:
+        """All users, and the rows of all processes."""
+        return _Users(self.data.user.entities.now(), self.user_rows, *self._all_rows())
+
+    def _own_users(self, share: OwnRows) -> _Users:
+        """The users of this process, with codes of their own, and their rows."""
+        of_all = self.data.user.entities.now()
+        entities = users_of_shard(of_all, share.ranks.shard)
+        code_of = np.zeros(len(of_all) + 1, dtype=np.int32)
+        code_of[codes_of_shard(of_all, share.ranks.shard)] = np.arange(1, len(entities) + 1)
+        rows = self.interactions
+        rows = replace(rows, users=column_store.take(code_of, rows.users))
+        seen = pair_matrix(
+            rows.users, rows.items, len(entities), len(self.data.item.entities)
+        )
+        with_id = self.configuration.user.id_embedding
+        return _Users(entities, entities.rows(with_id=with_id), rows, seen)
+
+    def _with_shard(self, state: ModelState, share: OwnRows) -> ModelState:
+        """The state of the users of this process, with what it knows of all of them."""
+        n_items, total = len(state.item.entities), share.sum
+        rows, vectors = state.interactions, state.user.embeddings
+        of_all = self.data.user.entities.now()
+        shard = UserShard(
+            shard=share.ranks.shard,
+            users=of_all,
+            numbers=share.numbers,
+            n_rows=int(total(np.array(len(rows)))),
+            n_positives=total(rows.n_positives(n_items)),
+            n_users_of_items=total(n_users_of_items(state.seen)),
+            mean_user=total(vectors.sum(axis=0)) / np.float32(len(of_all)),
+        )
+        return replace(state, shard=shard)
 
     def _state(
         self,
         run: TrainingRun,
         log: TrainingLog,
+        users: _Users,
         past: PastItems | None,
         memory: OptimizerState,
     ) -> ModelState:
-        run.served.user_tower.set_unknown_id()
         if not self.configuration.is_self_supervised:  # else training has set it
             run.served.item_tower.set_unknown_id()
-        arguments = self.data, self.configuration, len(log.loss_curve)
-        interactions, seen = self._all_rows()
-        item = embedded_side("item", run.served, self.item_rows, None, *arguments)
+        data, arguments = self.data, (self.configuration, len(log.loss_curve))
+        item = embedded_side(
+            "item", run.served, data.item, self.item_rows, None, *arguments
+        )
         if past is not None:
             past = item.read_in(past, self.settings.embedding_dim)
-        user = embedded_side("user", run.served, self.user_rows, past, *arguments)
+        of_users = replace(data.user, entities=users.entities)
+        user = embedded_side(
+            "user", run.served, of_users, users.rows, past, *arguments
+        )
         return ModelState(
             roles=self.data.roles,
             user=user,
             item=item,
             towers=run.served,
             catalogue=self.catalogue,
-            interactions=interactions,
-            seen=seen,
+            interactions=users.interactions,
+            seen=users.seen,
             past=past,
             optimizer=(self.configuration.optimizer, memory),
             frequencies=run.frequencies,
@@ -279,11 +351,7 @@ class Training:
     def _all_rows(self) -> tuple[InteractionCodes, sp.csr_matrix]:
         """What the model will have seen, in all processes: rows, and distinct pairs."""
         if self._everything is None:
-            rows = self.interactions
-            if isinstance(self.data.share, OwnRows):
-                rows = self.data.share.whole(self.data.interactions)
-                if self.before is not None and self.replayed is not None:
-                    rows = self.before.interactions.followed_by(rows)
+            rows = self.share.whole(self.interactions)
             n_users, n_items = len(self.data.user.entities), len(self.data.item.entities)
             self._everything = rows, pair_matrix(rows.users, rows.items, n_users, n_items)
         return self._everything
@@ -299,12 +367,12 @@ class Training:
         rows = self._all_rows()[0].take(self.data.share.whole_column(train_rows))
         return past_items(rows, users, items, history)
 
-    def _row_sources(self) -> RowSources:
+    def _row_sources(self, ranks: Ranks | None) -> RowSources:
         """The rows of the tables before that those of new towers start from."""
         if self.before is None:
             return {}
         return table_sources(
-            self.before, self.data, self.configuration, self._n_history_items()
+            self.before, self.data, self.configuration, self._n_history_items(), ranks
         )
 
     def _n_history_items(self) -> int:
@@ -368,6 +436,7 @@ class Training:
         has_private_items = self.configuration.objective.has_private_items(totals)
         return DividedTables(
             towers,
+            self.user_rows.n_ids,
             optimizer,
             name,
             batch_size=batch_size,
@@ -432,7 +501,10 @@ class Training:
         )
 
     def _warn_if_too_large(self, device: torch.device) -> None:
-        needed = self.bytes_of(self.user_rows, self.item_rows, self._n_history_items())
+        user_rows = self.user_rows
+        if isinstance(self.share, OwnRows):
+            user_rows = of_size(user_rows, len(user_rows) // self.share.ranks.size + 1)
+        needed = self.bytes_of(user_rows, self.item_rows, self._n_history_items())
         warn_if_too_large(sum(needed.values()), device)
 
 

@@ -20,7 +20,7 @@ from sktwotower._data.interactions import (
     read_later,
     refuse_mixed_ids,
 )
-from sktwotower._data.pairs import pair_matrix
+from sktwotower._data.pairs import n_users_of_items, pair_matrix
 from sktwotower._data.roles import ColumnRoles, as_interactions
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._search.top_k import RowScores
@@ -56,6 +56,11 @@ class Counts:
     popularity: np.ndarray
 
     temperature = 1.0
+
+    @property
+    def n_users_of_items(self) -> np.ndarray:
+        """Number of users that have seen each item, (n_items,)."""
+        return n_users_of_items(self.seen)
 
     @classmethod
     def of(

@@ -125,8 +125,8 @@ class NativeRanker:
         return bool(n_seen == self.source.seen.nnz)
 
     def _popularity(self) -> np.ndarray:
-        n_users = np.asarray(self.source.seen.sum(axis=0), dtype=np.float64).ravel()
-        return n_users[self.candidates.codes - 1]
+        counts: np.ndarray = self.source.n_users_of_items[self.candidates.codes - 1]
+        return counts
 
     def _embeddings(self) -> np.ndarray:
         vectors = self.source.item_vectors(self.candidates.codes)

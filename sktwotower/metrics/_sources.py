@@ -27,6 +27,10 @@ class EvaluationSource(FittedState, Protocol):
         """Pairs of the training data, (n_users, n_items); code c is row or column c - 1."""
 
     @property
+    def n_users_of_items(self) -> np.ndarray:
+        """Number of users that have seen each item in the training data, (n_items,)."""
+
+    @property
     def catalogue(self) -> np.ndarray:
         """Ascending codes of the items that can be recommended."""
 

@@ -132,8 +132,20 @@ def test_rows_from_before_of_own_users():
     id_codes = np.array([0, 4, 3, 0])
 
     def call(ranks):
-        share = OwnRows.after_those_before(0, ranks)
-        return share.of_own_users(rows, id_codes).users.tolist()
+        later = OwnRows.after_those_before(2, ranks)
+        share, own = later.of_own_users(rows, None, id_codes)
+        # User 2 gets another row of the table, and moves to the other rank.
+        id_codes[2] = 6
+        moved, other = later.of_own_users(own, share.numbers, id_codes)
+        together = moved.followed_by(later)
+        return [
+            (own.users.tolist(), share.numbers.tolist()),
+            (other.users.tolist(), together.numbers.tolist()),
+        ]
 
-    assert on_ranks(2, call) == [[1, 3, 0], [2, 2]]
-    assert ALL_ROWS.of_own_users(rows, id_codes) is rows
+    assert on_ranks(2, call) == [
+        [([1, 3, 0], [0, 2, 3]), ([1, 2, 3, 0, 2], [0, 1, 2, 3, 4, 5, 6])],
+        [([2, 2], [1, 4]), ([], [7, 8])],
+    ]
+    assert ALL_ROWS.of_own_users(rows, None, id_codes) == (ALL_ROWS, rows)
+    assert ALL_ROWS.followed_by(ALL_ROWS) is ALL_ROWS

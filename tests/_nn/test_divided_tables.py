@@ -8,7 +8,7 @@ from sktwotower._nn import lazy_tables
 from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import MOMENTS, make_optimizer
-from sktwotower._nn.resize import rows_stay
+from sktwotower._nn.resize import remember, rows_stay
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from tests._nn.thread_ranks import on_ranks
@@ -28,8 +28,9 @@ def rows_of(n):
     )
 
 
-def make_towers(*, id_dropout=0.0):
+def make_towers(ranks=None, *, id_dropout=0.0):
     generator = torch.Generator().manual_seed(0)
+    shards = [None if ranks is None else ranks.shard, None]
     user, item = (
         Tower(
             rows_of(n),
@@ -41,8 +42,9 @@ def make_towers(*, id_dropout=0.0):
             normalize=False,
             id_dropout=id_dropout,
             generator=generator,
+            shard=shard,
         )
-        for n in (N_USERS, N_ITEMS)
+        for n, shard in zip((N_USERS, N_ITEMS), shards, strict=True)
     )
     return TwoTowers(user, item, 1.0, learned=False)
 
@@ -93,17 +95,19 @@ def whole(name, weight_decay, size, stay=None, max_norm=None):
             if max_norm is not None:
                 nn.utils.clip_grad_norm_(towers.parameters(), max_norm)
             optimizer.step()
+    towers.user_tower.set_unknown_id()
     state = [optimizer.state[side.id_table] for side in sides]
     return [side.id_table for side in sides], state
 
 
 def divided(ranks, name, weight_decay, *, is_lazy, stay=None, max_norm=None):
     """Trained by a rank; the whole tables."""
-    towers = make_towers()
+    towers = make_towers(ranks)
     sides = towers.user_tower, towers.item_tower
     optimizer = optimizer_of(towers, name, weight_decay)
     tables = DividedTables(
         towers,
+        N_USERS,
         optimizer,
         name,
         batch_size=0 if is_lazy else 1,
@@ -132,8 +136,12 @@ def divided(ranks, name, weight_decay, *, is_lazy, stay=None, max_norm=None):
             optimizer.step()
             tables.step()
         tables.settle()
-    tables.collect_state()
-    state = [optimizer.state[side.id_table] for side in sides]
+    assert [len(side.id_table) for side in sides] == [
+        len(range(ranks.rank, n, ranks.size)) for n in (N_USERS, N_ITEMS)
+    ]
+    memory = tables.complete(remember(optimizer, towers))
+    tables.gather(towers)
+    state = [memory[f"{side}_tower.id_table"] for side in ("user", "item")]
     return [side.id_table for side in sides], state
 
 
@@ -190,9 +198,10 @@ def test_rows_of_others_are_looked_up_where_ids_are_dropped():
     """The unknown id, row 0, is then trained by all ranks."""
 
     def call(ranks):
-        towers = make_towers(id_dropout=0.5)
+        towers = make_towers(ranks, id_dropout=0.5)
         tables = DividedTables(
             towers,
+            N_USERS,
             optimizer_of(towers, "sgd", 0.0),
             "sgd",
             batch_size=1,

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 import torch.distributed as dist
 
+import sktwotower
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._data import row_shares
 from sktwotower.history import PooledHistory, TransformerHistory
@@ -26,6 +28,7 @@ MODELS = {
         "weight_decay": 0.0,  # rows without an interaction stay
         **BY_TIME,
     },
+    "ids": {"user_id_embedding": True, "history": None, "negatives": "in_batch"},
     "held-out rows": {"early_stopping": True, "y": "rating", "popularity_prior": 1.0},
     "latest rows": {
         "early_stopping": True,
@@ -68,8 +71,8 @@ def make_rows():
 
 def fit(X, name):
     """A model, of which the last rows are added later."""
-    parameters = dict(MODELS[name])
-    columns = [parameters.pop(role, None) for role in ("y", "sample_weight")]
+    columns = "y", "sample_weight"
+    parameters = {key: x for key, x in MODELS[name].items() if key not in columns}
     model = TwoTowerRecommender(
         user_column="user",
         item_column="item",
@@ -79,13 +82,18 @@ def fit(X, name):
         random_state=0,
         **parameters,
     )
-    for number, part in enumerate(X):
-        if isinstance(part, pd.DataFrame):
-            given = [None if column is None else part[column] for column in columns]
-        else:
-            given = columns
-        (model.partial_fit if number else model.fit)(part, *given)
+    for part in X:
+        add(model, part, name)
     return model
+
+
+def add(model, part, name):
+    """Fit a model, or go on with it."""
+    columns = [MODELS[name].get(role) for role in ("y", "sample_weight")]
+    if isinstance(part, pd.DataFrame):
+        columns = [None if column is None else part[column] for column in columns]
+    is_fitted = hasattr(model, "_state")
+    return (model.partial_fit if is_fitted else model.fit)(part, *columns)
 
 
 def described(model):
@@ -103,6 +111,11 @@ def described(model):
         model.user_embeddings_,
         model.item_embeddings_,
         *map(np.asarray, model.recommend(model.user_ids_[:20], 5)),
+        *(
+            moments.numpy()
+            for state_of in state.optimizer[1].values()
+            for moments in state_of.values()
+        ),
         state.seen.indices,
         *(np.asarray(c) for c in (rows.users, rows.items, rows.positive)),
         *times,
@@ -115,11 +128,38 @@ def compare(folder, names):
     files = [folder / "rows.parquet", folder / "more.parquet"]
     frames = [pd.read_parquet(file) for file in files]
     for name in names:
-        for one, other in zip(
-            *(described(fit(X, name)) for X in (files, frames)), strict=True
-        ):
-            assert one.dtype == other.dtype, name
-            np.testing.assert_array_equal(one, other, err_msg=name)
+        first = fit(files[:1], name)
+        first.save(folder / "first")
+        # A process goes on with the users of its shard, as they were saved.
+        shard = sktwotower.load(folder / "first", shard=dist.get_rank())
+        assert_same(described(first), described(shard), name)
+        model = add(shard, files[1], name)
+        whole = fit(frames, name)
+        assert_own_users(model, whole)
+        model.save(folder / "model")
+        assert_same(described(sktwotower.load(folder / "model")), described(whole), name)
+
+
+def assert_same(one, other, name):
+    for i, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert a.dtype == b.dtype, (name, i)
+        np.testing.assert_array_equal(a, b, err_msg=f"{name} {i}")
+
+
+def assert_own_users(model, whole):
+    """The model of a shard answers for its users as the one of all does."""
+    own = model.user_ids_
+    others = np.setdiff1d(whole.user_ids_, own)
+    assert len(own) and len(others)
+    for one, other in zip(model.recommend(own, 5), whole.recommend(own, 5), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for cold in ("mean", "popular"):
+        one, other = (
+            each.recommend(["new"], 5, cold_start=cold)[1] for each in (model, whole)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    with pytest.raises(ValueError, match=f"1 of 2 user ids, such as '{others[0]}'"):
+        model.recommend([own[0], others[0]])
 
 
 def message_of(path):
