@@ -75,10 +75,12 @@ class DividedTable:
 
     Parameters
     ----------
-    shard : Parameter of shape (n_own, width)
+    shard : Parameter of shape (n_before + n_own, width)
         This rank's rows.
     n_rows : int
         Rows of all ranks.
+    n_before : int
+        Rows of the shard that come before this rank's and are not trained.
     optimizer : Optimizer
         Holds the state of this rank's rows.
     name : str
@@ -96,6 +98,7 @@ class DividedTable:
         self,
         shard: nn.Parameter,
         n_rows: int,
+        n_before: int,
         optimizer: torch.optim.Optimizer,
         name: str,
         clock: Clock | None,
@@ -105,6 +108,7 @@ class DividedTable:
     ) -> None:
         self.shard = shard.requires_grad_(False)
         self.n_rows = n_rows
+        self.n_before = n_before
         self.ranks = ranks
         self.is_exchanged = is_exchanged
         self.rows: _WholeShard | _LazyShard = _WholeShard(self.shard)
@@ -131,9 +135,9 @@ class DividedTable:
         order = owners.masked_fill_(owners == ranks.rank, -1).argsort(stable=True)
         ordered = rows[order]
         n_own, counts[ranks.rank] = counts[ranks.rank], 0
-        own, asked = ordered[:n_own] // ranks.size, ordered[n_own:]
+        own, asked = self._positions(ordered[:n_own]), ordered[n_own:]
         lists = self._lists.gather(asked)
-        wanted = [codes[ranks.owns(codes)] // ranks.size for codes in lists]
+        wanted = [self._positions(codes[ranks.owns(codes)]) for codes in lists]
         self._n_asked, self._n_wanted = counts, [len(codes) for codes in wanted]
         self._places = torch.empty_like(order)
         self._places[order] = torch.arange(len(order))
@@ -154,6 +158,10 @@ class DividedTable:
         self._vectors = torch.cat([first, received])
         return self._vectors.requires_grad_()
 
+    def _positions(self, rows: Tensor) -> Tensor:
+        """Where rows of this rank are in the shard."""
+        return rows // self.ranks.size + self.n_before
+
     def placed(self, positions: Tensor) -> Tensor:
         """Where the vectors of rows are that were looked up, by their positions."""
         return self._places[positions] if self.is_exchanged else positions
@@ -161,7 +169,7 @@ class DividedTable:
     def _look_up_own(self, rows: Tensor) -> Tensor:
         """The same where all rows belong to this rank, but for row 0, which is unused."""
         n_others = int(self.ranks.rank > 0)
-        own = self.rows.look_up(rows[n_others:] // self.ranks.size).detach()
+        own = self.rows.look_up(self._positions(rows[n_others:])).detach()
         self._vectors = torch.cat([own.new_zeros(n_others, own.shape[1]), own])
         return self._vectors.requires_grad_()
 
@@ -202,7 +210,7 @@ class DividedTable:
     def whole(self, own: Tensor) -> Tensor:
         """The rows of all ranks, (n_rows, ...), of something of which each has its own."""
         whole = own.new_empty(self.n_rows, *own.shape[1:])
-        self.ranks.collect(own, whole)
+        self.ranks.collect(own[self.n_before :], whole)
         return whole
 
 
@@ -216,7 +224,7 @@ class DividedTables(LookedUpTables):
     ----------
     towers : TwoTowers
         Their tables get this rank's rows in place of all. The table of user ids is made
-        with these rows alone.
+        with these rows, after that of the unknown user.
     n_user_ids : int
         Rows of the table of user ids, of all ranks.
     optimizer : Optimizer
@@ -260,14 +268,18 @@ class DividedTables(LookedUpTables):
             n_rows = n_user_ids if table is user_ids else len(table)
             is_lazy = not has_penalty and may_be_lazy(n_rows, batch_size)
             if is_lazy and self._clock is None:
-                n_before = int(optimizer.state[table].get("step", 0))
-                self._clock = Clock(group, n_before)
+                n_steps = int(optimizer.state[table].get("step", 0))
+                self._clock = Clock(group, n_steps)
             if is_lazy or table in is_exchanged:
-                if table is not user_ids:
+                n_before = 0
+                if table is user_ids:
+                    n_before = int(ranks.rank > 0)
+                else:
                     self._divide(table, optimizer)
                 self.by_table[table] = DividedTable(
                     table,
                     n_rows,
+                    n_before,
                     optimizer,
                     name,
                     self._clock if is_lazy else None,
@@ -320,7 +332,10 @@ class DividedTables(LookedUpTables):
         left = dict(rows)
         for table, divided in self.by_table.items():
             frozen = left.pop(table, None)
-            own = None if frozen is None else self.shard.own(frozen)
+            of_shard = self.shard.own
+            if self._by_name.get(_USER_IDS) is divided:
+                of_shard = self.shard.table_of
+            own = None if frozen is None else of_shard(frozen)
             if isinstance(divided.rows, LazyTable):
                 divided.rows.frozen = own
             elif own is not None:
@@ -332,25 +347,26 @@ class DividedTables(LookedUpTables):
         parameters = dict(towers.named_parameters())
         for name, divided in self._by_name.items():
             table = parameters[name]
-            own, is_whole = table.data, name in self._before
-            if is_whole:
-                own = self.shard.own(own)
-            else:
-                self._before[name] = own
-            if name == _USER_IDS and own_users:
-                table.data = self.shard.table(own, self._unknown_user(towers, own))
-            elif not is_whole:
-                table.data = divided.whole(own)
-            if name == _USER_IDS and not own_users:
-                table.data[0] = self._unknown_user(towers, own)
+            is_whole, is_left = name in self._before, name == _USER_IDS and own_users
+            if is_whole and is_left:  # it was whole to be given other values
+                table.data = self.shard.table_of(table.data)
+            elif not (is_whole or is_left):
+                self._before[name] = table.data
+                table.data = divided.whole(table.data)
+        self._set_unknown_user(towers, own_users=own_users)
 
-    def _unknown_user(self, towers: TwoTowers, own: Tensor) -> Tensor:
-        """The vector of the unknown user, from this rank's rows of the table of ids."""
-        first = int(self.ranks.rank == 0)  # the row of the unknown user
-        n_known = self._by_name[_USER_IDS].n_rows - 1
+    def _set_unknown_user(self, towers: TwoTowers, *, own_users: bool) -> None:
+        """Set the vector of the unknown user from those of all ranks."""
+        table = towers.user_tower.id_table
+        if table is None:
+            return
+        shard, n_known = self.shard, self._by_name[_USER_IDS].n_rows - 1
+        own = shard.own_of(table if own_users else shard.table_of(table))
+        first = int(shard.rank == 0)  # the row of the unknown user
         if towers.user_tower.id_dropout or not n_known:
-            return self.ranks.sum(own[:first].sum(0))
-        return self.ranks.sum(own[first:].sum(0)) / n_known
+            table[0] = self.ranks.sum(own[:first].sum(0))
+        else:
+            table[0] = self.ranks.sum(own[first:].sum(0)) / n_known
 
     def release(self, towers: TwoTowers) -> None:
         parameters = dict(towers.named_parameters())
@@ -363,15 +379,11 @@ class DividedTables(LookedUpTables):
     ) -> OptimizerState:
         found = dict(memory)
         for name, divided in self._by_name.items():
-            found[name] = dict(memory.get(name, {}))
-            for key, own in found[name].items():
-                if not own.dim():  # the number of steps
-                    continue
-                if name == _USER_IDS and own_users:
-                    unknown = own[0] if self.ranks.rank == 0 else torch.zeros_like(own[0])
-                    found[name][key] = self.shard.table(own, unknown)
-                else:
-                    found[name][key] = divided.whole(own)
+            if name in memory and not (name == _USER_IDS and own_users):
+                found[name] = {
+                    key: divided.whole(own) if own.dim() else own  # or a number of steps
+                    for key, own in memory[name].items()
+                }
         return found
 
 

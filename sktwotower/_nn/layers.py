@@ -60,18 +60,21 @@ def new_table(
 def new_shard(
     n_rows: int, width: int, generator: torch.Generator, shard: Shard
 ) -> nn.Parameter:
-    """The rows of a shard of such a table, drawn as all of them are, block by block."""
+    """The table of a shard of such a table, drawn as all rows are, block by block."""
     # Blocks of at least 16 numbers draw what one draws of all.
     n_blocks = max(n_rows * width // 2**20, 1)
     starts = [n_rows * i // n_blocks // 16 * 16 for i in range(n_blocks)] + [n_rows]
-    own = torch.empty(len(range(shard.rank, n_rows, shard.size)), width)
-    n_filled = 0
+    first = shard.rank or shard.size
+    table = torch.empty(1 + len(range(first, n_rows, shard.size)), width)
+    n_filled = 1
     for start, end in itertools.pairwise(starts):
-        block = torch.randn(end - start, width, generator=generator)
-        rows = block[(shard.rank - start) % shard.size :: shard.size]
-        torch.mul(rows, INITIAL_SCALE, out=own[n_filled : n_filled + len(rows)])
+        block = torch.randn(end - start, width, generator=generator).mul_(INITIAL_SCALE)
+        if start == 0:
+            table[0] = block[0]
+        rows = block[max(first - start, (first - start) % shard.size) :: shard.size]
+        table[n_filled : n_filled + len(rows)] = rows
         n_filled += len(rows)
-    return nn.Parameter(own)
+    return nn.Parameter(table)
 
 
 def new_linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:

@@ -46,11 +46,10 @@ class RowSource:
         return cls(torch.where(is_new, first, rows), is_new)
 
     def of_shard(self, ranks: Ranks, *, is_whole: bool) -> RowSource:
-        """The rows of this process's shard."""
+        """The rows of the table of this process's shard."""
         shard = ranks.shard
-        return RowSource(
-            shard.local(shard.own(self.rows)), shard.own(self.is_new), ranks, is_whole
-        )
+        rows, is_new = (shard.table_of(one) for one in (self.rows, self.is_new))
+        return RowSource(shard.local(rows), is_new, ranks, is_whole)
 
     def weights(self, old: Tensor) -> Tensor:
         """Initial values of the larger table."""

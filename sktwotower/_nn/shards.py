@@ -44,13 +44,13 @@ class Shard:
         # The unknown id is the first row of the first shard already.
         return rows // self.size + (rows > 0) * int(self.rank > 0)
 
-    def table(self, own: Tensor, unknown: Tensor) -> Tensor:
-        """The table of the shard, from its rows and the values of the unknown id."""
-        return torch.cat([unknown[None], own[int(self.rank == 0) :]])
-
     def table_of(self, whole: Tensor) -> Tensor:
         """The table of the shard, from all rows."""
-        return self.table(whole[self.rank :: self.size], whole[0])
+        return torch.cat([whole[:1], whole[self.rank or self.size :: self.size]])
+
+    def own_of(self, table: Tensor) -> Tensor:
+        """The rows of this shard in its table, without the unknown id of another one."""
+        return table[int(self.rank > 0) :]
 
 
 def whole_table(tables: Sequence[Tensor]) -> Tensor:

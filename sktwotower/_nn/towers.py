@@ -397,9 +397,13 @@ class Tower(nn.Module):
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
-        blocks = [
-            self(rows.take(block).to(device)).cpu()
-            for block in torch.arange(len(rows)).split(block_size)
-        ]
+        vectors = None
+        for start in range(0, len(rows) or 1, block_size):
+            end = min(start + block_size, len(rows))
+            part = self(rows.take(torch.arange(start, end)).to(device))
+            if vectors is None:  # all at once, since they may be most of the memory
+                vectors = torch.empty(len(rows), part.shape[1])
+            vectors[start:end] = part
         self.train(was_training)
-        return torch.cat(blocks)
+        assert vectors is not None  # without rows there is an empty block
+        return vectors

@@ -136,12 +136,12 @@ def divided(ranks, name, weight_decay, *, is_lazy, stay=None, max_norm=None):
             optimizer.step()
             tables.step()
         tables.settle()
-    assert [len(side.id_table) for side in sides] == [
-        len(range(ranks.rank, n, ranks.size)) for n in (N_USERS, N_ITEMS)
-    ]
+    n_own = [len(range(ranks.rank, n, ranks.size)) for n in (N_USERS, N_ITEMS)]
+    n_own[0] += ranks.rank > 0  # the unknown user comes first
+    assert [len(side.id_table) for side in sides] == n_own
     memory = tables.complete(remember(optimizer, towers))
     tables.gather(towers)
-    state = [memory[f"{side}_tower.id_table"] for side in ("user", "item")]
+    state = [memory.get(f"{side}_tower.id_table") for side in ("user", "item")]
     return [side.id_table for side in sides], state
 
 
