@@ -55,8 +55,8 @@ class ShardVocabulary(Vocabulary):
             raise ValueError(
                 f"{len(elsewhere)} of {len(ids)} user ids, such as {ids[elsewhere[0]]!r}, "
                 f"belong to other shards: the model in this process has the users of shard "
-                f"{rank} of {size}. Ask the process that has them, or save the model in all "
-                "processes and load it, which loads all users."
+                f"{rank} of {size}. Ask the process that has them, or save the model in "
+                "all processes and load it, which loads all users."
             )
         return found
 

@@ -106,7 +106,8 @@ class DividedTable:
         *,
         is_exchanged: bool,
     ) -> None:
-        self.shard = shard.requires_grad_(False)
+        self.shard = shard
+        shard.requires_grad_(False)
         self.n_rows = n_rows
         self.n_before = n_before
         self.ranks = ranks

@@ -56,7 +56,8 @@ class Shard:
 def whole_table(tables: Sequence[Tensor]) -> Tensor:
     """All rows, from the tables of all shards."""
     size = len(tables)
-    whole = tables[0].new_empty(1 + sum(len(one) - 1 for one in tables), *tables[0].shape[1:])
+    n_rows = 1 + sum(len(one) - 1 for one in tables)
+    whole = tables[0].new_empty(n_rows, *tables[0].shape[1:])
     whole[0] = tables[0][0]
     for rank, table in enumerate(tables):
         whole[rank or size :: size] = table[1:]

@@ -99,10 +99,10 @@ class Tower(nn.Module):
         self.field_widths = rows.field_widths
         self.n_sparse_fields = len(rows.field_widths)
         self.id_table = None
-        if rows.id_codes is not None and shard is None:
-            self.id_table = new_table(rows.n_ids, embedding_dim, generator)
-        elif rows.id_codes is not None:
+        if rows.id_codes is not None and shard is not None:
             self.id_table = new_shard(rows.n_ids, embedding_dim, generator, shard)
+        elif rows.id_codes is not None:
+            self.id_table = new_table(rows.n_ids, embedding_dim, generator)
         self.history_table = None
         self.has_unit_history = False  # see TwoTowers
         if n_history_items:

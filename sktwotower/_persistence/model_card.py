@@ -115,17 +115,16 @@ def model_card(
 
 def _data(state: ModelState) -> Table:
     """Rows of X, their times, and the ids in them."""
-    positive = state.interactions.positive
-    n_rows, n_positives = len(positive), int(np.count_nonzero(positive))
+    n_rows, n_positives = state.n_rows, int(state.n_positives.sum(dtype=np.float64))
     rows: list[Sequence[Any]] = [
         ("rows", n_rows),
         ("positives", f"{n_positives:,} ({n_positives / n_rows:.1%})"),
-        ("pairs of user and item", state.seen.nnz),
+        ("pairs of user and item", int(state.n_users_of_items.sum())),
     ]
     if state.roles.times is not None:
         rows.append(("times", state.roles.times))
     for side in SIDES:
-        entities = state.side(side).entities
+        entities = state.with_all_users().side(side).entities
         n_trained = int(np.count_nonzero(entities.id_codes[1 : len(entities) + 1]))
         rows += [(f"{side}s", len(entities)), (f"{side}s with rows to train on", n_trained)]
     return Table(["what", "value"], rows)
@@ -152,10 +151,20 @@ def _size(state: ModelState, n_bytes: int) -> Table:
         [
             ("catalogue", f"{len(state.catalogue):,} items"),
             ("embedding_dim", state.settings.embedding_dim),
-            ("parameters", sum(p.numel() for p in state.towers.parameters())),
+            ("parameters", _n_parameters(state)),
             ("files", f"{n_bytes / 1e6:,.3g} MB"),
         ],
     )
+
+
+def _n_parameters(state: ModelState) -> int:
+    """Number of weights, of the users of all shards."""
+    n = sum(p.numel() for p in state.towers.parameters())
+    table = state.towers.user_tower.id_table
+    if state.shard is not None and table is not None:
+        n_ids = int(state.shard.users.id_codes.max()) + 1
+        n += (n_ids - len(table)) * table.shape[1]
+    return n
 
 
 def _parameters(model: TwoTowerRecommender) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import ChainMap
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -67,13 +68,16 @@ def save_model(
     group, place, objects = SavingGroup.of(state), path_of(path), Objects()
     written = parts | own if group.is_first else own
 
-    def write(folder: Path) -> dict[str, Json]:
+    versions = {name: import_module(name).__version__ for name in _PACKAGES}
+    versions = {"python": platform.python_version(), **versions}
+
+    def write_own(folder: Path) -> dict[str, Json]:
         group.refuse_no_folder(folder)
         return {x: write_part(x, values, folder, objects) for x, values in written.items()}
 
-    def complete(folder: Path, manifest: dict[str, Json]) -> None:
-        manifest["versions"] = versions
-        manifest["parts"] = described
+    def write_rest() -> None:
+        manifest["versions"], manifest["parts"] = versions, described
+        write_objects(folder / OBJECTS, objects)
         card = model_card(
             model,
             metrics=of_user,
@@ -86,14 +90,13 @@ def save_model(
 
     with group.own_errors(), ExitStack() as stack:
         opened = group.on_first(lambda: stack.enter_context(new_version(place)))
-        folder = place / group.gathered(opened and opened[0].name)[0]
-        own_described = group.on_all(lambda: write(folder))
-        described = {x: y for each in group.gathered(own_described) for x, y in each.items()}
-        versions = {name: import_module(name).__version__ for name in _PACKAGES}
-        versions = {"python": platform.python_version(), **versions}
-        group.on_first(lambda: write_objects(folder / OBJECTS, objects))
-        group.on_all(lambda: _read_back(folder, own_described, written, objects))
-        group.on_first(lambda: complete(*opened))
+        # Processes may see the folder at another place.
+        name = group.gathered(None if opened is None else opened[0].name)[0]
+        folder, manifest = place / name, {} if opened is None else opened[1]
+        own_parts = group.on_all(lambda: write_own(folder))
+        group.on_all(lambda: _read_back(folder, own_parts, written, objects))
+        described = dict(ChainMap(*group.gathered(own_parts)))
+        group.on_first(write_rest)
         group.on_all(stack.close)  # the version replaces the one before
 
 

@@ -170,10 +170,11 @@ def _known_of_all(
     parts: Mapping[str, Values], shard: Shard, state: ModelState
 ) -> UserShard:
     """What the model of a shard knows of all users."""
-    values, file = parts[SHARDS], f"{SHARDS}.safetensors"
-    numbers = parts[name_of("interactions", shard)].get("numbers")
-    own = _file_of("interactions", shard)
-    n_rows, n_items = values.get("n_rows"), len(state.item.entities)
+    values: Values = dict(parts[SHARDS])
+    numbers: Any = parts[name_of("interactions", shard)].get("numbers")
+    own, file = _file_of("interactions", shard), f"{SHARDS}.safetensors"
+    n_rows: Any = values.get("n_rows")
+    n_items = len(state.item.entities)
     expect(type(n_rows) is int, MANIFEST, f"has {n_rows!r} rows")
     shape = (len(state.interactions),)
     expect_array(own, "numbers", numbers, shape, "i", between=(0, n_rows - 1))
@@ -183,7 +184,8 @@ def _known_of_all(
         "mean_user": state.user.unknown.shape,
     }
     for name, wanted in shapes.items():
-        expect_array(file, name, values.get(name), wanted, "f")
+        expect(name in values, file, f"has no {name!r}")
+        expect_array(file, name, values[name], wanted, "f")
     return UserShard(
         shard=shard,
         users=entities_of("user", parts["user"]),

@@ -140,6 +140,8 @@ class EntityEmbedder:
             Histories that replace those of training.
         """
         if features is None and windows is None:
+            if not len(self.state.embeddings):  # a shard without a user
+                return np.tile(self.state.unknown, (len(codes), 1))
             vectors: np.ndarray = self.state.embeddings[codes - 1]
             vectors[codes == 0] = self.state.unknown  # code 0 had taken the last row
             return vectors

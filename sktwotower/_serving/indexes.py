@@ -35,7 +35,7 @@ def with_index(
             # A graph joins items that are near each other. They must be near in the sense
             # of the users, who weigh popularity by one number.
             scale = np.ones(embeddings.shape[1], dtype=np.float32)
-            scale[-1] = state.user.embeddings[0, -1] or 1.0
+            scale[-1] = state.user.unknown[-1] or 1.0
         vectors = embeddings[choices(state, name) - 1]
         built = FaissIndex(index, vectors, parameters, scale=scale)
     changed = replace(state.side(name), index=built)

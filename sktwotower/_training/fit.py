@@ -80,7 +80,7 @@ class Fit:
             raise ValueError(divergence_message(configuration, "loss", loss, n_epochs))
         stop = False
         if self.validation is not None:
-            stop = self.validation.score(self.training.validated_state(self.run, self.log))
+            stop = self.validation.score(self.training.models.validated(self.run, self.log))
             self.run.tables.release(self.run.served)
         if configuration.verbose:
             now = time.perf_counter()
@@ -101,7 +101,7 @@ class Fit:
 
     def snapshot(self) -> ModelState:
         """A model of its own, as if training had stopped here."""
-        state = self.training.complete_state(self.run, self.log)
+        state = self.training.models.complete(self.run, self.log)
         towers, optimizer, frequencies = deepcopy(
             (state.towers, state.optimizer, state.frequencies)
         )
@@ -134,7 +134,7 @@ class Fit:
                 for _ in range(n_epochs):
                     next(self.run.epochs)
         self.run.epochs.close()  # frees its rows before histories are made of all rows
-        state = self.training.complete_state(self.run, self.log)
+        state = self.training.models.complete(self.run, self.log)
         state.towers.cpu().eval()
         return state
 

@@ -233,6 +233,11 @@ class ModelState:
         return temperature if isinstance(temperature, float) else temperature.item()
 
     @property
+    def n_rows(self) -> int:
+        """Number of training rows, of all users."""
+        return len(self.interactions) if self.shard is None else self.shard.n_rows
+
+    @property
     def n_positives(self) -> np.ndarray:
         """Number of positives of each item code, of all users; (n_items + 1,) float32."""
         n_items = len(self.item.entities)
@@ -256,16 +261,14 @@ class ModelState:
         return mean
 
     def with_all_users(self) -> ModelState:
-        """The state to go on from: codes of users are those of all, where it has a shard."""
+        """The state to go on from, in which users have their codes among all users."""
         if self.shard is None:
             return self
         users = self.shard.users
         codes = codes_of_shard(users, self.shard.shard).astype(np.int32)
         rows = self.interactions
         rows = replace(rows, users=column_store.take(codes, rows.users - 1))
-        return replace(
-            self, user=replace(self.user, entities=users), interactions=rows
-        )
+        return replace(self, user=replace(self.user, entities=users), interactions=rows)
 
     def differs_in_indexes_only(self, other: ModelState) -> bool:
         """Whether the other one is the same model, with or without indexes."""

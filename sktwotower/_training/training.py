@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sktwotower._data.entities import Entities
-from sktwotower._data.histories import InteractionCodes, PastItems
-from sktwotower._data.pairs import n_users_of_items, pair_matrix
 from sktwotower._data.row_shares import OwnRows
-from sktwotower._data.user_shards import codes_of_shard, users_of_shard
 from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.batches import Batches, TrainingRows
 from sktwotower._nn.distributed import Ranks
@@ -26,7 +19,6 @@ from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.lazy_tables import LazyTables, LookedUpTables, may_be_lazy
 from sktwotower._nn.optim import (
     DECOUPLED,
-    OptimizerState,
     make_optimizer,
     make_schedule,
 )
@@ -34,7 +26,6 @@ from sktwotower._nn.resize import (
     RowSources,
     copy_weights,
     recall,
-    remember,
 )
 from sktwotower._nn.runtime import Generators, resolve_device
 from sktwotower._nn.self_supervision import DrawMasks, SelfSupervision
@@ -47,62 +38,18 @@ from sktwotower._training.data import TrainingData, refuse_no_field, with_popula
 from sktwotower._training.defaults import resolve
 from sktwotower._training.facts import facts_of
 from sktwotower._training.memory import of_size, training_bytes, warn_if_too_large
+from sktwotower._training.model_making import ModelMaker
 from sktwotower._training.new_towers import make_towers
 from sktwotower._training.objective import mask_drawer
 from sktwotower._training.rows import (
-    past_items,
     training_rows,
     with_unit_prior,
 )
+from sktwotower._training.run import TrainingRun
 from sktwotower._training.settings import PooledSettings
-from sktwotower._training.side_states import embedded_side
 from sktwotower._training.spectral_start import start_from_spectrum
-from sktwotower._training.state import (
-    ModelState,
-    TrainingLog,
-    UserShard,
-    recommendable,
-)
+from sktwotower._training.state import ModelState
 from sktwotower._training.totals import RowTotals
-from sktwotower.utils import _column_store as column_store
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingRun:
-    """A training under way.
-
-    Attributes
-    ----------
-    epochs : generator of float
-        Trains for an epoch and yields its mean loss.
-    served, trained : TwoTowers
-        The average of the weights, and the weights; without an average they are the same.
-    optimizer : Optimizer
-        Steps the trained towers.
-    tables : LookedUpTables
-        Tables that the optimizer does not step.
-    frequencies : StreamingFrequencies or None
-        How often items have been in a batch.
-    histories : callable
-        Makes the histories of all users from the rows that train, or None without any.
-    """
-
-    epochs: Generator[float, None, None]
-    served: TwoTowers
-    trained: TwoTowers
-    optimizer: torch.optim.Optimizer
-    tables: LookedUpTables
-    frequencies: StreamingFrequencies | None
-    histories: Callable[[], PastItems | None]
-
-
-class _Users(NamedTuple):
-    """The users of a model, what their tower reads, and their rows and distinct pairs."""
-
-    entities: Entities
-    rows: EntityRows
-    interactions: InteractionCodes
-    seen: sp.csr_matrix
 
 
 class Training:
@@ -162,12 +109,16 @@ class Training:
         self.n_epochs = self.settings.max_iter if n_epochs is None else n_epochs
         self.user_rows = data.user.entities.rows(with_id=configuration.user.id_embedding)
         self.item_rows = data.item.entities.rows(with_id=configuration.item.id_embedding)
-        self.catalogue = recommendable(
-            data.item.entities, trains_cold_path=configuration.trains_cold_path("item")
+        self.models = ModelMaker(
+            configuration,
+            self.settings,
+            data,
+            self.interactions,
+            self.share,
+            self.user_rows,
+            self.item_rows,
         )
-        self._everything: tuple[InteractionCodes, sp.csr_matrix] | None = None
-        if not isinstance(data.share, OwnRows):
-            self._all_rows()  # a full disk is an error now
+        self.catalogue = self.models.catalogue
         self.draw_masks = self._mask_drawer()
         if configuration.verbose:
             _report_catalogue(len(data.item.entities) - len(self.catalogue))
@@ -242,130 +193,10 @@ class Training:
             ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
-        histories = cache(partial(self._histories, train_rows, past, ranks))
+        histories = cache(partial(self.models.histories, train_rows, past, ranks))
         return TrainingRun(
             epochs, served, towers, optimizer, tables, frequencies, histories
         )
-
-    def validated_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model to validate: histories have training rows only, as in training.
-
-        The tables have to be released before training goes on.
-        """
-        run.tables.gather(run.served)
-        interactions, seen = self._all_rows()
-        users = _Users(self.data.user.entities, self.user_rows, interactions, seen)
-        return self._state(run, log, users, run.histories(), {})
-
-    def complete_state(self, run: TrainingRun, log: TrainingLog) -> ModelState:
-        """The model to serve: histories have all rows, and the optimizer its memory.
-
-        If this process has read its share of the rows, the model has its users. The tables
-        have to be released before training goes on.
-        """
-        is_shard = isinstance(self.share, OwnRows)
-        run.tables.gather(run.served, own_users=is_shard)
-        users = self._own_users(self.share) if is_shard else self._all_users()
-        past, history = None, self.settings.history
-        if history is not None:
-            items = self.data.item.entities
-            past = past_items(users.interactions, users.entities, items, history)
-        memory = run.tables.complete(
-            remember(run.optimizer, run.trained), own_users=is_shard
-        )
-        state = self._state(run, log, users, past, memory)
-        state = replace(
-            state, item=replace(state.item, entities=state.item.entities.now())
-        )
-        return self._with_shard(state, self.share) if is_shard else state
-
-    def _all_users(self) -> _Users:
-        """All users, and the rows of all processes."""
-        return _Users(self.data.user.entities.now(), self.user_rows, *self._all_rows())
-
-    def _own_users(self, share: OwnRows) -> _Users:
-        """The users of this process, with codes of their own, and their rows."""
-        of_all = self.data.user.entities.now()
-        entities = users_of_shard(of_all, share.ranks.shard)
-        code_of = np.zeros(len(of_all) + 1, dtype=np.int32)
-        code_of[codes_of_shard(of_all, share.ranks.shard)] = np.arange(1, len(entities) + 1)
-        rows = self.interactions
-        rows = replace(rows, users=column_store.take(code_of, rows.users))
-        seen = pair_matrix(
-            rows.users, rows.items, len(entities), len(self.data.item.entities)
-        )
-        with_id = self.configuration.user.id_embedding
-        return _Users(entities, entities.rows(with_id=with_id), rows, seen)
-
-    def _with_shard(self, state: ModelState, share: OwnRows) -> ModelState:
-        """The state of the users of this process, with what it knows of all of them."""
-        n_items, total = len(state.item.entities), share.sum
-        rows, vectors = state.interactions, state.user.embeddings
-        of_all = self.data.user.entities.now()
-        shard = UserShard(
-            shard=share.ranks.shard,
-            users=of_all,
-            numbers=share.numbers,
-            n_rows=int(total(np.array(len(rows)))),
-            n_positives=total(rows.n_positives(n_items)),
-            n_users_of_items=total(n_users_of_items(state.seen)),
-            mean_user=total(vectors.sum(axis=0)) / np.float32(len(of_all)),
-        )
-        return replace(state, shard=shard)
-
-    def _state(
-        self,
-        run: TrainingRun,
-        log: TrainingLog,
-        users: _Users,
-        past: PastItems | None,
-        memory: OptimizerState,
-    ) -> ModelState:
-        if not self.configuration.is_self_supervised:  # else training has set it
-            run.served.item_tower.set_unknown_id()
-        data, arguments = self.data, (self.configuration, len(log.loss_curve))
-        item = embedded_side(
-            "item", run.served, data.item, self.item_rows, None, *arguments
-        )
-        if past is not None:
-            past = item.read_in(past, self.settings.embedding_dim)
-        of_users = replace(data.user, entities=users.entities)
-        user = embedded_side(
-            "user", run.served, of_users, users.rows, past, *arguments
-        )
-        return ModelState(
-            roles=self.data.roles,
-            user=user,
-            item=item,
-            towers=run.served,
-            catalogue=self.catalogue,
-            interactions=users.interactions,
-            seen=users.seen,
-            past=past,
-            optimizer=(self.configuration.optimizer, memory),
-            frequencies=run.frequencies,
-            settings=self.settings,
-            log=log,
-        )
-
-    def _all_rows(self) -> tuple[InteractionCodes, sp.csr_matrix]:
-        """What the model will have seen, in all processes: rows, and distinct pairs."""
-        if self._everything is None:
-            rows = self.share.whole(self.interactions)
-            n_users, n_items = len(self.data.user.entities), len(self.data.item.entities)
-            self._everything = rows, pair_matrix(rows.users, rows.items, n_users, n_items)
-        return self._everything
-
-    def _histories(
-        self, train_rows: np.ndarray, past: PastItems | None, ranks: Ranks | None
-    ) -> PastItems | None:
-        """Histories of all users from the rows that train; ``past`` are this rank's."""
-        history = self.settings.history
-        if ranks is None or history is None:
-            return past
-        users, items = self.data.user.entities, self.data.item.entities
-        rows = self._all_rows()[0].take(self.data.share.whole_column(train_rows))
-        return past_items(rows, users, items, history)
 
     def _row_sources(self, ranks: Ranks | None) -> RowSources:
         """The rows of the tables before that those of new towers start from."""

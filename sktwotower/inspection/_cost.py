@@ -26,9 +26,10 @@ from sktwotower._training.defaults import choose
 from sktwotower._training.facts import DataFacts, facts_of
 from sktwotower._training.memory import of_size, row_bytes
 from sktwotower._training.objective import SAMPLING
+from sktwotower._training.run import TrainingRun
 from sktwotower._training.settings import Settings
 from sktwotower._training.state import TrainingLog
-from sktwotower._training.training import Training, TrainingRun
+from sktwotower._training.training import Training
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.inspection._plotting import check_count, refuse
 
@@ -318,6 +319,6 @@ def _entity_bytes(training: Training, sizes: dict[str, int]) -> Iterator[int]:
 
 def _index_bytes(training: Training, run: TrainingRun, index: str, n_items: int) -> int:
     """Bytes of a search index, in proportion to one of the items of the sample."""
-    items = training.complete_state(run, TrainingLog(())).item
+    items = training.models.complete(run, TrainingLog(())).item
     found = FaissIndex(index, items.embeddings).n_bytes()
     return round(found * n_items / len(items.embeddings))

@@ -162,6 +162,17 @@ def assert_own_users(model, whole):
         model.recommend([own[0], others[0]])
 
 
+def fit_one_user(folder):
+    """A model of which one process has no user."""
+    model = fit([folder / "one.parquet"], "ids")
+    items, _ = model.recommend(["new"], 5)
+    assert items.shape == (1, 5) and len(model.user_ids_) == (dist.get_rank() == 1)
+    model.save(folder / "one")
+    whole = sktwotower.load(folder / "one")
+    np.testing.assert_array_equal(items, whole.recommend(["new"], 5)[0])
+    assert len(whole.user_ids_) == 1
+
+
 def message_of(path):
     """What a fit says of a file."""
     try:
@@ -180,10 +191,13 @@ def main():
         rows = make_rows()
         rows[:500].to_parquet(folder / "rows.parquet", row_group_size=GROUP)
         rows[450:].to_parquet(folder / "more.parquet", row_group_size=GROUP)
+        one = rows[rows["user"] == rows["user"][0]]
+        one.to_parquet(folder / "one.parquet", row_group_size=2)
         bad = rows.assign(user=rows["user"].where(rows.index != 570))
         bad.to_parquet(folder / "bad.parquet", row_group_size=GROUP)
     dist.barrier()
     compare(folder, names)
+    fit_one_user(folder)
     message = message_of(folder / "bad.parquet")
     (folder / f"{os.environ['RANK']}.txt").write_text(message)
     dist.destroy_process_group()
