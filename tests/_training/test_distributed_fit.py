@@ -1,5 +1,7 @@
 """Two processes train models that are as good as those of one."""
 
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import sktwotower
 from tests._training import fit_files
 from tests._training.fit_all import MANY_ROWS, MODELS, fit_many_rows, fit_models
 from tests.helpers import one_thread
@@ -87,16 +90,83 @@ def test_no_thread_outlives_the_group(results):
         assert not [name for name in rank.get("threads", []) if "gloo" in name]
 
 
-@pytest.mark.parametrize(
-    ("size", "names"), [(2, ["auto", "latest rows"]), (3, list(fit_files.MODELS))]
-)
-def test_files_that_are_read_together_are_as_frames(tmp_path, size, names):
-    """Each process reads a part of a file; all raise what one would raise."""
-    pytest.importorskip("pyarrow")
-    with torchrun(size, "fit_files.py", tmp_path, *names) as process:
+@pytest.fixture(scope="module", params=[2, 3])
+def fitted_from_files(request, tmp_path_factory):
+    """The number of processes, and the folder of what they have read and saved."""
+    for package in ("pyarrow", "safetensors", "skops"):
+        pytest.importorskip(package)
+    folder, size = tmp_path_factory.mktemp("files"), request.param
+    names = ["auto", "latest rows", "ids"] if size == 2 else list(fit_files.MODELS)
+    with torchrun(size, "fit_files.py", folder, *names) as process:
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    messages = [(tmp_path / f"{rank}.txt").read_text() for rank in range(size)]
-    expected = fit_files.message_of(tmp_path / "bad.parquet")
+    return size, folder
+
+
+def test_files_that_are_read_together_are_as_frames(fitted_from_files):
+    """Each process reads a part of a file; all raise what one would raise."""
+    size, folder = fitted_from_files
+    messages = [(folder / f"{rank}.txt").read_text() for rank in range(size)]
+    expected = fit_files.message_of(folder / "bad.parquet")
     assert "(first at row 570)" in expected
     assert messages == [expected] * size
+
+
+def test_shards_are_loaded_alone_and_together(fitted_from_files):
+    size, folder = fitted_from_files
+    path = folder / "model"
+    whole = sktwotower.load(path)
+    shards = [sktwotower.load(path, shard=rank) for rank in range(size)]
+    ids = np.concatenate([shard.user_ids_ for shard in shards])
+    assert sorted(ids) == sorted(whole.user_ids_)
+    card = next(path.rglob("MODEL_CARD.md")).read_text()
+    for shard in shards:
+        state, known = shard._state, whole._state
+        own = known.users.codes(shard.user_ids_) - 1
+        np.testing.assert_array_equal(shard.user_embeddings_, whole.user_embeddings_[own])
+        assert (shard.seen_ != whole.seen_[own]).nnz == 0
+        assert state.n_rows == known.n_rows
+        np.testing.assert_array_equal(state.n_positives, known.n_positives)
+        np.testing.assert_array_equal(state.n_users_of_items, known.n_users_of_items)
+        np.testing.assert_allclose(state.mean_user, known.mean_user, rtol=1e-5)
+        again = pickle.loads(pickle.dumps(shard))
+        assert again.recommend(shard.user_ids_[:1])[0].shape == (1, 10)
+        with pytest.raises(ValueError, match="belong to other shards"):
+            again.recommend(ids)
+        for count in (state.n_rows, len(whole.user_ids_)):
+            assert f"| {count:,} |" in card
+
+
+def test_a_shard_alone_neither_learns_nor_saves(fitted_from_files, tmp_path):
+    size, folder = fitted_from_files
+    model = sktwotower.load(folder / "model", shard=size - 1)
+    X = folder / "rows.parquet"
+    for call in (
+        lambda: model.partial_fit(X),
+        lambda: model.set_params(warm_start=True).fit(X),
+    ):
+        with pytest.raises(ValueError, match=f"shard {size - 1} of {size}. Continue it in"):
+            call()
+    with pytest.raises(ValueError, match=f"so that {size} processes save it together"):
+        model.save(tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
+
+
+@pytest.mark.parametrize("shard", [-1, 3])
+def test_a_shard_that_is_not_there(fitted_from_files, shard):
+    _, folder = fitted_from_files
+    with pytest.raises(ValueError, match=f"shard={shard} is none of the . shards"):
+        sktwotower.load(folder / "model", shard=shard)
+
+
+def test_a_shard_needs_its_own_files_alone(fitted_from_files, tmp_path):
+    size, folder = fitted_from_files
+    path = tmp_path / "model"
+    shutil.copytree(folder / "model", path)
+    (file,) = path.rglob(f"user.1-of-{size}.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert len(sktwotower.load(path, shard=0).user_ids_)
+    for shard in (1, None):
+        with pytest.raises(ValueError, match="is not what was saved"):
+            sktwotower.load(path, shard=shard)
