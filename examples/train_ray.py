@@ -21,7 +21,7 @@ from sktwotower.datasets import load_movielens_small
 
 
 def train(config):
-    """Train with the other workers, and save from the first."""
+    """Train and save with the other workers."""
     folder = config["folder"]
     films = pd.read_parquet(folder / "films.parquet")
     model = TwoTowerRecommender(
@@ -32,8 +32,8 @@ def train(config):
         random_state=0,
     )
     model.fit(folder / "ratings.parquet")
+    model.save(folder / "model")  # each saves the users that it has
     if dist.get_rank() == 0:
-        model.save(folder / "model")
         print("trained by", dist.get_world_size(), "processes")
 
 

@@ -23,7 +23,7 @@ from sktwotower.datasets import load_movielens_small
 
 
 def train(folder):
-    """Train with the other processes, and save from the first."""
+    """Train and save with the other processes."""
     on_gpu = torch.cuda.is_available()
     dist.init_process_group("nccl" if on_gpu else "gloo")
     if on_gpu:
@@ -37,8 +37,8 @@ def train(folder):
         random_state=0,
     )
     model.fit(folder / "ratings.parquet")
+    model.save(folder / "model")  # each saves the users that it has
     if dist.get_rank() == 0:
-        model.save(folder / "model")
         print("trained by", dist.get_world_size(), "processes", flush=True)
     dist.destroy_process_group()
 

@@ -613,10 +613,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Interactions: a user id and an item id in each row. Columns without a role are
             ignored. A path leads to a Parquet file, or to a directory of Parquet files.
             Files, a ``pyarrow.dataset.Dataset`` and a ``numpy.memmap`` are read in blocks,
-            so they may be larger than memory; several processes read files together
-            (:ref:`several_processes`). With more than 2**24 rows of any kind, the
-            columns that the model keeps are mapped from temporary files, and an epoch is
-            shuffled in windows instead of as a whole.
+            so they may be larger than memory; several processes read files together, and
+            each has the model of its users (:ref:`several_processes`). With more than
+            2**24 rows of any kind, the columns that the model keeps are mapped from
+            temporary files, and an epoch is shuffled in windows instead of as a whole.
         y : array-like of shape (n_samples,) or str, default=None
             A row is a positive if its y is above 0; None: all rows are. The other rows are
             explicit negatives, and count as seen. ``loss="cross_entropy"`` learns them as
@@ -942,6 +942,7 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         the save is killed. What is written is read back before that. Callbacks, metadata
         requests and indexes of ``build_index`` are not stored. ``MODEL_CARD.md`` among the
         files describes the model: data, features, sizes, parameters, training and metrics.
+        If several processes have read files together, all of them call it (:ref:`shards`).
 
         Needs ``pip install 'sktwotower[save]'``. See :doc:`/user_guide/saving`.
 
@@ -965,7 +966,8 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
             Before ``fit``.
         ValueError
             If there is something else at the path, such as the manifest of another
-            package, or a link to nothing.
+            package, or a link to nothing; or if the processes that have the other shards
+            of the model are not there.
         TypeError
             If an id, a feature, a parameter or an encoder cannot be stored, or would not
             come back as it is, or if a metric is no number.
