@@ -33,9 +33,11 @@ def softmax_objective(users: Tensor, items: Tensor, batch: SoftmaxBatch) -> Tens
     explicit_scores, explicit_log_q = None, batch.explicit_negative_log_q
     if batch.explicit_negatives is not None and explicit_log_q is not None:
         explicit_scores = scores(batch.explicit_negatives) - explicit_log_q
+    # A slice of all of them would have a gradient of its own.
+    shared = items if len(items) == batch.n_shared else items[: batch.n_shared]
     return softmax_loss(
         users,
-        items[: batch.n_shared],
+        shared,
         positive_scores,
         explicit_scores,
         groups=batch.groups,

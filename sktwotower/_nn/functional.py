@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
+_ROWS_AT_ONCE = 2048  # of matrices that are gone through twice: they stay in the cache
 
 
 def unit_length(vectors: Tensor) -> Tensor:
@@ -40,8 +41,12 @@ class _UnitLength(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         scaled, lengths = ctx.saved_tensors
-        along = (gradient * scaled).sum(dim=1, keepdim=True)
-        return torch.addcmul(gradient, scaled, along, value=-1.0).div_(lengths)
+        found = torch.empty_like(scaled)
+        of_blocks = (one.split(_ROWS_AT_ONCE) for one in (gradient, scaled, lengths, found))
+        for g, y, length, block in zip(*of_blocks, strict=True):
+            along = torch.mul(g, y, out=block).sum(dim=1, keepdim=True)
+            torch.addcmul(g, y, along, value=-1.0, out=block).div_(length)
+        return found
 
 
 def pair_scores(users: Tensor, items: Tensor, groups: Tensor, columns: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -170,7 +170,8 @@ class _SharedSoftmax(torch.autograd.Function):
             parts = run_both(
                 lambda: softmax.run(blocks[::2]), lambda: softmax.run(blocks[1::2])
             )
-            value, items_gradient = (a + b for a, b in zip(*parts, strict=True))
+            # In place, as elsewhere: the items may be a whole catalogue.
+            value, items_gradient = (a.add_(b) for a, b in zip(*parts, strict=True))
         ctx.save_for_backward(
             softmax.users_gradient,
             items_gradient,
@@ -182,8 +183,14 @@ class _SharedSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        gradients = (None if one is None else one * gradient for one in ctx.saved_tensors)
-        return *gradients, None, None, None, None, None, None
+        return *times(gradient, ctx.saved_tensors), None, None, None, None, None, None
+
+
+def times(factor: Tensor, gradients: Iterable[Tensor | None]) -> Iterator[Tensor | None]:
+    """Gradients times a scalar, which is 1 if the loss is what is minimised."""
+    is_one = factor.device.type == "cpu" and factor == 1  # a device would be waited for
+    for one in gradients:
+        yield one if one is None or is_one else one * factor
 
 
 class _Block(NamedTuple):

@@ -14,7 +14,7 @@ from sktwotower._nn.batches import SoftmaxBatch
 from sktwotower._nn.distributed import CodeLists, Division, Shares
 from sktwotower._nn.segments import Bags
 from sktwotower._nn.shared_bags import SharedBags
-from sktwotower._nn.softmax import exponentials
+from sktwotower._nn.softmax import exponentials, times
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +207,4 @@ class _SpreadSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        return *(one * gradient for one in ctx.saved_tensors), None, None, None, None
+        return *times(gradient, ctx.saved_tensors), None, None, None, None

@@ -178,14 +178,7 @@ class Tower(nn.Module):
         assert batch.matrix is None  # only _first_layer takes it
         parts = [part[:, None] for part in self._looked_up(batch, mask, generator)]
         if self.column_table is not None:
-            columns = batch.column_vectors
-            bags = bag_sums(
-                self.column_table if columns is None else columns,
-                batch.columns,
-                batch.offsets,
-                batch.values,
-            )
-            parts.append(bags.unflatten(0, (-1, self.n_sparse_fields)))
+            parts.append(self._bags(batch))
         parts += [part[:, None] for part in self._multiplied(batch)]
         fields = torch.cat(parts, dim=1)
         if mask is None:
@@ -195,6 +188,29 @@ class Tower(nn.Module):
             hidden[0] = False  # it is the unknown id already
         hidden = hidden.to(fields.device, non_blocking=True)
         return fields.masked_fill(hidden[:, None], 0.0)
+
+    def _sum(self, batch: TowerInput, generator: torch.Generator | None) -> Tensor:
+        """The sum of the vectors of all fields, (b, embedding_dim); none is copied."""
+        parts = self._looked_up(batch, None, generator)
+        if self.column_table is not None:
+            parts.append(self._bags(batch).sum(dim=1))
+        parts += self._multiplied(batch)
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def _bags(self, batch: TowerInput) -> Tensor:
+        """Vectors of the sparse fields, (b, n_sparse_fields, embedding_dim)."""
+        assert self.column_table is not None
+        columns = batch.column_vectors
+        bags = bag_sums(
+            self.column_table if columns is None else columns,
+            batch.columns,
+            batch.offsets,
+            batch.values,
+        )
+        return bags.unflatten(0, (-1, self.n_sparse_fields))
 
     def _looked_up(
         self, batch: TowerInput, mask: Tensor | None, generator: torch.Generator | None
@@ -311,6 +327,8 @@ class Tower(nn.Module):
             hidden = self._through_layers(
                 self._first_layer(batch, generator), generator, first=1
             )
+        elif mask is None and self.is_sum:
+            hidden = self._through_layers(self._sum(batch, generator), generator)
         else:
             fields = self.fields(batch, mask, generator)
             hidden = self.combine(fields, generator, keep=mask is None)

@@ -128,7 +128,7 @@ def state_of_parts(
 
 
 def _parts_of_all(parts: Mapping[str, Values], size: int) -> dict[str, Values]:
-    """The parts of a model of all users, from those of all shards."""
+    """The parts of a model of all users, from those of all shards, which are emptied."""
     own = {part: [parts[name_of(part, shard)] for shard in _all(size)] for part in _OWN}
     found = {part: dict(parts[part]) for part in PARTS}
     users = entities_of("user", parts["user"])
@@ -136,12 +136,12 @@ def _parts_of_all(parts: Mapping[str, Values], size: int) -> dict[str, Values]:
         first = own["user"][0]["embeddings"]
         embeddings = np.empty((len(users), *first.shape[1:]), dtype=first.dtype)
         for shard, values in zip(_all(size), own["user"], strict=True):
-            embeddings[codes_of_shard(users, shard) - 1] = values["embeddings"]
+            embeddings[codes_of_shard(users, shard) - 1] = values.pop("embeddings")
         found["user"]["embeddings"] = embeddings
     for part in ("towers", "optimizer"):
         with reading(_file_of(part, Shard(0, size))):
-            for name in own[part][0]:
-                found[part][name] = whole_table([values[name] for values in own[part]])
+            for name in list(own[part][0]):
+                found[part][name] = whole_table([values.pop(name) for values in own[part]])
     with reading(_file_of("interactions", Shard(0, size))):
         found["interactions"] = _in_order(own["interactions"], users, size)
     return found
@@ -149,7 +149,6 @@ def _parts_of_all(parts: Mapping[str, Values], size: int) -> dict[str, Values]:
 
 def _in_order(rows: list[Values], users: Entities, size: int) -> Values:
     """The rows of all shards, with the codes of all users."""
-    rows = [dict(values) for values in rows]
     for shard, values in zip(_all(size), rows, strict=True):
         codes, own = codes_of_shard(users, shard).astype(np.int32), values["users"]
         file = _file_of("interactions", shard)
