@@ -11,7 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sktwotower._persistence.folder import new_version
 from sktwotower._persistence.manifest import (
@@ -107,14 +109,14 @@ def _read_back(
     sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
     files = StoredFiles(folder, frozenset(sizes), sum(sizes.values()))
     try:
-        read = {
-            name: read_part(name, part, files, objects)
-            for name, part in json.loads(json.dumps(described)).items()
-        }
-        for part, values in parts.items():
-            for name, value in values.items():
-                if not is_same(value, read[part][name]):
+        read = {}
+        for part, description in json.loads(json.dumps(described)).items():
+            read[part] = found = read_part(part, description, files, objects)
+            for name, value in parts[part].items():
+                if not is_same(value, found[name]):
                     raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
+                if isinstance(value, np.ndarray | Tensor):
+                    found[name] = value  # the same, and there is memory for it
         if read.keys() == PARTS:
             records_of(read)
     except ArtefactError as error:
