@@ -19,7 +19,7 @@ from sktwotower._persistence.objects import Trusted, read_objects, type_name
 from sktwotower._persistence.parts import read_part
 from sktwotower._persistence.records import parameters_of
 from sktwotower._persistence.saving import OBJECTS, require_packages
-from sktwotower._persistence.shards import expect_parts, is_of_another, state_of_parts
+from sktwotower._persistence.shard_parts import expect_parts, is_of_another, state_of_parts
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._paths import path_of
 

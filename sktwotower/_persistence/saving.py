@@ -33,7 +33,7 @@ from sktwotower._persistence.records import (
     state_values,
 )
 from sktwotower._persistence.saving_group import SavingGroup
-from sktwotower._persistence.shards import shard_values
+from sktwotower._persistence.shard_parts import shard_values
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 from sktwotower.utils._paths import path_of
