@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -177,6 +178,16 @@ class CandidateSource(Protocol[B_co]):
         ``n_users`` is the number of users or sequences that were drawn, if whole ones were.
         """
 
+    def start(
+        self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
+    ) -> Callable[[], B_co]:
+        """Start what :meth:`batch` asks of other processes; the function does the rest."""
+        return partial(self.batch, rows, generator, n_users)
+
+
+# Rows of a batch, and the number of users or sequences that were drawn, if whole ones were.
+Drawn = tuple[TrainingRows, int | None]
+
 
 class Batches(Generic[B_co]):
     """Shuffled batches of rows.
@@ -229,6 +240,16 @@ class Batches(Generic[B_co]):
 
     def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
         """Yield the batches of one epoch, in a new order."""
+        for rows, n_users in self._drawn(generator):
+            yield self.source.batch(rows, generator, n_users)
+
+    def started(self, generator: torch.Generator) -> Iterator[Callable[[], B_co]]:
+        """The same batches, each when what it asks of other processes is under way."""
+        for rows, n_users in self._drawn(generator):
+            yield self.source.start(rows, generator, n_users)
+
+    def _drawn(self, generator: torch.Generator) -> Iterator[Drawn]:
+        """Yield the rows of each batch."""
         n_new = len(self.rows) - self._n_before
         rows = self.rows
         if self.n_rows < len(rows):
@@ -244,7 +265,7 @@ class Batches(Generic[B_co]):
             order = torch.randperm(len(rows), generator=generator)
             batches = map(rows.take, order.tensor_split(self.n_batches))
         for batch in batches:
-            yield self.source.batch(batch, generator)
+            yield batch, None
 
     def _windows(
         self, rows: TrainingRows, generator: torch.Generator

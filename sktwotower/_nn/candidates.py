@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from sktwotower._nn.absence import StreamingFrequencies
-from sktwotower._nn.batches import SampledBatch, SoftmaxBatch, TrainingRows
-from sktwotower._nn.distributed import CodeLists, Ranks
+from sktwotower._nn.batches import (
+    CandidateSource,
+    SampledBatch,
+    SoftmaxBatch,
+    TrainingRows,
+)
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.known_pairs import ExplicitNegatives, KnownPositives
 from sktwotower._nn.negatives import ItemSampler, Sampler
 from sktwotower._nn.presence import Presence
 from sktwotower._nn.segments import distinct
 
 
-class SharedCandidates:
+class SharedCandidates(CandidateSource[SoftmaxBatch]):
     """Completes rows with the shared candidates of a softmax.
 
     Candidates are the items of the batch, drawn items, both, or the catalogue. With several
@@ -121,8 +129,29 @@ class SharedCandidates:
         n_users : int, optional
             Number of users or sequences that were drawn, in batches of whole ones.
         """
+        return self.start(rows, generator, n_users)()
+
+    def start(
+        self, rows: TrainingRows, generator: torch.Generator, n_users: int | None = None
+    ) -> Callable[[], SoftmaxBatch]:
+        """The same, when the candidates of all ranks are there."""
         size = len(rows) if n_users is None else n_users
-        shared, positives, in_batch = self._shared(rows.item_rows, generator)
+        wait = self._start_shared(rows.item_rows, generator)
+        explicit = None
+        if self.explicit is not None:
+            explicit = self.explicit.draw(rows.user_rows, generator)
+        return lambda: self._complete(rows, size, *wait(), explicit)
+
+    def _complete(
+        self,
+        rows: TrainingRows,
+        size: int,
+        shared: Tensor,
+        positives: Tensor,
+        in_batch: Tensor,
+        explicit: tuple[Tensor, Tensor, Tensor] | None,
+    ) -> SoftmaxBatch:
+        """A batch of the rows with what was drawn."""
         log_q = None if self.presence is None else self.presence.log_q(shared, size)
         if self.frequencies is not None:
             self.frequencies.observe(in_batch.unique())
@@ -133,8 +162,8 @@ class SharedCandidates:
         positive_log_q = self._positive_log_q(rows, log_q, positives, size)
         extra_items = [] if self.positive_is_shared else [rows.item_rows]
         explicit_negatives, explicit_negative_log_q = None, None
-        if self.explicit is not None:
-            items, weights, _ = self.explicit.draw(rows.user_rows, generator)
+        if explicit is not None:
+            items, weights, _ = explicit
             extra_items.append(items)
             # One draw stands for all explicit negatives of the user, with any correction.
             # Without any, the weight is 0 and log q is inf.
@@ -145,7 +174,7 @@ class SharedCandidates:
             item_rows, columns = torch.cat([shared, unique]), len(shared) + columns
             if not self.positive_is_shared:
                 positives = columns[0]
-            if self.explicit is not None:
+            if explicit is not None:
                 explicit_negatives = columns[-1]
         return SoftmaxBatch(
             user_inputs=inputs,
@@ -201,35 +230,40 @@ class SharedCandidates:
             return log_q[positives]
         return self.presence.log_q_of_all(size)[rows.item_rows]
 
-    def _shared(
+    def _start_shared(
         self, items: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shared candidates, the column of each positive, and items of the batch.
+    ) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+        """Start to gather shared candidates.
 
-        Candidates are in ascending order. The items are those of all ranks, which a stream
-        counts.
+        The function waits for them, in ascending order, and returns also the column of each
+        positive, and the items of the batches of all ranks, which a stream counts.
         """
         if not self._is_sampled:
-            return self.items, self._position[items], items
+            return lambda: (self.items, self._position[items], items)
         in_batch = items if self.from_batch else items[:0]
-        n_first = len(in_batch)
         draws = items[:0]
         if self.sampler is not None:
             n_draws = self.n_draws
             if self.ranks is not None:
                 n_draws = self.ranks.share_of(n_draws)
             draws = self.sampler.draw(torch.zeros(1), n_draws, generator)[0]
-        if self.ranks is not None and self._lists is not None:
-            in_batch, draws = self._of_all(in_batch, draws, self.ranks, self._lists)
+        if self._lists is None:
+            return lambda: self._distinct(in_batch, draws, len(in_batch))
+        wait = self._lists.start(torch.cat([draws.to(in_batch.dtype), in_batch]))
+        return lambda: self._distinct(*self._of_all(wait()), len(in_batch))
+
+    def _distinct(
+        self, in_batch: Tensor, draws: Tensor, n_first: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shared candidates, the column of each of the first ones, and those in a batch."""
         together = torch.cat([in_batch, draws])
         shared, columns = distinct(together, len(self._position))
         return shared, columns[:n_first], in_batch
 
-    def _of_all(
-        self, in_batch: Tensor, draws: Tensor, ranks: Ranks, lists: CodeLists
-    ) -> tuple[Tensor, Tensor]:
+    def _of_all(self, found: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Items of the batches and draws of all ranks; this rank's batch comes first."""
-        found = lists.gather(torch.cat([draws.to(in_batch.dtype), in_batch]))
+        ranks = self.ranks
+        assert ranks is not None
         n_draws = [
             0 if self.sampler is None else ranks.share_of(self.n_draws, rank)
             for rank in range(ranks.size)
@@ -258,7 +292,7 @@ def _positions_of_items(shared: Tensor, items: Tensor) -> Tensor:
     return torch.arange(len(items))[is_shared] * n_shared + columns[is_shared]
 
 
-class SampledNegatives:
+class SampledNegatives(CandidateSource[SampledBatch]):
     """Completes rows with negatives of each row.
 
     Parameters

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from sktwotower._nn.distributed import CodeLists, Ranks
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.lazy_tables import (
     Clock,
     LazyTable,
@@ -165,13 +166,19 @@ class DividedTable:
 
     def placed(self, positions: Tensor) -> Tensor:
         """Where the vectors of rows are that were looked up, by their positions."""
-        return self._places[positions] if self.is_exchanged else positions
+        if self.is_exchanged:
+            return self._places[positions]
+        return (positions - self._n_others).clamp_(min=0)
+
+    @property
+    def _n_others(self) -> int:
+        """Looked-up rows of others without an exchange: row 0, which is unused."""
+        return int(self.ranks.rank > 0)
 
     def _look_up_own(self, rows: Tensor) -> Tensor:
         """The same where all rows belong to this rank, but for row 0, which is unused."""
-        n_others = int(self.ranks.rank > 0)
-        own = self.rows.look_up(self._positions(rows[n_others:])).detach()
-        self._vectors = torch.cat([own.new_zeros(n_others, own.shape[1]), own])
+        own = rows[self._n_others :]
+        self._vectors = self.rows.look_up(self._positions(own)).detach()
         return self._vectors.requires_grad_()
 
     def send_gradients(self) -> None:
@@ -189,10 +196,9 @@ class DividedTable:
         assert self._vectors.grad is not None
         size = self.ranks.size
         if not self.is_exchanged:
-            own = self._vectors.grad[int(self.ranks.rank > 0) :]
-            return self.rows.accept(own / size)
+            return self.rows.accept(self._vectors.grad.div_(size))
         assert self._wait is not None
-        gradient = self._vectors.grad[: self._n_own] / size
+        gradient = self._vectors.grad[: self._n_own].div_(size)
         if self._own_positions is not None:
             own = gradient
             gradient = own.new_zeros(self._n_found, own.shape[1])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from sktwotower._nn.batch_losses import B
 from sktwotower._nn.batches import Batches, SoftmaxBatch
-from sktwotower._nn.distributed import CodeLists, Division, Ranks
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import Division, Ranks
 from sktwotower._nn.inputs import EntityRows, TowerInput, TowerRows
 from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.runtime import Generators
@@ -20,6 +21,8 @@ from sktwotower._nn.self_supervision import Masks, SelfSupervision, Views
 from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower._nn.spread_softmax import SpreadRows
 from sktwotower._nn.two_towers import TwoTowers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,22 +133,29 @@ def gathered_epoch(
         Whether sequences are divided in two halves, for two threads.
     """
     lists = None if ranks is None else CodeLists(ranks)
-    for batch in batches.epoch(generators.host):
-        item_codes, division, spread = batch.item_rows, None, None
+    # A whole catalogue is the same tensor in all batches.
+    last: tuple[Tensor, Division] | None = None
+
+    def start(batch: B) -> Callable[[], GatheredBatch[B]]:
+        """Gather a batch, but for what is under way from other ranks."""
+        nonlocal last
+        item_codes, division, wait = batch.item_rows, None, None
         parts = [torch.arange(len(batch.user_inputs))]
         if in_halves and isinstance(user_rows, SequenceRows):
             parts = user_rows.halves(batch.user_inputs)
         user_inputs = [user_rows.take(batch.user_inputs[part]) for part in parts]
         if ranks is not None and batch.n_shared:
             shared, private = item_codes[: batch.n_shared], item_codes[batch.n_shared :]
-            division = ranks.divide(item_rows.owner_codes(shared))
-            item_codes = torch.cat([shared[division.own], private])
+            if last is None or last[0] is not item_codes:
+                last = item_codes, ranks.divide(item_rows.owner_codes(shared))
+            division = last[1]
+            item_codes = shared[division.own]
+            if len(private):
+                item_codes = torch.cat([item_codes, private])
             if isinstance(batch, SoftmaxBatch) and batch.is_spread and lists is not None:
                 history = user_inputs[0].history
                 bags = history if isinstance(history, Bags) else None
-                spread, bags = SpreadRows.of(batch, division, lists, bags)
-                if bags is not None:
-                    user_inputs = [replace(user_inputs[0], history=bags)]
+                wait = SpreadRows.start(batch, division, lists, bags)
         item_inputs = [item_rows.take(item_codes)]
         has_sequences = isinstance(user_inputs[0].history, Sequences)
         if has_sequences:
@@ -156,7 +166,7 @@ def gathered_epoch(
             drawn = self_supervision.draw(generators.common, ranks)
             masks, division_of_views = drawn.masks, drawn.division
             item_inputs.append(drawn.items)
-        yield GatheredBatch(
+        gathered = GatheredBatch(
             user_inputs,
             None if len(parts) == 1 else torch.cat(parts).argsort(),
             item_inputs,
@@ -165,9 +175,34 @@ def gathered_epoch(
             batch,
             len(batch) if ranks is None else n_rows,
             division,
-            spread,
-            division_of_views,
+            division_of_views=division_of_views,
         )
+
+        def finish() -> GatheredBatch[B]:
+            if wait is None:
+                return gathered
+            spread, bags = wait()
+            (inputs,) = user_inputs
+            inputs = inputs if bags is None else replace(inputs, history=bags)
+            return replace(gathered, user_inputs=[inputs], spread=spread)
+
+        return finish
+
+    if ranks is None:
+        for batch in batches.epoch(generators.host):
+            yield start(batch)()
+    else:
+        complete = _one_ahead(batches.started(generators.host))
+        yield from _one_ahead(start(batch) for batch in complete)
+
+
+def _one_ahead(started: Iterator[Callable[[], T]]) -> Iterator[T]:
+    """Yield what each function waits for, when the next one has been started."""
+    finish = next(started, None)
+    while finish is not None:
+        following = next(started, None)
+        yield finish()
+        finish = following
 
 
 def _with_distinct_items(inputs: list[TowerInput]) -> tuple[list[TowerInput], Tensor]:

@@ -203,7 +203,7 @@ class EntityRows:
         offsets = self.pointers.new_empty(0)
         if self.matrix is not None:
             matrix = self.matrix.index_select(0, rows)
-        else:
+        elif self.field_widths:
             pointers = self.pointers.index_select(0, rows)  # (b, n_sparse_fields + 1)
             starts, lengths, positions = self._segments(pointers)
             columns = self.columns.index_select(0, positions)

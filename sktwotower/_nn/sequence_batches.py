@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sktwotower._nn.batches import B_co, Batches, TrainingRows
+from sktwotower._nn.batches import B_co, Batches, Drawn, TrainingRows
 from sktwotower._nn.segments import segment_positions
 
 
@@ -27,8 +27,8 @@ class SequenceBatches(Batches[B_co]):
         sequences as possible are read.
     """
 
-    def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
-        """Yield the batches of one epoch, in a new order."""
+    def _drawn(self, generator: torch.Generator) -> Iterator[Drawn]:
+        """Yield the rows of each batch."""
         rows = self.rows
         if self.n_rows < len(rows):
             n_new = len(rows) - self._n_before
@@ -39,7 +39,7 @@ class SequenceBatches(Batches[B_co]):
         order = torch.randperm(len(counts), generator=generator)
         for sequences in order.tensor_split(self.n_batches):
             read = segment_positions(starts[sequences], counts[sequences])
-            yield self.source.batch(rows.take(positions[read]), generator, len(sequences))
+            yield rows.take(positions[read]), len(sequences)
 
     def _replayed(self, n_wanted: int, generator: torch.Generator) -> Tensor:
         """Positions of ``n_wanted`` rows from before: all of some sequences, but of one."""

@@ -28,10 +28,15 @@ class SharedBags(Bags):
     users: Shares = field(kw_only=True)
 
     @classmethod
-    def of(cls, bags: list[list[Tensor]], users: Shares) -> Self:
-        """From the lengths, columns and values of the bags of each rank."""
-        lengths, columns, values = (torch.cat(parts) for parts in zip(*bags, strict=True))
+    def of(cls, bags: list[Tensor], users: Shares) -> Self:
+        """From the lengths, columns and values of the bags of all ranks."""
+        lengths, columns, values = bags
         is_own = users.ranks.owns(columns)
-        bag_of = torch.arange(len(lengths)).repeat_interleave(lengths)[is_own]
+        bag_of = torch.arange(len(lengths)).repeat_interleave(lengths).masked_select(is_own)
         counts = torch.bincount(bag_of, minlength=len(lengths))
-        return cls(columns[is_own], values[is_own], counts.cumsum(0) - counts, users=users)
+        return cls(
+            columns.masked_select(is_own),
+            values.masked_select(is_own),
+            counts.cumsum(0) - counts,
+            users=users,
+        )

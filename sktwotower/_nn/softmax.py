@@ -183,17 +183,17 @@ class _SharedSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        return *times(gradient, ctx.saved_tensors), None, None, None, None, None, None
+        return *_times(gradient, ctx.saved_tensors), None, None, None, None, None, None
 
 
-def times(factor: Tensor, gradients: Iterable[Tensor | None]) -> Iterator[Tensor | None]:
+def _times(factor: Tensor, gradients: Iterable[Tensor | None]) -> Iterator[Tensor | None]:
     """Gradients times a scalar, which is 1 if the loss is what is minimised."""
     is_one = factor.device.type == "cpu" and factor == 1  # a device would be waited for
     for one in gradients:
         yield one if one is None or is_one else one * factor
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """Some users.
 
     Attributes
@@ -242,7 +242,7 @@ positive_per_row, weights
     explicit_gradient: Tensor | None
 
     @torch.no_grad()  # which a second thread needs, too
-    def run(self, blocks: Sequence[_Block]) -> tuple[Tensor, Tensor]:
+    def run(self, blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
         """Compute some blocks.
 
         Returns
@@ -353,20 +353,41 @@ def exponentials(scores: Tensor, *, are_masked: bool) -> Tensor:
 
 def _blocks_of_users(
     users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None
-) -> list[_Block]:
+) -> list[Block]:
     """Split users into blocks whose scores fit into the cache."""
-    n_users = len(users)
     size = max(
         SCORES_OF_A_BLOCK * torch.get_num_threads() // n_items,
         min(USERS_OF_A_BLOCK, MOST_SCORES_OF_A_BLOCK // n_items),
         1,
     )
+    return blocks_of_users(users, n_items, groups, masked, size)
+
+
+def blocks_of_users(
+    users: Tensor, n_items: int, groups: Tensor, masked: Tensor | None, size: int
+) -> list[Block]:
+    """Split users into blocks of about equally many, at most ``size``.
+
+    Parameters
+    ----------
+    users : Tensor of shape (g, d)
+        User vectors.
+    n_items : int
+        Number of items.
+    groups : Tensor of shape (b,)
+        User of each row.
+    masked : Tensor of shape (n_masked,) or None
+        Positions ``user * n_items + item``, ascending.
+    size : int
+        Most users of a block.
+    """
+    n_users = len(users)
     n_blocks = math.ceil(n_users / size)
     if has_second_thread() and n_users > 1:
         n_blocks += n_blocks % 2
     # An accelerator's memory is fast, and to find the rows of blocks would synchronise.
     if users.device.type != "cpu" or n_blocks == 1:
-        return [_Block(slice(0, n_users), slice(None), masked)]
+        return [Block(slice(0, n_users), slice(None), masked)]
     bounds = [n_users * i // n_blocks for i in range(n_blocks + 1)]
     ends = torch.tensor(bounds[1:])
     ordered, order = groups.sort()
@@ -378,4 +399,4 @@ def _blocks_of_users(
             part - start * n_items for part, start in zip(parts, bounds[:-1], strict=True)
         ]
     blocks = [slice(*pair) for pair in pairwise(bounds)]
-    return [_Block(*block) for block in zip(blocks, rows, masked_of, strict=True)]
+    return [Block(*block) for block in zip(blocks, rows, masked_of, strict=True)]

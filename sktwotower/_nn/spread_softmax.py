@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sktwotower._nn.batches import SoftmaxBatch
-from sktwotower._nn.distributed import CodeLists, Division, Shares
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import Division, Shares
 from sktwotower._nn.segments import Bags
 from sktwotower._nn.shared_bags import SharedBags
-from sktwotower._nn.softmax import exponentials, times
+from sktwotower._nn.softmax import (
+    MOST_SCORES_OF_A_BLOCK,
+    Block,
+    blocks_of_users,
+    exponentials,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +55,22 @@ class SpreadRows:
     own: slice
 
     @classmethod
-    def of(
+    def start(
         cls,
         batch: SoftmaxBatch,
         division: Division,
         lists: CodeLists,
         history: Bags | None = None,
-    ) -> tuple[SpreadRows, SharedBags | None]:
-        """Exchange the rows of the batches of all ranks, and the histories of the users.
+    ) -> Callable[[], tuple[SpreadRows, SharedBags | None]]:
+        """Start to exchange the rows of the batches of all ranks, and their histories.
 
         Of the histories, the bags of all users have the items that belong to this rank.
         """
-        ranks, own_items = division.ranks, division.own
-        n_items, n_own = len(division.order), len(own_items)
-        column_of = torch.full((n_items,), -1)
-        column_of[own_items] = torch.arange(n_own)
         none = batch.groups[:0]
         past = [none, none, none.float()]
         if history is not None:
             past = [history.lengths, history.columns, history.values]
-        found = lists.gather_tensors(
+        wait = lists.start_tensors(
             [
                 torch.tensor([len(batch.user_inputs)]),
                 batch.groups,
@@ -78,32 +80,48 @@ class SpreadRows:
                 *past,
             ]
         )
-        groups, columns, masked, log_q, bags = [], [], [], [], []
-        counts = [int(part[0]) for part in found]
-        for rank, (_, of_rows, positives, pairs, of_items, *bag) in enumerate(found):
-            first = sum(counts[:rank])
-            groups.append(of_rows + first)
-            columns.append(column_of[positives])
-            mask_columns = column_of[pairs % n_items]
+
+        def finish() -> tuple[SpreadRows, SharedBags | None]:
+            rows, bags = cls._of(batch, division, wait())
+            return rows, None if history is None else SharedBags.of(bags, rows.users)
+
+        return finish
+
+    @classmethod
+    def _of(
+        cls, batch: SoftmaxBatch, division: Division, found: list[list[Tensor]]
+    ) -> tuple[SpreadRows, list[Tensor]]:
+        """The rows, and lengths, columns and values of bags, from what each has sent."""
+        ranks, own_items = division.ranks, division.own
+        n_items, n_own = len(division.order), len(own_items)
+        column_of = torch.full((n_items,), -1)
+        column_of[own_items] = torch.arange(n_own)
+        n_users, groups, positives, pairs, log_q, *bags = zip(*found, strict=True)
+        shares = Shares(ranks, torch.cat(n_users).tolist())
+        firsts = [sum(shares.counts[:rank]) for rank in range(ranks.size)]
+        all_groups = torch.cat([a + n for a, n in zip(groups, firsts, strict=True)])
+        columns = column_of.index_select(0, torch.cat(positives))
+        here = (columns >= 0).nonzero()[:, 0]
+        of_here = all_groups.index_select(0, here) * n_own + columns.index_select(0, here)
+        masked = None
+        if batch.masked is not None:
+            starts = [first * n_items for first in firsts]
+            masked = torch.cat([a + n for a, n in zip(pairs, starts, strict=True)])
+            mask_columns = column_of.index_select(0, masked % n_items)
             is_own = mask_columns >= 0
-            users = pairs[is_own] // n_items + first
-            masked.append(users * n_own + mask_columns[is_own])
-            log_q.append(of_items)
-            bags.append(bag)
-        start = sum(len(part) for part in groups[: ranks.rank])
-        shares = Shares(ranks, counts)
-        all_groups, all_columns = torch.cat(groups), torch.cat(columns)
-        here = (all_columns >= 0).nonzero()[:, 0]
+            masked = masked.masked_select(is_own).div_(n_items, rounding_mode="floor")
+            masked = masked.mul_(n_own).add_(mask_columns.masked_select(is_own))
+        start = sum(map(len, groups[: ranks.rank]))
         rows = cls(
             shares,
             all_groups,
             here,
-            all_groups[here] * n_own + all_columns[here],
-            None if batch.masked is None else torch.cat(masked),
+            of_here,
+            masked,
             None if batch.log_q is None else torch.stack(log_q)[:, own_items],
             slice(start, start + len(batch)),
         )
-        return rows, None if history is None else SharedBags.of(bags, shares)
+        return rows, [torch.cat(parts) for parts in bags]
 
     def to(self, device: torch.device) -> Self:
         """The same rows on another device, which is not waited for."""
@@ -115,7 +133,8 @@ class SpreadRows:
         return replace(self, **moved)
 
 
-def spread_softmax_loss(
+@torch.no_grad()
+def spread_softmax(
     users: Tensor,
     items: Tensor,
     rows: SpreadRows,
@@ -123,17 +142,18 @@ def spread_softmax_loss(
     positive_log_q: Tensor,
     *,
     positive_per_row: bool,
-) -> Tensor:
-    """The loss of :func:`~sktwotower._nn.softmax.softmax_loss`, of this rank's rows.
+    meanwhile: Callable[[], None],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of :func:`~sktwotower._nn.softmax.softmax_loss`, and its gradients.
 
-    Every rank scores the users of all ranks against its own items. Exchanged are the users'
-    vectors, their log-sums and the gradients of the vectors, but none of the items. All
-    ranks have to call it, and to backpropagate from it with a gradient of 1.
+    Every rank scores the users of all ranks against its own items, and they exchange the
+    log-sums of the users. All ranks have to call it. Scores of many users are computed in
+    blocks, and again for the gradients.
 
     Parameters
     ----------
-    users : Tensor of shape (g, d)
-        Vectors of this rank's users, divided by the temperature.
+    users : Tensor of shape (n_users, d)
+        Vectors of the users of all ranks, divided by the temperature.
     items : Tensor of shape (n_own, d)
         Vectors of this rank's items.
     rows : SpreadRows
@@ -145,66 +165,102 @@ def spread_softmax_loss(
     positive_per_row : bool
         Whether a row's positive is masked among the items, and a candidate of its row
         alone.
+    meanwhile : callable
+        Called while log-sums are under way.
+
+    Returns
+    -------
+    value : Tensor
+        The weighted sum of the losses of this rank's rows, a scalar.
+    users_gradient : Tensor of shape (n_users, d)
+        This rank's part of the gradient of the users, of the losses of all ranks.
+    items_gradient : Tensor of shape (n_own, d)
+        Gradient of this rank's items.
     """
-    value: Tensor = _SpreadSoftmax.apply(
-        users, items, rows, weights, positive_log_q, positive_per_row
-    )
-    return value
+    shares, groups, here = rows.users, rows.groups, rows.here
+    ranks, n_users = shares.ranks, len(users)
+    softmax = _OwnSoftmax(users, items, rows)
+    blocks = softmax.blocks()
+    greatest, sums = users.new_empty(2, n_users)
+    of_rows = users.new_zeros(2, len(groups))  # scores of the positives, and weights
+    for block in blocks:
+        probabilities, scores, highest = softmax.unnormalized(block)
+        greatest[block.users], sums[block.users] = highest, probabilities.sum(dim=1)
+        of_rows[0, here[block.rows]] = scores
+    of_rows[0, rows.own] -= positive_log_q.to(users)
+    of_rows[1, rows.own] = weights.to(users)
+    wait = ranks.start_all_gather(torch.cat([greatest, sums, of_rows.flatten()]))
+    meanwhile()
+    found = wait()
+    of_users, of_rows = found[:, : 2 * n_users], found[:, 2 * n_users :]
+    all_greatest, all_sums = of_users.view(ranks.size, 2, n_users).unbind(1)
+    highest = all_greatest.amax(dim=0)
+    log_sums = highest + (all_sums * (all_greatest - highest).exp()).sum(0).log()
+    positive_scores, weights = of_rows.sum(0).view(2, len(groups))
+    margins = log_sums[groups] - positive_scores
+    losses = weights * (F.softplus(margins) if positive_per_row else margins)
+    from_rows = weights * margins.sigmoid() if positive_per_row else weights
+    from_users = torch.zeros_like(sums).index_add_(0, groups, from_rows)
+    # Without any candidate, a log-sum is -inf, and the probabilities are 0.
+    factors = from_users * (greatest - log_sums).clamp(max=0.0).exp()
+    users_gradient, items_gradient = torch.empty_like(users), torch.empty_like(items)
+    for n, block in enumerate(blocks):
+        if len(blocks) > 1:  # rather than to keep those of all users
+            probabilities, *_ = softmax.unnormalized(block)
+        gradient = probabilities.mul_(factors[block.users, None])
+        positions = softmax.positions(block)
+        gradient.view(-1).index_add_(0, positions, -from_rows[here[block.rows]])
+        torch.mm(gradient, items, out=users_gradient[block.users])
+        items_gradient.addmm_(gradient.T, users[block.users], beta=float(n > 0))
+    return losses[rows.own].sum(), users_gradient, items_gradient
 
 
-class _SpreadSoftmax(torch.autograd.Function):
-    """The loss. Its gradient is computed with it, since both need the scores."""
+class _OwnSoftmax(NamedTuple):
+    """Users of all ranks and the items of this one, of which blocks have scores.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        rows: SpreadRows,
-        weights: Tensor,
-        positive_log_q: Tensor,
-        positive_per_row: bool,
-    ) -> Tensor:
-        shares, groups, here = rows.users, rows.groups, rows.here
-        ranks, n_own = shares.ranks, len(items)
-        users = shares.of_all(users)
-        n_users = len(users)
-        scores = users @ items.T  # (n_users, n_own)
-        of_rows = users.new_zeros(2, len(groups))  # scores of the positives, and weights
-        of_rows[0, here] = scores.view(-1).index_select(0, rows.positives)
-        of_rows[0, rows.own] -= positive_log_q.to(users)
-        of_rows[1, rows.own] = weights.to(users)
-        if rows.log_q is not None:
-            for part, log_q in zip(scores.split(shares.counts), rows.log_q, strict=True):
-                part -= log_q
-        if rows.masked is not None:
-            scores.view(-1).index_fill_(0, rows.masked, -torch.inf)
-        greatest = users.new_full((n_users,), -torch.inf)
-        if n_own:
+    Attributes
+    ----------
+    users, items, rows
+        As in :func:`spread_softmax`.
+    """
+
+    users: Tensor
+    items: Tensor
+    rows: SpreadRows
+
+    def blocks(self) -> list[Block]:
+        """Blocks of users, with rows that are indices of ``rows.here``."""
+        n_own = len(self.items)
+        return blocks_of_users(
+            self.users,
+            n_own,
+            self.rows.groups[self.rows.here],
+            self.rows.masked,
+            max(MOST_SCORES_OF_A_BLOCK // max(n_own, 1), 1),
+        )
+
+    def positions(self, block: Block) -> Tensor:
+        """Positions of the rows of a block with their positives."""
+        first = block.users.start * len(self.items)
+        positives = self.rows.positives[block.rows]
+        return positives - first if first else positives
+
+    def unnormalized(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Exponentials of scores minus the greatest, scores of positives, the greatest."""
+        scores = self.users[block.users] @ self.items.T
+        of_positives = scores.view(-1).index_select(0, self.positions(block))
+        if self.rows.log_q is not None:
+            first = -block.users.start
+            for n, log_q in zip(self.rows.users.counts, self.rows.log_q, strict=True):
+                scores[max(first, 0) : max(first + n, 0)] -= log_q
+                first += n
+        if block.masked is not None:
+            scores.view(-1).index_fill_(0, block.masked, -torch.inf)
+        greatest = scores.new_full((len(scores),), -torch.inf)
+        if len(self.items):
             greatest = scores.amax(dim=1)
         # Where all are masked, some finite number.
-        greatest = greatest.clamp(min=torch.finfo(scores.dtype).min / 2)
+        greatest.clamp_(min=torch.finfo(scores.dtype).min / 2)
         scores.sub_(greatest[:, None])
-        probabilities = exponentials(scores, are_masked=rows.masked is not None)
-        sums = probabilities.sum(dim=1)
-        found = ranks.all_gather(torch.cat([greatest, sums, of_rows.flatten()]))
-        of_users, of_rows = found[:, : 2 * n_users], found[:, 2 * n_users :]
-        all_greatest, all_sums = of_users.view(ranks.size, 2, n_users).unbind(1)
-        highest = all_greatest.amax(dim=0)
-        log_sums = highest + (all_sums * (all_greatest - highest).exp()).sum(0).log()
-        positive_scores, weights = of_rows.sum(0).view(2, len(groups))
-        margins = log_sums[groups] - positive_scores
-        losses = weights * (F.softplus(margins) if positive_per_row else margins)
-        from_rows = weights * margins.sigmoid() if positive_per_row else weights
-        from_users = torch.zeros_like(sums).index_add_(0, groups, from_rows)
-        # Without any candidate, a log-sum is -inf, and the probabilities are 0.
-        factors = from_users * (greatest - log_sums).clamp(max=0.0).exp()
-        gradient = probabilities.mul_(factors[:, None])
-        gradient.view(-1).index_add_(0, rows.positives, -from_rows[here])
-        ctx.save_for_backward(shares.own_sums(gradient @ items), gradient.T @ users)
-        return losses[rows.own].sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        return *times(gradient, ctx.saved_tensors), None, None, None, None
+        are_masked = block.masked is not None
+        return exponentials(scores, are_masked=are_masked), of_positives, greatest

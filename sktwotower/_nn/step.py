@@ -15,7 +15,9 @@ from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.gathering import GatheredBatch
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
-from sktwotower._nn.spread_softmax import spread_softmax_loss
+from sktwotower._nn.shared_bags import SharedBags
+from sktwotower._nn.spread_softmax import SpreadRows, spread_softmax
+from sktwotower._nn.spread_users import AddedUpUsers, GatheredUsers, SpreadUsers
 from sktwotower._nn.threads import Prefetched, SecondThread, run_both
 from sktwotower._nn.two_towers import TwoTowers
 
@@ -84,41 +86,26 @@ class Step(nn.Module, Generic[B]):
     def loss(self, users: Tensor, items: Tensor, gathered: GatheredBatch[B]) -> Tensor:
         """The loss of embedded users (g, d) and items (c, d)."""
         towers, ranks, batch = self.towers, self.ranks, gathered.batch
-        if gathered.spread is not None:
-            value = self._spread_loss(users / towers.temperature, items, gathered)
-        elif len(batch):
+        if len(batch):
             value = self.objective(users / towers.temperature, items, batch)
         else:  # fewer rows than ranks
             value = 0.0 * (users.sum() / towers.temperature + items.sum())
-        if gathered.spread is None:
-            if batch.weights is not None and len(batch):
-                # The objective is a weighted mean over the batch. A batch of small weights
-                # counts for less.
-                value = value * batch.weights.mean()
-            if ranks is not None:  # gradients are averaged over the ranks
-                value = value * (ranks.size * len(batch) / gathered.n_rows)
-        if gathered.views is not None and self.self_supervision is not None:
-            value = value + self.self_supervision(
-                towers.item_tower, gathered.views, towers.temperature, self.generators.items
-            )
-        return value
+        if batch.weights is not None and len(batch):
+            # The objective is a weighted mean over the batch. A batch of small weights
+            # counts for less.
+            value = value * batch.weights.mean()
+        if ranks is not None:  # gradients are averaged over the ranks
+            value = value * (ranks.size * len(batch) / gathered.n_rows)
+        of_views = self.loss_of_views(gathered)
+        return value if of_views is None else value + of_views
 
-    def _spread_loss(
-        self, users: Tensor, items: Tensor, gathered: GatheredBatch[B]
-    ) -> Tensor:
-        """The loss of this rank's rows against the items of all ranks."""
-        batch, spread = gathered.batch, gathered.spread
-        assert isinstance(batch, SoftmaxBatch)
-        assert spread is not None
-        weights = users.new_ones(len(batch)) if batch.weights is None else batch.weights
-        log_q = batch.log_q_of_positives
-        return spread_softmax_loss(
-            users,
-            items,
-            spread,
-            weights * (spread.users.ranks.size / gathered.n_rows),
-            users.new_zeros(len(batch)) if log_q is None else log_q,
-            positive_per_row=batch.positive_log_q is not None,
+    def loss_of_views(self, gathered: GatheredBatch[B]) -> Tensor | None:
+        """The loss of self-supervision; None: there is none."""
+        if gathered.views is None or self.self_supervision is None:
+            return None
+        towers = self.towers
+        return self.self_supervision(
+            towers.item_tower, gathered.views, towers.temperature, self.generators.items
         )
 
     def backward(
@@ -217,9 +204,24 @@ class DistributedStep(Generic[B]):
         second: SecondThread,
     ) -> Tensor:
         """Compute the loss and its gradients."""
-        step, division = self.step, gathered.division
         if gathered.spread is not None:
-            division = None  # the items stay where they are
+            value = self._backward_of_spread(gathered, gathered.spread, upcoming)
+            self._send_gradients()
+        else:
+            value = self._backward_of_shared(gathered)
+            self._send_gradients()
+            upcoming.compute_next()
+        self.layers.receive()
+        self.tables.receive_gradients()
+        return value
+
+    def _send_gradients(self) -> None:
+        self.layers.send()
+        self.tables.send_gradients()
+
+    def _backward_of_shared(self, gathered: GatheredBatch[B]) -> Tensor:
+        """The same where ranks exchange the vectors of items."""
+        step, division = self.step, gathered.division
         own = step.embed_items(gathered)
         finish: Callable[[], Tensor] | None = None
         shared = own.detach()
@@ -228,7 +230,7 @@ class DistributedStep(Generic[B]):
             finish = division.start_gather(shared[:n_own])
         users = step.embed_users(gathered)
         if finish is not None:
-            shared = torch.cat([finish(), shared[n_own:]])
+            shared = _followed_by(finish(), shared[n_own:])
         cut_users, cut_items = (one.detach().requires_grad_() for one in (users, shared))
         value = step.loss(cut_users, cut_items, gathered)
         value.backward()
@@ -239,11 +241,51 @@ class DistributedStep(Generic[B]):
             finish = division.start_return(gradient[:n_shared])
         users.backward(cut_users.grad)
         if finish is not None:
-            gradient = torch.cat([finish(), gradient[n_shared:]])
+            gradient = _followed_by(finish(), gradient[n_shared:])
         own.backward(gradient)
-        self.layers.send()
-        self.tables.send_gradients()
-        upcoming.compute_next()
-        self.layers.receive()
-        self.tables.receive_gradients()
         return value
+
+    def _backward_of_spread(
+        self,
+        gathered: GatheredBatch[B],
+        spread: SpreadRows,
+        upcoming: Prefetched[GatheredBatch[B]],
+    ) -> Tensor:
+        """The same where the items stay where they are, and users are exchanged."""
+        step, batch = self.step, gathered.batch
+        assert isinstance(batch, SoftmaxBatch)
+        users = self._spread_users(gathered, spread)
+        own = step.embed_items(gathered)
+        weights = own.new_ones(len(batch)) if batch.weights is None else batch.weights
+        log_q = batch.log_q_of_positives
+        value, users_gradient, items_gradient = spread_softmax(
+            users.vectors(),
+            own,
+            spread,
+            weights * (spread.users.ranks.size / gathered.n_rows),
+            own.new_zeros(len(batch)) if log_q is None else log_q,
+            positive_per_row=batch.positive_log_q is not None,
+            meanwhile=upcoming.compute_next,
+        )
+        users.send(users_gradient)
+        own.backward(items_gradient)
+        of_views = step.loss_of_views(gathered)
+        if of_views is not None:
+            of_views.backward()
+            value = value + of_views.detach()
+        users.backward()
+        return value
+
+    def _spread_users(self, gathered: GatheredBatch[B], spread: SpreadRows) -> SpreadUsers:
+        """The users of all ranks, who are under way."""
+        step, (inputs, *_) = self.step, gathered.user_inputs
+        tower, temperature = step.towers.user_tower, step.towers.temperature
+        is_scaled_sum = tower.is_sum and not tower.mlp
+        if is_scaled_sum and isinstance(inputs.history, SharedBags):
+            return AddedUpUsers(tower, inputs, temperature, step.generators.users)
+        return GatheredUsers(spread.users, step.embed_users(gathered) / temperature)
+
+
+def _followed_by(vectors: Tensor, others: Tensor) -> Tensor:
+    """Both, one after the other; without a copy if there are no others."""
+    return torch.cat([vectors, others]) if len(others) else vectors

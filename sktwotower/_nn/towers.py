@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -189,16 +190,14 @@ class Tower(nn.Module):
         hidden = hidden.to(fields.device, non_blocking=True)
         return fields.masked_fill(hidden[:, None], 0.0)
 
-    def _sum(self, batch: TowerInput, generator: torch.Generator | None) -> Tensor:
-        """The sum of the vectors of all fields, (b, embedding_dim); none is copied."""
+    def summands(
+        self, batch: TowerInput, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        """Vectors (b, embedding_dim) whose sum is the sum of all fields."""
         parts = self._looked_up(batch, None, generator)
         if self.column_table is not None:
             parts.append(self._bags(batch).sum(dim=1))
-        parts += self._multiplied(batch)
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+        return parts + self._multiplied(batch)
 
     def _bags(self, batch: TowerInput) -> Tensor:
         """Vectors of the sparse fields, (b, n_sparse_fields, embedding_dim)."""
@@ -228,7 +227,10 @@ class Tower(nn.Module):
             ids = self.id_table if batch.id_vectors is None else batch.id_vectors
             parts.append(look_up(ids, codes))
         if self.history_table is not None and isinstance(batch.history, Bags):
-            parts.append(self._pooled(batch.history))
+            sums = self.bag_sums(batch.history)
+            if isinstance(batch.history, SharedBags):
+                sums = batch.history.users.add_up(sums)
+            parts.append(sums)
         if self.reader is not None and isinstance(batch.history, Sequences):
             parts.append(self.reader(batch.history, generator))
         return parts
@@ -240,16 +242,15 @@ class Tower(nn.Module):
         vectors = look_up(table, history.columns)
         return unit_length(vectors) if self.has_unit_history else vectors
 
-    def _pooled(self, history: Bags) -> Tensor:
-        """Vectors of the history field, (b, embedding_dim)."""
+    def bag_sums(self, history: Bags) -> Tensor:
+        """Vectors of the history field; of shared bags, what this rank's items add."""
         table = self.history_table if history.vectors is None else history.vectors
         assert table is not None
         columns = history.columns
         if self.has_unit_history:  # of the few rows of a batch, not of the whole table
             table = self.pooled_items(history)
             columns = torch.arange(len(columns), device=columns.device)
-        sums = bag_sums(table, columns, history.offsets, history.values)
-        return history.users.add_up(sums) if isinstance(history, SharedBags) else sums
+        return bag_sums(table, columns, history.offsets, history.values)
 
     def _multiplied(self, batch: TowerInput) -> list[Tensor]:
         """Vectors of the dense fields, each (b, embedding_dim)."""
@@ -328,7 +329,9 @@ class Tower(nn.Module):
                 self._first_layer(batch, generator), generator, first=1
             )
         elif mask is None and self.is_sum:
-            hidden = self._through_layers(self._sum(batch, generator), generator)
+            # Without a copy of the vectors.
+            total = reduce(torch.add, self.summands(batch, generator))
+            hidden = self._through_layers(total, generator)
         else:
             fields = self.fields(batch, mask, generator)
             hidden = self.combine(fields, generator, keep=mask is None)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sktwotower._nn.batches import B_co, Batches, CandidateSource, TrainingRows
+from sktwotower._nn.batches import B_co, Batches, CandidateSource, Drawn, TrainingRows
 from sktwotower._nn.segments import segment_positions
 
 
@@ -72,8 +72,8 @@ class UserBatches(Batches[B_co]):
         """Positives of an epoch on average."""
         return self.dropout * len(self.rows)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[B_co]:
-        """Yield the batches of one epoch, in a new order and with new histories."""
+    def _drawn(self, generator: torch.Generator) -> Iterator[Drawn]:
+        """Yield the rows of each batch, with new histories."""
         is_positive = torch.rand(self._n_pairs, generator=generator) < self.dropout
         if self._n_pairs and not is_positive.any():
             one = torch.randint(self._n_pairs, (1,), generator=generator)
@@ -87,5 +87,4 @@ class UserBatches(Batches[B_co]):
             positions = segment_positions(self._starts[users], self._counts[users])
             positions = positions[is_positive[positions]]
             if len(positions) or self.yields_empty:
-                rows = self.rows.take(self._by_user[positions])
-                yield self.source.batch(rows, generator, len(users))
+                yield self.rows.take(self._by_user[positions]), len(users)

@@ -393,6 +393,21 @@ class AllOf:
         return self.items.expand(len(user_rows), -1)
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_to_complete_a_batch_draws_nothing(source):
+    """So the next batch can be started before."""
+    rows = training_rows(labelled=True)
+    batches = shared_candidates(
+        rows, source, masked=True, explicit=explicit_negatives(rows)
+    )
+    started = list(batches.started(seeded()))
+    for finish, expected in zip(started, batches.epoch(seeded()), strict=True):
+        found = vars(finish())
+        for name, value in vars(expected).items():
+            is_tensor = isinstance(value, torch.Tensor)
+            assert torch.equal(found[name], value) if is_tensor else found[name] == value
+
+
 def samplers(rows):
     positives = rows.take(rows.positive)
     items = rows.item_rows.unique()

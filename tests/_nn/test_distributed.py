@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sktwotower._nn.distributed import CodeLists, DenseGradients, Ranks
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import DenseGradients, Ranks
 from tests._nn.thread_ranks import on_ranks
 
 SIZES = [2, 3]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sktwotower._nn.distributed import CodeLists, Shares
+from sktwotower._nn.code_lists import CodeLists
+from sktwotower._nn.distributed import Shares
 from sktwotower._nn.functional import bag_sums
 from sktwotower._nn.segments import Bags
 from sktwotower._nn.shared_bags import SharedBags
@@ -34,9 +35,11 @@ def test_sums_and_gradients(lengths):
 
     def call(ranks):
         bags = bags_of(ranks.rank, lengths[ranks.rank])
-        found = CodeLists(ranks).gather_tensors([bags.lengths, bags.columns, bags.values])
+        found = CodeLists(ranks).start_tensors([bags.lengths, bags.columns, bags.values])()
         shares = Shares(ranks, [len(part) for part in lengths])
-        shared = SharedBags.of(found, shares)
+        shared = SharedBags.of(
+            [torch.cat(parts) for parts in zip(*found, strict=True)], shares
+        )
         assert ranks.owns(shared.columns).all()
         weights = table.clone().requires_grad_()
         partial = bag_sums(weights, shared.columns, shared.offsets, shared.values)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sktwotower._nn.batches import SoftmaxBatch
-from sktwotower._nn.distributed import CodeLists
+from sktwotower._nn.code_lists import CodeLists
 from sktwotower._nn.softmax import softmax_loss
-from sktwotower._nn.spread_softmax import SpreadRows, spread_softmax_loss
+from sktwotower._nn.spread_softmax import SpreadRows, spread_softmax
 from tests._nn.thread_ranks import on_ranks
 
 N_ITEMS, DIM = 7, 4
@@ -46,16 +46,30 @@ def batch_of(rank, *, n_users, masks, corrects=False):
 
 
 def loss_of_rank(batch, users, own, rows, weights, *, masks):
+    """The loss of a rank's rows, and the gradients of its users and of its items."""
     log_q = batch.log_q_of_positives
     log_q = torch.zeros(len(batch)) if log_q is None else log_q
-    return spread_softmax_loss(users, own, rows, weights, log_q, positive_per_row=masks)
+    calls = []
+    loss, of_users, of_items = spread_softmax(
+        rows.users.start_of_all(users)(),
+        own,
+        rows,
+        weights,
+        log_q,
+        positive_per_row=masks,
+        meanwhile=lambda: calls.append(1),
+    )
+    assert calls == [1]
+    return loss, rows.users.start_own_sums(of_users)(), of_items
 
 
 @pytest.mark.parametrize("corrects", [False, True])
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("n_users", [[3, 2], [4, 0, 1], [1] * 8], ids=str)
-def test_loss_and_gradients(n_users, masks, corrects):
-    """Also with a rank without users, and with one without items."""
+@pytest.mark.parametrize("most_scores", [2**23, 9, 1])
+def test_loss_and_gradients(n_users, masks, corrects, most_scores, monkeypatch):
+    """Also with a rank without users, with one without items, and in blocks of users."""
+    monkeypatch.setattr("sktwotower._nn.spread_softmax.MOST_SCORES_OF_A_BLOCK", most_scores)
     items = torch.randn(N_ITEMS, DIM, generator=torch.Generator().manual_seed(9))
 
     def call(ranks):
@@ -63,11 +77,8 @@ def test_loss_and_gradients(n_users, masks, corrects):
             ranks.rank, n_users=n_users[ranks.rank], masks=masks, corrects=corrects
         )
         division = ranks.divide(torch.arange(N_ITEMS))
-        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
-        users, own = users.requires_grad_(), items[division.own].requires_grad_()
-        loss = loss_of_rank(batch, users, own, rows, weights, masks=masks)
-        loss.backward()
-        return loss.detach(), users.grad, own.grad
+        rows, _ = SpreadRows.start(batch, division, CodeLists(ranks))()
+        return loss_of_rank(batch, users, items[division.own], rows, weights, masks=masks)
 
     of_items = torch.zeros_like(items, requires_grad=True)
     gradients = torch.zeros_like(items)
@@ -108,7 +119,7 @@ def test_all_tensors_move_to_the_device_of_the_vectors():
     def call(ranks):
         batch, _, _ = batch_of(ranks.rank, n_users=2, masks=True, corrects=True)
         division = ranks.divide(torch.arange(N_ITEMS))
-        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
+        rows, _ = SpreadRows.start(batch, division, CodeLists(ranks))()
         moved = vars(rows.to(torch.device("meta")))
         return {
             name: one.device.type for name, one in moved.items() if hasattr(one, "device")
@@ -127,11 +138,9 @@ def test_a_user_who_has_all_items():
         everything = torch.arange(N_ITEMS)
         batch = SoftmaxBatch(**(vars(batch) | {"masked": everything}))
         division = ranks.divide(everything)
-        rows, _ = SpreadRows.of(batch, division, CodeLists(ranks))
-        users, own = users.requires_grad_(), items[division.own].requires_grad_()
-        loss = loss_of_rank(batch, users, own, rows, weights, masks=True)
-        loss.backward()
-        return loss.item(), users.grad.abs().max().item(), own.grad.abs().max().item()
+        rows, _ = SpreadRows.start(batch, division, CodeLists(ranks))()
+        found = loss_of_rank(batch, users, items[division.own], rows, weights, masks=True)
+        return tuple(one.abs().max().item() for one in found)
 
     for values in on_ranks(2, call):
         assert values == (0.0, 0.0, 0.0)
