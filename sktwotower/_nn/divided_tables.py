@@ -17,7 +17,6 @@ from sktwotower._nn.lazy_tables import (
 )
 from sktwotower._nn.optim import DECOUPLED, OptimizerState
 from sktwotower._nn.segments import distinct
-from sktwotower._nn.shards import Shard
 from sktwotower._nn.two_towers import TwoTowers
 
 _USER_IDS = "user_tower.id_table"  # its parameter in `TwoTowers`
@@ -261,7 +260,7 @@ class DividedTables(LookedUpTables):
         is_spread: bool,
     ) -> None:
         self.ranks = ranks
-        self.shard = Shard(ranks.rank, ranks.size)
+        self.shard = ranks.shard
         self.by_table: dict[nn.Parameter, DividedTable] = {}
         self._gradients: list[Tensor] = []
         self._before: dict[str, Tensor] = {}  # what `gather` has replaced

@@ -124,7 +124,7 @@ def _data(state: ModelState) -> Table:
     if state.roles.times is not None:
         rows.append(("times", state.roles.times))
     for side in SIDES:
-        entities = state.with_all_users().side(side).entities
+        entities = state.all_users if side == "user" else state.item.entities
         n_trained = int(np.count_nonzero(entities.id_codes[1 : len(entities) + 1]))
         rows += [(f"{side}s", len(entities)), (f"{side}s with rows to train on", n_trained)]
     return Table(["what", "value"], rows)

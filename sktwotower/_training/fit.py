@@ -124,9 +124,10 @@ class Fit:
         """
         validation = self.validation
         if validation is not None and validation.rule.early_stopping:
-            self.run.tables.gather(self.run.served)
-            self.run.served.load_state_dict(validation.best_weights)
-            if refit_rows is not None:
+            if refit_rows is None:
+                self.run.tables.gather(self.run.served)
+                self.run.served.load_state_dict(validation.best_weights)
+            else:
                 n_epochs = validation.n_refit_epochs
                 if self.training.configuration.verbose:
                     print(f"refit on all rows, epochs: {n_epochs}")

@@ -260,6 +260,11 @@ class ModelState:
         mean: np.ndarray = self.user.embeddings.mean(axis=0)
         return mean
 
+    @property
+    def all_users(self) -> Entities:
+        """The users of all shards."""
+        return self.user.entities if self.shard is None else self.shard.users
+
     def with_all_users(self) -> ModelState:
         """The state to go on from, in which users have their codes among all users."""
         if self.shard is None:
