@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,6 +31,15 @@ _FEW = 2**19
 
 class RankError(RuntimeError):
     """A rank has failed; on that rank, what it has raised is the cause."""
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raise what this rank has raised in place of the `RankError` that it is a cause of."""
+    try:
+        yield
+    except RankError as error:
+        raise error.__cause__ or error from None
 
 
 @dataclass(frozen=True, eq=False)

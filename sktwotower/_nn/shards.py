@@ -54,9 +54,21 @@ class Shard:
 
 
 def whole_table(tables: Sequence[Tensor]) -> Tensor:
-    """All rows, from the tables of all shards."""
+    """All rows, from the tables of all shards.
+
+    Raises
+    ------
+    ValueError
+        If these are not the tables of the shards of one table.
+    """
     size = len(tables)
     n_rows = 1 + sum(len(one) - 1 for one in tables)
+    for rank, table in enumerate(tables):
+        shape = 1 + len(range(rank or size, n_rows, size)), *tables[0].shape[1:]
+        if table.shape != shape:
+            raise ValueError(
+                f"shard {rank} has the shape {tuple(table.shape)} instead of {shape}"
+            )
     whole = tables[0].new_empty(n_rows, *tables[0].shape[1:])
     whole[0] = tables[0][0]
     for rank, table in enumerate(tables):

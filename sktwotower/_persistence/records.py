@@ -21,12 +21,10 @@ from sktwotower._data.entity_table import EntityTable
 from sktwotower._data.histories import InteractionCodes
 from sktwotower._data.pairs import pair_matrix
 from sktwotower._data.roles import ColumnRoles, FeatureColumns, SideName
-from sktwotower._data.user_shards import users_of_shard
 from sktwotower._data.vocabulary import Vocabulary
 from sktwotower._nn.absence import StreamingFrequencies
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import DECOUPLED, OptimizerState
-from sktwotower._nn.shards import Shard
 from sktwotower._nn.towers import Tower
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._persistence.checks import (
@@ -70,22 +68,8 @@ def state_values(state: ModelState, *, with_memory: bool) -> dict[str, Values]:
     }
 
 
-def state_of(parts: dict[str, Values], shard: Shard | None = None) -> ModelState:
-    """The state; seen pairs, catalogue and histories are computed.
-
-    Parameters
-    ----------
-    parts : dict of str to dict
-        The values of each part.
-    shard : Shard, optional
-        The users that the parts have vectors and rows of; None: all.
-
-    Raises
-    ------
-    ArtefactError
-        For values that no fit leaves.
-    """
-    records = records_of(parts, shard)
+def state_of(records: Values) -> ModelState:
+    """The state of checked records; seen pairs, catalogue and histories are computed."""
     user, item = records["user"], records["item"]
     interactions: InteractionCodes = records["interactions"]
     n_users, n_items = len(user.entities), len(item.entities)
@@ -102,11 +86,24 @@ def state_of(parts: dict[str, Values], shard: Shard | None = None) -> ModelState
     )
 
 
-def records_of(parts: dict[str, Values], shard: Shard | None = None) -> Values:
-    """The fields of a state that do not follow from others, checked as in `state_of`."""
+def records_of(parts: dict[str, Values], users: Entities | None = None) -> Values:
+    """The fields of a state that do not follow from others.
+
+    Parameters
+    ----------
+    parts : dict of str to dict
+        The values of each part.
+    users : Entities, optional
+        The users that the parts have vectors and rows of; None: all.
+
+    Raises
+    ------
+    ArtefactError
+        For values that no fit leaves.
+    """
     for part in PARTS - {"parameters"}:
         expect_finite(f"{part}.safetensors", parts[part])
-    user = side_of("user", parts["user"], shard)
+    user = side_of("user", parts["user"], users)
     item = side_of("item", parts["item"])
     expect(
         user.unknown.shape == item.unknown.shape,
@@ -267,12 +264,11 @@ def side_values(side: SideState) -> Values:
     }
 
 
-def side_of(name: SideName, values: Values, shard: Shard | None = None) -> SideState:
-    """Users or items, whose arrays belong together."""
+def side_of(name: SideName, values: Values, entities: Entities | None = None) -> SideState:
+    """Users or items, whose arrays belong together; None: all that the part has."""
     file = f"{name}.safetensors"
-    entities = entities_of(name, values)
-    if shard is not None:
-        entities = users_of_shard(entities, shard)
+    if entities is None:
+        entities = entities_of(name, values)
     with reading(file):
         n, dim = len(entities), values["unknown"].size
     expect(values["name"] == name, MANIFEST, f"calls the {name}s {values['name']!r}")

@@ -15,6 +15,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sktwotower._nn.distributed import own_errors
+from sktwotower._nn.shards import Shard
 from sktwotower._persistence.folder import new_version
 from sktwotower._persistence.manifest import (
     CARD,
@@ -23,23 +25,27 @@ from sktwotower._persistence.manifest import (
     Json,
     StoredFiles,
 )
-from sktwotower._persistence.model_card import metrics_table, model_card
+from sktwotower._persistence.model_card import Table, metrics_table, model_card
 from sktwotower._persistence.objects import Objects, write_objects
 from sktwotower._persistence.parts import is_same, read_part, write_part
 from sktwotower._persistence.records import (
     PARTS,
+    Values,
     parameters_values,
     records_of,
     state_values,
 )
 from sktwotower._persistence.saving_group import SavingGroup
-from sktwotower._persistence.shard_parts import shard_values
+from sktwotower._persistence.shard_parts import SHARDS, records_of_shard, shard_values
+from sktwotower._training.state import ModelState
 from sktwotower._two_tower import TwoTowerRecommender
 from sktwotower.utils._extra import extra
 from sktwotower.utils._paths import path_of
 
 EXTRA = ("safetensors", "skops", "pyarrow")  # packages of the extra ``save``
 OBJECTS = "encoders.skops"
+# The values of each part by name.
+Parts = dict[str, Values]
 _PACKAGES = ("sktwotower", "torch", "sklearn", "numpy", "scipy", "pandas", *EXTRA)
 
 
@@ -52,32 +58,31 @@ def save_model(
 ) -> None:
     """Write a fitted model; see ``TwoTowerRecommender.save``."""
     check_is_fitted(model)
-    require_packages()
-    of_user = metrics_table(metrics)
-    if type(model) is not TwoTowerRecommender:
-        raise TypeError(
-            f"save stores a TwoTowerRecommender, and not a subclass of it; got "
-            f"{type(model).__module__}.{type(model).__qualname__}. Use joblib.dump for it."
-        )
-    state = model._state
-    parts = {"parameters": parameters_values(model.get_params(deep=False))}
-    own: dict[str, dict[str, Any]] = {}
-    if state.shard is None:
-        parts |= state_values(state, with_memory=optimizer)
-    else:
-        of_all, own = shard_values(state, with_memory=optimizer)
-        parts |= of_all
-    group, place, objects = SavingGroup.of(state), path_of(path), Objects()
-    written = parts | own if group.is_first else own
+    state, objects = model._state, Objects()
+    group = SavingGroup.of(state)
 
-    versions = {name: import_module(name).__version__ for name in _PACKAGES}
-    versions = {"python": platform.python_version(), **versions}
+    def prepare() -> tuple[Path, Table | None, Parts]:
+        require_packages()
+        of_user = metrics_table(metrics)
+        if type(model) is not TwoTowerRecommender:
+            raise TypeError(
+                f"save stores a TwoTowerRecommender, and not a subclass of it; got "
+                f"{type(model).__module__}.{type(model).__qualname__}. Use joblib.dump for "
+                "it."
+            )
+        parts, own = _parts_of(state, with_memory=with_memory)
+        if group.is_first:
+            parameters = parameters_values(model.get_params(deep=False))
+            own = {"parameters": parameters} | parts | own
+        return path_of(path), of_user, own
 
     def write_own(folder: Path) -> dict[str, Json]:
         group.refuse_no_folder(folder)
         return {x: write_part(x, values, folder, objects) for x, values in written.items()}
 
     def write_rest() -> None:
+        versions = {name: import_module(name).__version__ for name in _PACKAGES}
+        versions = {"python": platform.python_version(), **versions}
         manifest["versions"], manifest["parts"] = versions, described
         write_objects(folder / OBJECTS, objects)
         card = model_card(
@@ -90,7 +95,9 @@ def save_model(
             card, encoding="utf-8", errors="backslashreplace", newline="\n"
         )
 
-    with group.own_errors(), ExitStack() as stack:
+    with own_errors(), ExitStack() as stack:
+        with_memory = group.gathered(optimizer)[0]  # the same in all processes
+        place, of_user, written = group.on_all(prepare)
         opened = group.on_first(lambda: stack.enter_context(new_version(place)))
         # Processes may see the folder at another place.
         name = group.gathered(None if opened is None else opened[0].name)[0]
@@ -102,9 +109,14 @@ def save_model(
         group.on_all(stack.close)  # the version replaces the one before
 
 
-def _read_back(
-    folder: Path, described: Json, parts: dict[str, dict[str, Any]], objects: Objects
-) -> None:
+def _parts_of(state: ModelState, *, with_memory: bool) -> tuple[Parts, Parts]:
+    """The parts that the first process writes, and those that each one writes."""
+    if state.shard is None:
+        return state_values(state, with_memory=with_memory), {}
+    return shard_values(state, with_memory=with_memory)
+
+
+def _read_back(folder: Path, described: Json, parts: Parts, objects: Objects) -> None:
     """Raise TypeError unless what was written loads, and equals the values of the parts."""
     sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
     files = StoredFiles(folder, frozenset(sizes), sum(sizes.values()))
@@ -117,7 +129,9 @@ def _read_back(
                     raise ArtefactError(f"{name!r} of part {part!r} is not what it was")
                 if isinstance(value, np.ndarray | Tensor):
                     found[name] = value  # the same, and there is memory for it
-        if read.keys() == PARTS:
+        if SHARDS in read:  # only the first process reads what all of them know
+            records_of_shard(read, Shard(0, read[SHARDS]["size"]))
+        elif PARTS <= read.keys():
             records_of(read)
     except ArtefactError as error:
         reason = str(error).removesuffix(OF_ANOTHER).removesuffix(".")

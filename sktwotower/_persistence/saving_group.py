@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sktwotower._nn.distributed import RankError, Ranks
+from sktwotower._nn.distributed import Ranks
 from sktwotower._training.state import ModelState
 
 Result = TypeVar("Result")
@@ -52,14 +51,6 @@ class SavingGroup:
     def is_first(self) -> bool:
         """Whether this process writes what all of them know."""
         return self.ranks is None or self.ranks.rank == 0
-
-    @contextmanager
-    def own_errors(self) -> Iterator[None]:
-        """Raise what this process has raised, where it is the one that has failed."""
-        try:
-            yield
-        except RankError as error:
-            raise error.__cause__ or error from None
 
     def on_all(self, call: Callable[[], Result]) -> Result:
         """What a call returns in this process."""

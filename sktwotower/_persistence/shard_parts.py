@@ -11,15 +11,15 @@ import numpy as np
 from torch import Tensor
 
 from sktwotower._data.entities import Entities
-from sktwotower._data.user_shards import codes_of_shard
+from sktwotower._data.user_shards import codes_of_shard, users_of_shard
 from sktwotower._nn.shards import Shard, whole_table
-from sktwotower._persistence.checks import expect_array
+from sktwotower._persistence.checks import expect_array, expect_finite
 from sktwotower._persistence.manifest import MANIFEST, Json, expect, reading
 from sktwotower._persistence.records import (
     PARTS,
     Values,
     entities_of,
-    field_values,
+    records_of,
     state_of,
     state_values,
 )
@@ -49,9 +49,14 @@ def shard_values(
         parts[part] = {x: y for x, y in parts[part].items() if x not in own[part]}
     parts["interactions"] = {}
     shard = known.shard
-    parts[SHARDS] = field_values(known) | {"size": shard.size}
-    for name in ("shard", "users", "numbers"):
-        del parts[SHARDS][name]
+    parts[SHARDS] = {
+        "size": shard.size,
+        "n_rows": state.n_rows,
+        # Of the state, which also counts items that have been added since.
+        "n_positives": state.n_positives,
+        "n_users_of_items": state.n_users_of_items,
+        "mean_user": state.mean_user,
+    }
     return parts, {name_of(part, shard): values for part, values in own.items()}
 
 
@@ -116,15 +121,27 @@ def state_of_parts(
         For values that no fit leaves.
     """
     if size is None:
-        return state_of(dict(parts))
+        return state_of(records_of(dict(parts)))
     if rank is None:
-        return state_of(_parts_of_all(parts, size))
-    shard = Shard(rank, size)
+        return state_of(records_of(_parts_of_all(parts, size)))
+    return state_of(records_of_shard(parts, Shard(rank, size)))
+
+
+def records_of_shard(parts: Mapping[str, Values], shard: Shard) -> Values:
+    """The fields of the state of one shard that do not follow from others, checked.
+
+    Raises
+    ------
+    ArtefactError
+        For values that no fit leaves.
+    """
     own = {part: parts[name_of(part, shard)] for part in _OWN}
     of_shard = {part: parts[part] | own.get(part, {}) for part in PARTS}
-    del of_shard["interactions"]["numbers"]
-    state = state_of(of_shard, shard)
-    return replace(state, shard=_known_of_all(parts, shard, state))
+    numbers = of_shard["interactions"].pop("numbers", None)
+    users = entities_of("user", parts["user"])
+    records = records_of(of_shard, users_of_shard(users, shard))
+    known = _known_of_all(parts[SHARDS], shard, users, numbers, records)
+    return records | {"shard": known}
 
 
 def _parts_of_all(parts: Mapping[str, Values], size: int) -> dict[str, Values]:
@@ -132,28 +149,35 @@ def _parts_of_all(parts: Mapping[str, Values], size: int) -> dict[str, Values]:
     own = {part: [parts[name_of(part, shard)] for shard in _all(size)] for part in _OWN}
     found = {part: dict(parts[part]) for part in PARTS}
     users = entities_of("user", parts["user"])
+    codes = [codes_of_shard(users, shard).astype(np.int32) for shard in _all(size)]
     with reading(_file_of("user", Shard(0, size))):
-        first = own["user"][0]["embeddings"]
-        embeddings = np.empty((len(users), *first.shape[1:]), dtype=first.dtype)
-        for shard, values in zip(_all(size), own["user"], strict=True):
-            embeddings[codes_of_shard(users, shard) - 1] = values.pop("embeddings")
+        unknown = found["user"]["unknown"]
+        embeddings = np.empty((len(users), unknown.size), dtype=unknown.dtype)
+        for shard, its_codes, values in zip(_all(size), codes, own["user"], strict=True):
+            of_shard, shape = values.pop("embeddings"), (len(its_codes), unknown.size)
+            expect_array(_file_of("user", shard), "embeddings", of_shard, shape, "f")
+            embeddings[its_codes - 1] = of_shard
         found["user"]["embeddings"] = embeddings
     for part in ("towers", "optimizer"):
         with reading(_file_of(part, Shard(0, size))):
             for name in list(own[part][0]):
                 found[part][name] = whole_table([values.pop(name) for values in own[part]])
     with reading(_file_of("interactions", Shard(0, size))):
-        found["interactions"] = _in_order(own["interactions"], users, size)
+        found["interactions"] = _in_order(own["interactions"], codes)
     return found
 
 
-def _in_order(rows: list[Values], users: Entities, size: int) -> Values:
+def _in_order(rows: list[Values], codes: list[np.ndarray]) -> Values:
     """The rows of all shards, with the codes of all users."""
-    for shard, values in zip(_all(size), rows, strict=True):
-        codes, own = codes_of_shard(users, shard).astype(np.int32), values["users"]
-        file = _file_of("interactions", shard)
-        expect_array(file, "users", own, own.shape, "i", between=(1, len(codes)))
-        values["users"] = codes[own - 1]
+    size, n_rows = len(rows), sum(len(values["users"]) for values in rows)
+    for shard, its_codes, values in zip(_all(size), codes, rows, strict=True):
+        file, shape = _file_of("interactions", shard), (len(values["users"]),)
+        most = {"users": (1, len(its_codes)), "numbers": (0, n_rows - 1)}
+        for name, column in values.items():
+            if column is not None or rows[0][name] is not None:  # or there are no times
+                kinds, between = "i" if name in most else "bif", most.get(name)
+                expect_array(file, name, column, shape, kinds, between=between)
+        values["users"] = its_codes[values["users"] - 1]
     numbers = np.concatenate([values.pop("numbers") for values in rows])
     is_each = np.array_equal(np.bincount(numbers), np.ones(len(numbers)))
     expect(is_each, _file_of("interactions", Shard(0, size)), "repeats numbers of rows")
@@ -166,28 +190,27 @@ def _in_order(rows: list[Values], users: Entities, size: int) -> Values:
 
 
 def _known_of_all(
-    parts: Mapping[str, Values], shard: Shard, state: ModelState
+    values: Values, shard: Shard, users: Entities, numbers: Any, records: Values
 ) -> UserShard:
-    """What the model of a shard knows of all users."""
-    values: Values = dict(parts[SHARDS])
-    numbers: Any = parts[name_of("interactions", shard)].get("numbers")
+    """What the model of a shard knows of all users, who are ``users``."""
     own, file = _file_of("interactions", shard), f"{SHARDS}.safetensors"
     n_rows: Any = values.get("n_rows")
-    n_items = len(state.item.entities)
+    n_items = len(records["item"].entities)
     expect(type(n_rows) is int, MANIFEST, f"has {n_rows!r} rows")
-    shape = (len(state.interactions),)
+    shape = (len(records["interactions"]),)
     expect_array(own, "numbers", numbers, shape, "i", between=(0, n_rows - 1))
     shapes = {
         "n_positives": (n_items + 1,),
         "n_users_of_items": (n_items,),
-        "mean_user": state.user.unknown.shape,
+        "mean_user": records["user"].unknown.shape,
     }
     for name, wanted in shapes.items():
         expect(name in values, file, f"has no {name!r}")
         expect_array(file, name, values[name], wanted, "f")
+    expect_finite(file, values)
     return UserShard(
         shard=shard,
-        users=entities_of("user", parts["user"]),
+        users=users,
         numbers=numbers,
         n_rows=n_rows,
         **{name: values[name] for name in shapes},

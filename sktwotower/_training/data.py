@@ -31,7 +31,7 @@ from sktwotower._data.roles import (
 from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.stored_interactions import StoredInteractions
 from sktwotower._data.vocabulary import Vocabulary
-from sktwotower._nn.distributed import RankError, Ranks
+from sktwotower._nn.distributed import Ranks, own_errors
 from sktwotower._training.changes import (
     occasion_of,
     refuse_other_columns,
@@ -197,10 +197,8 @@ def _opened_by_all(
     opened: Callable[[], StoredInteractions], ranks: Ranks
 ) -> StoredInteractions:
     """The opened files; an error if one rank cannot open them, for which others wait."""
-    try:
+    with own_errors():
         return ranks.on_all(opened)
-    except RankError as error:
-        raise error.__cause__ or error from None
 
 
 def read_validation_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,7 +13,7 @@ from sktwotower._data.histories import InteractionCodes, PastItems
 from sktwotower._data.pairs import n_users_of_items, pair_matrix
 from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.user_shards import codes_of_shard, users_of_shard
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.distributed import Ranks, own_errors
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.optim import OptimizerState
 from sktwotower._nn.resize import remember
@@ -117,7 +118,12 @@ class ModelMaker:
             past = past_items(users.interactions, users.entities, items, history)
         memory = remember(run.optimizer, run.trained)
         memory = run.tables.complete(memory, own_users=own is not None)
-        state = self._state(run, log, users, past, memory)
+        make = partial(self._state, run, log, users, past, memory)
+        if own is None:
+            state = make()
+        else:  # vectors of one process alone may not be finite
+            with own_errors():
+                state = own.ranks.on_all(make)
         item = replace(state.item, entities=state.item.entities.now())
         return replace(
             state, item=item, shard=None if own is None else _shard_of(state, of_all, own)

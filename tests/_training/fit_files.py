@@ -13,6 +13,8 @@ import torch.distributed as dist
 import sktwotower
 from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._data import row_shares
+from sktwotower._nn.distributed import RankError
+from sktwotower._training import model_making
 from sktwotower.history import PooledHistory, TransformerHistory
 
 N, GROUP = 600, 50
@@ -173,6 +175,33 @@ def fit_one_user(folder):
     assert len(whole.user_ids_) == 1
 
 
+def save_an_added_item(folder):
+    """A model with an item that no process has seen in a row."""
+    model = fit([folder / "rows.parquet"], "tables")
+    model.add_items(pd.DataFrame({"item": [1000], "rating": [3]}))
+    model.save(folder / "added")
+    shard = sktwotower.load(folder / "added", shard=dist.get_rank())
+    assert_same(described(model), described(shard), "added")
+
+
+def fail_alone(folder):
+    """What one process alone finds is an error of all, which do not wait for it."""
+    model = fit([folder / "one.parquet"], "ids")
+    is_first = dist.get_rank() == 0
+    metrics, error = ({"ndcg": "high"}, TypeError) if is_first else (None, RankError)
+    with pytest.raises(error):
+        model.save(folder / "one", metrics=metrics)
+
+    def diverge(*_):
+        raise ValueError("not finite")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if is_first:
+            patch.setattr(model_making, "embedded_side", diverge)
+        with pytest.raises(ValueError if is_first else RankError):
+            fit([folder / "one.parquet"], "ids")
+
+
 def message_of(path):
     """What a fit says of a file."""
     try:
@@ -198,6 +227,8 @@ def main():
     dist.barrier()
     compare(folder, names)
     fit_one_user(folder)
+    save_an_added_item(folder)
+    fail_alone(folder)
     message = message_of(folder / "bad.parquet")
     (folder / f"{os.environ['RANK']}.txt").write_text(message)
     dist.destroy_process_group()

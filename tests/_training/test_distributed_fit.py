@@ -1,5 +1,6 @@
 """Two processes train models that are as good as those of one."""
 
+import json
 import pickle
 import shutil
 import subprocess
@@ -157,6 +158,36 @@ def test_a_shard_that_is_not_there(fitted_from_files, shard):
     _, folder = fitted_from_files
     with pytest.raises(ValueError, match=f"shard={shard} is none of the . shards"):
         sktwotower.load(folder / "model", shard=shard)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "change"),
+    [
+        ("user.1", "embeddings", lambda vectors: vectors[:1]),  # the vector of all users
+        ("user.1", "embeddings", lambda vectors: vectors[:, :1]),
+        ("interactions.1", "items", lambda items: np.repeat(items, 2)),
+        ("interactions.1", "users", lambda users: users > 0),
+        ("interactions.1", "numbers", lambda numbers: numbers[:-1]),
+        ("interactions.1", "numbers", lambda numbers: numbers + 2**40),
+        ("shards", "mean_user", lambda mean: mean * np.nan),
+        ("shards", "n_positives", lambda counts: counts[:-1]),
+    ],
+)
+def test_a_shard_of_other_arrays_is_refused(
+    fitted_from_files, tmp_path, part, name, change
+):
+    from tests._persistence.test_faults import put, safetensors, version_of
+
+    size, folder = fitted_from_files
+    path = shutil.copytree(folder / "model", tmp_path / "model")
+    manifest = json.loads((path / "manifest.json").read_text())
+    file = f"{part}-of-{size}.safetensors" if "." in part else f"{part}.safetensors"
+    arrays = safetensors.load((version_of(path) / file).read_bytes())
+    arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    put(path, manifest, file, safetensors.save(arrays))
+    for shard in (1,) if part == "shards" else (1, None):  # others do not read it
+        with pytest.raises(ValueError, match=name):
+            sktwotower.load(path, shard=shard)
 
 
 def test_a_shard_needs_its_own_files_alone(fitted_from_files, tmp_path):
