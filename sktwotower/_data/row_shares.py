@@ -188,7 +188,7 @@ class OwnRows(RowShare):
         share : OwnRows
             Which rows belong to this rank.
         record : Columns
-            They, in the order of X.
+            They; those of a user in the order of X.
         """
         arrays, size = [_array(one) for one in record.columns().values()], self.ranks.size
         counts = self._counts(np.bincount(owners, minlength=size))  # (sender, receiver)

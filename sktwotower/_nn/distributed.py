@@ -42,6 +42,33 @@ def own_errors() -> Iterator[None]:
         raise error.__cause__ or error from None
 
 
+def expect_shard(shard: Shard, ranks: Ranks | None, otherwise: str) -> None:
+    """Raise an error in all processes unless each of them has the shard of its rank.
+
+    Parameters
+    ----------
+    shard : Shard
+        That of this process.
+    ranks : Ranks or None
+        The processes; None: this one alone.
+    otherwise : str
+        What to do, for the message.
+    """
+
+    def check() -> None:
+        if ranks is None or ranks.shard != shard:
+            raise ValueError(
+                f"The model in this process has the users of shard {shard.rank} of "
+                f"{shard.size}{otherwise}"
+            )
+
+    if ranks is None or ranks.size != shard.size:
+        check()
+    else:
+        with own_errors():
+            ranks.on_all(check)
+
+
 @dataclass(frozen=True, eq=False)
 class Ranks:
     """This process's place among the ranks of the default process group.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.distributed import Ranks, expect_shard
 from sktwotower._training.state import ModelState
 
 Result = TypeVar("Result")
@@ -39,12 +39,12 @@ class SavingGroup:
         if state.shard is None:
             return cls(None)
         ranks, shard = Ranks.current(), state.shard.shard
-        if ranks is None or ranks.shard != shard:
-            raise ValueError(
-                f"The model in this process has the users of shard {shard.rank} of "
-                f"{shard.size}, so that {shard.size} processes save it together: call save "
-                "in all of them, before destroy_process_group."
-            )
+        expect_shard(
+            shard,
+            ranks,
+            f", so that {shard.size} processes save it together: call save in all of them, "
+            "before destroy_process_group.",
+        )
         return cls(ranks)
 
     @property

@@ -12,7 +12,7 @@ from sktwotower._data.encoder_growth import column_source
 from sktwotower._data.roles import SIDES
 from sktwotower._nn.absence import StreamingFrequencies, in_batch_log_absence
 from sktwotower._nn.batches import TrainingRows, batch_sizes, n_replayed
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.distributed import Ranks, expect_shard
 from sktwotower._nn.resize import RowSource, RowSources
 from sktwotower._nn.two_towers import TwoTowers
 from sktwotower._training.configuration import Configuration
@@ -31,12 +31,12 @@ def continued_by(state: ModelState, ranks: Ranks | None) -> ModelState:
     if state.shard is None:
         return state
     shard = state.shard.shard
-    if ranks is None or ranks.shard != shard:
-        raise ValueError(
-            f"The model in this process has the users of shard {shard.rank} of "
-            f"{shard.size}. Continue it in the {shard.size} processes that have fitted it, "
-            "or save it there, and load it, which loads all users."
-        )
+    expect_shard(
+        shard,
+        ranks,
+        f". Continue it in the {shard.size} processes that have fitted it, or save it "
+        "there, and load it, which loads all users.",
+    )
     return state.with_all_users()
 
 

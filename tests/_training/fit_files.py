@@ -164,6 +164,19 @@ def assert_own_users(model, whole):
         model.recommend([own[0], others[0]])
 
 
+def refuse_the_shard_of_another(folder):
+    """All processes raise an error where one has loaded the shard of another."""
+    model = sktwotower.load(folder / "model", shard=0)
+    own = dist.get_rank() == 0
+    error, message = (RankError, "have failed") if own else (ValueError, "of shard 0 of")
+    for call in (
+        lambda: model.partial_fit(folder / "more.parquet"),
+        lambda: model.save(folder / "another"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
 def fit_one_user(folder):
     """A model of which one process has no user."""
     model = fit([folder / "one.parquet"], "ids")
@@ -228,6 +241,7 @@ def main():
     compare(folder, names)
     fit_one_user(folder)
     save_an_added_item(folder)
+    refuse_the_shard_of_another(folder)
     fail_alone(folder)
     message = message_of(folder / "bad.parquet")
     (folder / f"{os.environ['RANK']}.txt").write_text(message)
