@@ -160,7 +160,9 @@ class OwnRows(RowShare):
     ) -> tuple[RowShare, InteractionCodes]:
         owners = column_store.take(id_codes, rows.users) % self.ranks.size
         if numbers is not None:  # a user may have got a row in the table, and moves
-            return OwnRows(self.ranks, numbers).moved(rows, owners)
+            share, rows = OwnRows(self.ranks, numbers).moved(rows, owners)
+            order = np.argsort(share.numbers, kind="stable")
+            return OwnRows(self.ranks, share.numbers[order]), rows.take(order)
         own = owners == self.ranks.rank
         return OwnRows(self.ranks, np.flatnonzero(own)), rows.take(own)
 

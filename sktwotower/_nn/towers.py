@@ -423,7 +423,7 @@ class Tower(nn.Module):
             end = min(start + block_size, len(rows))
             part = self(rows.take(torch.arange(start, end)).to(device))
             if vectors is None:  # all at once, since they may be most of the memory
-                vectors = torch.empty(len(rows), part.shape[1])
+                vectors = torch.empty(len(rows), part.shape[1], dtype=part.dtype)
             vectors[start:end] = part
         self.train(was_training)
         assert vectors is not None  # without rows there is an empty block

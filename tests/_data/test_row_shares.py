@@ -135,8 +135,7 @@ def test_rows_from_before_of_own_users():
         later = OwnRows.after_those_before(2, ranks)
         share, own = later.of_own_users(rows, None, id_codes)
         # User 2 gets another row of the table, and moves to the other rank.
-        id_codes[2] = 6
-        moved, other = later.of_own_users(own, share.numbers, id_codes)
+        moved, other = later.of_own_users(own, share.numbers, np.array([0, 4, 6, 0]))
         together = moved.followed_by(later)
         return [
             (own.users.tolist(), share.numbers.tolist()),
