@@ -52,8 +52,9 @@ class ShardVocabulary(Vocabulary):
         elsewhere = unknown[self.of_all.codes(ids[unknown]) > 0]
         if len(elsewhere):
             rank, size = self.shard.rank, self.shard.size
+            example = ids[elsewhere[:1]].tolist()[0]  # a number of Python
             raise ValueError(
-                f"{len(elsewhere)} of {len(ids)} user ids, such as {ids[elsewhere[0]]!r}, "
+                f"{len(elsewhere)} of {len(ids)} user ids, such as {example!r}, "
                 f"belong to other shards: the model in this process has the users of shard "
                 f"{rank} of {size}. Ask the process that has them, or save the model in "
                 "all processes and load it, which loads all users."
