@@ -6,6 +6,7 @@ passes over memory than a sequence of torch's operators.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,39 +15,53 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sktwotower._nn.kept_memory import empty_matrix
+
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 _ROWS_AT_ONCE = 2048  # of matrices that are gone through twice: they stay in the cache
+_SUMS_AT_ONCE = 8192
 
 
-def unit_length(vectors: Tensor) -> Tensor:
+def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
     r"""Scale vectors (b, d) to length 1; zero vectors stay zero.
+
+    Numbers that are ``appended`` (b, n_appended) come after the scaled vectors.
 
     The gradient of :math:`y = x / \lVert x \rVert` is
     :math:`(g - \langle g, y \rangle y) / \lVert x \rVert`.
     """
-    scaled: Tensor = _UnitLength.apply(vectors)
+    scaled: Tensor = _UnitLength.apply(vectors, appended)
     return scaled
 
 
 class _UnitLength(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+    def forward(ctx: Any, vectors: Tensor, appended: Tensor | None) -> Tensor:
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         lengths.clamp_(min=MIN_LENGTH)
-        scaled = vectors / lengths
-        ctx.save_for_backward(scaled, lengths)
-        return scaled
+        n_rows, width = vectors.shape
+        n_appended = 0 if appended is None else appended.shape[1]
+        found = empty_matrix(n_rows, width + n_appended, vectors)
+        torch.div(vectors, lengths, out=found[:, :width])
+        if appended is not None:
+            found[:, width:] = appended
+        ctx.save_for_backward(found, lengths)
+        ctx.width = width
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        scaled, lengths = ctx.saved_tensors
-        found = torch.empty_like(scaled)
-        of_blocks = (one.split(_ROWS_AT_ONCE) for one in (gradient, scaled, lengths, found))
-        for g, y, length, block in zip(*of_blocks, strict=True):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        found, lengths = ctx.saved_tensors
+        gradient, scaled = gradient[:, : ctx.width], found[:, : ctx.width]
+        of_vectors = empty_matrix(*scaled.shape, scaled)
+        blocks = (
+            one.split(_ROWS_AT_ONCE) for one in (gradient, scaled, lengths, of_vectors)
+        )
+        for g, y, length, block in zip(*blocks, strict=True):
             along = torch.mul(g, y, out=block).sum(dim=1, keepdim=True)
             torch.addcmul(g, y, along, value=-1.0, out=block).div_(length)
-        return found
+        return of_vectors, None
 
 
 def pair_scores(users: Tensor, items: Tensor, groups: Tensor, columns: Tensor) -> Tensor:
@@ -136,7 +151,8 @@ class _Bags(torch.autograd.Function):
         ctx.save_for_backward(codes, offsets, weights)
         ctx.n_rows = len(table)
         if offsets is None or weights is None:
-            return F.embedding(codes, table)
+            rows = empty_matrix(len(codes), table.shape[1], table)
+            return torch.index_select(table, 0, codes, out=rows)
         return _torch_bags(table, codes, offsets, weights)
 
     @staticmethod
@@ -175,10 +191,18 @@ def _weighted_sums(
     if n_targets <= 2**16:
         codes = codes.astype(np.uint16)  # sorted in linear time
     order = torch.from_numpy(codes.argsort(kind="stable"))
+    rows = rows.index_select(0, order)
+    if weights is not None:
+        weights = weights.index_select(0, order)
     counts = torch.bincount(targets, minlength=n_targets)
-    return _torch_bags(
-        table,
-        rows.index_select(0, order),
-        counts.cumsum(0) - counts,
-        None if weights is None else weights.index_select(0, order),
-    )
+    starts = counts.cumsum(0) - counts
+    if n_targets <= _SUMS_AT_ONCE:
+        return _torch_bags(table, rows, starts, weights)
+    sums = empty_matrix(n_targets, table.shape[1], table)
+    firsts = range(0, n_targets, _SUMS_AT_ONCE)
+    bounds = [*starts[:: _SUMS_AT_ONCE].tolist(), len(rows)]
+    for first, (start, end) in zip(firsts, pairwise(bounds), strict=True):
+        part = slice(first, first + _SUMS_AT_ONCE)
+        of_part = None if weights is None else weights[start:end]
+        sums[part] = _torch_bags(table, rows[start:end], starts[part] - start, of_part)
+    return sums

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sktwotower._nn.kept_memory import empty_matrix
 from sktwotower._nn.threads import has_second_thread, run_both
 
 # Scores of a block, for each of torch's threads. In float32 they are 2 MB, which stay in
@@ -255,9 +256,9 @@ positive_per_row, weights
         users, items, log_q = self.users, self.items, self.log_q
         value = self.positive_scores.new_zeros(())
         # Row by row like the items: operators on two layouts take several times as long.
-        items_gradient = torch.empty_like(items)
+        items_gradient = empty_matrix(*items.shape, items)
         longest = max(block.users.stop - block.users.start for block in blocks)
-        buffer = users.new_empty(longest, len(items))  # fresh memory costs more
+        buffer = empty_matrix(longest, len(items), users)  # fresh memory costs more
         for n, (block, rows, masked) in enumerate(blocks):
             vectors, groups = users[block], self.groups[rows] - block.start
             scores = torch.mm(vectors, items.T, out=buffer[: len(vectors)])

@@ -335,11 +335,10 @@ class Tower(nn.Module):
         else:
             fields = self.fields(batch, mask, generator)
             hidden = self.combine(fields, generator, keep=mask is None)
+        appended = batch.appended if mask is None else None
         if self.normalize:
-            hidden = unit_length(hidden)
-        if batch.appended is None or mask is not None:
-            return hidden
-        return torch.cat([hidden, batch.appended], dim=1)
+            return unit_length(hidden, appended)
+        return hidden if appended is None else torch.cat([hidden, appended], dim=1)
 
     def combine(
         self,

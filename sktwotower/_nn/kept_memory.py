@@ -1,0 +1,69 @@
+"""Memory of large arrays that is kept from one training step to the next.
+
+A step over a whole catalogue makes arrays of its size. The C library takes the memory of
+each from the system and gives it back afterwards, and the system clears its pages every
+time. That takes as long as two passes over the array.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_FEWEST_BYTES = 2**22  # the C library keeps smaller blocks itself
+_active = threading.local()
+
+
+class KeptMemory:
+    """A context in which :func:`empty_matrix` reuses the memory of earlier matrices."""
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+        self._borrowing = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._before = getattr(_active, "memory", None)
+        self.share()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _active.memory = self._before
+
+    def share(self) -> None:
+        """Let the thread that calls this use the memory, too."""
+        _active.memory = self
+
+    def borrow(self, n_bytes: int) -> Tensor:
+        """Bytes that come back here when no tensor has them any more."""
+        with self._borrowing:
+            # Blocks come back at any time, at the end of the list.
+            sizes = {len(block): i for i, block in enumerate(self._free)}
+            fitting = min((size for size in sizes if size >= n_bytes), default=None)
+            if fitting is None:
+                self._free.clear()  # so that growing sizes do not add up
+                block = torch.empty(n_bytes, dtype=torch.uint8).numpy()
+            else:
+                block = self._free.pop(sizes[fitting])
+        lent = block[:n_bytes]  # which the tensor keeps alive
+        weakref.finalize(lent, self._free.append, block).atexit = False
+        return torch.from_numpy(lent)
+
+
+def empty_matrix(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
+    """A matrix without values, of the type and on the device of another tensor."""
+    memory: KeptMemory | None = getattr(_active, "memory", None)
+    n_bytes = n_rows * n_columns * like.element_size()
+    if memory is None or like.device.type != "cpu" or n_bytes < _FEWEST_BYTES:
+        return like.new_empty(n_rows, n_columns)
+    return memory.borrow(n_bytes).view(like.dtype).view(n_rows, n_columns)
