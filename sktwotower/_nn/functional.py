@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sktwotower._nn.kept_memory import empty_matrix
+from sktwotower._nn.threads import share_out
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
-_ROWS_AT_ONCE = 2048  # of matrices that are gone through twice: they stay in the cache
-_SUMS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 2048
 
 
 def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
@@ -37,14 +37,20 @@ def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
 class _UnitLength(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, appended: Tensor | None) -> Tensor:
-        lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        lengths.clamp_(min=MIN_LENGTH)
         n_rows, width = vectors.shape
         n_appended = 0 if appended is None else appended.shape[1]
         found = empty_matrix(n_rows, width + n_appended, vectors)
-        torch.div(vectors, lengths, out=found[:, :width])
-        if appended is not None:
-            found[:, width:] = appended
+        lengths = vectors.new_empty(n_rows, 1)
+
+        def scale(rows: slice) -> None:
+            some = vectors[rows]
+            of_some = torch.linalg.vector_norm(some, dim=1, keepdim=True)
+            torch.clamp(of_some, min=MIN_LENGTH, out=lengths[rows])
+            torch.div(some, lengths[rows], out=found[rows, :width])
+            if appended is not None:
+                found[rows, width:] = appended[rows]
+
+        share_out(scale, row_blocks(n_rows, vectors.device))
         ctx.save_for_backward(found, lengths)
         ctx.width = width
         return found
@@ -54,13 +60,14 @@ class _UnitLength(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         found, lengths = ctx.saved_tensors
         gradient, scaled = gradient[:, : ctx.width], found[:, : ctx.width]
-        of_vectors = empty_matrix(*scaled.shape, scaled)
-        blocks = (
-            one.split(_ROWS_AT_ONCE) for one in (gradient, scaled, lengths, of_vectors)
-        )
-        for g, y, length, block in zip(*blocks, strict=True):
+        of_vectors = empty_matrix(len(scaled), ctx.width, scaled)
+
+        def project(rows: slice) -> None:
+            g, y, block = gradient[rows], scaled[rows], of_vectors[rows]
             along = torch.mul(g, y, out=block).sum(dim=1, keepdim=True)
-            torch.addcmul(g, y, along, value=-1.0, out=block).div_(length)
+            torch.addcmul(g, y, along, value=-1.0, out=block).div_(lengths[rows])
+
+        share_out(project, row_blocks(len(scaled), scaled.device))
         return of_vectors, None
 
 
@@ -151,8 +158,12 @@ class _Bags(torch.autograd.Function):
         ctx.save_for_backward(codes, offsets, weights)
         ctx.n_rows = len(table)
         if offsets is None or weights is None:
-            rows = empty_matrix(len(codes), table.shape[1], table)
-            return torch.index_select(table, 0, codes, out=rows)
+            vectors = empty_matrix(len(codes), table.shape[1], table)
+            share_out(
+                lambda rows: torch.index_select(table, 0, codes[rows], out=vectors[rows]),
+                row_blocks(len(codes), table.device),
+            )
+            return vectors
         return _torch_bags(table, codes, offsets, weights)
 
     @staticmethod
@@ -196,13 +207,22 @@ def _weighted_sums(
         weights = weights.index_select(0, order)
     counts = torch.bincount(targets, minlength=n_targets)
     starts = counts.cumsum(0) - counts
-    if n_targets <= _SUMS_AT_ONCE:
+    blocks = row_blocks(n_targets, table.device)
+    if len(blocks) == 1:
         return _torch_bags(table, rows, starts, weights)
     sums = empty_matrix(n_targets, table.shape[1], table)
-    firsts = range(0, n_targets, _SUMS_AT_ONCE)
-    bounds = [*starts[:: _SUMS_AT_ONCE].tolist(), len(rows)]
-    for first, (start, end) in zip(firsts, pairwise(bounds), strict=True):
-        part = slice(first, first + _SUMS_AT_ONCE)
-        of_part = None if weights is None else weights[start:end]
-        sums[part] = _torch_bags(table, rows[start:end], starts[part] - start, of_part)
+    bounds = [*starts[::_ROWS_AT_ONCE].tolist(), len(rows)]
+
+    def add_up(part: tuple[slice, tuple[int, int]]) -> None:
+        block, (start, end) = part
+        of_block = None if weights is None else weights[start:end]
+        sums[block] = _torch_bags(table, rows[start:end], starts[block] - start, of_block)
+
+    share_out(add_up, list(zip(blocks, pairwise(bounds), strict=True)))
     return sums
+
+
+def row_blocks(n_rows: int, device: torch.device) -> list[slice]:
+    """Blocks of rows that stay in the cache of a processor; at least one."""
+    size = _ROWS_AT_ONCE if device.type == "cpu" else max(n_rows, 1)
+    return [slice(start, start + size) for start in range(0, max(n_rows, 1), size)]

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sktwotower._nn.functional import row_blocks
 from sktwotower._nn.kept_memory import empty_matrix
-from sktwotower._nn.threads import has_second_thread, run_both
+from sktwotower._nn.threads import has_second_thread, run_both, share_out
 
 # Scores of a block, for each of torch's threads. In float32 they are 2 MB, which stay in
 # the cache from one pass to the next.
@@ -171,8 +172,13 @@ class _SharedSoftmax(torch.autograd.Function):
             parts = run_both(
                 lambda: softmax.run(blocks[::2]), lambda: softmax.run(blocks[1::2])
             )
+            (value, items_gradient), (of_others, others) = parts
+            value += of_others
             # In place, as elsewhere: the items may be a whole catalogue.
-            value, items_gradient = (a.add_(b) for a, b in zip(*parts, strict=True))
+            share_out(
+                lambda some: items_gradient[some].add_(others[some]),
+                row_blocks(len(items), items.device),
+            )
         ctx.save_for_backward(
             softmax.users_gradient,
             items_gradient,
@@ -256,7 +262,7 @@ positive_per_row, weights
         users, items, log_q = self.users, self.items, self.log_q
         value = self.positive_scores.new_zeros(())
         # Row by row like the items: operators on two layouts take several times as long.
-        items_gradient = empty_matrix(*items.shape, items)
+        items_gradient = empty_matrix(len(items), items.shape[1], items)
         longest = max(block.users.stop - block.users.start for block in blocks)
         buffer = empty_matrix(longest, len(items), users)  # fresh memory costs more
         for n, (block, rows, masked) in enumerate(blocks):

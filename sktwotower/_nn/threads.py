@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -125,6 +125,23 @@ def run_both(first: Callable[[], T], other: Callable[[], U]) -> tuple[T, U]:
     wait = second.start(first)
     result = other()
     return wait(), result
+
+
+def share_out(function: Callable[[T], object], parts: Sequence[T]) -> None:
+    """Call a function with each part, in two threads if there are two and several parts.
+
+    Nothing in it is recorded for gradients.
+    """
+
+    def call(some: Sequence[T]) -> None:
+        with torch.no_grad():
+            for part in some:
+                function(part)
+
+    if len(parts) < 2 or not has_second_thread():
+        return call(parts)
+    half = len(parts) // 2
+    run_both(lambda: call(parts[:half]), lambda: call(parts[half:]))
 
 
 class Prefetched(Generic[T]):

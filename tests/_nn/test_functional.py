@@ -4,7 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sktwotower._nn import functional
 from sktwotower._nn.functional import bag_sums, look_up, pair_scores, unit_length
+from sktwotower._nn.threads import SecondThread
+
+
+@pytest.fixture(params=["at once", "in blocks", "in two threads"])
+def blocks(request, monkeypatch, four_threads):
+    """Rows are computed at once, or two at a time."""
+    if request.param != "at once":
+        monkeypatch.setattr(functional, "_ROWS_AT_ONCE", 2)
+    with SecondThread(wanted=request.param == "in two threads"):
+        yield
 
 
 def normal(*shape, dtype=torch.float64):
@@ -16,10 +27,19 @@ def drawn(n, *shape):
     return torch.randint(n, shape, generator=torch.Generator().manual_seed(n))
 
 
+@pytest.mark.usefixtures("blocks")
 def test_unit_length_is_normalize_there_and_back():
     vectors = normal(7, 5)
     assert torch.equal(unit_length(vectors), F.normalize(vectors, dim=1))
     assert torch.autograd.gradcheck(unit_length, (vectors,))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_appended_numbers_are_not_scaled():
+    vectors, appended = normal(5, 3), drawn(9, 5, 2).double()
+    scaled = torch.cat([F.normalize(vectors, dim=1), appended], dim=1)
+    assert torch.equal(unit_length(vectors, appended), scaled)
+    assert torch.autograd.gradcheck(lambda x: unit_length(x, appended), (vectors,))
 
 
 def test_a_zero_vector_stays_one():
@@ -57,6 +77,7 @@ def test_pair_scores_of_more_items_than_16_bits_count():
     torch.testing.assert_close(items.grad, expected)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("offsets", [[0, 3, 3], [0, 0, 8], [2, 5, 8]])
 def test_bags_and_their_gradient(offsets):
     """Some bags are empty, some rows are in several bags or in none."""
@@ -88,6 +109,7 @@ def test_a_table_without_rows():
     assert table.grad.shape == (0, 3)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_rows_and_their_gradient(n):
     table, codes = normal(5, 3), drawn(5, n)

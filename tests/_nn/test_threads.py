@@ -10,6 +10,7 @@ from sktwotower._nn.threads import (
     SecondThread,
     has_second_thread,
     run_both,
+    share_out,
 )
 
 pytestmark = pytest.mark.usefixtures("four_threads")
@@ -93,3 +94,20 @@ def test_the_next_value_is_computed_when_it_is_asked_for():
         upcoming.compute_next()
         assert len(made) == min(value + 2, 3)
     assert found == made == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_parts_are_shared_out(n, wanted):
+    """Each once; one part does not go to the other thread."""
+    results = torch.zeros(n, requires_grad=True)
+    threads = set()
+
+    def fill(part):
+        torch.add(results[part], part + 1.0, out=results[part])  # would be an error else
+        threads.add(threading.current_thread())
+
+    with SecondThread(wanted=wanted):
+        share_out(fill, range(n))
+    assert results.tolist() == [part + 1.0 for part in range(n)]
+    assert len(threads) == min(n, 1 + wanted)

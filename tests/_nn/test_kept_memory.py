@@ -1,0 +1,107 @@
+"""Memory that is kept from step to step."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+from sklearn.base import clone
+
+from sktwotower import TwoTowerRecommender
+from sktwotower._nn import kept_memory
+from sktwotower._nn.kept_memory import KeptMemory, empty_matrix
+from sktwotower.history import TransformerHistory
+from tests.helpers import NAMES, same_embeddings
+
+LARGE = 2**10  # rows of 1,024 float32: 4 MB
+
+
+def large(n_rows=LARGE, dtype=torch.float32):
+    return empty_matrix(n_rows, 1024, torch.zeros(0, dtype=dtype))
+
+
+def test_memory_is_reused_when_no_tensor_has_it():
+    with KeptMemory():
+        first = large()
+        address, part = first.data_ptr(), first[1:]
+        del first
+        second = large()  # a view still has the memory of the first
+        part.fill_(1.0)
+        second.fill_(2.0)
+        assert (part == 1.0).all()
+        del part
+        third = large(LARGE // 2, torch.float64)
+        assert (third.data_ptr(), third.dtype) == (address, torch.float64)
+        assert third.shape == (LARGE // 2, 1024)
+        assert large(LARGE // 2).data_ptr() not in (address, second.data_ptr())
+
+
+def test_the_smallest_block_that_fits_is_taken():
+    with KeptMemory():
+        blocks = [large(n) for n in (3 * LARGE, LARGE, 2 * LARGE)]
+        address = blocks[2].data_ptr()
+        blocks.clear()
+        assert large(LARGE + 1).data_ptr() == address
+
+
+def test_growing_sizes_do_not_add_up():
+    with KeptMemory() as memory:
+        for n in range(1, 5):
+            large(n * LARGE)
+        assert [len(block) for block in memory._free] == [4 * LARGE * 4096]
+
+
+def test_nothing_is_kept_after_the_end():
+    with KeptMemory() as memory:
+        lent = large()
+        large()
+    inside = weakref.ref(memory)
+    del memory
+    gc.collect()
+    assert inside() is None
+    assert (lent.fill_(1.0) == 1.0).all()
+    assert large().data_ptr() != lent.data_ptr()
+
+
+def test_a_thread_has_to_share_it():
+    with KeptMemory() as memory:
+        kept = large().data_ptr()
+        found = []
+        for share in (False, True):
+
+            def look(share=share):
+                if share:
+                    memory.share()
+                found.append(large().data_ptr() == kept)
+
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+    assert found == [False, True]
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"negatives": "full"},
+        {"hidden_layer_sizes": (8,), "popularity_prior": None},
+        {"loss": "bpr", "optimizer": "adagrad"},
+        {"history": TransformerHistory(size=4)},
+    ],
+)
+def test_a_fit_is_the_same_with_it(parameters, data, monkeypatch):
+    """Also if small arrays are kept: no array is written while another one needs it."""
+    model = TwoTowerRecommender(
+        **NAMES,
+        max_iter=2,
+        batch_size=128,
+        random_state=0,
+        **parameters,
+    )
+    found = []
+    for fewest in (2**62, 0):
+        monkeypatch.setattr(kept_memory, "_FEWEST_BYTES", fewest)
+        found.append(clone(model).fit(data.interactions))
+    assert same_embeddings(*found)
