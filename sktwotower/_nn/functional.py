@@ -19,7 +19,8 @@ from sktwotower._nn.kept_memory import empty_matrix
 from sktwotower._nn.threads import share_out
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
-_ROWS_AT_ONCE = 2048
+# Rows that two threads compute in turn, and rows of a result of sums.
+ROWS_AT_ONCE, SUMS_AT_ONCE = 2048, 8192
 
 
 def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
@@ -207,22 +208,23 @@ def _weighted_sums(
         weights = weights.index_select(0, order)
     counts = torch.bincount(targets, minlength=n_targets)
     starts = counts.cumsum(0) - counts
-    blocks = row_blocks(n_targets, table.device)
-    if len(blocks) == 1:
+    if n_targets <= SUMS_AT_ONCE:
         return _torch_bags(table, rows, starts, weights)
     sums = empty_matrix(n_targets, table.shape[1], table)
-    bounds = [*starts[::_ROWS_AT_ONCE].tolist(), len(rows)]
+    bounds = [*starts[::SUMS_AT_ONCE].tolist(), len(rows)]
 
-    def add_up(part: tuple[slice, tuple[int, int]]) -> None:
-        block, (start, end) = part
-        of_block = None if weights is None else weights[start:end]
-        sums[block] = _torch_bags(table, rows[start:end], starts[block] - start, of_block)
+    def add_up(part: tuple[int, tuple[int, int]]) -> None:
+        first, (start, end) = part
+        some = slice(first, first + SUMS_AT_ONCE)
+        of_some = None if weights is None else weights[start:end]
+        sums[some] = _torch_bags(table, rows[start:end], starts[some] - start, of_some)
 
-    share_out(add_up, list(zip(blocks, pairwise(bounds), strict=True)))
+    firsts = range(0, n_targets, SUMS_AT_ONCE)
+    share_out(add_up, list(zip(firsts, pairwise(bounds), strict=True)))
     return sums
 
 
 def row_blocks(n_rows: int, device: torch.device) -> list[slice]:
     """Blocks of rows that stay in the cache of a processor; at least one."""
-    size = _ROWS_AT_ONCE if device.type == "cpu" else max(n_rows, 1)
+    size = ROWS_AT_ONCE if device.type == "cpu" else max(n_rows, 1)
     return [slice(start, start + size) for start in range(0, max(n_rows, 1), size)]

@@ -13,7 +13,8 @@ from sktwotower._nn.threads import SecondThread
 def blocks(request, monkeypatch, four_threads):
     """Rows are computed at once, or two at a time."""
     if request.param != "at once":
-        monkeypatch.setattr(functional, "_ROWS_AT_ONCE", 2)
+        monkeypatch.setattr(functional, "ROWS_AT_ONCE", 2)
+        monkeypatch.setattr(functional, "SUMS_AT_ONCE", 2)
     with SecondThread(wanted=request.param == "in two threads"):
         yield
 
