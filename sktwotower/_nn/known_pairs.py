@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sktwotower._nn.segments import segment_positions
 from sktwotower.utils._bucket_sort import distinct_pairs
 
 # To look up a pair takes as long as to go through so many items of a user's list.
@@ -32,11 +32,12 @@ class KnownPositives:
             n_items = int(item_rows.max()) + 1
         self._n_items = n_items
         # Column of each item among the candidates; filled and cleared by `among`.
-        self._column = torch.full((n_items,), -1, dtype=torch.int32)
-        pairs = distinct_pairs(user_rows.numpy(), item_rows.numpy(), n_items)
-        self._pairs, self._items, counts = map(torch.from_numpy, pairs)
-        self._ends = counts.cumsum(0)
-        self._counts = counts
+        self._column = np.full(n_items, -1, dtype=np.int32)
+        pairs, self._items, self._counts = distinct_pairs(
+            user_rows.numpy(), item_rows.numpy(), n_items
+        )
+        self._pairs = torch.from_numpy(pairs)
+        self._ends = self._counts.cumsum()
 
     def contain(self, user_rows: Tensor, item_rows: Tensor) -> Tensor:
         """Whether each pair of the two tensors, which are broadcast, is a positive."""
@@ -59,44 +60,55 @@ class KnownPositives:
         Tensor of shape (n_known,), int64
             Positions ``row * c + column``, ascending.
         """
-        users, row_of = user_rows.unique(return_inverse=True)
-        found, counts = self._among(users, candidates)
-        if len(users) == len(user_rows) and bool((users == user_rows).all()):
-            return found
+        # In numpy, where these operators take a third of the time.
+        users = user_rows.numpy()
+        if (np.diff(users) > 0).all():
+            return torch.from_numpy(self._among(users, candidates.numpy())[0])
+        users, row_of = np.unique(users, return_inverse=True)
+        found, counts = self._among(users, candidates.numpy())
         lengths = counts[row_of]
-        positions = segment_positions((counts.cumsum(0) - counts)[row_of], lengths)
-        moved = (torch.arange(len(user_rows)) - row_of) * len(candidates)
-        return found[positions] + moved.repeat_interleave(lengths)
+        positions = _positions((counts.cumsum() - counts)[row_of], lengths)
+        moved = (np.arange(len(row_of)) - row_of) * len(candidates)
+        return torch.from_numpy(found[positions] + moved.repeat(lengths))
 
-    def _among(self, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    def _among(
+        self, users: np.ndarray, candidates: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Positions as in `among`, and how many there are of each user (b,)."""
         n_users, n_candidates = len(users), len(candidates)
         n_listed = int(self._counts[users].sum())
         if n_listed > ITEMS_FOR_A_PAIR * n_users * n_candidates:
             # To look up every pair is cheaper: a few very active users then cost no more
             # than their scores.
-            known = self.contain(users[:, None], candidates)  # (b, c)
-            return known.flatten().nonzero()[:, 0], known.sum(dim=1)
-        columns_of = candidates.long()
-        self._column[columns_of] = torch.arange(n_candidates, dtype=torch.int32)
+            pairs = torch.from_numpy(users[:, None]), torch.from_numpy(candidates)
+            known = self.contain(*pairs).numpy()  # (b, c)
+            return np.flatnonzero(known), known.sum(axis=1)
+        self._column[candidates] = np.arange(n_candidates, dtype=np.int32)
         size = max(n_users * LISTED_AT_ONCE // max(n_listed, 1), 1)
         parts = [
             self._listed(users[start : start + size], start)
             for start in range(0, max(n_users, 1), size)
         ]
-        self._column[columns_of] = -1  # for the next batch
-        rows, columns = (torch.cat(part) for part in zip(*parts, strict=True))
-        return rows * n_candidates + columns, torch.bincount(rows, minlength=n_users)
+        self._column[candidates] = -1  # for the next batch
+        rows, columns = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows * n_candidates + columns, np.bincount(rows, minlength=n_users)
 
-    def _listed(self, users: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    def _listed(self, users: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows, from the ``first`` on, and columns of known positives, from their lists."""
         counts = self._counts[users]
-        rows = torch.arange(len(users)).repeat_interleave(counts)
-        positions = segment_positions(self._ends[users] - counts, counts)
-        columns = self._column.index_select(0, self._items.index_select(0, positions))
-        is_candidate = columns >= 0
-        rows = rows.masked_select(is_candidate) + first
-        return rows, columns.masked_select(is_candidate)
+        items = self._items.take(_positions(self._ends[users] - counts, counts))
+        columns = self._column.take(items)
+        known = np.flatnonzero(columns >= 0)
+        rows = np.arange(first, first + len(users)).repeat(counts)
+        return rows.take(known), columns.take(known)
+
+
+def _positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Concatenated positions of segments, as of `segment_positions`."""
+    ends = lengths.cumsum()
+    positions = np.arange(lengths.sum())
+    positions += (starts - (ends - lengths)).repeat(lengths)
+    return positions
 
 
 class ExplicitNegatives:
