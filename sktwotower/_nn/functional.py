@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sktwotower._nn.kept_memory import empty_matrix
+from sktwotower._nn.segments import segments_of
 from sktwotower._nn.threads import share_out
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
@@ -171,10 +172,10 @@ class _Bags(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         codes, offsets, weights = ctx.saved_tensors
-        bags = torch.arange(len(gradient))
-        if offsets is not None:
-            lengths = torch.diff(offsets, append=offsets.new_tensor([len(codes)]))
-            bags = bags.repeat_interleave(lengths, output_size=len(codes))
+        if offsets is None:
+            bags = torch.arange(len(gradient))
+        else:
+            bags = segments_of(torch.diff(offsets, append=torch.tensor([len(codes)])))
         sums = _weighted_sums(gradient.contiguous(), codes, ctx.n_rows, bags, weights)
         return sums, None, None, None
 
@@ -206,7 +207,7 @@ def _weighted_sums(
     rows = rows.index_select(0, order)
     if weights is not None:
         weights = weights.index_select(0, order)
-    counts = torch.bincount(targets, minlength=n_targets)
+    counts = torch.from_numpy(np.bincount(targets.numpy(), minlength=n_targets))
     starts = counts.cumsum(0) - counts
     if n_targets <= SUMS_AT_ONCE:
         return _torch_bags(table, rows, starts, weights)

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.inputs import EntityRows, TowerInput
-from sktwotower._nn.segments import Bags, segment_positions
+from sktwotower._nn.segments import (
+    Bags,
+    positions_where,
+    segment_positions,
+    segments_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +61,15 @@ class HistoryRows:
         starts = self.starts.index_select(0, rows)
         lengths = self.ends.index_select(0, rows) - starts
         positions = segment_positions(starts, lengths)
-        items = self.items.index_select(0, positions).long()
-        bag_of = torch.arange(len(rows)).repeat_interleave(lengths, output_size=len(items))
+        items, bag_of = self.items.index_select(0, positions), segments_of(lengths)
         keep = items > 0
         if self.in_history is not None:
             keep &= self.in_history.index_select(0, positions)
         if self.left_out is not None:
             left_out = self.left_out.index_select(0, rows)
             keep &= items != left_out.index_select(0, bag_of)
-        items, bag_of = items.masked_select(keep), bag_of.masked_select(keep)
+        kept = positions_where(keep)
+        items, bag_of = items.index_select(0, kept).long(), bag_of.index_select(0, kept)
         counts = torch.bincount(bag_of, minlength=len(rows))
         history = Bags(
             columns=items,

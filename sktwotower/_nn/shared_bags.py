@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.distributed import Shares
-from sktwotower._nn.segments import Bags
+from sktwotower._nn.segments import Bags, positions_where, segments_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class SharedBags(Bags):
     def of(cls, bags: list[Tensor], users: Shares) -> Self:
         """From the lengths, columns and values of the bags of all ranks."""
         lengths, columns, values = bags
-        is_own = users.ranks.owns(columns)
-        bag_of = torch.arange(len(lengths)).repeat_interleave(lengths).masked_select(is_own)
+        own = positions_where(users.ranks.owns(columns))
+        bag_of = segments_of(lengths).index_select(0, own)
         counts = torch.bincount(bag_of, minlength=len(lengths))
         return cls(
-            columns.masked_select(is_own),
-            values.masked_select(is_own),
+            columns.index_select(0, own),
+            values.index_select(0, own),
             counts.cumsum(0) - counts,
             users=users,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from sktwotower._nn.batches import SoftmaxBatch
 from sktwotower._nn.code_lists import CodeLists
 from sktwotower._nn.distributed import Division, Shares
-from sktwotower._nn.segments import Bags
+from sktwotower._nn.segments import Bags, positions_where
 from sktwotower._nn.shared_bags import SharedBags
 from sktwotower._nn.softmax import (
     MOST_SCORES_OF_A_BLOCK,
@@ -101,16 +101,16 @@ class SpreadRows:
         firsts = [sum(shares.counts[:rank]) for rank in range(ranks.size)]
         all_groups = torch.cat([a + n for a, n in zip(groups, firsts, strict=True)])
         columns = column_of.index_select(0, torch.cat(positives))
-        here = (columns >= 0).nonzero()[:, 0]
+        here = positions_where(columns >= 0)
         of_here = all_groups.index_select(0, here) * n_own + columns.index_select(0, here)
         masked = None
         if batch.masked is not None:
             starts = [first * n_items for first in firsts]
             masked = torch.cat([a + n for a, n in zip(pairs, starts, strict=True)])
             mask_columns = column_of.index_select(0, masked % n_items)
-            is_own = mask_columns >= 0
-            masked = masked.masked_select(is_own).div_(n_items, rounding_mode="floor")
-            masked = masked.mul_(n_own).add_(mask_columns.masked_select(is_own))
+            own = positions_where(mask_columns >= 0)
+            masked = masked.index_select(0, own).div_(n_items, rounding_mode="floor")
+            masked = masked.mul_(n_own).add_(mask_columns.index_select(0, own))
         start = sum(map(len, groups[: ranks.rank]))
         rows = cls(
             shares,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sktwotower._nn.batches import B_co, Batches, CandidateSource, Drawn, TrainingRows
-from sktwotower._nn.segments import segment_positions
+from sktwotower._nn.segments import positions_where, segment_positions
 
 
 class UserBatches(Batches[B_co]):
@@ -85,6 +85,7 @@ class UserBatches(Batches[B_co]):
         order = torch.randperm(len(self._counts), generator=generator)
         for users in order.tensor_split(self.n_batches):
             positions = segment_positions(self._starts[users], self._counts[users])
-            positions = positions[is_positive[positions]]
+            chosen = positions_where(is_positive.index_select(0, positions))
+            positions = positions.index_select(0, chosen)
             if len(positions) or self.yields_empty:
                 yield self.rows.take(self._by_user[positions]), len(users)
