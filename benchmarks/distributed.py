@@ -2,11 +2,12 @@
 
     python -m benchmarks.distributed [--data DIR] [--repeats 3] [--rows 400000]
                                      [--only in-batch large bag sequences]
+                                     [--batch-size N]
 
 One process with one thread, one with two, and two processes (gloo, torchrun) with a thread
 each, by turns: samples a second of the epochs after the first, the ratio to one thread, and
-how far the losses are from those of one process. The batch is the same for all. Four
-models:
+how far the losses are from those of one process. The batch is the same for all; with
+``--batch-size`` it is another one. Four models:
 
 - in-batch: a layer of 128, candidates of the batch of 4,096, users by their ids;
 - large: the same on made data of 50,000 users, 50,000 items and 400,000 rows, whose
@@ -65,6 +66,7 @@ def main() -> None:
     parser = arguments(__doc__, seeds=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()
     split = splits_of(options.data)[0]
@@ -78,16 +80,18 @@ def main() -> None:
                 data = split.train.sample(frac=1, random_state=0)[: options.rows]
             columns = [*COLUMNS.values(), MODELS[model].get("timestamp_column")]
             data.filter(columns).to_parquet(folder / "train.parquet")
-            rows += compare(folder, model, options.repeats)
+            rows += compare(folder, model, options.batch_size, options.repeats)
     write("distributed", rows, repeats=options.repeats, seed=0, data=split.name)
 
 
-def compare(folder: Path, model: str, repeats: int) -> list[dict[str, Any]]:
+def compare(
+    folder: Path, model: str, batch_size: int | None, repeats: int
+) -> list[dict[str, Any]]:
     """A row for each way to train a model."""
     reports: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         for way, (n_processes, threads) in WAYS.items():
-            reports[way].append(run(folder, model, n_processes, threads))
+            reports[way].append(run(folder, model, batch_size, n_processes, threads))
             print(model, way, reports[way][-1], flush=True)
     alone = reports["one, one thread"]
     rows = []
@@ -107,14 +111,16 @@ def compare(folder: Path, model: str, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def run(folder: Path, model: str, n_processes: int, threads: int) -> dict[str, Any]:
+def run(
+    folder: Path, model: str, batch_size: int | None, n_processes: int, threads: int
+) -> dict[str, Any]:
     """Fit in so many processes; what the first of them says."""
     command = [sys.executable]
     if n_processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(n_processes)]
     subprocess.run(
-        [*command, __file__, folder, model, str(threads)],
+        [*command, __file__, folder, model, str(batch_size or 0), str(threads)],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.getcwd()},
     )
@@ -122,7 +128,7 @@ def run(folder: Path, model: str, n_processes: int, threads: int) -> dict[str, A
     return report
 
 
-def fit(folder: Path, name: str, threads: int) -> None:
+def fit(folder: Path, name: str, batch_size: int, threads: int) -> None:
     """In each of the processes."""
     import pandas as pd
 
@@ -130,7 +136,8 @@ def fit(folder: Path, name: str, threads: int) -> None:
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
     data = pd.read_parquet(folder / "train.parquet")
-    model = TwoTowerRecommender(**COLUMNS, **MODELS[name], random_state=0)
+    parameters = MODELS[name] | ({"batch_size": batch_size} if batch_size else {})
+    model = TwoTowerRecommender(**COLUMNS, **parameters, random_state=0)
     speed = len(data) / float(np.mean(seconds_of_epochs(model, data)[1:]))
     if "RANK" not in os.environ or dist.get_rank() == 0:
         report = json.dumps({"samples/s": speed, "losses": model.loss_curve_})
@@ -140,7 +147,7 @@ def fit(folder: Path, name: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4 and Path(sys.argv[1]).is_dir():
-        fit(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    if len(sys.argv) == 5 and Path(sys.argv[1]).is_dir():
+        fit(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
     else:
         main()
