@@ -135,6 +135,8 @@ class Entities:
     def now(self) -> Entities:
         """The entities without their rows of earlier times."""
         n = len(self) + 1
+        if len(self.id_codes) == n:
+            return self
         return replace(
             self,
             id_codes=self.id_codes[:n],
