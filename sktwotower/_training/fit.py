@@ -85,6 +85,7 @@ class Fit:
             stop = self.validation.score(self.training.models.validated(self.run, self.log))
             self.run.tables.release(self.run.served)
             if self.validation.keeps_weights:
+                self.best_weights = {}  # frees its memory before the copy
                 self.best_weights = deepcopy(self.run.served.state_dict())
         if configuration.verbose:
             now = time.perf_counter()
