@@ -161,7 +161,7 @@ class Entities:
             If the encoder cannot encode them.
         """
         encoded = self.features[codes]
-        if features is not None and features.shape[1]:
+        if features is not None and features.size:
             encoded = self._encode(self.complete(codes, features), features)
         return replace(
             self,
