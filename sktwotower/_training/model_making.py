@@ -88,8 +88,8 @@ class ModelMaker:
             trains_cold_path=self.configuration.trains_cold_path("item"),
         )
         self._ranks = Ranks.current()
-        if not isinstance(self.share, OwnRows):
-            self._all_users  # noqa: B018 - a full disk is an error now
+        if not isinstance(self.share, OwnRows):  # a full disk is an error now
+            self._all_users = self._users(self._of_all, self.user_rows, self.interactions)
 
     def validated(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to validate: histories have training rows only, as in training.
@@ -131,18 +131,11 @@ class ModelMaker:
         return self.data.user.entities.now()
 
     @cached_property
-    def _all_users(self) -> _Users:
-        """All users, whose rows this process has."""
-        rows, n_users = self.interactions, len(self._of_all)
-        seen = pair_matrix(rows.users, rows.items, n_users, len(self.data.item.entities))
-        return _Users(self._of_all, self.user_rows, rows, seen)
-
-    @cached_property
     def _own_users(self) -> _Users:
         """The users of this process, which have codes of their own."""
         assert self._ranks is not None
         of_all, shard = self._of_all, self._ranks.shard
-        share, rows, n_items = self.share, self.interactions, len(self.data.item.entities)
+        share, rows = self.share, self.interactions
         if not isinstance(share, OwnRows):
             owners = column_store.take(of_all.id_codes, rows.users) % shard.size
             share, rows = OwnRows.of_all_rows(rows, owners, self._ranks)
@@ -150,13 +143,20 @@ class ModelMaker:
         code_of = np.zeros(len(of_all) + 1, dtype=np.int32)
         code_of[codes_of_shard(of_all, shard)] = np.arange(1, len(entities) + 1)
         rows = replace(rows, users=column_store.take(code_of, rows.users))
-        return _Users(
-            entities,
-            entities.rows(with_id=self.configuration.user.id_embedding),
-            rows,
-            pair_matrix(rows.users, rows.items, len(entities), n_items),
-            share,
-        )
+        entity_rows = entities.rows(with_id=self.configuration.user.id_embedding)
+        return self._users(entities, entity_rows, rows, share)
+
+    def _users(
+        self,
+        entities: Entities,
+        entity_rows: EntityRows,
+        interactions: InteractionCodes,
+        share: OwnRows | None = None,
+    ) -> _Users:
+        """Users and what they have seen."""
+        users, items = interactions.users, interactions.items
+        seen = pair_matrix(users, items, len(entities), len(self.data.item.entities))
+        return _Users(entities, entity_rows, interactions, seen, share)
 
     def _model(
         self, run: TrainingRun, log: TrainingLog, users: _Users, past: PastItems | None
