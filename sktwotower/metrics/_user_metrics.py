@@ -27,7 +27,8 @@ _ONE_CLASS_NOTE = (
 class UserMetrics:
     """Metrics of one evaluation, user by user.
 
-    The arrays are of the users of this process; what the methods return is of all.
+    The arrays are of the users of this process. What the methods return is of all users,
+    so that all processes call them.
 
     Attributes
     ----------

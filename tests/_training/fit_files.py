@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,19 @@ def stop_early(folder):
     assert len(refitted.loss_curve_) == 3
 
 
+def validate_training_rows(folder):
+    """A note of a part of the training rows comes from all processes, or from none."""
+    X = folder / "rows.parquet"
+    rows, ids = pd.read_parquet(X), [None] * dist.get_world_size()
+    dist.all_gather_object(ids, make().fit(X).user_ids_)
+    for X_val, n_notes in ((rows, 0), (rows[rows["user"].isin(ids[0])], 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make().fit(X, X_val=X_val)
+        notes = [one for one in caught if "All relevant pairs of" in str(one.message)]
+        assert len(notes) == n_notes
+
+
 def refuse_the_shard_of_another(folder):
     """All processes raise an error where one has loaded the shard of another."""
     model = sktwotower.load(folder / "model", shard=0)
@@ -312,6 +326,7 @@ def main():
     dist.barrier()
     compare(folder, names)
     stop_early(folder)
+    validate_training_rows(folder)
     fit_one_user(folder)
     save_an_added_item(folder)
     refuse_the_shard_of_another(folder)

@@ -15,7 +15,7 @@ from sktwotower.metrics._evaluation import evaluate
 from sktwotower.metrics._registry import METRICS, WITHIN_USERS
 from sktwotower.metrics._task import RankingOptions
 from tests._nn.thread_ranks import on_ranks
-from tests.helpers import make_model, make_X
+from tests.helpers import make_model, make_X, other_pairs
 
 SIZES = [2, 3]
 
@@ -118,13 +118,15 @@ def test_a_rank_has_no_row_or_no_positive_one(names):
 
         def call(ranks, given=given, owners=owners):
             own = shared(given, owners, ranks)
-            return len(own), evaluate(source, own, names, options)
+            found = evaluate(source, own, names, options)
+            return len(own), found, found.users.has_rankings
 
         found = on_ranks(2, call)
         assert found[0][0] == of_first.sum()
-        for _, one in found:
+        for _, one, has_rankings in found:
             assert one.means == pytest.approx(expected.means, rel=1e-12)
             assert one.counts == expected.counts
+            assert has_rankings == expected.users.has_rankings
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -138,7 +140,6 @@ def test_training_rows_are_told_on_all_ranks(held_out):
     expected = evaluate(source, rows, "ndcg", options)
 
     def call(ranks):
-        # The first rank has seen pairs alone, and other ones are left on the second.
         owners = (rows.users % 2).astype(int)
         return evaluate(source, shared(rows, owners, ranks), "ndcg", options)
 
@@ -146,6 +147,25 @@ def test_training_rows_are_told_on_all_ranks(held_out):
         assert found.means == pytest.approx(expected.means, rel=1e-12)
         assert found.users.notes == expected.users.notes
     assert bool(expected.users.notes) != held_out
+
+
+def test_a_rank_has_training_rows_alone():
+    X = make_X(n_items=30)[["user", "item"]]
+    model = make_model().fit(X)
+    source = StateEvaluation(model._state)
+    new = other_pairs(make_X(seed=1, n_items=30)[["user", "item"]], X)
+    both = pd.concat([X[X["user"] % 2 == 0], new[new["user"] % 2 == 1]])
+    rows = read_interactions(both, roles=model._state.roles)
+    expected = evaluate(source, rows, "ndcg")
+    assert expected.counts["n_seen"]
+
+    def call(ranks):
+        owners = (rows.users % 2).astype(int)
+        return evaluate(source, shared(rows, owners, ranks), "ndcg")
+
+    for found in on_ranks(2, call):
+        assert found.means == pytest.approx(expected.means, rel=1e-12)
+        assert found.counts == expected.counts
 
 
 @pytest.mark.parametrize(
