@@ -33,6 +33,7 @@ from sktwotower._training.data import (
     read_validation_rows,
     refuse_other_ids,
     rows_that_train,
+    with_own_users,
 )
 from sktwotower._training.early_stopping import Validation, hold_out
 from sktwotower._training.fit import Fit
@@ -662,13 +663,10 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         if y_val is not None and X_val is None:
             raise ValueError("y_val is given without X_val.")
         if X_val is not None:
-            held_out = read_validation_rows(X_val, y_val, roles)
+            held_out = read_validation_rows(X_val, y_val, roles, ranks)
         elif configuration.stopping.early_stopping:
-            all_rows = interactions.whole()
-            rows = _held_out_rows(all_rows, configuration, random_state)
-            held_out = all_rows.take(rows).expanded()
-            del all_rows
-            rows = interactions.share.own(rows)
+            rows = _held_out_rows(interactions, configuration, random_state)
+            held_out = interactions.take(rows)
             # Each entity keeps a row, so that all codes stay as they are.
             if configuration.stopping.refit:
                 refit_rows = train_rows
@@ -681,8 +679,9 @@ class TwoTowerRecommender(CallbackSupportMixin, EmbeddingRecommenderMixin, BaseE
         training = Training(configuration, data, before, seed=seed)
         validation = None
         if held_out is not None:
+            held_out = with_own_users(held_out, data.user.entities, ranks)
             validation = Validation(
-                held_out,
+                held_out.expanded(),
                 StateEvaluation,
                 configuration.stopping,
                 held_out=X_val is None,
@@ -1054,12 +1053,13 @@ def _held_out_rows(
 ) -> np.ndarray:
     """The rows that early stopping validates on."""
     fraction = configuration.stopping.validation_fraction
-    rows = hold_out(interactions, fraction, random_state)
-    if not rows.any():
+    rows, share = hold_out(interactions, fraction, random_state), interactions.share
+    if not share.any(rows.any()):
+        n = int(share.sum(np.array(len(interactions))))
         raise ValueError(
-            f"early_stopping=True, but validation_fraction={fraction} of "
-            f"{len(interactions)} rows leaves none to validate on that a user and an item "
-            "could spare; raise it, or set early_stopping=False."
+            f"early_stopping=True, but validation_fraction={fraction} of {n} rows leaves "
+            "none to validate on that a user and an item could spare; raise it, or set "
+            "early_stopping=False."
         )
     return rows
 

@@ -135,6 +135,8 @@ class Entities:
     def now(self) -> Entities:
         """The entities without their rows of earlier times."""
         n = len(self) + 1
+        if len(self.id_codes) == n:
+            return self
         return replace(
             self,
             id_codes=self.id_codes[:n],
@@ -159,7 +161,7 @@ class Entities:
             If the encoder cannot encode them.
         """
         encoded = self.features[codes]
-        if features is not None and features.shape[1]:
+        if features is not None and features.size:
             encoded = self._encode(self.complete(codes, features), features)
         return replace(
             self,

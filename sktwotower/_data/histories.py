@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -96,6 +97,15 @@ class Histories:
     def now(self, size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Where in ``items`` the last ``size`` items of each user start and end."""
         return _window_starts(self.starts, self.ends, size), self.ends
+
+    def of_users(self, users: np.ndarray) -> Histories:
+        """The histories of some user codes, which become 1, 2, ...
+
+        They are those of queries: there are no windows :meth:`at_events`.
+        """
+        found, codes = copy(self), np.concatenate([[0], users])
+        found.starts, found.ends = self.starts[codes], self.ends[codes]
+        return found
 
     def at_events(
         self, events: np.ndarray, size: int | None
@@ -213,6 +223,13 @@ class PastItems:
             (negatives, of_negatives),
             are_sequences,
         )
+
+    def of_users(self, users: np.ndarray) -> PastItems:
+        """What queries of some users need, whose codes become 1, 2, ..."""
+        negatives = self.negatives
+        if negatives is not None:
+            negatives = negatives[0].of_users(users), negatives[1]
+        return replace(self, histories=self.histories.of_users(users), negatives=negatives)
 
     def rows(
         self,

@@ -94,9 +94,9 @@ class Interactions(column_store.Columns):
             return self
         return self.take(self.weights > 0)
 
-    def whole(self) -> Interactions:
-        """All rows of X."""
-        return replace(self.share.whole(self), share=ALL_ROWS)
+    def take(self, rows: Any) -> Interactions:
+        """The rows of a mask, of positions or of a slice."""
+        return replace(super().take(rows), share=self.share.take(rows))
 
     def expanded(self) -> Interactions:
         """The same with one id and one row of features for each row."""

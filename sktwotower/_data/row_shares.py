@@ -50,13 +50,17 @@ class RowShare:
         """The values of this process's rows, of values of all rows."""
         return values
 
-    def whole(self, record: RecordT) -> RecordT:
-        """The record of all rows, of the records of all processes."""
-        return record
-
     def whole_column(self, column: np.ndarray) -> np.ndarray:
         """The column of all rows, of the columns of all processes."""
         return column
+
+    def joined(self, *columns: np.ndarray) -> list[np.ndarray]:
+        """Columns of some rows of all processes, in an order that all of them have."""
+        return list(columns)
+
+    def take(self, rows: Any) -> RowShare:
+        """The share of some rows of this process: a mask, positions or a slice."""
+        return self
 
     def of_own_users(
         self, rows: InteractionCodes, numbers: np.ndarray | None, id_codes: np.ndarray
@@ -107,6 +111,24 @@ class OwnRows(RowShare):
         numbers += int(counts[: ranks.rank].sum())
         return cls(ranks, numbers)
 
+    @classmethod
+    def of_all_rows(
+        cls, record: RecordT, owners: np.ndarray, ranks: Ranks
+    ) -> tuple[OwnRows, RecordT]:
+        """The rows that belong to this rank, of rows that every rank has.
+
+        Parameters
+        ----------
+        record : Columns of n rows
+            The rows.
+        owners : ndarray of shape (n,)
+            The rank that each row belongs to.
+        ranks : Ranks
+            The processes.
+        """
+        own = owners == ranks.rank
+        return cls(ranks, np.flatnonzero(own)), record.take(own)
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.ranks.sum(torch.from_numpy(values)).numpy()
         return found
@@ -128,12 +150,19 @@ class OwnRows(RowShare):
     def own(self, values: np.ndarray) -> np.ndarray:
         return column_store.take(values, self.numbers)
 
-    def whole(self, record: RecordT) -> RecordT:
-        arrays = self._whole([_array(column) for column in record.columns().values()])
-        return _record_like(record, arrays)
-
     def whole_column(self, column: np.ndarray) -> np.ndarray:
-        return self._whole([column])[0]
+        n_rows = int(self.sum(np.array(len(self.numbers))))
+        whole = column_store.empty(n_rows, column.dtype)
+        for numbers, values in self._gathered(self.numbers, column):
+            whole[numbers] = values
+        return whole
+
+    def joined(self, *columns: np.ndarray) -> list[np.ndarray]:
+        found = list(self._gathered(*columns))
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    def take(self, rows: Any) -> OwnRows:
+        return OwnRows(self.ranks, column_store.take(self.numbers, rows))
 
     def ordered(self, rows: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
         """Values at some of the rows of all processes, in the order of X.
@@ -150,8 +179,7 @@ class OwnRows(RowShare):
         list of ndarray of shape (n_of_all_processes,)
             The numbers of the rows in X, and the values.
         """
-        found = list(self._gathered(self.numbers[rows], *values))
-        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        columns = self.joined(self.numbers[rows], *values)
         order = np.argsort(columns[0])
         return [column[order] for column in columns]
 
@@ -163,8 +191,7 @@ class OwnRows(RowShare):
             share, rows = OwnRows(self.ranks, numbers).moved(rows, owners)
             order = np.argsort(share.numbers, kind="stable")
             return OwnRows(self.ranks, share.numbers[order]), rows.take(order)
-        own = owners == self.ranks.rank
-        return OwnRows(self.ranks, np.flatnonzero(own)), rows.take(own)
+        return OwnRows.of_all_rows(rows, owners, self.ranks)
 
     def followed_by(self, later: RowShare) -> OwnRows:
         assert isinstance(later, OwnRows)
@@ -215,15 +242,6 @@ class OwnRows(RowShare):
                 for array, values in zip(received, _unpacked(part, received), strict=True):
                     array[target] = values
         return OwnRows(self.ranks, received[0]), _record_like(record, received[1:])
-
-    def _whole(self, columns: list[np.ndarray]) -> list[np.ndarray]:
-        """Columns of all rows."""
-        n_rows = int(self.sum(np.array(len(self.numbers))))
-        whole = [column_store.empty(n_rows, column.dtype) for column in columns]
-        for numbers, *values in self._gathered(self.numbers, *columns):
-            for array, part in zip(whole, values, strict=True):
-                array[numbers] = part
-        return whole
 
     def _counts(self, own: np.ndarray) -> np.ndarray:
         """The counts of all ranks, (size, n)."""

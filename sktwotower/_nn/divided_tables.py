@@ -353,10 +353,7 @@ class DividedTables(LookedUpTables):
         parameters = dict(towers.named_parameters())
         for name, divided in self._by_name.items():
             table = parameters[name]
-            is_whole, is_left = name in self._before, name == _USER_IDS and own_users
-            if is_whole and is_left:  # it was whole to be given other values
-                table.data = self.shard.table_of(table.data)
-            elif not (is_whole or is_left):
+            if not (name == _USER_IDS and own_users):
                 self._before[name] = table.data
                 table.data = divided.whole(table.data)
         self._set_unknown_user(towers, own_users=own_users)

@@ -202,19 +202,50 @@ def _opened_by_all(
 
 
 def read_validation_rows(
-    X: Any, y: ArrayLike | str | None, roles: ColumnRoles
+    X: Any, y: ArrayLike | str | None, roles: ColumnRoles, ranks: Ranks | None
 ) -> Interactions:
-    """Check the rows to validate on, which may lack times."""
+    """Check the rows to validate on, which may lack times.
+
+    Several processes read files together, each its share.
+    """
     if not is_dataset(X):
         rows = roles.check(X, where="X_val")
         if not roles.has_times(rows):
             roles = replace(roles, timestamp_column=None)
         return read_interactions(rows, y, roles=roles, where="X_val")
-    stored = StoredInteractions(X, owner=roles.owner, in_index=roles.named_columns)
+    opened = partial(StoredInteractions, X, owner=roles.owner, in_index=roles.named_columns)
+    stored = opened() if ranks is None else _opened_by_all(opened, ranks)
     roles.check_columns(stored.columns)
     if not roles.has_times(stored.columns):
         roles = replace(roles, timestamp_column=None)
-    return stored.read(y, None, roles=roles).expanded()
+    if ranks is not None:
+        return stored.read_share(y, None, roles=roles, ranks=ranks)
+    return stored.read(y, None, roles=roles)
+
+
+def with_own_users(
+    interactions: Interactions, users: Entities, ranks: Ranks | None
+) -> Interactions:
+    """The rows of the users of this process; unknown ones are of the first process.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        All rows, or a share of them that each process has read.
+    users : Entities
+        Known users of all processes.
+    ranks : Ranks or None
+        The processes; None: this one alone.
+    """
+    if ranks is None:
+        return interactions
+    share, codes = interactions.share, users.vocabulary.codes(interactions.users)
+    owners = column_store.take(users.id_codes, codes) % ranks.size
+    if isinstance(share, OwnRows):
+        share, interactions = share.moved(interactions, owners)
+    else:
+        share, interactions = OwnRows.of_all_rows(interactions, owners, ranks)
+    return replace(interactions, share=share)
 
 
 def refuse_other_ids(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import torch
 
 from sktwotower._data.interactions import Interactions, codes_of
+from sktwotower._data.row_shares import RowShare
 from sktwotower._training.configuration import StoppingRule
 from sktwotower._training.state import ModelState
 from sktwotower.metrics._evaluation import evaluate
@@ -19,6 +18,7 @@ from sktwotower.metrics._registry import OF_ROWS
 from sktwotower.metrics._sources import EvaluationSource
 from sktwotower.metrics._task import RankingOptions
 from sktwotower.metrics._user_metrics import Evaluation
+from sktwotower.utils import _column_store as column_store
 from sktwotower.utils._columns import rank_from_end
 
 
@@ -31,6 +31,8 @@ def hold_out(
     on average; without, a random share of all rows. Each user and each item keeps at least
     one row, so that all of them are trained. A row is not held out if its pair is also in
     a training row, with any label, because a seen item would not be recommended.
+
+    Several processes that have the rows of some users each hold out what one would.
 
     Parameters
     ----------
@@ -45,27 +47,63 @@ def hold_out(
     -------
     ndarray of shape (n,), bool
     """
+    share = interactions.share
     positive = np.flatnonzero(interactions.positive)
     users = pd.factorize(interactions.users[positive])[0]
-    items = pd.factorize(interactions.items[positive])[0]
+    items = codes_of(interactions.items)[positive]
     if interactions.times is None:
-        times = random_state.permutation(len(positive))
-        held = times >= len(positive) - int(fraction * len(positive))
+        n = int(share.sum(np.array(len(positive))))
+        times = _drawn(share, interactions.positive, random_state.permutation)
+        held = times >= n - int(fraction * n)
         held &= rank_from_end(users, -times) > 0  # the user's first one stays
     else:
         times = interactions.times[positive]
         counts = np.bincount(users)
-        share = np.floor(fraction * counts + random_state.uniform(size=len(counts)))
-        held = rank_from_end(users, times) < np.minimum(share, counts - 1)[users]
-    pairs = users * (items.max(initial=0) + 1) + items
+        is_first = np.zeros(len(interactions), dtype=bool)
+        is_first[positive[np.unique(users, return_index=True)[1]]] = True
+        drawn = _drawn(share, is_first, lambda n: random_state.uniform(size=n))
+        n_held = np.minimum(np.floor(fraction * counts + drawn), counts - 1)
+        held = rank_from_end(users, times) < n_held[users]
+    n_items = int(share.max(items.max(initial=0))) + 1
+    pairs = users * n_items + items
     held &= ~np.isin(pairs, pairs[~held]) & ~_are_rejected(interactions)[positive]
     # An item whose rows are all held out gets one back, with all rows of that pair.
-    trained = np.bincount(items[~held], minlength=items.max(initial=0) + 1) > 0
-    back = ~trained[items] & (rank_from_end(items) == 0)
-    held &= ~np.isin(pairs, pairs[back])
+    trained = share.any(np.bincount(items[~held], minlength=n_items) > 0)
+    lacking = column_store.full(len(interactions), -1, np.int32)
+    lacking[positive] = np.where(trained[items], -1, items)
+    held &= ~np.isin(pairs, pairs[_are_last(share, lacking)[positive]])
     mask = np.zeros(len(interactions), dtype=bool)
     mask[positive[held]] = True
     return mask
+
+
+def _drawn(
+    share: RowShare, rows: np.ndarray, draw: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """Numbers that are drawn for some rows of all processes, those of this process.
+
+    Parameters
+    ----------
+    share : RowShare
+        Which rows this process has.
+    rows : ndarray of shape (n,), bool
+        The rows of this process for which numbers are drawn.
+    draw : callable
+        Returns so many numbers, which all processes draw alike, in the order of X.
+    """
+    whole = share.whole_column(rows)
+    numbers = column_store.empty(len(whole), np.float64)
+    numbers[whole] = draw(int(np.count_nonzero(whole)))
+    return share.own(numbers)[rows]
+
+
+def _are_last(share: RowShare, items: np.ndarray) -> np.ndarray:
+    """Whether the rows (n,) are the last ones of their item in X; False for items of -1."""
+    whole = share.whole_column(items)
+    rows = np.flatnonzero(whole >= 0)
+    are_last = np.zeros(len(whole), dtype=bool)
+    are_last[rows[rank_from_end(whole[rows]) == 0]] = True
+    return share.own(are_last)
 
 
 def _are_rejected(interactions: Interactions) -> np.ndarray:
@@ -78,7 +116,10 @@ def _are_rejected(interactions: Interactions) -> np.ndarray:
 
 
 class Validation:
-    """Scores each epoch, keeps the best weights, and counts epochs without progress.
+    """Scores each epoch, and counts epochs without progress.
+
+    Each of several processes scores the users whose rows it has; all of them find the same
+    scores, which are of all users.
 
     Parameters
     ----------
@@ -109,21 +150,21 @@ class Validation:
         self.scores: dict[str, list[float]] = {metric: [] for metric in rule.metrics}
         self.best_score = -np.inf
         self.best_epoch = 0
-        self.best_weights: dict[str, torch.Tensor] = {}
         self.n_without_progress = 0
         self._refuse_one_class()
 
     def _refuse_one_class(self) -> None:
         """Raise ValueError for metrics of rows where all rows are positives."""
         of_rows = [metric for metric in self.rule.metrics if metric in OF_ROWS]
-        if of_rows and self.interactions.positive.all():
-            rows = (
+        rows = self.interactions
+        if of_rows and not rows.share.any(not rows.positive.all()):
+            what = (
                 "early stopping holds out positives only"
                 if self.held_out
                 else ("X_val has only positives (y_val is None, or all of y_val > 0)")
             )
             raise ValueError(
-                f"validation_metric={of_rows[0]!r} needs rows of both classes, and {rows}. "
+                f"validation_metric={of_rows[0]!r} needs rows of both classes, and {what}. "
                 "Pass X_val and y_val; sktwotower.model_selection.sample_negatives adds "
                 "rows with y = 0."
             )
@@ -163,9 +204,15 @@ class Validation:
         self.n_without_progress = 0 if progress else self.n_without_progress + 1
         if score > self.best_score:
             self.best_score, self.best_epoch = score, len(deciding)
-            self.best_weights = deepcopy(state.towers.state_dict())
         patience_is_over = self.n_without_progress >= self.rule.n_iter_no_change
         return self.rule.early_stopping and patience_is_over
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the model may end with the weights of the epoch that was scored last."""
+        is_best = self.best_epoch == len(self.scores[self.rule.metrics[0]])
+        is_refitted = self.held_out and self.rule.refit
+        return is_best and self.rule.early_stopping and not is_refitted
 
     @property
     def n_refit_epochs(self) -> int:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from sktwotower._nn.resize import rows_stay
 from sktwotower._training.continuing import rows_that_stay
@@ -45,6 +46,7 @@ class Fit:
         self.validation = validation
         self.loss_curve = loss_curve
         self.run = training.start(train_rows)
+        self.best_weights: dict[str, torch.Tensor] = {}  # of this process's rows
         self.started: float | None = None  # with the first epoch
 
     @property
@@ -82,6 +84,9 @@ class Fit:
         if self.validation is not None:
             stop = self.validation.score(self.training.models.validated(self.run, self.log))
             self.run.tables.release(self.run.served)
+            if self.validation.keeps_weights:
+                self.best_weights = {}  # frees its memory before the copy
+                self.best_weights = deepcopy(self.run.served.state_dict())
         if configuration.verbose:
             now = time.perf_counter()
             times = duration(now - started)
@@ -125,12 +130,14 @@ class Fit:
         validation = self.validation
         if validation is not None and validation.rule.early_stopping:
             if refit_rows is None:
-                self.run.tables.gather(self.run.served)
-                self.run.served.load_state_dict(validation.best_weights)
+                self.run.served.load_state_dict(self.best_weights)
+                self.best_weights = {}
             else:
                 n_epochs = validation.n_refit_epochs
                 if self.training.configuration.verbose:
                     print(f"refit on all rows, epochs: {n_epochs}")
+                self.run.epochs.close()
+                del self.run  # its memory is for the next one
                 self.run = self.training.start(refit_rows)
                 for _ in range(n_epochs):
                     next(self.run.epochs)

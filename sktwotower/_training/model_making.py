@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +15,6 @@ from sktwotower._data.row_shares import OwnRows, RowShare
 from sktwotower._data.user_shards import codes_of_shard, users_of_shard
 from sktwotower._nn.distributed import Ranks, own_errors
 from sktwotower._nn.inputs import EntityRows
-from sktwotower._nn.optim import OptimizerState
 from sktwotower._nn.resize import remember
 from sktwotower._training.configuration import Configuration
 from sktwotower._training.data import TrainingData
@@ -41,12 +40,15 @@ class _Users:
         Their rows.
     seen : csr_matrix of shape (n_users, n_items), bool
         The distinct pairs of the rows.
+    share : OwnRows or None
+        Which rows they are, if they are those of one of several processes.
     """
 
     entities: Entities
     rows: EntityRows
     interactions: InteractionCodes
     seen: sp.csr_matrix
+    share: OwnRows | None = None
 
 
 @dataclass(eq=False)
@@ -85,19 +87,22 @@ class ModelMaker:
             self.data.item.entities,
             trains_cold_path=self.configuration.trains_cold_path("item"),
         )
-        self._everything: tuple[InteractionCodes, sp.csr_matrix] | None = None
-        if not isinstance(self.share, OwnRows):
-            self._all_rows()  # a full disk is an error now
+        self._ranks = Ranks.current()
+        if not isinstance(self.share, OwnRows):  # a full disk is an error now
+            self._all_users = self._users(self._of_all, self.user_rows, self.interactions)
 
     def validated(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to validate: histories have training rows only, as in training.
 
-        The tables have to be released before training goes on.
+        It has the users of this process. The tables have to be released before training
+        goes on.
         """
-        run.tables.gather(run.served)
-        entities = self.data.user.entities
-        users = _Users(entities, self.user_rows, *self._all_rows())
-        return self._state(run, log, users, run.histories(), {})
+        if self._ranks is None:
+            return self._model(run, log, self._all_users, run.past)
+        past = run.past
+        if past is not None:
+            past = past.of_users(codes_of_shard(self._of_all, self._ranks.shard))
+        return self._model(run, log, self._own_users, past)
 
     def complete(self, run: TrainingRun, log: TrainingLog) -> ModelState:
         """The model to serve: histories have all rows, and the optimizer its memory.
@@ -105,43 +110,66 @@ class ModelMaker:
         If this process has read its share of the rows, the model has its users. The tables
         have to be released before training goes on.
         """
-        own = self.share if isinstance(self.share, OwnRows) else None
-        of_all = self.data.user.entities.now()
-        run.tables.gather(run.served, own_users=own is not None)
-        if own is None:
-            users = _Users(of_all, self.user_rows, *self._all_rows())
-        else:
-            users = self._own_users(of_all, own.ranks)
+        has_share = isinstance(self.share, OwnRows)
+        users = self._own_users if has_share else self._all_users
         past, history = None, self.settings.history
         if history is not None:
             items = self.data.item.entities
             past = past_items(users.interactions, users.entities, items, history)
+        state = self._model(run, log, users, past)
         memory = remember(run.optimizer, run.trained)
-        memory = run.tables.complete(memory, own_users=own is not None)
-        make = partial(self._state, run, log, users, past, memory)
-        if own is None:
-            state = make()
-        else:  # vectors of one process alone may not be finite
-            with own_errors():
-                state = own.ranks.on_all(make)
-        item = replace(state.item, entities=state.item.entities.now())
+        memory = run.tables.complete(memory, own_users=has_share)
         return replace(
-            state, item=item, shard=None if own is None else _shard_of(state, of_all, own)
+            state,
+            item=replace(state.item, entities=state.item.entities.now()),
+            optimizer=(self.configuration.optimizer, memory),
         )
 
-    def _own_users(self, of_all: Entities, ranks: Ranks) -> _Users:
+    @cached_property
+    def _of_all(self) -> Entities:
+        """The users of all processes."""
+        return self.data.user.entities.now()
+
+    @cached_property
+    def _own_users(self) -> _Users:
         """The users of this process, which have codes of their own."""
-        entities = users_of_shard(of_all, ranks.shard)
+        assert self._ranks is not None
+        of_all, shard = self._of_all, self._ranks.shard
+        share, rows = self.share, self.interactions
+        if not isinstance(share, OwnRows):
+            owners = column_store.take(of_all.id_codes, rows.users) % shard.size
+            share, rows = OwnRows.of_all_rows(rows, owners, self._ranks)
+        entities = users_of_shard(of_all, shard)
         code_of = np.zeros(len(of_all) + 1, dtype=np.int32)
-        code_of[codes_of_shard(of_all, ranks.shard)] = np.arange(1, len(entities) + 1)
-        rows, n_items = self.interactions, len(self.data.item.entities)
+        code_of[codes_of_shard(of_all, shard)] = np.arange(1, len(entities) + 1)
         rows = replace(rows, users=column_store.take(code_of, rows.users))
-        return _Users(
-            entities,
-            entities.rows(with_id=self.configuration.user.id_embedding),
-            rows,
-            pair_matrix(rows.users, rows.items, len(entities), n_items),
-        )
+        entity_rows = entities.rows(with_id=self.configuration.user.id_embedding)
+        return self._users(entities, entity_rows, rows, share)
+
+    def _users(
+        self,
+        entities: Entities,
+        entity_rows: EntityRows,
+        interactions: InteractionCodes,
+        share: OwnRows | None = None,
+    ) -> _Users:
+        """Users and what they have seen."""
+        users, items = interactions.users, interactions.items
+        seen = pair_matrix(users, items, len(entities), len(self.data.item.entities))
+        return _Users(entities, entity_rows, interactions, seen, share)
+
+    def _model(
+        self, run: TrainingRun, log: TrainingLog, users: _Users, past: PastItems | None
+    ) -> ModelState:
+        """A model of some users, without the memory of the optimizer."""
+        share = users.share
+        run.tables.gather(run.served, own_users=share is not None)
+        make = partial(self._state, run, log, users, past)
+        if share is None:
+            return make()
+        with own_errors():  # vectors of one process alone may not be finite
+            state = share.ranks.on_all(make)
+        return replace(state, shard=_shard_of(state, self._of_all, share))
 
     def _state(
         self,
@@ -149,7 +177,6 @@ class ModelMaker:
         log: TrainingLog,
         users: _Users,
         past: PastItems | None,
-        memory: OptimizerState,
     ) -> ModelState:
         if not self.configuration.is_self_supervised:  # else training has set it
             run.served.item_tower.set_unknown_id()
@@ -168,30 +195,11 @@ class ModelMaker:
             interactions=users.interactions,
             seen=users.seen,
             past=past,
-            optimizer=(self.configuration.optimizer, memory),
+            optimizer=(self.configuration.optimizer, {}),
             frequencies=run.frequencies,
             settings=self.settings,
             log=log,
         )
-
-    def _all_rows(self) -> tuple[InteractionCodes, sp.csr_matrix]:
-        """What the model will have seen, in all processes: rows, and distinct pairs."""
-        if self._everything is None:
-            rows = self.share.whole(self.interactions)
-            n_users, n_items = len(self.data.user.entities), len(self.data.item.entities)
-            self._everything = rows, pair_matrix(rows.users, rows.items, n_users, n_items)
-        return self._everything
-
-    def histories(
-        self, train_rows: np.ndarray, past: PastItems | None, ranks: Ranks | None
-    ) -> PastItems | None:
-        """Histories of all users from the rows that train; ``past`` are this rank's."""
-        history = self.settings.history
-        if ranks is None or history is None:
-            return past
-        users, items = self.data.user.entities, self.data.item.entities
-        rows = self._all_rows()[0].take(self.data.share.whole_column(train_rows))
-        return past_items(rows, users, items, history)
 
 
 def _shard_of(state: ModelState, of_all: Entities, share: OwnRows) -> UserShard:

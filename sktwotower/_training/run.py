@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,8 @@ class TrainingRun:
         Tables that the optimizer does not step.
     frequencies : StreamingFrequencies or None
         How often items have been in a batch.
-    histories : callable
-        Makes the histories of all users from the rows that train, or None without any.
+    past : PastItems or None
+        Histories from the rows of this process that train; None without a history field.
     """
 
     epochs: Generator[float, None, None]
@@ -39,4 +39,4 @@ class TrainingRun:
     optimizer: torch.optim.Optimizer
     tables: LookedUpTables
     frequencies: StreamingFrequencies | None
-    histories: Callable[[], PastItems | None]
+    past: PastItems | None

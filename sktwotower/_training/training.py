@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
 from typing import cast
 
 import numpy as np
@@ -193,10 +192,7 @@ class Training:
             ranks=ranks,
         )
         served = towers if average is None else cast(TwoTowers, average.module)
-        histories = cache(partial(self.models.histories, train_rows, past, ranks))
-        return TrainingRun(
-            epochs, served, towers, optimizer, tables, frequencies, histories
-        )
+        return TrainingRun(epochs, served, towers, optimizer, tables, frequencies, past)
 
     def _row_sources(self, ranks: Ranks | None) -> RowSources:
         """The rows of the tables before that those of new towers start from."""

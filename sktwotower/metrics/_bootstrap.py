@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 
+from sktwotower._data.row_shares import ALL_ROWS, RowShare
 from sktwotower.metrics._matched import FloatArray
 
 _NAN = float("nan")
@@ -164,11 +165,17 @@ def paired_bootstrap(
     return tests
 
 
-def mean_of(values: FloatArray, weights: FloatArray | None) -> float:
-    """Mean, weighted if there are weights; NaN for no values and for weights of 0."""
-    if not len(values) or (weights is not None and not weights.any()):
-        return _NAN
-    return float(np.average(values, weights=weights))
+def mean_of(
+    values: FloatArray, weights: FloatArray | None, share: RowShare = ALL_ROWS
+) -> float:
+    """Mean, weighted if there are weights; NaN for no values and for weights of 0.
+
+    With a ``share``, it is the mean of the values of all processes.
+    """
+    if weights is None:
+        weights = np.ones(len(values))
+    total, weight = share.sum(np.array([(weights * values).sum(), weights.sum()]))
+    return float(total / weight) if weight else _NAN
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,9 @@ def evaluate(
 ) -> Evaluation:
     """Rank once for each user of the interactions and measure the ranking.
 
+    Where several processes have a share of the interactions each, all of them find the
+    metrics of all rows.
+
     Parameters
     ----------
     recommender : EvaluationSource or Recommender
@@ -57,8 +60,8 @@ def evaluate(
         means = {key: users.value(key, spec) for key, spec in of_users.items()}
         counts = users.counts()
     else:
-        n_users = len(pd.unique(interactions.users))
-        counts = {"n_users": n_users, "n_left_out": 0, "n_dropped": 0, "n_seen": 0}
+        n_users = interactions.share.sum(np.array(len(pd.unique(interactions.users))))
+        counts = {"n_users": int(n_users), "n_left_out": 0, "n_dropped": 0, "n_seen": 0}
     if pointwise:
         means |= rows.of_all(pointwise)
     return Evaluation({key: means[key] for key in specs}, counts, users)

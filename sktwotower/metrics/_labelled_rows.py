@@ -41,8 +41,12 @@ class LabelledRows:
         """Metrics of all rows together."""
         self._check(specs)
         rows = self.interactions
+        columns = [rows.positive, self._scores]
+        if rows.weights is not None:
+            columns.append(rows.weights)
+        positive, scores, *weights = rows.share.joined(*columns)
         return {
-            key: spec.function(rows.positive, self._scores, self._temperature, rows.weights)
+            key: spec.function(positive, scores, self._temperature, *weights)
             for key, spec in specs.items()
         }
 
@@ -63,11 +67,13 @@ class LabelledRows:
     def _check(self, specs: dict[str, MetricSpec]) -> None:
         """Raise unless there are rows of both classes, and scores."""
         positive, key = self.interactions.positive, next(iter(specs))
-        if positive.all() or not positive.any():
+        classes = np.array([positive.any(), not positive.all()])
+        has_positives, has_others = self.interactions.share.any(classes)
+        if not (has_positives and has_others):
             what = "only positives (y is None, or all of y > 0)"
             raise ValueError(
                 f"{key!r} needs rows of both classes, y > 0 and y <= 0; X has "
-                f"{what if positive.all() else 'none'}. "
+                f"{what if has_positives else 'none'}. "
                 "sktwotower.model_selection.sample_negatives adds rows with y = 0."
             )
         if not isinstance(self.source, EvaluationSource) and self.predictions is None:

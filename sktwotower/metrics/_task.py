@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.queries import as_feature_frame
 from sktwotower.metrics._matched import RankedRelevance, match_relevance
 from sktwotower.metrics._query_rows import QueryRows, query_rows
 from sktwotower.metrics._rankers import make_ranker
@@ -144,8 +145,8 @@ class Task:
         """
         check_bool("exclude_seen", options.exclude_seen)
         check_bool("per_row", options.per_row)
-        positive = interactions.positive
-        if not positive.any():
+        positive, share = interactions.positive, interactions.share
+        if not share.any(positive.any()):
             raise ValueError(
                 "There is nothing to find: no row of X is relevant (y > 0), so no ranking "
                 "metric is defined."
@@ -175,6 +176,9 @@ class Task:
             and interactions.item_features is not None
         ):
             others = source.other_item_features(interactions)
+            names = list(pd.DataFrame(as_feature_frame(interactions.item_features)))
+            found = share.any(np.array([name in others for name in names]))
+            others = [name for name, is_other in zip(names, found, strict=True) if is_other]
         seen = ranker.seen(depth) & (ranker.columns() >= 0)
         return cls(
             interactions, specs, queries, pairs, ranker, depth, seen, others, options
@@ -183,7 +187,9 @@ class Task:
     def has_nothing_left(self, seen: np.ndarray) -> bool:
         """Whether all pairs that could be recommended are among those seen."""
         could_be = self.ranker.columns() >= 0
-        return bool((could_be & seen).any() and not (could_be & ~seen).any())
+        own = np.array([(could_be & seen).any(), (could_be & ~seen).any()])
+        some_seen, some_left = self.interactions.share.any(own)
+        return bool(some_seen and not some_left)
 
     def measured(self, seen: np.ndarray, *, is_training: bool) -> UserMetrics:
         """Rank, and measure user by user.
@@ -217,6 +223,7 @@ class Task:
             is_ranked=is_ranked,
             user_of_query=self.queries.user_of_query,
             n_items=self.ranker.n_items,
+            share=self.interactions.share,
             notes=self._notes(seen, is_training, int(n_seen.sum())),
         )
 
@@ -225,17 +232,23 @@ class Task:
         if not self.options.with_notes:
             return ()
         notes = []
-        name, advice = self.options.name, self.options.advice
-        if is_training and not (
-            np.array_equal(seen, self.seen)
-            and self.ranker.covers_training(self.interactions)
-        ):
-            notes.append(_TRAINING_NOTE.format(X=name, advice=advice))
+        name, advice, share = (
+            self.options.name,
+            self.options.advice,
+            self.interactions.share,
+        )
+        if is_training:
+            are_all = np.array_equal(seen, self.seen)
+            are_all = are_all and self.ranker.covers_training(self.interactions)
+            if share.any(not are_all):
+                notes.append(_TRAINING_NOTE.format(X=name, advice=advice))
+        n_seen = int(share.sum(np.array(n_seen)))
         if n_seen:
             n_pairs = self.pairs.counts(np.ones_like(seen), len(self.queries)).sum()
-            share = n_seen / n_pairs
-            counts = f"{n_seen} of the {n_pairs} relevant pairs of {name} ({share:.1%})"
-            if share > _NOTED_SHARE:
+            n_pairs = int(share.sum(np.array(n_pairs)))
+            part = n_seen / n_pairs
+            counts = f"{n_seen} of the {n_pairs} relevant pairs of {name} ({part:.1%})"
+            if part > _NOTED_SHARE:
                 notes.append(_SEEN_NOTE.format(counts, advice))
         if self.other_features:
             notes.append(_FEATURES_NOTE.format(features=self.other_features, X=name))
@@ -283,7 +296,7 @@ def _rows_of(X: Any, rows: np.ndarray) -> Any:
 def _cut_off(spec: MetricSpec, pairs: RelevantPairs) -> int | None:
     """How many ranks a metric looks at; None: all."""
     if spec.name == "r_precision":
-        return int(np.bincount(pairs.queries).max())
+        return int(np.bincount(pairs.queries).max(initial=0))
     return spec.k
 
 
@@ -311,7 +324,7 @@ def _measure_queries(
     size = max(1, _BLOCK_SIZE // max(task.depth, 1))
     blocks, heads = [], []
     relevant = relevance()
-    for start in range(0, n_queries, size):
+    for start in range(0, max(n_queries, 1), size):  # a process may have no query
         rows = np.arange(start, min(start + size, n_queries))
         ranking = ranker.rank(rows, task.depth, with_relevant=with_relevant)
         if ranking.n_items != relevant.shape[1]:

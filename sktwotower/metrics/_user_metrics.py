@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
 from sktwotower._data.interactions import Interactions
+from sktwotower._data.row_shares import RowShare
 from sktwotower.metrics._bootstrap import mean_of
 from sktwotower.metrics._labelled_rows import LabelledRows
 from sktwotower.metrics._query_rows import sorted_codes
@@ -25,6 +26,9 @@ _ONE_CLASS_NOTE = (
 @dataclass(frozen=True, eq=False)
 class UserMetrics:
     """Metrics of one evaluation, user by user.
+
+    The arrays are of the users of this process. What the methods return is of all users,
+    so that all processes call them.
 
     Attributes
     ----------
@@ -54,6 +58,8 @@ class UserMetrics:
         Position in ``user_ids`` of the user of each query.
     n_items : int
         Number of candidates.
+    share : RowShare
+        Whether these are all users, or those of one of several processes.
     notes : tuple of str
         What the caller should be warned of.
     """
@@ -70,6 +76,7 @@ class UserMetrics:
     is_ranked: np.ndarray
     user_of_query: np.ndarray
     n_items: int
+    share: RowShare
     notes: tuple[str, ...] = ()
 
     def value(self, key: str, spec: MetricSpec, users: np.ndarray | None = None) -> float:
@@ -81,7 +88,8 @@ class UserMetrics:
         if users is not None:
             defined &= users
         weights = self.weights_of(spec)
-        return mean_of(values[defined], None if weights is None else weights[defined])
+        weights = None if weights is None else weights[defined]
+        return mean_of(values[defined], weights, self.share)
 
     @classmethod
     def of_rows(cls, interactions: Interactions) -> UserMetrics:
@@ -101,6 +109,7 @@ class UserMetrics:
             is_ranked=nothing > 0,
             user_of_query=nothing,
             n_items=0,
+            share=interactions.share,
         )
 
     def with_rows(self, rows: LabelledRows, specs: Mapping[str, MetricSpec]) -> UserMetrics:
@@ -111,7 +120,7 @@ class UserMetrics:
         has_both = np.bincount(self.user_of_row, rows.interactions.positive) > 0
         has_both &= np.bincount(self.user_of_row, ~rows.interactions.positive) > 0
         notes = self.notes
-        if not has_both.any():
+        if not self.share.any(has_both.any()):
             notes = (*notes, _ONE_CLASS_NOTE.format(", ".join(specs)))
         return replace(
             self,
@@ -127,26 +136,29 @@ class UserMetrics:
     @property
     def has_rankings(self) -> bool:
         """Whether anything was ranked."""
-        return len(self.is_ranked) > 0
+        return bool(self.share.any(len(self.is_ranked) > 0))
 
     def aggregate(self, spec: MetricSpec, users: np.ndarray | None = None) -> float:
         """A metric of all rankings together, or of the rankings of a mask of users."""
         rows = self.is_ranked
         if users is not None:
             rows = rows & users[self.user_of_query]
-        if not rows.any():
+        if not self.share.any(rows.any()):
             return float("nan")
-        return float(spec.function(self.ranked[rows], self.n_items, k=spec.k))
+        ranked = self.share.joined(*self.ranked[rows, : spec.k].T)
+        return float(spec.function(np.stack(ranked, axis=1), self.n_items, k=spec.k))
 
     def counts(self, users: np.ndarray | None = None) -> dict[str, int]:
         """Numbers of users measured and left out, and of relevant pairs dropped."""
         users = np.ones(len(self.measured), dtype=bool) if users is None else users
-        return {
-            "n_users": int((self.measured & users).sum()),
-            "n_left_out": int((~self.measured & users).sum()),
-            "n_dropped": int(self.n_dropped[users].sum()),
-            "n_seen": int(self.n_seen[users].sum()),
+        own = {
+            "n_users": (self.measured & users).sum(),
+            "n_left_out": (~self.measured & users).sum(),
+            "n_dropped": self.n_dropped[users].sum(),
+            "n_seen": self.n_seen[users].sum(),
         }
+        found = self.share.sum(np.array(list(own.values()), dtype=np.int64))
+        return dict(zip(own, found.tolist(), strict=True))
 
 
 def warn_of_notes(measured: Iterable[UserMetrics]) -> None:

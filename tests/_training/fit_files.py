@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from sktwotower import EntityTable, TwoTowerRecommender
 from sktwotower._data import row_shares
 from sktwotower._nn.distributed import RankError
 from sktwotower._training import model_making
+from sktwotower._training.early_stopping import Validation
+from sktwotower._training.fit import Fit
 from sktwotower.history import PooledHistory, TransformerHistory
+from sktwotower.metrics import make_ranking_scorer
 
 N, GROUP = 600, 50
 BY_TIME = {"timestamp_column": "when"}
-# What ranks compute together differs: "auto", labels, weights, held-out rows, histories,
-# popularity, features of users and of items, tables.
+# What ranks compute together differs: "auto", labels, weights, held-out rows, rows to
+# validate on, histories, popularity, features of users and of items, tables.
 MODELS = {
     "auto": BY_TIME,
     "labels": {"y": "rating", "loss": "cross_entropy", "user_features": ["city"]},
@@ -39,6 +43,15 @@ MODELS = {
         "user_features": ["city", "price"],
         "item_features": ["price", "kind"],
         "history": TransformerHistory(size=4, n_layers=1),
+        **BY_TIME,
+    },
+    "other rows": {
+        "X_val": "valid.parquet",
+        "y": "rating",
+        "validation_metric": ["ndcg@3", "coverage@3", "novelty@3", "roc_auc", "roc_gauc"],
+        "user_features": ["city"],
+        "item_features": ["price"],
+        "history": PooledHistory(3),
         **BY_TIME,
     },
     "tables": {
@@ -71,31 +84,37 @@ def make_rows():
     )
 
 
-def fit(X, name):
-    """A model, of which the last rows are added later."""
-    columns = "y", "sample_weight"
-    parameters = {key: x for key, x in MODELS[name].items() if key not in columns}
-    model = TwoTowerRecommender(
-        user_column="user",
-        item_column="item",
-        embedding_dim=4,
-        max_iter=1,
-        batch_size=64,
-        random_state=0,
-        **parameters,
+def make(**parameters):
+    """A model that is not fitted."""
+    defaults = dict(embedding_dim=4, max_iter=1, batch_size=64, random_state=0)
+    return TwoTowerRecommender(
+        user_column="user", item_column="item", **defaults | parameters
     )
+
+
+def fit(X, name, X_val=None):
+    """A model, of which the last rows are added later."""
+    columns = "y", "sample_weight", "X_val"
+    model = make(**{key: x for key, x in MODELS[name].items() if key not in columns})
     for part in X:
-        add(model, part, name)
+        add(model, part, name, X_val)
     return model
 
 
-def add(model, part, name):
+def add(model, part, name, X_val=None):
     """Fit a model, or go on with it."""
-    columns = [MODELS[name].get(role) for role in ("y", "sample_weight")]
-    if isinstance(part, pd.DataFrame):
-        columns = [None if column is None else part[column] for column in columns]
-    is_fitted = hasattr(model, "_state")
-    return (model.partial_fit if is_fitted else model.fit)(part, *columns)
+    y, weights = (MODELS[name].get(role) for role in ("y", "sample_weight"))
+    columns = [column_of(part, y), column_of(part, weights)]
+    if hasattr(model, "_state"):
+        return model.partial_fit(part, *columns)
+    if X_val is None:
+        return model.fit(part, *columns)
+    return model.fit(part, *columns, X_val=X_val, y_val=column_of(X_val, y))
+
+
+def column_of(X, name):
+    """A column, as fit takes it."""
+    return X[name] if isinstance(X, pd.DataFrame) and name is not None else name
 
 
 def described(model):
@@ -109,7 +128,7 @@ def described(model):
         np.array([str(state.settings)]),
         np.array([str(state.roles.times), str(state.item.entities.varying)]),
         np.array(model.loss_curve_),
-        np.array(model.validation_scores_ or []),
+        np.array(state.log.validation_scores),
         model.user_embeddings_,
         model.item_embeddings_,
         *map(np.asarray, model.recommend(model.user_ids_[:20], 5)),
@@ -130,13 +149,19 @@ def compare(folder, names):
     files = [folder / "rows.parquet", folder / "more.parquet"]
     frames = [pd.read_parquet(file) for file in files]
     for name in names:
-        first = fit(files[:1], name)
+        X_val, frame = MODELS[name].get("X_val"), None
+        if X_val is not None:
+            X_val = folder / X_val
+            frame = pd.read_parquet(X_val)
+        first = fit(files[:1], name, X_val)
         first.save(folder / "first")
         # A process goes on with the users of its shard, as they were saved.
         shard = sktwotower.load(folder / "first", shard=dist.get_rank())
         assert_same(described(first), described(shard), name)
         model = add(shard, files[1], name)
-        whole = fit(frames, name)
+        whole = fit(frames, name, frame)
+        if frame is not None:
+            assert_scores(first, fit(frames[:1], name), frame, name)
         assert_own_users(model, whole)
         model.save(folder / "model")
         assert_same(described(sktwotower.load(folder / "model")), described(whole), name)
@@ -164,6 +189,63 @@ def assert_own_users(model, whole):
         model.recommend([own[0], others[0]])
 
 
+def assert_scores(model, whole, X_val, name):
+    """The scores of a validation, which each process has, are those of all users."""
+    score = make_ranking_scorer(MODELS[name]["validation_metric"])
+    expected = score(whole, X_val, X_val[MODELS[name]["y"]])
+    assert list(expected) == MODELS[name]["validation_metric"]
+    for metric, (found,) in model.validation_scores_.items():
+        assert found == pytest.approx(expected[metric], rel=1e-12)
+
+
+def stop_early(folder):
+    """A validation has the users of its process, and the best epoch is the model."""
+    parameters = dict(learning_rate=0.5, lr_schedule="constant", history=PooledHistory(3))
+    X, X_val, states, weights = folder / "rows.parquet", folder / "valid.parquet", [], {}
+    score, finish = Validation.score, Fit.finish
+
+    def scored(validation, state):
+        states.append(state)
+        return score(validation, state)  # users of other shards would be refused
+
+    def finished(fit, *refit_rows):
+        weights.update(fit.best_weights)
+        return finish(fit, *refit_rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Validation, "score", scored)
+        patch.setattr(Fit, "finish", finished)
+        model = make(max_iter=9, early_stopping=True, n_iter_no_change=2, **parameters)
+        model.fit(X, X_val=X_val)
+    best = int(np.argmax(model.validation_scores_)) + 1
+    assert best < model.n_iter_
+    for state in states:
+        assert state.users.ids.tolist() == model.user_ids_.tolist()
+        assert len(state.user.embeddings) == len(model.user_ids_)
+        assert (state.seen != model.seen_).nnz == 0
+        assert len(state.interactions) == len(model._state.interactions)
+    n_own = len(model.item_ids_) // dist.get_world_size() + 1
+    assert len(weights["item_tower.id_table"]) <= n_own
+    by_hand = make(max_iter=best, **parameters).fit(X)
+    np.testing.assert_array_equal(model.user_embeddings_, by_hand.user_embeddings_)
+    np.testing.assert_array_equal(model.item_embeddings_, by_hand.item_embeddings_)
+    refitted = make(max_iter=3, early_stopping=True, **parameters).fit(X)
+    assert len(refitted.loss_curve_) == 3
+
+
+def validate_training_rows(folder):
+    """A note of a part of the training rows comes from all processes, or from none."""
+    X = folder / "rows.parquet"
+    rows, ids = pd.read_parquet(X), [None] * dist.get_world_size()
+    dist.all_gather_object(ids, make().fit(X).user_ids_)
+    for X_val, n_notes in ((rows, 0), (rows[rows["user"].isin(ids[0])], 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make().fit(X, X_val=X_val)
+        notes = [one for one in caught if "All relevant pairs of" in str(one.message)]
+        assert len(notes) == n_notes
+
+
 def refuse_the_shard_of_another(folder):
     """All processes raise an error where one has loaded the shard of another."""
     model = sktwotower.load(folder / "model", shard=0)
@@ -178,8 +260,9 @@ def refuse_the_shard_of_another(folder):
 
 
 def fit_one_user(folder):
-    """A model of which one process has no user."""
-    model = fit([folder / "one.parquet"], "ids")
+    """A model of which one process has no user, to train or to validate."""
+    model = fit([folder / "one.parquet"], "ids", folder / "one.parquet")
+    assert 0 < model.best_validation_score_ <= 1
     items, _ = model.recommend(["new"], 5)
     assert items.shape == (1, 5) and len(model.user_ids_) == (dist.get_rank() == 1)
     model.save(folder / "one")
@@ -233,12 +316,17 @@ def main():
         rows = make_rows()
         rows[:500].to_parquet(folder / "rows.parquet", row_group_size=GROUP)
         rows[450:].to_parquet(folder / "more.parquet", row_group_size=GROUP)
+        valid = rows[::3].assign(item=rows["item"][::3] + 5)
+        valid.loc[::30, "user"] = "nobody"
+        valid.to_parquet(folder / "valid.parquet", row_group_size=GROUP)
         one = rows[rows["user"] == rows["user"][0]]
         one.to_parquet(folder / "one.parquet", row_group_size=2)
         bad = rows.assign(user=rows["user"].where(rows.index != 570))
         bad.to_parquet(folder / "bad.parquet", row_group_size=GROUP)
     dist.barrier()
     compare(folder, names)
+    stop_early(folder)
+    validate_training_rows(folder)
     fit_one_user(folder)
     save_an_added_item(folder)
     refuse_the_shard_of_another(folder)

@@ -97,7 +97,11 @@ def fitted_from_files(request, tmp_path_factory):
     for package in ("pyarrow", "safetensors", "skops"):
         pytest.importorskip(package)
     folder, size = tmp_path_factory.mktemp("files"), request.param
-    names = ["auto", "latest rows", "ids"] if size == 2 else list(fit_files.MODELS)
+    names = (
+        ["auto", "latest rows", "ids", "other rows"]
+        if size == 2
+        else list(fit_files.MODELS)
+    )
     with torchrun(size, "fit_files.py", folder, *names) as process:
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output

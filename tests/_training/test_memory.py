@@ -108,7 +108,7 @@ def bytes_while_training(n_rows, parameters):
     run = started.start(train_rows)
     next(run.epochs)
     kept = run.epochs.gi_frame.f_locals
-    return arrays_of([started, run.histories(), kept["batches"], kept["user_rows"]])
+    return arrays_of([started, run.past, kept["batches"], kept["user_rows"]])
 
 
 @pytest.mark.parametrize("many", [False, True])
