@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -92,6 +93,20 @@ class SecondThread:
             return call
         return self._pool.submit(call).result
 
+    def share(self, call: Callable[[], object]) -> None:
+        """Make a call here, and in the second thread at once unless it is busy.
+
+        The call ends when nothing is left to do, whichever thread has done it.
+        """
+        assert self._pool is not None
+        other = self._pool.submit(call)
+        try:
+            call()
+        finally:
+            was_busy = other.cancel()
+        if not was_busy:
+            other.result()
+
 
 def settled_n_threads() -> int:
     """Number of torch's threads in this thread, which others no longer change.
@@ -128,20 +143,26 @@ def run_both(first: Callable[[], T], other: Callable[[], U]) -> tuple[T, U]:
 
 
 def share_out(function: Callable[[T], object], parts: Sequence[T]) -> None:
-    """Call a function with each part, in two threads if there are two and several parts.
+    """Call a function with each part; a second thread that is free takes some of them.
 
     Nothing in it is recorded for gradients.
     """
+    second: SecondThread | None = getattr(_active, "second", None)
+    left = deque(parts)
 
-    def call(some: Sequence[T]) -> None:
+    def work() -> None:
         with torch.no_grad():
-            for part in some:
+            while left:
+                try:
+                    part = left.popleft()
+                except IndexError:  # the other thread has taken the last one
+                    return
                 function(part)
 
-    if len(parts) < 2 or not has_second_thread():
-        return call(parts)
-    half = len(parts) // 2
-    run_both(lambda: call(parts[:half]), lambda: call(parts[half:]))
+    if second is None or len(parts) < 2:
+        work()
+    else:
+        second.share(work)
 
 
 class Prefetched(Generic[T]):

@@ -99,15 +99,41 @@ def test_the_next_value_is_computed_when_it_is_asked_for():
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_parts_are_shared_out(n, wanted):
-    """Each once; one part does not go to the other thread."""
     results = torch.zeros(n, requires_grad=True)
-    threads = set()
 
     def fill(part):
         torch.add(results[part], part + 1.0, out=results[part])  # would be an error else
-        threads.add(threading.current_thread())
 
     with SecondThread(wanted=wanted):
         share_out(fill, range(n))
     assert results.tolist() == [part + 1.0 for part in range(n)]
-    assert len(threads) == min(n, 1 + wanted)
+
+
+def test_a_free_thread_takes_a_part():
+    barrier = threading.Barrier(2, timeout=30)  # two threads have to wait for it
+    with SecondThread(wanted=True):
+        share_out(lambda part: barrier.wait(), range(2))
+
+
+def test_a_busy_thread_is_not_waited_for():
+    free, threads = threading.Event(), []
+    with SecondThread(wanted=True) as second:
+        wait = second.start(lambda: free.wait(timeout=30))
+        share_out(lambda part: threads.append(threading.current_thread()), range(3))
+        free.set()
+        assert wait()
+    assert threads == [threading.main_thread()] * 3
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_an_error_of_a_part_is_raised(where):
+    barrier = threading.Barrier(2, timeout=30)
+
+    def fail(part):
+        barrier.wait()
+        is_here = threading.current_thread() is threading.main_thread()
+        if is_here == (where == "here"):
+            raise KeyError(where)
+
+    with SecondThread(wanted=True), pytest.raises(KeyError, match=where):
+        share_out(fail, range(2))
