@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import json
 import uuid
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -135,8 +136,10 @@ INTEGERS = ["int64", "int8", "uint8", "uint64", "Int32", "UInt16", "object", "fl
 # A model holds int64, whichever of the integers it was given.
 @pytest.mark.parametrize(
     ("known", "given"),
-    [(known, given) for known in ("int64", "object", "float32") for given in INTEGERS]
-    + [(known, given) for known in INTEGERS for given in ("uint8", "uint64")],
+    sorted(
+        {*product(["int64", "object", "float32"], INTEGERS)}
+        | {*product(INTEGERS, ["uint8", "uint64"])}
+    ),
 )
 def test_integers_of_different_kinds_are_equal(known, given):
     rows = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": [10, 20, 10, 30, 40]})
