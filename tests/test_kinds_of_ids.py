@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import json
 import uuid
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -132,8 +133,14 @@ def test_ids_in_an_exported_directory(X, tmp_path):
 INTEGERS = ["int64", "int8", "uint8", "uint64", "Int32", "UInt16", "object", "float32"]
 
 
-@pytest.mark.parametrize("known", INTEGERS)
-@pytest.mark.parametrize("given", INTEGERS)
+# A model holds int64, whichever of the integers it was given.
+@pytest.mark.parametrize(
+    ("known", "given"),
+    sorted(
+        {*product(["int64", "object", "float32"], INTEGERS)}
+        | {*product(INTEGERS, ["uint8", "uint64"])}
+    ),
+)
 def test_integers_of_different_kinds_are_equal(known, given):
     rows = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": [10, 20, 10, 30, 40]})
     table = pd.DataFrame({"item": [10, 20, 30, 40, 50], "kind": list("ababa")})

@@ -370,7 +370,7 @@ def test_an_interrupt_at_any_call_changes_nothing(name, is_first):
     interrupted_model = model()
     before = {k: pickle.dumps(v) for k, v in vars(interrupted_model).items()}
     parameters = interrupted_model.get_params(deep=False)
-    n_points = 8
+    n_points = 5
     for at in np.unique(np.geomspace(30, counter.n, n_points // 2, dtype=int)).tolist() + (
         np.linspace(1, counter.n, n_points, dtype=int).tolist()
     ):

@@ -5,6 +5,7 @@ import decimal
 import errno
 import os
 import re
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -395,8 +396,9 @@ def containers(table):
             raise
 
 
-@pytest.mark.parametrize("name", ARROW)
-@pytest.mark.parametrize("side", ["user", "item"])
+@pytest.mark.parametrize(
+    ("name", "side"), list(zip(ARROW, cycle(["user", "item"]), strict=False))
+)
 def test_features_are_the_same_in_all_containers(name, side):
     table = pa.table(IDS | {"thing": ARROW[name]})
     widths = {}

@@ -132,8 +132,11 @@ def fit(X, y=None, sample_weight=None, **parameters):
 
 
 @pytest.mark.filterwarnings("ignore:user_table lacks")
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["path", "string", "dataset"])
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [("path", case) for case in CASES]
+    + [(kind, "features of the time") for kind in ("string", "dataset")],
+)
 @pytest.mark.slow
 def test_a_file_is_as_its_frame(path, case, kind):
     parameters = dict(CASES[case])

@@ -219,14 +219,14 @@ def test_rows_from_before_are_drawn_by_sequence():
 
 @pytest.mark.parametrize("correction", ["logq", "refined"])
 def test_the_correction_is_the_probability_to_be_in_the_batch(correction):
-    """Against the share of batches that have an item, drawn 4,000 times."""
+    """Against the share of batches that have an item, drawn 2,000 times."""
     known = KnownPositives(USERS, ITEMS) if correction == "refined" else None
     batches = SequenceBatches(training_rows(), source_of(correction, known=known), 2)
     generator = torch.Generator().manual_seed(0)
     size = 3  # of five sequences in two batches, the first has three
     n, present = 0, torch.zeros(N_ITEMS)
     log_q = torch.full((N_ITEMS,), math.nan)
-    for _ in range(4000):
+    for _ in range(2000):
         batch = next(iter(batches.epoch(generator)))
         log_q[batch.item_rows] = batch.log_q.float()
         if correction == "refined":  # given the sequence of user 3, who has item 1 alone

@@ -138,7 +138,8 @@ def watched(batches, n_epochs):
 @pytest.mark.slow
 def test_log_q_is_how_often_an_item_is_a_candidate(source):
     n_epochs, times, said = 1000, Counter(), {}
-    for size, batch in watched(candidates_of_users(source, correction="logq"), n_epochs):
+    batches = candidates_of_users(source, correction="logq", masked=False)
+    for size, batch in watched(batches, n_epochs):
         shared = batch.item_rows[: batch.n_shared].tolist()
         for item, log_q in zip(shared, batch.log_q.tolist(), strict=True):
             times[size, item] += 1

@@ -50,6 +50,7 @@ def films():
         history=PooledHistory(10),
         embedding_dim=32,
         batch_size=512,
+        max_iter=1,
     ).fit(films.interactions)
     return model
 

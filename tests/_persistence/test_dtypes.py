@@ -161,7 +161,8 @@ def _pairs(mine, theirs):
             yield one, other
 
 
-def taken_by_fit():
+@pytest.fixture(scope="module")
+def features():
     """Columns that the default encoder takes."""
     columns = {}
     for name, values in COLUMNS.items():
@@ -178,8 +179,7 @@ def taken_by_fit():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # columns that say little, or mix dtypes
 @pytest.mark.parametrize("where", ["table", "EntityTable", "X"])
-def test_a_model_with_features_of_all_dtypes_comes_back(tmp_path, where):
-    features = taken_by_fit()
+def test_a_model_with_features_of_all_dtypes_comes_back(tmp_path, features, where):
     assert features.shape[1] > 120
     X = pd.DataFrame({"user": [1, 1, 2, 2, 3], "item": [10, 20, 20, 30, 30]})
     table = features.assign(item=[10, 20, 30])

@@ -31,7 +31,7 @@ SMALL = {
     "user_column": "user",
     "item_column": "item",
     "embedding_dim": 8,
-    "max_iter": 6,
+    "max_iter": 4,
     "batch_size": 32,
 }
 
@@ -121,9 +121,9 @@ def test_overlapping_fits_are_as_alone_and_leave_no_setting():
         assert one.loss_curve_ == other.loss_curve_
         assert same_embeddings(one, other)
     copies = [copy.deepcopy(model).set_callbacks() for model in alone]
-    run_all([lambda model=model: model.partial_fit(X, n_epochs=3) for model in copies])
+    run_all([lambda model=model: model.partial_fit(X, n_epochs=2) for model in copies])
     for one, other in zip(alone, copies, strict=True):
-        assert same_embeddings(one.partial_fit(X, n_epochs=3), other)
+        assert same_embeddings(one.partial_fit(X, n_epochs=2), other)
     assert settings() == before
 
 
@@ -176,9 +176,9 @@ def test_others_answer_from_the_model_that_was_there(method):
     def train():
         try:
             if method == "fit":
-                model.set_params(max_iter=12).fit(new_rows)
+                model.set_params(max_iter=2).fit(new_rows)
             else:
-                model.partial_fit(new_rows, n_epochs=12)
+                model.partial_fit(new_rows, n_epochs=2)
         finally:
             stop.set()
 

@@ -61,13 +61,12 @@ def test_a_long_vector_beside_lazy_tables(monkeypatch):
 # --- few rows -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(12))
 def test_few_users_with_history_dropout_train(seed):
-    options = {**SMALL, "history": PooledHistory(3, dropout=0.2), "max_iter": 15}
+    """In a third of the epochs no row is drawn."""
+    options = {**SMALL, "history": PooledHistory(3, dropout=0.2), "max_iter": 20}
     model = TwoTowerRecommender(**options | {"random_state": seed}).fit(FEW)
-    assert model.n_iter_ == 15 and np.isfinite(model.loss_curve_).all()
-    again = TwoTowerRecommender(**options | {"random_state": seed}).fit(FEW)
-    assert model.loss_curve_ == again.loss_curve_
+    assert model.n_iter_ == 20 and np.isfinite(model.loss_curve_).all()
 
 
 TINY = {
