@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 _FEWEST_BYTES = 2**22  # the C library keeps smaller blocks itself
+_SLACK = 1.25  # a block has at most so many times the bytes that are asked for
 _active = threading.local()
 
 
@@ -49,12 +50,15 @@ class KeptMemory:
         with self._borrowing:
             # Blocks come back at any time, at the end of the list.
             sizes = {len(block): i for i, block in enumerate(self._free)}
-            fitting = min((size for size in sizes if size >= n_bytes), default=None)
-            if fitting is None:
-                self._free.clear()  # so that growing sizes do not add up
-                block = torch.empty(n_bytes, dtype=torch.uint8).numpy()
+            fitting = [size for size in sizes if n_bytes <= size <= _SLACK * n_bytes]
+            if fitting:
+                block = self._free.pop(sizes[min(fitting)])
             else:
-                block = self._free.pop(sizes[fitting])
+                block = torch.empty(n_bytes, dtype=torch.uint8).numpy()
+                # It replaces those that are a little smaller: sizes differ from step to step.
+                self._free[:] = [
+                    one for one in self._free if not len(one) < n_bytes <= _SLACK * len(one)
+                ]
         lent = block[:n_bytes]  # which the tensor keeps alive
         weakref.finalize(lent, self._free.append, block).atexit = False
         return torch.from_numpy(lent)

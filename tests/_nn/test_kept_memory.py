@@ -34,22 +34,24 @@ def test_memory_is_reused_when_no_tensor_has_it():
         third = large(LARGE // 2, torch.float64)
         assert (third.data_ptr(), third.dtype) == (address, torch.float64)
         assert third.shape == (LARGE // 2, 1024)
-        assert large(LARGE // 2).data_ptr() not in (address, second.data_ptr())
+        assert large().data_ptr() not in (address, second.data_ptr())
 
 
 def test_the_smallest_block_that_fits_is_taken():
     with KeptMemory():
-        blocks = [large(n) for n in (3 * LARGE, LARGE, 2 * LARGE)]
-        address = blocks[2].data_ptr()
+        blocks = [large(n) for n in (3 * LARGE, 12 * LARGE // 5, 2 * LARGE)]
+        addresses = [block.data_ptr() for block in blocks]
         blocks.clear()
-        assert large(LARGE + 1).data_ptr() == address
+        assert large(2 * LARGE + 1).data_ptr() == addresses[1]
+        assert large(LARGE).data_ptr() not in addresses  # they have too much
 
 
 def test_growing_sizes_do_not_add_up():
+    """A block replaces those that are a little smaller, not much smaller ones."""
     with KeptMemory() as memory:
-        for n in range(1, 5):
+        for n in (5, 7, 8):
             large(n * LARGE)
-        assert [len(block) for block in memory._free] == [4 * LARGE * 4096]
+        assert [len(block) / LARGE / 4096 for block in memory._free] == [5, 8]
 
 
 def test_nothing_is_kept_after_the_end():
