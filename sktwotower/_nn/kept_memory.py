@@ -55,7 +55,7 @@ class KeptMemory:
                 block = self._free.pop(sizes[min(fitting)])
             else:
                 block = torch.empty(n_bytes, dtype=torch.uint8).numpy()
-                # It replaces those that are a little smaller: sizes differ from step to step.
+                # It replaces those a little smaller, as sizes differ from step to step.
                 self._free[:] = [
                     one for one in self._free if not len(one) < n_bytes <= _SLACK * len(one)
                 ]
