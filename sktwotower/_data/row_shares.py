@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 
 from sktwotower._data.histories import InteractionCodes
-from sktwotower._nn.distributed import Ranks
+from sktwotower._nn.distributed import Ranks, own_errors
 from sktwotower.utils import _column_store as column_store
 
 RecordT = TypeVar("RecordT", bound=column_store.Columns)
+Result = TypeVar("Result")
 _BLOCK = 2**18  # rows that a rank sends at once
 
 
@@ -24,6 +25,10 @@ class RowShare:
     What is computed from rows goes through the methods, so that all processes have the
     same numbers as one that has all rows.
     """
+
+    def on_all(self, call: Callable[[], Result]) -> Result:
+        """What a call returns; an error in any process is one in all of them."""
+        return call()
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over the processes."""
@@ -128,6 +133,10 @@ class OwnRows(RowShare):
         """
         own = owners == ranks.rank
         return cls(ranks, np.flatnonzero(own)), record.take(own)
+
+    def on_all(self, call: Callable[[], Result]) -> Result:
+        with own_errors():
+            return self.ranks.on_all(call)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.ranks.sum(torch.from_numpy(values)).numpy()

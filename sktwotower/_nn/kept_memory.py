@@ -26,6 +26,7 @@ class KeptMemory:
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
+        self._is_open = True
         self._borrowing = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -40,6 +41,8 @@ class KeptMemory:
         trace: TracebackType | None,
     ) -> None:
         _active.memory = self._before
+        self._is_open = False
+        self._free.clear()
 
     def share(self) -> None:
         """Let the thread that calls this use the memory, too."""
@@ -60,8 +63,12 @@ class KeptMemory:
                     one for one in self._free if not len(one) < n_bytes <= _SLACK * len(one)
                 ]
         lent = block[:n_bytes]  # which the tensor keeps alive
-        weakref.finalize(lent, self._free.append, block).atexit = False
+        weakref.finalize(lent, self._take_back, block).atexit = False
         return torch.from_numpy(lent)
+
+    def _take_back(self, block: np.ndarray) -> None:
+        if self._is_open:
+            self._free.append(block)
 
 
 def empty_matrix(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
@@ -70,4 +77,6 @@ def empty_matrix(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
     n_bytes = n_rows * n_columns * like.element_size()
     if memory is None or like.device.type != "cpu" or n_bytes < _FEWEST_BYTES:
         return like.new_empty(n_rows, n_columns)
-    return memory.borrow(n_bytes).view(like.dtype).view(n_rows, n_columns)
+    lent = memory.borrow(n_bytes).untyped_storage()
+    # No view, which an operator in place could not change.
+    return like.new_empty(0).set_(lent, 0, (n_rows, n_columns), (n_columns, 1))

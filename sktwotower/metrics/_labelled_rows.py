@@ -41,7 +41,7 @@ class LabelledRows:
         """Metrics of all rows together."""
         self._check(specs)
         rows = self.interactions
-        columns = [rows.positive, self._scores]
+        columns = [rows.positive, rows.share.on_all(lambda: self._scores)]
         if rows.weights is not None:
             columns.append(rows.weights)
         positive, scores, *weights = rows.share.joined(*columns)
@@ -59,8 +59,9 @@ class LabelledRows:
         """
         self._check(specs)
         weights, labels = self.interactions.weights, self.interactions.labels
+        scores = self.interactions.share.on_all(lambda: self._scores)
         return {
-            key: spec.function(labels, self._scores, users, n_users, weights)
+            key: spec.function(labels, scores, users, n_users, weights)
             for key, spec in specs.items()
         }
 

@@ -160,26 +160,33 @@ class Task:
             interactions.items[positive],
             None if labels is None else labels[positive],
         )
-        ranker = make_ranker(
-            source,
-            interactions.take(queries.rows),
-            pairs,
-            exclude_seen=options.exclude_seen,
-            candidates=options.candidates,
-            query_rows=None if options.X is None else _rows_of(options.X, queries.rows),
-        )
-        depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
-        others: list = []
-        if (
+        looks_at_features = (
             options.with_notes
             and isinstance(source, EvaluationSource)
             and interactions.item_features is not None
-        ):
-            others = source.other_item_features(interactions)
+        )
+
+        def prepare() -> tuple[Ranker, int, np.ndarray, list]:
+            ranker = make_ranker(
+                source,
+                interactions.take(queries.rows),
+                pairs,
+                exclude_seen=options.exclude_seen,
+                candidates=options.candidates,
+                query_rows=None if options.X is None else _rows_of(options.X, queries.rows),
+            )
+            depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
+            seen = ranker.seen(depth) & (ranker.columns() >= 0)
+            others: list = []
+            if looks_at_features and isinstance(source, EvaluationSource):
+                others = source.other_item_features(interactions)
+            return ranker, depth, seen, others
+
+        ranker, depth, seen, others = share.on_all(prepare)
+        if looks_at_features:
             names = list(pd.DataFrame(as_feature_frame(interactions.item_features)))
             found = share.any(np.array([name in others for name in names]))
             others = [name for name, is_other in zip(names, found, strict=True) if is_other]
-        seen = ranker.seen(depth) & (ranker.columns() >= 0)
         return cls(
             interactions, specs, queries, pairs, ranker, depth, seen, others, options
         )
@@ -204,7 +211,9 @@ class Task:
         with_relevant = self.options.held_out or is_training
         kept = np.ones(len(self.pairs), dtype=bool) if with_relevant else ~seen
         n_queries = len(self.queries)
-        per_query, head = _measure_queries(self, kept, with_relevant)
+        per_query, head = self.interactions.share.on_all(
+            lambda: _measure_queries(self, kept, with_relevant)
+        )
         columns = np.where(kept, self.ranker.columns(), -1)
         is_ranked = np.bincount(self.pairs.queries[columns >= 0], minlength=n_queries) > 0
         head[~is_ranked] = -1

@@ -1,8 +1,6 @@
 """Memory that is kept from step to step."""
 
-import gc
 import threading
-import weakref
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from sklearn.base import clone
 
 from sktwotower import TwoTowerRecommender
 from sktwotower._nn import kept_memory
+from sktwotower._nn.functional import look_up
 from sktwotower._nn.kept_memory import KeptMemory, empty_matrix
 from sktwotower.history import TransformerHistory
 from tests.helpers import NAMES, same_embeddings
@@ -58,12 +57,21 @@ def test_nothing_is_kept_after_the_end():
     with KeptMemory() as memory:
         lent = large()
         large()
-    inside = weakref.ref(memory)
-    del memory
-    gc.collect()
-    assert inside() is None
+        assert len(memory._free) == 1
+    assert not memory._free
     assert (lent.fill_(1.0) == 1.0).all()
     assert large().data_ptr() != lent.data_ptr()
+    del lent
+    assert not memory._free
+
+
+def test_vectors_can_be_changed_in_place():
+    """They are no views, so that large ones are as small ones."""
+    table = torch.ones(LARGE, 1024, requires_grad=True)
+    with KeptMemory():
+        vectors = look_up(table, torch.arange(LARGE))
+        vectors.mul_(2.0).sum().backward()
+    assert (table.grad == 2.0).all()
 
 
 def test_a_thread_has_to_share_it():

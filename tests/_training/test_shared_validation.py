@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import OneHotEncoder
 
 from sktwotower._data.interactions import Interactions, read_interactions
 from sktwotower._data.row_shares import OwnRows
+from sktwotower._nn.distributed import RankError
 from sktwotower._serving.evaluation_source import StateEvaluation
 from sktwotower._training.data import with_own_users
 from sktwotower._training.early_stopping import hold_out
@@ -184,5 +186,26 @@ def test_what_cannot_be_scored_is_refused_on_all_ranks(positive, names, message)
     def call(ranks):
         with pytest.raises(ValueError, match=message):
             evaluate(source, with_own_users(rows, users, ranks), names)
+
+    on_ranks(2, call)
+
+
+@pytest.mark.parametrize("names", ["ndcg", "roc_auc", "roc_gauc"])
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_of_one_rank_is_one_of_all(names, failing):
+    """The features of a user cannot be encoded."""
+    X = make_X(n_users=14, n_items=30).assign(city="rome")
+    model = make_model(user_features=["city"], user_encoder=OneHotEncoder()).fit(X)
+    rows = make_X(seed=1, n_users=14, n_items=30)
+    rows["city"] = np.where(rows["user"] % 2 == failing, "bern", "rome")
+    labels = np.arange(len(rows)) % 2
+    rows = read_interactions(rows, labels, roles=model._state.roles)
+    source = StateEvaluation(model._state)
+    owners = (rows.users % 2).astype(int)
+
+    def call(ranks):
+        error = (ValueError, "bern") if ranks.rank == failing else (RankError, str(failing))
+        with pytest.raises(error[0], match=error[1]):
+            evaluate(source, shared(rows, owners, ranks), names)
 
     on_ranks(2, call)
