@@ -22,6 +22,8 @@ from sktwotower._nn.threads import share_out
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 # Rows that two threads compute in turn, and rows of a result of sums.
 ROWS_AT_ONCE, SUMS_AT_ONCE = 2048, 8192
+# Sums of more bytes are copied to kept memory: the C library of Linux keeps no more itself.
+BYTES_OF_SUMS = 2**25
 
 
 def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
@@ -209,7 +211,7 @@ def _weighted_sums(
         weights = weights.index_select(0, order)
     counts = torch.from_numpy(np.bincount(targets.numpy(), minlength=n_targets))
     starts = counts.cumsum(0) - counts
-    if n_targets <= SUMS_AT_ONCE:
+    if n_targets * table.shape[1] * table.element_size() <= BYTES_OF_SUMS:
         return _torch_bags(table, rows, starts, weights)
     sums = empty_matrix(n_targets, table.shape[1], table)
     bounds = [*starts[::SUMS_AT_ONCE].tolist(), len(rows)]
