@@ -6,6 +6,7 @@ passes over memory than a sequence of torch's operators.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +21,11 @@ from sktwotower._nn.segments import segments_of
 from sktwotower._nn.threads import share_out
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
-# Rows that two threads compute in turn, and rows of a result of sums.
+# Rows that stay in the cache, and rows of a result of sums.
 ROWS_AT_ONCE, SUMS_AT_ONCE = 2048, 8192
-# Sums of more bytes are copied to kept memory: the C library of Linux keeps no more itself.
-BYTES_OF_SUMS = 2**25
+# Matrices of more bytes are divided between two threads. The C library of Linux keeps no
+# more memory itself. On smaller ones both cost more than they save.
+BYTES_OF_LARGE = 2**25
 
 
 def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
@@ -54,7 +56,7 @@ class _UnitLength(torch.autograd.Function):
             if appended is not None:
                 found[rows, width:] = appended[rows]
 
-        share_out(scale, row_blocks(n_rows, vectors.device))
+        in_blocks(scale, vectors)
         ctx.save_for_backward(found, lengths)
         ctx.width = width
         return found
@@ -71,7 +73,7 @@ class _UnitLength(torch.autograd.Function):
             along = torch.mul(g, y, out=block).sum(dim=1, keepdim=True)
             torch.addcmul(g, y, along, value=-1.0, out=block).div_(lengths[rows])
 
-        share_out(project, row_blocks(len(scaled), scaled.device))
+        in_blocks(project, of_vectors)
         return of_vectors, None
 
 
@@ -163,9 +165,9 @@ class _Bags(torch.autograd.Function):
         ctx.n_rows = len(table)
         if offsets is None or weights is None:
             vectors = empty_matrix(len(codes), table.shape[1], table)
-            share_out(
+            in_blocks(
                 lambda rows: torch.index_select(table, 0, codes[rows], out=vectors[rows]),
-                row_blocks(len(codes), table.device),
+                vectors,
             )
             return vectors
         return _torch_bags(table, codes, offsets, weights)
@@ -211,7 +213,7 @@ def _weighted_sums(
         weights = weights.index_select(0, order)
     counts = torch.from_numpy(np.bincount(targets.numpy(), minlength=n_targets))
     starts = counts.cumsum(0) - counts
-    if n_targets * table.shape[1] * table.element_size() <= BYTES_OF_SUMS:
+    if n_targets * table.shape[1] * table.element_size() <= BYTES_OF_LARGE:
         return _torch_bags(table, rows, starts, weights)
     sums = empty_matrix(n_targets, table.shape[1], table)
     bounds = [*starts[::SUMS_AT_ONCE].tolist(), len(rows)]
@@ -227,7 +229,13 @@ def _weighted_sums(
     return sums
 
 
-def row_blocks(n_rows: int, device: torch.device) -> list[slice]:
-    """Blocks of rows that stay in the cache of a processor; at least one."""
-    size = ROWS_AT_ONCE if device.type == "cpu" else max(n_rows, 1)
-    return [slice(start, start + size) for start in range(0, max(n_rows, 1), size)]
+def in_blocks(function: Callable[[slice], object], matrix: Tensor) -> None:
+    """Call a function with blocks of rows of a matrix; two threads share a large one."""
+    n_rows = len(matrix)
+    size = ROWS_AT_ONCE if matrix.device.type == "cpu" else max(n_rows, 1)
+    blocks = [slice(start, start + size) for start in range(0, n_rows, size)]
+    if matrix.nbytes > BYTES_OF_LARGE:
+        share_out(function, blocks)
+    else:
+        for rows in blocks:
+            function(rows)

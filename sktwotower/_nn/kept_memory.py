@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FEWEST_BYTES = 2**22  # the C library keeps smaller blocks itself
+_FEWEST_BYTES = 2**25  # the C library keeps smaller blocks itself
 _SLACK = 1.25  # a block has at most so many times the bytes that are asked for
 _active = threading.local()
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktwotower._nn.functional import row_blocks
+from sktwotower._nn.functional import in_blocks
 from sktwotower._nn.kept_memory import empty_matrix
-from sktwotower._nn.threads import has_second_thread, run_both, share_out
+from sktwotower._nn.threads import has_second_thread, run_both
 
 # Scores of a block, for each of torch's threads. In float32 they are 2 MB, which stay in
 # the cache from one pass to the next.
@@ -175,10 +175,7 @@ class _SharedSoftmax(torch.autograd.Function):
             (value, items_gradient), (of_others, others) = parts
             value += of_others
             # In place, as elsewhere: the items may be a whole catalogue.
-            share_out(
-                lambda some: items_gradient[some].add_(others[some]),
-                row_blocks(len(items), items.device),
-            )
+            in_blocks(lambda some: items_gradient[some].add_(others[some]), others)
         ctx.save_for_backward(
             softmax.users_gradient,
             items_gradient,

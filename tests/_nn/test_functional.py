@@ -15,7 +15,7 @@ def blocks(request, monkeypatch, four_threads):
     if request.param != "at once":
         monkeypatch.setattr(functional, "ROWS_AT_ONCE", 2)
         monkeypatch.setattr(functional, "SUMS_AT_ONCE", 2)
-        monkeypatch.setattr(functional, "BYTES_OF_SUMS", 0)
+        monkeypatch.setattr(functional, "BYTES_OF_LARGE", 0)
     with SecondThread(wanted=request.param == "in two threads"):
         yield
 

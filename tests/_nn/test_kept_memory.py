@@ -16,6 +16,11 @@ from tests.helpers import NAMES, same_embeddings
 LARGE = 2**10  # rows of 1,024 float32: 4 MB
 
 
+@pytest.fixture(autouse=True)
+def fewer_bytes(monkeypatch):
+    monkeypatch.setattr(kept_memory, "_FEWEST_BYTES", 2**20)
+
+
 def large(n_rows=LARGE, dtype=torch.float32):
     return empty_matrix(n_rows, 1024, torch.zeros(0, dtype=dtype))
 
