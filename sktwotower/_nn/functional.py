@@ -164,6 +164,8 @@ class _Bags(torch.autograd.Function):
         ctx.save_for_backward(codes, offsets, weights)
         ctx.n_rows = len(table)
         if offsets is None or weights is None:
+            if len(codes) * table.shape[1] * table.element_size() <= BYTES_OF_LARGE:
+                return F.embedding(codes, table)
             vectors = empty_matrix(len(codes), table.shape[1], table)
             in_blocks(
                 lambda rows: torch.index_select(table, 0, codes[rows], out=vectors[rows]),
