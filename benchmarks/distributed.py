@@ -7,7 +7,7 @@
 One process with one thread, one with two, and two processes (gloo, torchrun) with a thread
 each, by turns: samples a second of the epochs after the first, the ratio to one thread, and
 how far the losses are from those of one process. The batch is the same for all; with
-``--batch-size`` it is another one. Four models:
+``--batch-size`` it is that one, else the model's. Four models:
 
 - in-batch: a layer of 128, candidates of the batch of 4,096, users by their ids;
 - large: the same on made data of 50,000 users, 50,000 items and 400,000 rows, whose
@@ -66,7 +66,7 @@ def main() -> None:
     parser = arguments(__doc__, seeds=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()
     split = splits_of(options.data)[0]
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def compare(
-    folder: Path, model: str, batch_size: int | None, repeats: int
+    folder: Path, model: str, batch_size: int, repeats: int
 ) -> list[dict[str, Any]]:
     """A row for each way to train a model."""
     reports: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -112,7 +112,7 @@ def compare(
 
 
 def run(
-    folder: Path, model: str, batch_size: int | None, n_processes: int, threads: int
+    folder: Path, model: str, batch_size: int, n_processes: int, threads: int
 ) -> dict[str, Any]:
     """Fit in so many processes; what the first of them says."""
     command = [sys.executable]
@@ -120,7 +120,7 @@ def run(
         command += ["-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(n_processes)]
     subprocess.run(
-        [*command, __file__, folder, model, str(batch_size or 0), str(threads)],
+        [*command, __file__, folder, model, str(batch_size), str(threads)],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.getcwd()},
     )

@@ -14,6 +14,7 @@ from sktwotower._nn.history_rows import HistoryRows
 from sktwotower._nn.inputs import EntityRows
 from sktwotower._nn.sequence_rows import SequenceRows
 from sktwotower.utils import _column_store as column_store
+from sktwotower.utils._ranges import positions_of_ranges
 
 # Item codes, and where each window starts and ends in them.
 Windows = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]
@@ -90,7 +91,7 @@ class Histories:
     def rows_of(self, users: np.ndarray, times: np.ndarray) -> InteractionCodes:
         """The positives of distinct user codes; ``times`` are those of ``items``."""
         starts, counts = self.starts[users], self.ends[users] - self.starts[users]
-        rows = _positions(starts, counts)
+        rows = positions_of_ranges(starts, counts)
         codes, positive = np.repeat(users, counts), np.ones(len(rows), dtype=bool)
         return InteractionCodes(codes, self.items[rows], positive, times[rows])
 
@@ -426,12 +427,6 @@ def _window_starts(starts: np.ndarray, ends: np.ndarray, size: int | None) -> np
     return starts if size is None else np.maximum(starts, ends - size)
 
 
-def _positions(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The positions of ranges, one range after the other."""
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within
-
-
 def windows_of_queries(
     histories: Histories,
     user_codes: np.ndarray,
@@ -466,7 +461,7 @@ def windows_of_queries(
     starts, ends = starts[user_codes], ends[user_codes]
     counts = ends - starts
     queries = np.repeat(np.arange(len(user_codes)), counts)
-    positions = _positions(starts, counts)
+    positions = positions_of_ranges(starts, counts)
     known = InteractionCodes(
         queries, histories.items[positions], np.ones(len(positions), dtype=bool), None
     )

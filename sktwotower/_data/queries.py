@@ -34,6 +34,7 @@ from sktwotower.utils._columns import (
     time_numbers,
     where_first,
 )
+from sktwotower.utils._ranges import positions_of_ranges
 from sktwotower.utils._times import time_kind
 
 
@@ -312,9 +313,8 @@ def read_history(
     )
     counts = np.bincount(interactions.users, minlength=len(distinct))
     starts, lengths = (np.cumsum(counts) - counts)[number], counts[number]
-    shifts = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return replace(
-        interactions.take(np.arange(lengths.sum()) + shifts),
+        interactions.take(positions_of_ranges(starts, lengths)),
         users=np.repeat(np.arange(len(query)), lengths),
     )
 

@@ -16,16 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sktwotower._nn.kept_memory import empty_matrix
+from sktwotower._nn.kept_memory import empty_matrix, is_large
 from sktwotower._nn.segments import segments_of
 from sktwotower._nn.threads import share_out
 
 MIN_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 # Rows that stay in the cache, and rows of a result of sums.
 ROWS_AT_ONCE, SUMS_AT_ONCE = 2048, 8192
-# Matrices of more bytes are divided between two threads. The C library of Linux keeps no
-# more memory itself. On smaller ones both cost more than they save.
-BYTES_OF_LARGE = 2**25
 
 
 def unit_length(vectors: Tensor, appended: Tensor | None = None) -> Tensor:
@@ -164,7 +161,7 @@ class _Bags(torch.autograd.Function):
         ctx.save_for_backward(codes, offsets, weights)
         ctx.n_rows = len(table)
         if offsets is None or weights is None:
-            if len(codes) * table.shape[1] * table.element_size() <= BYTES_OF_LARGE:
+            if not is_large(len(codes), table.shape[1], table):
                 return F.embedding(codes, table)
             vectors = empty_matrix(len(codes), table.shape[1], table)
             in_blocks(
@@ -215,7 +212,7 @@ def _weighted_sums(
         weights = weights.index_select(0, order)
     counts = torch.from_numpy(np.bincount(targets.numpy(), minlength=n_targets))
     starts = counts.cumsum(0) - counts
-    if n_targets * table.shape[1] * table.element_size() <= BYTES_OF_LARGE:
+    if not is_large(n_targets, table.shape[1], table):
         return _torch_bags(table, rows, starts, weights)
     sums = empty_matrix(n_targets, table.shape[1], table)
     bounds = [*starts[::SUMS_AT_ONCE].tolist(), len(rows)]
@@ -236,7 +233,7 @@ def in_blocks(function: Callable[[slice], object], matrix: Tensor) -> None:
     n_rows = len(matrix)
     size = ROWS_AT_ONCE if matrix.device.type == "cpu" else max(n_rows, 1)
     blocks = [slice(start, start + size) for start in range(0, n_rows, size)]
-    if matrix.nbytes > BYTES_OF_LARGE:
+    if is_large(n_rows, matrix.shape[1], matrix):  # a small one would take longer
         share_out(function, blocks)
     else:
         for rows in blocks:

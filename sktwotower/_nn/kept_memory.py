@@ -9,44 +9,47 @@ from __future__ import annotations
 
 import threading
 import weakref
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_FEWEST_BYTES = 2**25  # the C library keeps smaller blocks itself
+# Arrays of more bytes are large. The C library of Linux keeps the memory of smaller ones.
+_MOST_BYTES_OF_SMALL = 2**25
 _SLACK = 1.25  # a block has at most so many times the bytes that are asked for
 _active = threading.local()
 
 
-class KeptMemory:
+@contextmanager
+def kept_memory() -> Iterator[KeptMemory]:
     """A context in which :func:`empty_matrix` reuses the memory of earlier matrices."""
+    memory, before = KeptMemory(), getattr(_active, "memory", None)
+    memory.use_here()
+    try:
+        yield memory
+    finally:
+        _active.memory = before
+        memory.close()
+
+
+class KeptMemory:
+    """Blocks of memory, which are lent to tensors."""
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
         self._is_open = True
         self._borrowing = threading.Lock()
 
-    def __enter__(self) -> Self:
-        self._before = getattr(_active, "memory", None)
-        self.share()
-        return self
+    def use_here(self) -> None:
+        """Use the memory in the thread that calls this."""
+        _active.memory = self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _active.memory = self._before
+    def close(self) -> None:
+        """Free all blocks, and those that are lent as soon as they come back."""
         self._is_open = False
         self._free.clear()
-
-    def share(self) -> None:
-        """Let the thread that calls this use the memory, too."""
-        _active.memory = self
 
     def borrow(self, n_bytes: int) -> Tensor:
         """Bytes that come back here when no tensor has them any more."""
@@ -71,12 +74,17 @@ class KeptMemory:
             self._free.append(block)
 
 
+def is_large(n_rows: int, n_columns: int, like: Tensor) -> bool:
+    """Whether a matrix of the type of a tensor is large, and on the CPU."""
+    n_bytes = n_rows * n_columns * like.element_size()
+    return like.device.type == "cpu" and n_bytes > _MOST_BYTES_OF_SMALL
+
+
 def empty_matrix(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
     """A matrix without values, of the type and on the device of another tensor."""
     memory: KeptMemory | None = getattr(_active, "memory", None)
-    n_bytes = n_rows * n_columns * like.element_size()
-    if memory is None or like.device.type != "cpu" or n_bytes < _FEWEST_BYTES:
+    if memory is None or not is_large(n_rows, n_columns, like):
         return like.new_empty(n_rows, n_columns)
-    lent = memory.borrow(n_bytes).untyped_storage()
+    lent = memory.borrow(n_rows * n_columns * like.element_size()).untyped_storage()
     # No view, which an operator in place could not change.
     return like.new_empty(0).set_(lent, 0, (n_rows, n_columns), (n_columns, 1))

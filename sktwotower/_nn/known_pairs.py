@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sktwotower.utils._bucket_sort import distinct_pairs
+from sktwotower.utils._ranges import positions_of_ranges
 
 # To look up a pair takes as long as to go through so many items of a user's list.
 ITEMS_FOR_A_PAIR = 4
@@ -67,7 +68,8 @@ class KnownPositives:
         users, row_of = np.unique(users, return_inverse=True)
         found, counts = self._among(users, candidates.numpy())
         lengths = counts[row_of]
-        positions = _positions((counts.cumsum() - counts)[row_of], lengths)
+        starts = counts.cumsum() - counts
+        positions = positions_of_ranges(starts[row_of], lengths)
         moved = (np.arange(len(row_of)) - row_of) * len(candidates)
         return torch.from_numpy(found[positions] + moved.repeat(lengths))
 
@@ -96,19 +98,11 @@ class KnownPositives:
     def _listed(self, users: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows, from the ``first`` on, and columns of known positives, from their lists."""
         counts = self._counts[users]
-        items = self._items.take(_positions(self._ends[users] - counts, counts))
+        items = self._items.take(positions_of_ranges(self._ends[users] - counts, counts))
         columns = self._column.take(items)
         known = np.flatnonzero(columns >= 0)
         rows = np.arange(first, first + len(users)).repeat(counts)
         return rows.take(known), columns.take(known)
-
-
-def _positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenated positions of segments, as of `segment_positions`."""
-    ends = lengths.cumsum()
-    positions = np.arange(lengths.sum())
-    positions += (starts - (ends - lengths)).repeat(lengths)
-    return positions
 
 
 class ExplicitNegatives:

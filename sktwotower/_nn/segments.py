@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sktwotower.utils._ranges import positions_of_ranges
+
 
 @dataclass(frozen=True, eq=False)
 class Bags:
@@ -102,11 +104,7 @@ def segment_positions(starts: Tensor, lengths: Tensor) -> Tensor:
         ``starts[0], starts[0] + 1, ..., starts[1], ...``.
     """
     # In numpy, which takes half as long for what is done here and in the functions below.
-    counts = lengths.numpy()
-    ends = counts.cumsum()
-    positions = np.arange(counts.sum())
-    positions += (starts.numpy() - (ends - counts)).repeat(counts)
-    return torch.from_numpy(positions)
+    return torch.from_numpy(positions_of_ranges(starts.numpy(), lengths.numpy()))
 
 
 def segments_of(lengths: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from sktwotower._nn.distributed import Ranks
 from sktwotower._nn.divided_tables import DividedTables
 from sktwotower._nn.gathering import gathered_epoch
 from sktwotower._nn.inputs import EntityRows, TowerRows
-from sktwotower._nn.kept_memory import KeptMemory
+from sktwotower._nn.kept_memory import kept_memory
 from sktwotower._nn.lazy_tables import LookedUpTables
 from sktwotower._nn.runtime import Generators
 from sktwotower._nn.self_supervision import SelfSupervision
@@ -94,10 +94,10 @@ def train(
         with (
             torch.inference_mode(False),  # whatever mode the caller is in
             torch.enable_grad(),
-            KeptMemory() as memory,
+            kept_memory() as memory,
             SecondThread(wanted=two_threads) as second,
         ):
-            second.start(memory.share)()
+            second.start(memory.use_here)()
             total = torch.zeros((), device=device)
             epoch = gathered_epoch(
                 batches,

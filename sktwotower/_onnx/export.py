@@ -22,6 +22,7 @@ from sktwotower._version import __version__
 from sktwotower.utils._extra import extra
 from sktwotower.utils._json_values import encode
 from sktwotower.utils._paths import new_directory, path_of, refuse_dangling_link
+from sktwotower.utils._ranges import positions_of_ranges
 
 FORMAT_VERSION = 1
 # Larger weights go to a separate file: protobuf holds at most 2 GiB.
@@ -81,8 +82,7 @@ def _user_arrays(state: ModelState) -> dict[str, np.ndarray]:
     if past is not None:
         starts, ends = past.histories.now(past.size)
         lengths = ends - starts
-        first = np.repeat(ends - lengths.cumsum(), lengths)
-        positions = first + np.arange(lengths.sum())
+        positions = positions_of_ranges(starts, lengths)
         arrays["history_ends"] = lengths.cumsum()
         arrays["history_items"] = past.histories.items[positions].astype(np.int64)
     return arrays

@@ -160,11 +160,7 @@ class Task:
             interactions.items[positive],
             None if labels is None else labels[positive],
         )
-        looks_at_features = (
-            options.with_notes
-            and isinstance(source, EvaluationSource)
-            and interactions.item_features is not None
-        )
+        compares_features = options.with_notes and interactions.item_features is not None
 
         def prepare() -> tuple[Ranker, int, np.ndarray, list]:
             ranker = make_ranker(
@@ -178,12 +174,12 @@ class Task:
             depth = ranker.depth([_cut_off(spec, pairs) for spec in specs.values()])
             seen = ranker.seen(depth) & (ranker.columns() >= 0)
             others: list = []
-            if looks_at_features and isinstance(source, EvaluationSource):
+            if compares_features and isinstance(source, EvaluationSource):
                 others = source.other_item_features(interactions)
             return ranker, depth, seen, others
 
         ranker, depth, seen, others = share.on_all(prepare)
-        if looks_at_features:
+        if compares_features:
             names = list(pd.DataFrame(as_feature_frame(interactions.item_features)))
             found = share.any(np.array([name in others for name in names]))
             others = [name for name, is_other in zip(names, found, strict=True) if is_other]
@@ -241,11 +237,8 @@ class Task:
         if not self.options.with_notes:
             return ()
         notes = []
-        name, advice, share = (
-            self.options.name,
-            self.options.advice,
-            self.interactions.share,
-        )
+        name, advice = self.options.name, self.options.advice
+        share = self.interactions.share
         if is_training:
             are_all = np.array_equal(seen, self.seen)
             are_all = are_all and self.ranker.covers_training(self.interactions)

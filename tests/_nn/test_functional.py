@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sktwotower._nn import functional
+from sktwotower._nn import functional, kept_memory
 from sktwotower._nn.functional import bag_sums, look_up, pair_scores, unit_length
 from sktwotower._nn.threads import SecondThread
 
@@ -15,7 +15,7 @@ def blocks(request, monkeypatch, four_threads):
     if request.param != "at once":
         monkeypatch.setattr(functional, "ROWS_AT_ONCE", 2)
         monkeypatch.setattr(functional, "SUMS_AT_ONCE", 2)
-        monkeypatch.setattr(functional, "BYTES_OF_LARGE", 0)
+        monkeypatch.setattr(kept_memory, "_MOST_BYTES_OF_SMALL", 0)
     with SecondThread(wanted=request.param == "in two threads"):
         yield
 

@@ -7,9 +7,9 @@ import torch
 from sklearn.base import clone
 
 from sktwotower import TwoTowerRecommender
-from sktwotower._nn import kept_memory
+from sktwotower._nn import kept_memory as module
 from sktwotower._nn.functional import look_up
-from sktwotower._nn.kept_memory import KeptMemory, empty_matrix
+from sktwotower._nn.kept_memory import empty_matrix, kept_memory
 from sktwotower.history import TransformerHistory
 from tests.helpers import NAMES, same_embeddings
 
@@ -17,8 +17,8 @@ LARGE = 2**10  # rows of 1,024 float32: 4 MB
 
 
 @pytest.fixture(autouse=True)
-def fewer_bytes(monkeypatch):
-    monkeypatch.setattr(kept_memory, "_FEWEST_BYTES", 2**20)
+def four_megabytes_are_large(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES_OF_SMALL", 2**20)
 
 
 def large(n_rows=LARGE, dtype=torch.float32):
@@ -26,7 +26,7 @@ def large(n_rows=LARGE, dtype=torch.float32):
 
 
 def test_memory_is_reused_when_no_tensor_has_it():
-    with KeptMemory():
+    with kept_memory():
         first = large()
         address, part = first.data_ptr(), first[1:]
         del first
@@ -42,7 +42,7 @@ def test_memory_is_reused_when_no_tensor_has_it():
 
 
 def test_the_smallest_block_that_fits_is_taken():
-    with KeptMemory():
+    with kept_memory():
         blocks = [large(n) for n in (3 * LARGE, 12 * LARGE // 5, 2 * LARGE)]
         addresses = [block.data_ptr() for block in blocks]
         blocks.clear()
@@ -52,14 +52,14 @@ def test_the_smallest_block_that_fits_is_taken():
 
 def test_growing_sizes_do_not_add_up():
     """A block replaces those that are a little smaller, not much smaller ones."""
-    with KeptMemory() as memory:
+    with kept_memory() as memory:
         for n in (5, 7, 8):
             large(n * LARGE)
         assert [len(block) / LARGE / 4096 for block in memory._free] == [5, 8]
 
 
 def test_nothing_is_kept_after_the_end():
-    with KeptMemory() as memory:
+    with kept_memory() as memory:
         lent = large()
         large()
         assert len(memory._free) == 1
@@ -73,21 +73,21 @@ def test_nothing_is_kept_after_the_end():
 def test_vectors_can_be_changed_in_place():
     """They are no views, so that large ones are as small ones."""
     table = torch.ones(LARGE, 1024, requires_grad=True)
-    with KeptMemory():
+    with kept_memory():
         vectors = look_up(table, torch.arange(LARGE))
         vectors.mul_(2.0).sum().backward()
     assert (table.grad == 2.0).all()
 
 
 def test_a_thread_has_to_share_it():
-    with KeptMemory() as memory:
+    with kept_memory() as memory:
         kept = large().data_ptr()
         found = []
         for share in (False, True):
 
             def look(share=share):
                 if share:
-                    memory.share()
+                    memory.use_here()
                 found.append(large().data_ptr() == kept)
 
             thread = threading.Thread(target=look)
@@ -116,7 +116,7 @@ def test_a_fit_is_the_same_with_it(parameters, data, monkeypatch):
         **parameters,
     )
     found = []
-    for fewest in (2**62, 0):
-        monkeypatch.setattr(kept_memory, "_FEWEST_BYTES", fewest)
+    for most in (2**62, 0):
+        monkeypatch.setattr(module, "_MOST_BYTES_OF_SMALL", most)
         found.append(clone(model).fit(data.interactions))
     assert same_embeddings(*found)
